@@ -1,6 +1,6 @@
 """Builds the peers that the project does not ship, at their first use, under ``build/``.
 
-A folder is built again if its source files, its commands or this Python have changed. An
+A folder is rebuilt if its source files, its commands or the Python interpreter changed. An
 interrupted build is never taken for a complete one, and two builds of a folder never run at once.
 """
 
@@ -21,8 +21,8 @@ _LAST_LINES: Final = 25
 
 
 def build_once(what: str, folder: Path, sources: Iterable[Path], *commands: Sequence[str]) -> None:
-    """Run the commands unless the folder is up to date; ``BenchError`` if a command fails."""
-    # Another Python version, or another build of the same version, needs another build of the peer.
+    """Run the commands unless the folder is up to date; raise ``BenchError`` on failure."""
+    # A different Python version, or a different build of that version, needs its own peer build.
     by = [repr(commands).encode(), str(Path(sys.executable).resolve()).encode()]
     by.append(sys.version.encode())
     made_of = sha256(

@@ -1,6 +1,6 @@
-"""A burst: an input that is prepared in advance, so that writing it takes next to no time.
+"""Prepares an input in advance, as a burst, so that writing the input takes next to no time.
 
-Preparing it during a measurement would take processor time from the worker.
+Preparing the input during a measurement would take processor time from the worker.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Burst:
         self._batches: list[tuple[int, BatchBuilder]] = []
 
     def prepare(self, deliveries: Sequence[RecordedDelivery], partitions: int) -> None:
-        """Put the deliveries into batches, each partition's in order."""
+        """Put the deliveries into batches, keeping each partition's order."""
         by_partition: dict[int, list[RecordedDelivery]] = defaultdict(list)
         for each in deliveries:
             by_partition[partition_for(each.key, partitions)].append(each)

@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks' commands: options, a temporary Kafka, and exit codes."""
+"""Gives the benchmarks' commands their options, a temporary Kafka, and exit codes."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ _FILE_WIDTH: Final = 120
 
 
 def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser for a module's command, whose description keeps its line breaks."""
+    """Return a parser for a module's command; the description keeps its line breaks."""
     return argparse.ArgumentParser(
         prog=f"python -m {name}",
         description=description,

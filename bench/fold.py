@@ -1,10 +1,9 @@
 """Measures one fold: runs a peer over its input, and checks its result.
 
-The result must equal that of the ledger's own rules, folded here in memory over the same
-deliveries. Every peer first folds a warm-up that is not measured, so that its code is compiled
-(Java), its connections are open and its files exist. Then the peer is paused, and the rest of the
-input is appended to the log. The measurement starts when the peer continues; nothing else runs
-then.
+The result must equal that of the ledger's own rules, applied here in memory to the same deliveries.
+Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
+connections are open and its files exist. Then the peer is paused, and the rest of the input is
+appended to the log. The measurement starts when the peer continues; nothing else runs then.
 """
 
 import time
@@ -81,7 +80,7 @@ async def measure(
     report: Report,
     profile: str | None = None,
 ) -> FoldRun:
-    """Run one peer over its input, on topics of its own; ``BenchError`` if that fails."""
+    """Run one peer over its input, on topics of its own; raise ``BenchError`` on failure."""
     async with open_stage(place) as stage:
         await stage.load(given.warm_up)
         program = peer(stage)
@@ -120,7 +119,7 @@ class _LogRecord:
 
 
 def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTotals]:
-    """Fold the deliveries by the ledger's rules, in memory; return each order's totals."""
+    """Fold the deliveries with the ledger's rules, in memory; return each order's totals."""
     records = (
         _LogRecord(each.key, each.body, 0, offset, each.received_at_ms)
         for offset, each in enumerate(deliveries)
@@ -139,7 +138,7 @@ def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTo
 
 
 def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTotals]) -> list[str]:
-    """Name the first few orders that differ, and count all; empty if none differs."""
+    """Return the first few differing orders and the number of all; empty if all agree."""
     wrong = sorted(key for key in got.keys() | expected if got.get(key) != expected.get(key))
     if not wrong:
         return []

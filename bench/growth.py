@@ -1,8 +1,8 @@
 """Measures one worker as its state grows, at several numbers of orders.
 
 At each size, the figures are the rate at which the next events are folded, the worker's memory, the
-bytes of its databases and topics, and the time until it is ready again, once with its tables in
-place and once from the changelogs alone. No rate includes the time to make the input.
+bytes of its databases and topics, and the time until the worker is ready again, once with its
+tables in place and once from the changelogs alone. No rate includes the time to prepare the input.
 """
 
 import random
@@ -27,7 +27,7 @@ DELIVERIES_PER_ORDER: Final = 1.33
 _RESTORED_WITHIN_S: Final = 3600.0
 
 Report = Callable[[str, float], None]
-"""Takes the name of the current step, and the share of it that is done, from 0 to 1."""
+"""Takes the name of the current step, and the completed share of that step, from 0 to 1."""
 
 
 class Start(NamedTuple):
@@ -161,7 +161,7 @@ class Growth:
         return deliveries
 
     def _unrefunded(self, chance: random.Random, count: int) -> Sequence[int]:
-        """Draw orders, each once, that have no late refund yet."""
+        """Draw distinct orders that have no late refund yet."""
         count = min(count, self._orders - len(self._refunded))
         drawn: list[int] = []
         while len(drawn) < count:

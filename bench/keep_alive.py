@@ -1,7 +1,7 @@
-"""An HTTP client with open connections, which does as little work per request as Python allows.
+"""Implements an HTTP client with open connections and as little work per request as possible.
 
-It takes requests as bytes, and returns the status of each answer and the time at which the answer
-was complete. A connection has at most one unanswered request. No request waits for a free
+The client takes requests as bytes, and returns the status of each answer and the time at which the
+answer was complete. A connection has at most one unanswered request. No request waits for a free
 connection, because the client opens a new one if all are busy.
 """
 
@@ -70,7 +70,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """The connections to one server on this machine; it needs a running event loop."""
+    """The connections to one server on this machine; the client needs a running event loop."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -42,12 +42,12 @@ from cli.settings import DEVELOPMENT_SECRET
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
-# A broker compiles its own code while it runs, which keeps one core busy for half a minute.
+# A new broker compiles its own code for half a minute, which keeps one core busy.
 _WARM_UP_PER_S: Final = 500.0
-# After this time, a change of the rate has no more effects.
+# After this time, a change of the rate has no further effect.
 _SETTLED_S: Final = 5.0
 _SAMPLES_PER_S: Final = 10.0
-# More orders than a run has at any rate, so that no two runs share an order.
+# No run has this many orders at any rate, so no two runs share an order.
 _ORDERS_APART: Final = 1_000_000
 _PREPARED_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.2

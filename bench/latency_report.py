@@ -38,7 +38,7 @@ class RateResult:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every delivery was sent in time and accepted, and every sample was seen."""
+        """Whether every delivery was sent on time and accepted, and every sample was seen."""
         return self.kept_up and not self.outcome.refused and not self.outcome.unseen
 
 
@@ -132,7 +132,7 @@ def _figures(each: RateResult) -> dict[str, Any]:
 
 
 def write_json(path: Path, measured: Sequence[RateResult], seconds: float) -> None:
-    """Write the figures of each rate, which was sent for ``seconds``."""
+    """Write the figures of each rate; the load at each rate lasted ``seconds``."""
     document = {
         "by_rate": {f"{each.rate_per_s:g}": _figures(each) for each in measured},
         "seconds": seconds,

@@ -23,7 +23,7 @@ class Measured(ABC):
     """One process, with its files in the folder of its ``place``."""
 
     name: ClassVar[str]
-    """The name of its files."""
+    """The name of the process's files."""
 
     def __init__(self, place: Setup) -> None:
         self.place = place
@@ -32,7 +32,7 @@ class Measured(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Return its command line."""
+        """Return the command line of the process."""
 
     @abstractmethod
     def environment(self) -> Mapping[str, str]:
@@ -40,13 +40,13 @@ class Measured(ABC):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         if self._process is None:
             raise BenchError(f"{self.name} was not started")
         return self._process.pid
 
     def launch(self) -> None:
-        """Start it, with its output in ``log_file``."""
+        """Start the process, with its output in ``log_file``."""
         self.place.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = start_child(
@@ -58,19 +58,19 @@ class Measured(ABC):
             )
 
     def ensure_runs(self) -> None:
-        """Raise ``BenchError`` if it has ended."""
+        """Raise ``BenchError`` if the process has ended."""
         code = self._process.poll() if self._process else None
         if code is not None:
             raise self.failed(f"ended with exit code {code}")
 
     def failed(self, what: str) -> BenchError:
-        """Return an error that says what happened, with the end of its log."""
+        """Return an error that says what happened, with the end of the process's log."""
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         shown = "\n".join(f"  {line}" for line in lines)
         return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
 
     def end(self) -> None:
-        """Stop it if it runs; kill it after a time limit."""
+        """Stop the process if it runs; kill it after a time limit."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -80,13 +80,13 @@ class Measured(ABC):
             self.end_at_once()
 
     def end_at_once(self) -> None:
-        """End it as a crash would, and wait until it is gone."""
+        """End the process as a crash would, and wait until it is gone."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that its threads have used; 0 outside Linux."""
+        """Return the CPU seconds that the process has used; 0 outside Linux."""
         return cpu_s(self.pid)
 
 

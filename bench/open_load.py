@@ -44,7 +44,7 @@ _BEGIN_AFTER_S: Final = 0.5
 class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The rate, the duration and the destination of a load.
 
-    Its orders are numbered from ``first_order``, which differs between runs.
+    The load's orders are numbered from ``first_order``, which differs between runs.
     """
 
     ingest_port: int
@@ -149,7 +149,7 @@ def _question(load: LoadSettings, order_id: str) -> bytes:
 
 
 class _Run:
-    """Sends one plan, timed by ``perf_counter``, as the loop's clock has whole milliseconds."""
+    """Sends one plan, timed by ``perf_counter``, because the loop's clock is too coarse."""
 
     def __init__(
         self, load: LoadSettings, due_s: Sequence[float], planned: Sequence[_Planned]
@@ -212,7 +212,7 @@ class _Run:
         self._ingest.send(planned.request, answered)
 
     async def _look(self, question: bytes, due_s: float) -> Sample | None:
-        """Ask until the order is found; ``None`` if it never is, or if a request fails."""
+        """Ask until the order is found; return ``None`` if a request fails or time runs out."""
         not_before_s = due_s
         while True:
             asked_s = time.perf_counter()
@@ -226,14 +226,14 @@ class _Run:
 
 
 async def _wait_until(due_s: float) -> float:
-    """Wait until ``due_s``; return the current time, which is then the same or later."""
+    """Wait until ``due_s``; return the current time, which is not earlier."""
     while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - there is no event to await
         await asyncio.sleep(due_s - now_s)
     return now_s
 
 
 async def send(load: LoadSettings) -> LoadOutcome:
-    """Prepare the load, send it, look for the samples; return the outcome."""
+    """Prepare and send the load, and look for the samples; return the outcome."""
     due_s = schedule(load.rate_per_s, load.warm_up_s + load.seconds)
     planned = plan(load, due_s)
     # A collection of the prepared objects would interrupt the sending for milliseconds.

@@ -1,4 +1,4 @@
-"""Profiles a worker: py-spy samples its stacks while it folds.
+"""Profiles a worker: py-spy samples the worker's stacks during the fold.
 
 Each line of the file of stacks has the frames from the root, and the number of samples. Only a
 thread that holds the interpreter is sampled, so the time spent waiting for Kafka does not count. A
@@ -35,7 +35,7 @@ _KINDS: Final = (
     ("read and write RocksDB", re.compile(r"processors/engine/(databases|tables)\.py")),
     ("decode and encode values", re.compile(r"processors/(dedupe|payments|orders)\.py")),
     ("free the objects of a chunk", re.compile(r"fold_and_write")),
-    # uvloop has no frames of its own, so its time counts for its caller.
+    # uvloop has no frames of its own, so uvloop's time counts for its caller.
     ("event loop, sockets", re.compile(r"asyncio/|aiokafka/|mode/(worker|threads)\.py")),
     ("Faust, commits", re.compile(r"(faust|mode)/|processors/")),
 )

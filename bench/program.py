@@ -1,4 +1,4 @@
-"""A program under measurement: the interface of every peer, and the code that peers share.
+"""Defines a measured program: the interface of every peer, and the code that peers share.
 
 A peer on a loaded stage reports when it was ready to fold, when its last effect was written, and
 each order's totals. Every wait has a time limit, and a program that died is reported with the last
@@ -48,15 +48,15 @@ class Peer(Measured):
     """One peer on one stage, from ``start`` to ``stop``."""
 
     name: ClassVar[str]
-    """The name of its topics and files."""
+    """The name of the program's topics and files."""
     peer: ClassVar[str]
-    """Its key in ``build/bench.json``; the fastest program with a key counts."""
+    """The peer's key in ``build/bench.json``; the fastest program with a key counts."""
     title: ClassVar[str]
-    """Its name in the table."""
+    """The program's name in the table."""
     share: ClassVar[float] = 1.0
-    """The share of the input that it folds; a slow program folds less."""
+    """The share of the input that the program folds; a slow program folds less."""
     rounds: ClassVar[int] = 100
-    """The maximum number of rounds in which it is measured; a slow program has fewer."""
+    """The largest number of measured rounds; a slow program has fewer."""
 
     def __init__(self, stage: BenchStage, place: Setup | None = None) -> None:
         """Put the program on a stage; ``place`` gives a worker its own folder and port."""
@@ -65,19 +65,19 @@ class Peer(Measured):
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Return what this machine lacks to run it; ``None`` if it lacks nothing."""
+        """Return the requirement that this machine lacks; ``None`` if nothing is missing."""
         return None
 
     @classmethod
     def prepare(cls) -> None:
-        """Build its files, unless they exist."""
+        """Build the program's files, unless they exist."""
 
     @abstractmethod
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of its order documents; ``None`` if the document marks a removed order."""
+        """Read one of the peer's order documents; ``None`` for a removed order."""
 
     def answers_ready(self) -> bool:
-        """Return whether its readiness page answers 200."""
+        """Return whether the program's readiness page answers 200."""
         url = f"http://127.0.0.1:{self.place.web_port}/readyz"
         try:
             with urllib.request.urlopen(url, timeout=READY_WITHIN_S) as answer:
@@ -180,7 +180,7 @@ def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[s
 
 
 def _share_done(hops: list[tuple[int, int]]) -> float:
-    """Multiply the hops' shares, because a hop's total only has the output of earlier hops."""
+    """Multiply the hops' shares, because a hop's total contains only the output of earlier hops."""
     share = 1.0
     for done, total in hops:
         share *= done / total if total else 0.0

@@ -1,9 +1,9 @@
-"""Makes the recorded input: webhook deliveries that Plexy could have sent, in order of arrival.
+"""Generates the recorded input: webhook deliveries that Plexy could have sent, in order of arrival.
 
 A seed decides every byte, so every program and every run folds the same input.
 
 Each order has a story: perhaps a failed attempt, usually a success, perhaps refunds, half of which
-name only their payment. Deliveries are late by seconds, some of them by minutes, so a refund may
+name only their payment. Deliveries are seconds late, and some of them minutes late, so a refund may
 arrive before its payment. Some deliveries are repeated.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
-# This is later than the story of any order, and well within the time before ids are forgotten.
+# This is later than any order's own story, but well before ids are forgotten.
 _LATE_S: Final = 60 * 24 * 3600
 _SECRET: Final = b"whsec_bench"
 
@@ -24,13 +24,13 @@ _SECRET: Final = b"whsec_bench"
 _CURRENCIES: Final = {"KZT": 70, "USD": 12, "EUR": 8, "RUB": 6, "JPY": 3, "BHD": 1}
 _UNKNOWN_TYPES: Final = ("payout.paid", "customer.created", "dispute.opened")
 
-# Unless noted, these are shares of orders. They are chosen, because no such figures are published.
+# Unless noted, these are shares of orders. They are estimates; no such figures are published.
 _FAILS_FIRST: Final = 0.12
 _NEVER_SUCCEEDS: Final = 0.08
 _REFUNDED: Final = 0.15
 _REFUNDED_TWICE: Final = 0.2  # of the refunded orders
 _REFUND_NAMES_ONLY_ITS_PAYMENT: Final = 0.5  # of the refunds
-_UNKNOWN: Final = 0.01  # events of another type, per order
+_UNKNOWN: Final = 0.01  # events of unknown types, per order
 _DELIVERED_LATE: Final = 0.03  # of the deliveries
 _DELIVERED_TWICE: Final = 0.03  # of the deliveries
 
@@ -73,7 +73,7 @@ def record_orders(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
     """Return all deliveries of these orders, in their order of arrival."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # Each order has its own generator, so it does not depend on the other orders.
+        # Each order has its own generator, so no order depends on the others.
         chance = random.Random(f"{seed} {number}")  # noqa: S311 - the same input each time
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
@@ -104,7 +104,7 @@ def _story(chance: random.Random, number: int) -> Iterator[Body]:
         if never:
             return
         created += chance.randint(5, 120)
-        if chance.random() < 0.5:  # noqa: PLR2004 - half of the shops try again as a new payment
+        if chance.random() < 0.5:  # noqa: PLR2004 - half of the shops retry with a new payment
             payment = payment | {"id": _id(chance, "pay")}
     yield _event(chance, "payment.succeeded", created, payment | {"status": "succeeded"})
     if chance.random() < _REFUNDED:
@@ -167,7 +167,7 @@ def _deliver(chance: random.Random, body: Body) -> Iterator[RecordedDelivery]:
     yield RecordedDelivery(key, json.dumps(body).encode(), received_ms)
     if chance.random() < _DELIVERED_TWICE:
         again_ms = received_ms + chance.randint(30_000, 600_000)
-        # A sender may serialise a retry differently: the same content in other bytes.
+        # A sender may serialise a retry differently: the same content in different bytes.
         yield RecordedDelivery(key, json.dumps(body, separators=(",", ":")).encode(), again_ms)
 
 

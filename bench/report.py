@@ -71,7 +71,7 @@ def fastest(measurements: Sequence[FoldRun]) -> list[type[Peer]]:
 
 
 def by_program(measurements: Sequence[FoldRun]) -> dict[type[Peer], list[FoldRun]]:
-    """Group the runs by program, in the order of each one's first run."""
+    """Group the runs by program, in the order of each program's first run."""
     grouped: dict[type[Peer], list[FoldRun]] = {}
     for run in measurements:
         grouped.setdefault(run.program, []).append(run)

@@ -36,7 +36,7 @@ _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
 
 # These figures are for the estimate at the start. They were measured on a machine with two cores,
-# which also ran the broker and made the input.
+# which also ran the broker and generated the input.
 _GROWN_PER_S: Final = 8_000
 _RESTORED_PER_S: Final = 200_000
 _RECORDS_PER_ORDER: Final = 3.6
@@ -92,7 +92,7 @@ def _minutes(options: argparse.Namespace) -> int:
 
 
 def _gigabytes(options: argparse.Namespace) -> float:
-    """Return the disk space of Kafka and the tables at the largest size, or 1 if that is less."""
+    """Return the disk space of Kafka and the tables at the largest size, but at least 1."""
     orders: int = max(options.orders, default=0)
     return max(orders * _BYTES_PER_ORDER / 1e9, 1.0)
 

@@ -24,7 +24,7 @@ _MB: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The figures at each size, and of each fleet, which is a number of workers."""
+    """The figures at each size and of each fleet; a fleet is a number of workers."""
 
     partitions: int
     sizes: Sequence[Size]

@@ -1,7 +1,7 @@
-"""A stage: one run's own topics on the broker, so that every run starts from scratch.
+"""Sets up a stage: one run's own topics on the broker, so that every run starts from scratch.
 
 A stage creates and loads its topics. It reports the progress of a consumer group, the time of the
-last write and the content of a topic. It never touches a topic of another run.
+last write and the content of a topic. It never touches a topic of a different run.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -151,7 +151,7 @@ class BenchStage:
 async def open_stage(place: Setup) -> AsyncIterator[BenchStage]:
     """Create a run's topics, with the project's own settings; delete them after the run.
 
-    Without the deletion, the broker would have more to do in each further run.
+    Without the deletion, the broker would have more to do in every later run.
     """
     await ensure_topics(place.settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
@@ -171,7 +171,7 @@ async def open_stage(place: Setup) -> AsyncIterator[BenchStage]:
 
 
 async def _delete_topics(admin: AIOKafkaAdminClient, place: Setup) -> None:
-    # A changelog's name contains the prefix, in the group's name, but may not start with it.
+    # A changelog's name contains the prefix as part of the group's name, perhaps not at its start.
     mine = [topic for topic in await admin.list_topics() if place.prefix in topic]
     await admin.delete_topics(mine)
 

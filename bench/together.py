@@ -1,7 +1,7 @@
 """Measures how fast several workers fold one log together.
 
-The time runs from the write of the first delivery to the last effect. It begins only once the group
-has assigned its partitions.
+The time runs from the write of the first delivery to the last effect. The first delivery is written
+only once the group has assigned its partitions.
 """
 
 import asyncio

@@ -7,8 +7,8 @@ latest document of each order by its key, and each entry once by its id; at the 
 each account. Invariant: an offset is only committed once its records are in the file. If the
 program is killed in between, it reads these records again at its next start, which changes nothing.
 
-Run one program for each group, and for each file. Two programs in one group take each other's place
-again and again, until both end with an error. For another file, use another `--group`.
+Run one program for each group, and for each file. Two programs in one group replace each other
+again and again, until both end with an error. For a second file, use a second `--group`.
 
 The program needs only aiokafka, and follows the ledger until Ctrl-C.
 """
@@ -52,7 +52,7 @@ def apply_entry(database: sqlite3.Connection, entry_id: str, entry: str | None) 
 
 
 def texts_of(record: ConsumerRecord) -> tuple[str, str | None]:
-    """Return the key and the value; ``ValueError`` if the ledger can't have written them."""
+    """Return the key and the value; raise ``ValueError`` if the ledger can't have written them."""
     key, value = record.key, record.value
     if key is None or (value is not None and not isinstance(json.loads(value), dict)):
         raise ValueError("expected a key and a JSON object")
@@ -84,7 +84,7 @@ async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> N
         await consumer.start()
         while True:
             fetched = await consumer.getmany(timeout_ms=1000, max_records=options.batch)
-            # One transaction: all of these records are in the file, or none.
+            # One transaction puts all these records into the file, or none.
             with database:
                 for record in chain.from_iterable(fetched.values()):
                     apply_record(apply[record.topic], database, record)

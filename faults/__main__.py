@@ -42,7 +42,7 @@ T = TypeVar("T")
 def main() -> int:
     """Run the faults, print the result, and return the exit code."""
     options = _options()
-    # aiokafka logs that Kafka is down, which the faults intend.
+    # aiokafka logs that Kafka is down, as the faults intend.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
     if not console.is_terminal:

@@ -1,6 +1,6 @@
 """Judges how long ingress took to answer while faults were injected, as measured by the sender.
 
-It skips an attempt during which a fault had killed or frozen ingress.
+An attempt is skipped if a fault had killed or frozen ingress meanwhile.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _WITHIN_S: Final = 10.0
 
 
 class Answers:
-    """The count of judged attempts, and a line in ``late`` for each that took over ``within_s``.
+    """The count of judged attempts, and a line in ``late`` for each that exceeded ``within_s``.
 
     ``slack`` multiplies the limit, for a machine that is busy with other work.
     """

@@ -1,6 +1,6 @@
-"""The clock that a program sees: `libfaketime` moves it, and leaves the monotonic clock alone.
+"""Moves the clock that a program sees, with `libfaketime`; the monotonic clock is unaffected.
 
-A file holds the clock's error, and the program reads it every second.
+A file contains the clock's error, and the program reads it every second.
 """
 
 from pathlib import Path

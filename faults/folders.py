@@ -1,6 +1,6 @@
 """Injects faults into workers' folders: no room, no inodes, a damaged table, or a copied folder.
 
-A fault lasts as long as its block. After the block, the folder is usable, and a copy is deleted.
+A fault lasts as long as its block. After the block, the folder is usable, and any copy is deleted.
 """
 
 import random
@@ -20,7 +20,7 @@ from faults.program import ProgramUnderFault
 from faults.stage import FaultStage
 
 DOWN_AT_MOST_S: Final = 60.0
-"""The time for others to take over a worker's partitions; it exceeds the limit that is judged."""
+"""The time for others to take over a worker's partitions, longer than the judged limit."""
 
 # A worker may run on a full disk for this long, because RocksDB reserves room for its log.
 _NOTICED_WITHIN_S: Final = 20.0
@@ -31,7 +31,7 @@ _POLL_S: Final = 0.2
 
 
 def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
-    """Return a fault that fills a disk: its worker ends and can't restart, and others take over.
+    """Return a fault that fills a disk: a worker ends and can't restart, and others take over.
 
     A running worker that fails logs ``remedy``. A worker that then starts logs ``refusal`` as well.
     """
@@ -64,13 +64,13 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
 
 @contextmanager
 def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Damage a stopped worker's table: the next start reports it, and another repairs the table."""
+    """Damage a stopped worker's table: the next start reports it, and a second start repairs it."""
     worker = chance.choice(stage.workers)
     worker.stop()
     folder = chance.choice(sorted((worker.folder / "tables").rglob("*.db")))
     pattern, damage = chance.choice(_DAMAGES)
     with closing(Rdict(str(folder), Options(raw_mode=True))) as db:
-        # Write all rows to a file, because RocksDB may not have written one in a short run.
+        # Write all rows to a file, because RocksDB may not have written any file in a short run.
         db.flush()
         db.compact_range(None, None)
     files = sorted(folder.glob(pattern))
@@ -120,7 +120,7 @@ _DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
 
 @contextmanager
 def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start a second worker on a copy of a worker's folder: the first worker ends, and says why."""
+    """Start a second worker on a copy of a worker's folder: the first worker ends, and logs why."""
     worker = chance.choice(stage.workers)
     twin = stage.twin_of(worker)
     # A frozen worker does not change its folder, so the copy is consistent.

@@ -28,7 +28,7 @@ def set_commits_to_the_end(stage: FaultStage, _chance: random.Random) -> Iterato
     """Stop every worker, and set the commits to the ends, as `--reset-offsets --to-latest` does."""
     for worker in stage.workers:
         worker.stop()
-    # Kafka refuses another client's commit until the last member's session has ended.
+    # Kafka refuses commits from outside the group until the last member's session has ended.
     answered(lambda: _commit_ends(stage.settings))
     yield Injected(tuple(worker.label for worker in stage.workers), 0.0)
     for worker in stage.workers:
@@ -52,7 +52,7 @@ async def _commit_ends(settings: TopicSettings) -> None:
 
 @contextmanager
 def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start one more worker, whose clock steps forward and back while it folds."""
+    """Start an extra worker; the worker's clock steps forward and back during the fold."""
     worker = chance.choice(stage.extras)
     if worker.clock is None:
         raise ValueError(f"{worker.label} has no clock of its own")

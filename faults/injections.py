@@ -18,7 +18,7 @@ from faults.program import ProgramUnderFault
 from faults.proxy import Network
 from faults.stage import FaultStage
 
-# Others may need this long to take over a killed worker's partitions, since its session is 10 s.
+# Other workers may need this long to take over a killed worker's partitions: a session is 10 s.
 TAKEN_OVER_WITHIN_S: Final = 15.0
 
 

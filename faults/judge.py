@@ -1,7 +1,7 @@
 """Checks at the end of a run that each acknowledged delivery is in the log and counts once.
 
 The ends of the partitions can't show that no offset was committed past unfinished work. ``verify``
-shows that, because the outputs of the skipped records would be missing.
+can, because otherwise the outputs of the skipped records would be missing.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ _CONCURRENCY: Final = 16
 
 
 async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
-    """Return every difference; there is none if nothing was lost or counted twice.
+    """Return every difference; the list is empty if nothing was lost or counted twice.
 
-    A check that raises an exception is a difference itself, and the other checks still run.
+    A check that raises an exception counts as a difference itself, and the other checks still run.
     """
     parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
         "what is folded": partial(_not_folded, stage),

@@ -1,4 +1,4 @@
-"""The description of a kind of fault, and of one injection."""
+"""Describes a kind of fault, and one injection of a fault."""
 
 import random
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class FaultKind(msgspec.Struct, frozen=True):
     """One kind of fault; two simultaneous faults have different ``layer``s.
 
     A kind with ``take_over`` is injected alone, because its cost is judged. So is a kind that is
-    ``alone``, because no program can start under it. A kind that ``restarts_broker`` ends a broker.
+    ``alone``, because no program can start then. A kind that ``restarts_broker`` ends a broker.
     """
 
     name: str
@@ -48,8 +48,8 @@ class FaultKind(msgspec.Struct, frozen=True):
         return self.take_over or self.alone
 
     def missing(self, stage: FaultStage) -> str | None:
-        """Return what this kind needs and the stage lacks; ``None`` if nothing is missing."""
-        if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - the target and another
+        """Return the requirement that the stage lacks; ``None`` if nothing is missing."""
+        if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - the target and one more
             return "a second worker"
         if self.takes_disk and not any(worker.disk for worker in stage.workers):
             return "the right to mount a small disk (root on Linux)"

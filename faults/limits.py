@@ -14,7 +14,7 @@ from faults.program import STOPPED_WITHIN_S, UnplannedEnd
 from faults.run import Cost
 from faults.stage import FaultStage
 
-# A log line may hold a whole traceback, and is cut at this length.
+# A log line may contain a whole traceback, so lines are cut at this length.
 _SHOWN_CHARS: Final = 300
 
 

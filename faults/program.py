@@ -1,6 +1,6 @@
 """Starts, freezes and ends one program of a run with faults: an ingress or a worker.
 
-It records when the program was killed or frozen, and how and how quickly the program ended. An end
+This module records when the program was killed or frozen, and how and how fast it ended. An end
 that no fault caused is reported.
 """
 
@@ -25,9 +25,9 @@ _POLL_S: Final = 0.02
 
 
 class UnplannedEnd(msgspec.Struct, frozen=True):
-    """An end of a program that no fault caused; ``last_lines`` are the program's last output.
+    """A program's end that no fault caused; ``last_lines`` are the program's last output.
 
-    ``was_ready`` says whether the program had become ready since its start.
+    ``was_ready`` is true if the program had become ready since its start.
     """
 
     program: str
@@ -43,7 +43,7 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The end of a program after SIGTERM, the time that it took, and the program's last output."""
+    """A program's end after SIGTERM: how and how fast it ended, and the program's last output."""
 
     program: str
     at_s: float
@@ -103,7 +103,7 @@ class ProgramUnderFault:
         self._command.join(STOPPED_WITHIN_S)
 
     def stop(self) -> None:
-        """End the program with SIGTERM, and record how long that took."""
+        """End the program with SIGTERM, and record how long the end took."""
         self.expect_end()
         # A program that is still starting has no work to finish, and the signal itself kills it.
         is_up = self._trouble("/healthz") is None
@@ -137,7 +137,7 @@ class ProgramUnderFault:
         return any(began <= until_s and since_s <= ended for began, ended in self._away)
 
     def wait_ended(self, within_s: float) -> bool:
-        """Wait for the program to end; return whether it did."""
+        """Wait for the program to end; return whether it ended."""
         deadline = time.monotonic() + within_s
         while self.ended() is None:
             if time.monotonic() > deadline:

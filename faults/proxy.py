@@ -1,7 +1,7 @@
 """Proxies TCP between the programs and Kafka, to simulate a bad network.
 
-The proxy passes bytes on late or not at all. As with TCP, it changes no byte, and leaves none out
-in the middle of a connection.
+The proxy passes bytes on late or not at all. As with TCP, no byte is changed, and no byte is left
+out in the middle of a connection.
 """
 
 import asyncio

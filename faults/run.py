@@ -34,7 +34,7 @@ _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """A fault with its cost: the seconds from its start until every partition folds newer records.
 
-    ``cost_s`` is ``None`` if that took too long. With ``take_over``, the fault lasted until then.
+    ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted about ``cost_s``.
     ``stops`` are the programs that the fault ended with SIGTERM; if ``kafka_away``, they may not
     have reached Kafka. ``answer_s`` is the longest time that ingress took to answer.
     """
@@ -89,7 +89,7 @@ async def run(
 
 
 def plan(kinds: list[FaultKind], count: int, seed: int) -> Iterator[tuple[FaultKind, ...]]:
-    """Yield ``count`` faults; some are pairs, of different layers."""
+    """Yield ``count`` faults; some form pairs, from different layers."""
     chance = random.Random(f"plan {seed}")  # noqa: S311 - the same faults for the same seed
     bag: list[FaultKind] = []
     while count > 0:
@@ -136,7 +136,7 @@ async def _one(
     since_s = min(each.since_s or began_s for each in hit)
     hold_s = max(each.hold_s for each in hit)
     if take_over := any(each.take_over for each in hit):
-        # Only records that arrive after the fault show that others fold the worker's partitions.
+        # Only records that arrive after the fault show that others fold these partitions.
         marks = await watch.ends()
         folded = await watch.folded_past(marks, hold_s)
     else:

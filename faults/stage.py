@@ -38,7 +38,7 @@ _LOOK_EVERY_S: Final = 0.25
 # buffers. That takes a while at a test's rate, so this is the smallest setting.
 _TABLE_MEMORY_MB: Final = 24
 _DISK_MB: Final = 1024
-# A worker's tables need far fewer inodes, and a fault quickly uses up this number by empty files.
+# A worker's tables need far fewer inodes, but a fault uses up this number fast, with empty files.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -137,7 +137,7 @@ class FaultStage:
     def settle(self, within_s: float) -> None:
         """Wait until all programs are ready; raise ``StageError`` after ``within_s``."""
         deadline = time.monotonic() + within_s
-        # A record that one broker lacks has two copies, and the next fault may hit one of them.
+        # A record that one broker lacks has only two copies, and the next fault may hit one.
         while self._cluster and not self._cluster.in_sync():
             if time.monotonic() > deadline:
                 raise StageError(f"the brokers are not in sync after {within_s:.0f} s")
@@ -155,7 +155,7 @@ class FaultStage:
                 time.sleep(_LOOK_EVERY_S)
 
     def end_workers(self) -> None:
-        """End every worker for good, so that its tables can be opened."""
+        """End every worker for good, so that the tables can be opened."""
         for worker in (*self.workers, *self.extras):
             worker.end()
 
@@ -198,7 +198,7 @@ class FaultStage:
         )
 
     def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
-        """Return a worker that has the name of another worker when it uses a copy of its folder.
+        """Return a worker that gets a given worker's name by using a copy of that worker's folder.
 
         A worker's name contains its port, so both use the same port. The twin is never restarted.
         """

@@ -2,7 +2,7 @@
 
 Each database names the changelog offset below which it has applied every record, so the folder of a
 worker that left long ago is compared with the changelog up to that offset. The changelogs of a run
-are too small to be compacted, so they still hold every value of each key.
+are too small to be compacted, so they still contain every value of each key.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ _MOST_NAMED: Final = 5
 
 
 class Database(msgspec.Struct):
-    """One partition of a table in one worker's folder; it holds the changelog below ``end``."""
+    """One partition of a table in one worker's folder; it reflects the changelog below ``end``."""
 
     path: Path
     end: int
@@ -82,7 +82,7 @@ def opened(path: Path, *, read_only: bool = False) -> closing[Rdict]:
 
 
 def rows_of(db: Rdict) -> dict[bytes, bytes]:
-    """Return a database's rows, without the reserved ones."""
+    """Return a database's rows, without the reserved rows."""
     items = db.iter()
     items.seek_to_first()
     rows: dict[bytes, bytes] = {}
@@ -98,7 +98,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
 async def _compare(
     reader: LedgerReader, table: TableName, partition: int, databases: Mapping[str, Database]
 ) -> list[str]:
-    """Read a changelog once, and compare each database when the reading reaches its offset."""
+    """Read a changelog once, and compare each database when the reading reaches its ``end``."""
     topic = reader.names.changelog(table)
     waiting = sorted(databases.items(), key=lambda each: each[1].end)
     rows: dict[bytes, bytes] = {}

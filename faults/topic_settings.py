@@ -28,7 +28,7 @@ _OF_THE_TOPIC: Final = 1
 _ANSWERED_WITHIN_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.5
 _CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
-# A record of the simulation has one or two kilobytes.
+# A record of the simulation takes one or two kilobytes.
 _LOW_LIMIT_BYTES: Final = 8192
 # The ledger's topics must not have these settings. They delete no record of a run, because records
 # are younger than an hour, and segments are too small to be closed and compacted.
@@ -48,7 +48,7 @@ _OF_CHANGELOGS: Final = (
 
 @contextmanager
 def change_compression(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Have the broker compress the sources, the changelogs or the outputs with another codec."""
+    """Have the broker compress sources, changelogs or outputs with a different codec."""
     names, group = stage.settings.names, stage.settings.group_id
     topics_of = {
         "sources": names.hops,
@@ -63,7 +63,7 @@ def change_compression(stage: FaultStage, chance: random.Random) -> Iterator[Inj
 
 @contextmanager
 def change_settings(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Give the log or a changelog a forbidden setting, because of which ingress may answer 503."""
+    """Give the log or a changelog a forbidden setting, which may make ingress answer 503."""
     names = stage.settings.names
     if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
         topic, (name, value) = names.webhooks, chance.choice(_OF_SOURCES)
@@ -124,7 +124,7 @@ def _administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Aw
 
 
 def answered(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Ask until Kafka succeeds, because a broker may just have been restarted."""
+    """Ask until Kafka answers without an error, because a broker may just have been restarted."""
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         try:

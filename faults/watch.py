@@ -1,6 +1,6 @@
 """Asks the brokers directly how far the workers have folded the log of record.
 
-It reads the end and the committed offset of each partition. While a broker is down, it retries.
+The watch reads each partition's end and committed offset, and retries while a broker is down.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Watch:
             await self._forget()
 
     async def folded_past(self, marks: Marks, within_s: float) -> float | None:
-        """Wait until each commit is past its mark; return when, on the monotonic clock."""
+        """Wait until each commit is past its mark; return that time on the monotonic clock."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             committed = await self._committed()

@@ -1,4 +1,4 @@
-"""Makes the answers to deliveries: 200 with the place in the log, or a problem document.
+"""Builds the answers to deliveries: 200 with the place in the log, or a problem document.
 
 Input: a problem's code and a sentence. Output: Starlette responses. Invariant: no answer contains
 a secret, a body or a broker's address, because any sender reads it, and Plexy's dashboard keeps it.
@@ -82,7 +82,7 @@ HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     }
 )
 
-# The sender of a refused body may go on sending for this long; then its connection is cut.
+# After a refusal, a sender may keep sending the body for this long; then the connection is cut.
 _LINGER_S: Final = 1.0
 
 
@@ -118,19 +118,19 @@ class _LingeringResponse(ProblemResponse):
 def problem(
     code: str, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None
 ) -> ProblemResponse:
-    """Return the answer for a problem of ``STATUS``; ``headers`` are added to the status' own."""
+    """Return the answer for a code in ``STATUS``; ``headers`` are added to those of the status."""
     status = STATUS[code]
     document = Problem(status=status, code=code, detail=detail, field=field)
     kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
     return kind(document, {**HEADERS.get(status, {}), **(headers or {})})
 
 
-# The answer to a bug of ours: the server logs the traceback, and the sender sees none of it.
+# The answer to a bug of ours: the server logs the traceback, which the sender never sees.
 BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")
 
 
 def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
-    """Return an answer as the bytes of HTTP/1.1; ``default_headers`` are the server's own."""
+    """Return an answer encoded as HTTP/1.1; ``default_headers`` are the server's own."""
     headers = [*default_headers, *answer.raw_headers]
     if closes and (b"connection", b"close") not in headers:
         headers.append((b"connection", b"close"))
@@ -149,7 +149,7 @@ class _ReceivedHead:
 
     def __call__(self, default_headers: Headers, answer: Received) -> bytes:
         """Return the answer for a connection that stays open."""
-        # uvicorn makes a new list each second, with the new date.
+        # uvicorn creates a new list each second, with the new date.
         if default_headers is not self._headers:
             self._headers = default_headers
             head, _, _ = encode(answer, default_headers, closes=False).partition(_PLACE)
@@ -164,6 +164,6 @@ class _ReceivedHead:
         )
 
 
-# This header comes last, so the bytes before its value are the same for all answers.
+# This header is the last one, so the bytes before its value are the same for all answers.
 _PLACE: Final = b"ledger-position: "
 encode_received: Final = _ReceivedHead()

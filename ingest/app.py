@@ -1,4 +1,4 @@
-"""Builds the Starlette application: its routes, its start and end, and its error answers.
+"""Builds the Starlette application: its routes, its startup and shutdown, and its error answers.
 
 Input: settings; ``uvicorn ingest.app:app`` reads them from the environment. Invariant: there is no
 middleware between the router and an endpoint.
@@ -42,8 +42,8 @@ def create_app(
 ) -> Starlette:
     """Return ingress for these settings; ``log`` is Kafka unless a test passes its own.
 
-    ``counts`` takes this process' numbers for the metrics. Call this function in the process that
-    serves, because it may start the thread that sends spans.
+    ``counts`` collects this process's numbers for the metrics. Call this function in the process
+    that serves, because the call may start the thread that sends spans.
     """
     kept = WebhookLog(settings) if log is None else log
     numbers = counts or ProcessCounts()
@@ -100,7 +100,7 @@ def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
 
 
 def __getattr__(name: str) -> Starlette:
-    """Make ``app`` when a server asks for it, so that this module's import needs no settings."""
+    """Create ``app`` when a server asks for it, so that importing this module needs no settings."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     isolate_process()
@@ -116,8 +116,8 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
     """Answer a request that the router refuses for an unknown path or a wrong method."""
     if not isinstance(error, HTTPException):
         raise error
-    if error.status_code == 405:  # noqa: PLR2004 - the one other status that the router raises
-        # The router keeps methods in a set; sorting them makes the answer the same every time.
+    if error.status_code == 405:  # noqa: PLR2004 - the only other status that the router raises
+        # The router keeps methods in a set; sorting keeps the answer the same every time.
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
         detail = f"this path allows only {allowed}"
         return problem("method_not_allowed", detail, headers={"Allow": allowed})

@@ -1,11 +1,11 @@
-"""Appends records in batches through one producer; records that arrive meanwhile share the next.
+"""Appends records in batches through one producer; records that arrive meanwhile share a batch.
 
-Input: records, each with a deadline. Output: a future for each, done with the record's place once
-every in-sync replica has it, or failed with ``LogUnavailableError``. Invariants: no record waits
-beyond its deadline; a partition has at most one batch under way, so its records stay in order.
+Input: records, each with a deadline. Output: a future for each. It returns the record's place once
+all in-sync replicas have the record, or raises ``LogUnavailableError``. Invariants: no record waits
+beyond its deadline; a partition has one batch under way at most, so the order is kept.
 
 A batch is never larger than its topic accepted when the topics were last examined. A batch that is
-refused for its size is sent again in parts, and a record that is too large fails alone.
+refused for its size is sent again in parts, and only a record that is itself too large fails.
 
 aiokafka's own ``send`` looks up the topic and starts a task and timers for every record. This
 module does so once per batch: a partition's records of one loop turn become one batch.
@@ -38,7 +38,7 @@ class LogUnavailableError(Exception):
 
 
 class _Append(NamedTuple):
-    """A record that is not acknowledged yet; ``until`` is a time of the event loop's clock."""
+    """A record that is not acknowledged yet; ``until`` is a time on the event loop's clock."""
 
     record: NewRecord
     until: float
@@ -48,9 +48,9 @@ class _Append(NamedTuple):
 class Appends:
     """All records of one producer that are not acknowledged yet.
 
-    ``partitions`` is the number of each topic's partitions, and ``limits_bytes`` the largest batch
-    that each topic accepts. The first failure other than a refused size fails all records and calls
-    ``lost``, because only a new producer can go on then. ``ends`` holds, for each partition, the
+    ``partitions`` is each topic's number of partitions, and ``limits_bytes`` the largest batch that
+    the topic accepts. The first failure other than a refused size fails all records and calls
+    ``lost``, because only a new producer can continue. ``ends`` contains, for each partition, the
     offset after the last acknowledged record, whichever producer wrote it.
     """
 
@@ -70,12 +70,12 @@ class Appends:
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._failed: str | None = None
-        # All records share one timer, which is due at the earliest of their deadlines.
+        # All records share one timer, which is due at their earliest deadline.
         self._timer: asyncio.TimerHandle | None = None
         self._look_at = float("inf")
 
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
-        """Queue a record; its future is done when it is acknowledged, or failed by ``until``."""
+        """Queue a record; its future succeeds on Kafka's acknowledgement, or fails by ``until``."""
         kept: asyncio.Future[Place] = self._loop.create_future()
         if self._failed is not None:
             kept.set_exception(LogUnavailableError(self._failed))
@@ -141,7 +141,7 @@ class _Lane:
     ) -> None:
         self._producer = producer
         self._topic, self._partition = self._place = place
-        # Shared with the topic's other lanes.
+        # The topic's other lanes share this mapping.
         self._limits_bytes = limits_bytes
         self._ends = ends
         self._failed = failed
@@ -150,7 +150,7 @@ class _Lane:
         self._writing: asyncio.Task[None] | None = None
 
     def put(self, append: _Append) -> None:
-        """Queue a record. A task starts in the next turn, so this turn's records share a batch."""
+        """Queue a record. Writing starts in the next turn, so this turn's records share a batch."""
         self._waiting.append(append)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
@@ -179,7 +179,7 @@ class _Lane:
             while self._waiting:
                 batch = self._fill()
                 size_bytes = batch.size()
-                # Only a batch of a single record can exceed the limit.
+                # Only a batch with a single record can exceed the limit.
                 if size_bytes > self._limits_bytes[self._topic]:
                     self._refuse(size_bytes)
                     continue
@@ -191,8 +191,8 @@ class _Lane:
                 except TOO_LARGE:
                     self._make_smaller(size_bytes)
         except BaseException as error:
-            # aiokafka also fails assertions, and cancels waiting futures. After any error, the
-            # records are not acknowledged, and a new producer is needed.
+            # aiokafka may also raise AssertionError, or cancel waiting futures. After any error,
+            # the records are not acknowledged, and a new producer is needed.
             is_of_clock = isinstance(error, InvalidTimestampError)
             self._failed(TIME_REFUSED if is_of_clock else f"Kafka failed: {type(error).__name__}")
             if not isinstance(error, Exception):
@@ -236,7 +236,7 @@ class _Lane:
         """Set the places of acknowledged records; some futures may be cancelled by now."""
         if first_offset < 0:
             # A broker may leave out the offset of a batch that it receives twice. The failed
-            # deliveries are retried, and then have a place.
+            # deliveries are retried, and the retries get a place.
             raise KafkaError("the batch is kept, but Kafka did not report its offset")
         self._compare(first_offset)
         for offset, each in enumerate(self._under_way, first_offset):
@@ -245,7 +245,7 @@ class _Lane:
         self._under_way = []
 
     def _compare(self, first_offset: int) -> None:
-        """Log an error if a batch has offsets of earlier acknowledged records, which are lost."""
+        """Log an error if a batch reuses offsets of acknowledged records, which are thus lost."""
         end = self._ends.get(self._place, 0)
         if first_offset < end:
             _log.error(

@@ -1,4 +1,4 @@
-"""Reads a request's body within limits of size, time and memory.
+"""Reads a request's body within limits on size, time and memory.
 
 Input: ASGI's ``receive``. Output: the unchanged bytes, or a ``BodyFault``. Invariant: a body never
 takes more memory than its limit plus one of the server's chunks.
@@ -15,7 +15,7 @@ from ingest.load import BodyMemory
 
 
 class BodyFault(Enum):
-    """The reason why there is no body; a value, not an exception, because the sender causes it."""
+    """The reason why no body was read; a value, not an exception, because the sender causes it."""
 
     TOO_LARGE = auto()
     TOO_SLOW = auto()
@@ -29,7 +29,7 @@ async def read_body(
 ) -> AsyncIterator[bytes | BodyFault]:
     """Yield the whole body, whose memory stays reserved until the block ends.
 
-    ``until`` is a time of the event loop's clock, in seconds.
+    ``until`` is a time on the event loop's clock, in seconds.
     """
     body = _Body(memory, limit_bytes)
     try:
@@ -50,7 +50,7 @@ class _Body:
         self.size = 0
         self._memory = memory
         self._limit_bytes = limit_bytes
-        # A list of chunks of a byte or two each would take many times the size of the body.
+        # A list of tiny chunks would take many times the size of the body.
         self._bytes = bytearray()
 
     async def read(self, receive: Receive) -> bytes | BodyFault:

@@ -3,9 +3,9 @@
 Input: bytes from any sender. Output: requests for the application, and a problem document for bytes
 that are not a request.
 
-Invariants: the bytes of a request outside its body never fill the memory, and trailers never count
-as headers. A request that arrives too slowly, or an answer that is fetched too slowly, ends the
-connection (``connection_state``). When a process has too many connections, it closes the one that
+Invariants: the bytes of a request outside its body take bounded memory, and trailers never count as
+headers. A request that arrives too slowly, or an answer that is fetched too slowly, ends the
+connection (``connection_state``). A process with too many connections closes the connection that
 has kept it waiting longest.
 
 A request that arrives whole in one read, as nearly every delivery does, goes to the ``direct``
@@ -14,8 +14,8 @@ cycle that takes an answer in pieces) and the application's routing would take l
 work on a delivery. Every other request goes to the application, as with uvicorn.
 
 uvicorn 0.54 with httptools limits neither the size nor the time of a request's head, chunk
-extensions and trailers. It takes early trailers for headers, does not check Host, reads pipelined
-requests faster than it answers them, and answers malformed requests in plain text.
+extensions and trailers. It mistakes early trailers for headers, does not check Host, reads
+pipelined requests faster than it answers them, and answers malformed requests in plain text.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Exchange:
 
 
 class _RefusedError(Exception):
-    """Ends the parsing of a read: only an exception can leave the parser."""
+    """Ends the parsing of a read, because only an exception can stop the parser."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -85,14 +85,14 @@ class _RefusedError(Exception):
 def _fault_of(error: Exception) -> Fault:
     """Return the fault of a read; the parser wraps an exception that one of our methods raised.
 
-    If a frame kept the wrapped exception, the two would form a cycle and keep the read in memory.
+    If a frame kept the wrapped exception, the two would form a cycle and keep the data in memory.
     """
     refused = error if isinstance(error, _RefusedError) else error.__context__
     return refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's connection, bounded; ``bounded_protocol`` makes the class for one server."""
+    """uvicorn's connection within limits; ``bounded_protocol`` creates the class for one server."""
 
     limits: ClassVar[Limits] = Limits()
     direct: ClassVar[Direct | None] = None
@@ -102,14 +102,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        # The bytes read outside a body, since the last request or this request's head ended.
+        # The bytes read outside a body since the last request, or this request's head, ended.
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
-        # The body so far of a request that may go to the direct handler.
+        # The body read so far, if the request may still go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
-        # The last words are sent after the answers under way, once nothing more is read.
+        # The last words are sent after the answers under way, once reading has stopped.
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -191,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._overhead_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body, or drop it if the request is answered already."""
+        """Take a piece of the body, or drop the piece if the request was already answered."""
         self._overhead_bytes -= len(body)
         if self._held is not None:
             self._held += body
@@ -211,7 +211,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse("too_many_chunks")
 
     def on_message_complete(self) -> None:
-        """Answer a whole request, or tell the application that it is whole."""
+        """Answer a complete request, or tell the application that the body is complete."""
         self._state.move("complete")
         self._overhead_bytes = 0
         keep_alive = self.parser.should_keep_alive()
@@ -225,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(None)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; read more only if none is left."""
+        """Continue with the next request; read more only if no request is left."""
         self.server_state.total_requests += 1
         self._state.answered()
         if self.transport.is_closing():
@@ -238,7 +238,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _may_be_direct(self) -> bool:
-        """Return whether the direct handler takes this request, if all of it is in this read.
+        """Return whether the direct handler takes this request if this read completes the request.
 
         If the sender pipelines, or does not fetch its answers, the application takes the request.
         """
@@ -254,7 +254,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _hold_no_longer(self) -> None:
-        """Hand over the request that is still held, because the read ended before the request."""
+        """Hand over the held request, because the read ended before the request did."""
         if self._held is not None:
             self._hand_over(self._held)
 
@@ -262,7 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Give a request to the application, as uvicorn does, with the body read so far."""
         self._held = None
         begun = (self.url, self.headers, self.expect_100_continue)
-        # This call makes the scope, and resets the head that was read.
+        # This call creates the scope, and resets the head that was read.
         super().on_message_begin()
         self.url, headers, self.expect_100_continue = begun
         self.headers += headers
@@ -281,7 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take one step of the direct handler towards its answer; answer 500 after a bug."""
         try:
             answer = step()
-        # A cancelled append is a bug too, because it says nothing about the log.
+        # A cancelled append is a bug too, because its record may or may not be in the log.
         except (Exception, asyncio.CancelledError) as error:
             self.logger.exception("Exception in the direct handler\n", exc_info=error)
             self.direct.failed()  # type: ignore[union-attr]
@@ -353,7 +353,7 @@ class BoundedProtocol(HttpToolsProtocol):
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
-        # The last answer has resumed the reading.
+        # The last answer resumed reading.
         self.flow.pause_reading()
 
     def _patience_s(self, wait: Wait) -> float:

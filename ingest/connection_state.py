@@ -3,7 +3,7 @@
 Input: from ``connection``, the steps of arriving requests, and the answers that went out. Output:
 each new wait of the connection when it begins.
 
-Invariant: a connection has exactly one wait at any time. Either its sender has to finish a request,
+Invariant: a connection has exactly one wait at any time. Either the sender has to finish a request,
 to fetch an answer, to begin the next request or to close, or ingress has to answer::
 
     head ──(head complete)──▶ body ──(complete)──▶ whole ──(begun)──▶ head
@@ -33,7 +33,7 @@ MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     }
 )
 
-# The wait in each state: first if all answers went out, and then if some did not.
+# The waits in each state: the first if all answers went out, the second if some did not.
 WAITS: Final[Mapping[State, tuple[Wait, Wait]]] = MappingProxyType(
     {
         "head": ("request", "request"),
@@ -73,7 +73,7 @@ class ConnectionState:
         self.unanswered -= 1
 
     def new_wait(self) -> Wait | None:
-        """Return the wait that has begun since the last call, or ``None`` if the wait goes on."""
+        """Return the wait that has begun since the last call, or ``None`` if the wait continues."""
         wait = WAITS[self.now][self.unanswered > 0]
         if wait == self._wait:
             return None

@@ -17,7 +17,7 @@ from ingest.log import Log
 _ALIVE: Final = Response(b'{"status":"alive"}', media_type="application/json")
 _READY: Final = Response(b'{"status":"ready"}', media_type="application/json")
 
-# An answer from Kafka may be repeated for this long.
+# An answer from Kafka is reused for this long.
 _FRESH_S: Final = 1.0
 
 

@@ -24,7 +24,7 @@ _CHUNKS: Final = 1024
 # of a larger body also reads the answer, unless it first fills the system's buffers.
 _DROPPED_BYTES: Final = 64 * 1024
 _CONNECTIONS: Final = 4096
-# Some open files are not senders' connections: those to Kafka, the log lines and the listener.
+# Some open files are not senders' connections: connections to Kafka, log output and the listener.
 _OTHER_FILES: Final = 64
 # The application answers within its own time limit; a connection gets this much more time.
 _SLACK_S: Final = 10
@@ -72,7 +72,7 @@ class Limits:
     def fault_of_head(
         self, url: bytes, headers: Headers, http_version: str, unanswered: int
     ) -> Fault | None:
-        """Return the fault of a request's head, if any; ``unanswered`` requests precede it."""
+        """Return the fault of a request's head, if any, after ``unanswered`` earlier requests."""
         size_bytes = len(url)
         hosts = []
         for name, value in headers:
@@ -106,13 +106,13 @@ LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
         ),
         # The request was answered, but its sender is still sending the body.
         "too_much_dropped": None,
-        # A sender that pipelines has to be ready for a close without an answer (RFC 9112, 9.3.2).
+        # A sender that pipelines must expect a close without an answer (RFC 9112, 9.3.2).
         "pipelined_too_far": None,
     }
 )
 
-# An IP literal, an IPv4 address or a name, and then the port. RFC 3986, 3.2.2 also allows a name to
-# contain punctuation, such as the comma that joins two headers; host names contain none.
+# This matches an IP literal, an IPv4 address or a name, then the port. RFC 3986, 3.2.2 also allows
+# punctuation in a name, such as the comma that joins two headers; host names contain none.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]+)(?::[0-9]{0,5})?")
 
 

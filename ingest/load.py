@@ -7,7 +7,7 @@ that have arrived take room, so a sender can't take room by declaring a large le
 
 from typing import Final
 
-# The large bodies in memory have at most this size in sum: eight of the largest possible bodies.
+# The large bodies in memory have at most this total size: eight of the largest possible bodies.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 # A body of at most this size always finds room, however many large ones strangers send. Plexy's
 # bodies have a few hundred bytes. The number of connections limits the number of small bodies.
@@ -15,7 +15,7 @@ SMALL_BYTES: Final = 16 * 1024
 
 
 class Deliveries:
-    """Counts the deliveries that were admitted and not yet released."""
+    """Counts the deliveries that were admitted but not yet released."""
 
     def __init__(self, most: int) -> None:
         self._count = 0

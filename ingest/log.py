@@ -1,11 +1,11 @@
 """Appends to the log of record in Kafka, and reconnects when necessary.
 
-Input: records, each with a deadline. Output: the record's place once every in-sync replica has it,
-or ``LogUnavailableError``. Invariants: no append waits beyond its deadline; a failed record is not
-retried here, because its sender delivers it again; no failure requires a restart of the program.
+Input: records, each with a deadline. Output: a record's place once all in-sync replicas have the
+record, or ``LogUnavailableError``. Invariants: no append waits beyond its deadline; a failed record
+is not retried here, because its sender delivers it again; no failure requires a restart.
 
 ``connecting`` ──(Kafka answers, topics are right)──▶ ``connected`` ──(an append fails, or a topic
-is changed)──▶ ``connecting``
+changes)──▶ ``connecting``
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from runtime.kafka.topics import unreachable
 _NOT_YET: Final = "Kafka is not connected yet"
 # Ingress reconnects within this time after an outage of Kafka.
 _RECONNECT_S: Final = 0.5
-# Ingress notices an operator's change of the topics within this time, plus that of Kafka's answer.
-# Deliveries that are acknowledged before may be in a topic that does not keep them.
+# Ingress notices an operator's change to a topic within this time plus the time of Kafka's answer.
+# Deliveries acknowledged until then may be in a topic that does not keep them.
 _LOOK_EVERY_S: Final = 1.0
 # If Kafka runs, the first delivery finds a connection. Otherwise the program starts without one.
 _FIRST_ATTEMPT_S: Final = 2.0
-# At shutdown, the records of deliveries that were already answered 503 may take this long.
+# At shutdown, the records of deliveries already answered with 503 get this long to reach Kafka.
 _FLUSH_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Log(Protocol):
     """The log as the endpoints see it."""
 
     def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
-        """Return the kept record's place, or raise ``LogUnavailableError``, by ``until``."""
+        """By ``until``, return the kept record's place or raise ``LogUnavailableError``."""
 
     async def trouble(self) -> str | None:
         """Return why nothing can be appended now; ``None`` if something can."""
@@ -93,7 +93,7 @@ class WebhookLog:
         self._client_log.detach()
 
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
-        """Return the place of an acknowledged record; ``until`` is a time of the loop's clock.
+        """Return the place of an acknowledged record; ``until`` is a time on the loop's clock.
 
         A record whose deadline has passed may still reach the log. Its sender delivers it again, so
         the log then has the event twice, and the ledger counts it once.
@@ -133,7 +133,7 @@ class WebhookLog:
         topics = self._names.shared
         for topic in topics:
             await producer.partitions_for(topic)
-        # Keys keep their partitions even if somebody adds partitions to a topic.
+        # Keys keep their partitions even if an operator adds partitions to a topic.
         appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
         self._appends = appends
         self._producer = producer
@@ -148,7 +148,7 @@ class WebhookLog:
             appends.fail(self._reason)
 
     async def _until_lost(self, producer: LogProducer) -> None:
-        """Return after an append has failed, or a topic can no longer be appended to."""
+        """Return once an append has failed, or a topic no longer accepts appends."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):

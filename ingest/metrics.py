@@ -1,10 +1,10 @@
 """Counts ingress' deliveries by outcome and duration, and serves the counts to Prometheus.
 
 Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on a separate address,
-which the internet does not reach. Invariant: counting a delivery takes no lock and makes no object,
-because a process only adds to numbers, which become metrics when Prometheus asks.
+which the internet does not reach. Invariant: counting a delivery takes no lock and creates no
+object, because a process only adds to numbers, which become metrics when Prometheus asks.
 
-Several processes share one port, so a scrape of that port would reach an arbitrary process. Their
+Several processes share one port, so a scrape of that port would reach an arbitrary process. All
 numbers are in shared memory, in one row per process, which only that process writes. The process
 that started the others reads all rows and serves the metrics.
 """
@@ -32,7 +32,7 @@ from runtime.kafka.new_connections import EXPIRY_METRIC
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 
-# The codes of answers to requests that are not deliveries, or not recognized as such.
+# The codes of answers to requests that are not deliveries, or are not recognized as deliveries.
 _NO_DELIVERY: Final = frozenset(
     {"malformed_request", "head_too_large", "not_found", "method_not_allowed", "internal_error"}
 )
@@ -47,7 +47,7 @@ OUTCOMES: Final = tuple(_STATUS)
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ANSWERS: Final = ("2xx", "4xx", "5xx")
 
-# A row begins with the counts by outcome; then come the buckets and the sum of each answer class.
+# A row begins with the counts by outcome; the buckets and the sum of each answer class follow.
 _BUCKETS: Final = len(BOUNDS_S) + 1
 _HISTOGRAMS: Final = {
     answer: len(OUTCOMES) + n * (_BUCKETS + 1) for n, answer in enumerate(_ANSWERS)
@@ -87,7 +87,7 @@ def new_rows(processes: int) -> Sequence[Numbers]:
     """Return a row for each process; call this before the processes start."""
     if processes == 1:
         return [[0.0] * _ROW]
-    # An aligned write of eight bytes is atomic, so that no reader sees half of a number.
+    # An aligned write of eight bytes is atomic, so no reader sees half a number.
     memory = memoryview(mmap.mmap(-1, processes * _ROW * 8)).cast("d")
     return [memory[n * _ROW : (n + 1) * _ROW] for n in range(processes)]
 
@@ -116,7 +116,7 @@ class ProcessCounts:
         self._row[_ERRORS] += 1
 
     def signed_at_another_time(self, off_s: float) -> None:
-        """Record how far the time of a delivery with a good signature was from this clock."""
+        """Record the distance of a well-signed delivery's time from this machine's clock."""
         self._row[_SECONDS_OFF] = off_s
 
     def certificate_expires(self, side: Side, at_s: float) -> None:
@@ -124,7 +124,7 @@ class ProcessCounts:
         self._row[_EXPIRIES[side]] = at_s
 
     async def keep_looking(self, log: ReadinessProbe, load: Callable[[], tuple[int, int]]) -> None:
-        """Record every second whether the log is available, and the load, until cancelled.
+        """Every second until cancelled, record the load and whether the log is available.
 
         ``load`` returns the deliveries in flight, and the bytes of large bodies in memory.
         """
@@ -188,7 +188,7 @@ class IngressMetrics(Metrics, Collector):
         self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")
         self.registry.register(self)
         if len(rows) == 1:
-            # If there are several processes, the one that serves this page does nothing else.
+            # With several processes, the process that serves this page does nothing else.
             ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[Metric]:

@@ -1,8 +1,8 @@
 """Serves ``GET /openapi.json``, which describes every path and every possible answer.
 
 Input: the types that decode deliveries, and the table of problems from which answers are made.
-Output: one document in OpenAPI 3.1, made at start-up. Invariant: the document has exactly the
-answers of ``answers.STATUS``, because it is made from that table.
+Output: one document in OpenAPI 3.1, built at start-up. Invariant: the document has exactly the
+answers of ``answers.STATUS``, because it is built from that table.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ _MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class Document:
-    """The endpoint of the document, which is the same as long as the program runs."""
+    """The endpoint of the document, which never changes while the program runs."""
 
     def __init__(self, settings: IngestSettings) -> None:
         document = msgspec.json.encode(describe(settings))

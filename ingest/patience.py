@@ -1,8 +1,8 @@
 """Implements a timeout that each request restarts, and that rarely expires.
 
-A restart rarely makes a timer of the event loop, because making and cancelling two timers for each
-request would be a waste. The running timer is replaced only if it is due after the timeout. A timer
-that fires before the timeout is replaced then.
+A restart rarely creates a timer, because creating and cancelling two timers for each request would
+be wasteful. A restart replaces the running timer only if that timer is due after the timeout. A
+timer that fires before the timeout is replaced when it fires.
 """
 
 import asyncio

@@ -22,14 +22,14 @@ from runtime.kafka.internals import forget_identity, put_away
 from runtime.kafka.topic_looks import Made, look_at_topics
 from runtime.kafka.topic_states import Fault, most_bytes
 
-# If a connection is cut silently, its request is given up so early that a retry on a new connection
-# succeeds before the delivery's answer is due.
+# If a connection is cut silently, its request is given up early enough for a retry on a new
+# connection to succeed before the delivery's answer is due.
 _REQUEST_SHARE: Final = 0.3
 # Records that arrive while a request is under way go out together in the next one. A record larger
-# than this makes a batch of its own.
+# than this gets a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
 _UNCOMPRESSED: Final = 0
-# A producer's last requests get this long to end by themselves, a little more than one request.
+# A producer's last requests get this long to end by themselves, a bit more than one request takes.
 _PUT_AWAY_SHARE: Final = 0.4
 # A readiness check waits this long for Kafka's answer.
 _METADATA_WITHIN_S: Final = 2.0
@@ -58,8 +58,8 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
     def renew_identity(self) -> None:
         """Write under a new producer id from the next batch on, with sequence numbers from 0.
 
-        A refused batch leaves a gap in its partition's sequence numbers, because of which the
-        broker would refuse every later batch.
+        A refused batch leaves a gap in its partition's sequence numbers, and the broker would
+        refuse every later batch because of the gap.
         """
         forget_identity(self)
 
@@ -89,7 +89,7 @@ class Condition(NamedTuple):
     """The state of a log that accepts deliveries.
 
     ``partitions`` is the ledger's number of partitions. ``limits_bytes`` has the largest batch that
-    each topic accepts, and ``faults`` the settings because of which brokers refuse some records.
+    each topic accepts, and ``faults`` the settings that make brokers refuse some records.
     """
 
     partitions: int
@@ -120,7 +120,7 @@ async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | 
             if each.leader < 0:
                 return Fault(f"partition {each.number} of the topic {state.name} has no leader")
     return Condition(
-        # Each topic has the ledger's number of partitions, or more, of which the rest is unused.
+        # Each topic has at least the ledger's number of partitions; any further ones are unused.
         min(len(state.partitions) for state in seen.states),
         {state.name: most_bytes(state.config) for state in seen.states},
         seen.faults,

@@ -1,4 +1,4 @@
-"""Makes the record that keeps a delivery.
+"""Builds the record that stores a delivery.
 
 Input: a request's headers and body. Output: the record for the log of record, or for
 ``plexy.rejected``. Invariant: each record keeps the body byte for byte, as Plexy signed it.
@@ -28,7 +28,7 @@ class NewRecord(NamedTuple):
 
 
 class DeliveryHead(NamedTuple):
-    """The relevant parts of a request's head, and its time of arrival in Unix milliseconds.
+    """The relevant parts of a request's head, and the time of its arrival in Unix milliseconds.
 
     ``content_length`` is ``None`` if the body arrives in chunks. ``trace`` has the header that
     names the request's trace, if there is one.
@@ -100,7 +100,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """Return a body decoded as a JSON object, or ``None`` if it is not one; never raise.
+    """Return the JSON object in a body, or ``None`` if the body is anything else; never raise.
 
     >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
     ({'id': 1}, None, None)

@@ -33,8 +33,8 @@ from runtime import internals
 from runtime.addresses import listener
 from runtime.logs import configure
 
-# A proxy usually keeps an idle connection for 60 s. The server keeps it longer, so that the sender
-# closes it and no delivery is sent on a connection that was just closed.
+# A proxy usually keeps an idle connection for 60 s. The server waits longer, so that the sender
+# closes first and no delivery is sent on a connection that was just closed.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
 # The collector runs after this many new objects; Python's default, 700, is about twenty deliveries.
@@ -54,7 +54,7 @@ def serve(settings: IngestSettings) -> None:
     rows = new_rows(settings.ingest_processes)
     number = 0
     if several:
-        # Another ingress could share a shared port, so bind the port unshared first.
+        # Another ingress could join a shared port, so bind the port exclusively first.
         _listener(settings).close()
         number = _split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
@@ -71,7 +71,7 @@ def serve(settings: IngestSettings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
-        # uvicorn raises the signal that stopped it again after it has stopped.
+        # After its shutdown, uvicorn raises the same signal again.
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -105,7 +105,7 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 def _listener(settings: IngestSettings, *, shared: bool = False) -> socket.socket:
-    """Listen on ingress' address; several of our own processes may listen on a ``shared`` one."""
+    """Listen on ingress' address; if ``shared``, several of our own processes may do so."""
     variables = ("LEDGER_INGEST_HOST", "LEDGER_INGEST_PORT")
     host, port = settings.ingest_host, settings.ingest_port
     return listener(variables, host, port, backlog=_BACKLOG, shared=shared)

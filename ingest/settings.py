@@ -1,4 +1,4 @@
-"""The settings of ingress, which starts without a signing secret only if explicitly allowed to."""
+"""Defines ingress' settings; a start without a signing secret must be allowed explicitly."""
 
 from typing import Annotated, Final
 

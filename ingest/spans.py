@@ -1,8 +1,8 @@
-"""Makes a span for each delivery, with its times, its answer and its place in Kafka.
+"""Creates a span for each delivery, with its times, its answer and its place in Kafka.
 
 Input: a request's headers, and the outcome of its delivery. Output: an OpenTelemetry span of the
 kind SERVER, and a header that names the span to the record's readers. Invariants: a span contains
-no signature, and only ids of the body; only a sender with a good signature can choose the trace.
+no signature, and only ids from the body; only a sender with a good signature can choose the trace.
 """
 
 import time
@@ -54,14 +54,14 @@ class DeliverySpan:
         self._begun = False
         self._parent = NO_CONTEXT
         self._links: list[SpanContext] = []
-        # ``None`` for a delivery that is not sampled.
+        # ``None`` means that the delivery is not sampled.
         self._span: SpanContext | None = None
 
     def __enter__(self) -> None:
         """Begin a step of the delivery."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """End the span with an exception that leaves the step, unless the span has ended."""
+        """End the span with the exception that leaves the step, unless the span has ended."""
         if error is not None:
             # The text of an exception may have any content, so the span has only its name.
             name = type(error).__name__
@@ -70,7 +70,7 @@ class DeliverySpan:
     def go_on(self) -> list[tuple[str, bytes]]:
         """Begin the span as a part of the sender's trace, because the signature is good.
 
-        Returns the headers that name the span in the record; none if it is not sampled.
+        Returns the headers that name the span in the record; none for an unsampled delivery.
         """
         self._parent = self._named()
         self._begin()
@@ -105,7 +105,7 @@ class DeliverySpan:
 
     def _end(self, attributes: dict[str, str | int]) -> None:
         if not self._begun:
-            # Anybody may have chosen the named trace, so it is linked, and decides nothing.
+            # Anyone may have chosen the named trace, so the span only links to that trace.
             named = span_context_of(self._named())
             self._links = [named] if named.is_valid else []
             self._begin()
@@ -123,6 +123,6 @@ class DeliverySpan:
             self._span = None
 
     def _named(self) -> Context:
-        """Return the trace that the request names; no trace if it names several."""
+        """Return the trace that the request names, or no trace if the request names several."""
         named = [value for name, value in self._headers if name == _HEADER]
         return context_of(named[0]) if len(named) == 1 else NO_CONTEXT

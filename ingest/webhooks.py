@@ -1,6 +1,6 @@
 """Handles ``POST /webhooks/plexy``: raw body → signature → envelope → log → answer.
 
-Input: a delivery, as an ASGI request or as a whole. Output: 200 once the log has the delivery, or a
+Input: a delivery, as an ASGI request or whole. Output: 200 once the log has the delivery, or a
 problem document, within ``answer_within_s`` of the arrival; and one log line. Invariants: ingress
 never answers 200 before the log's acknowledgement, and never judges the content of an event.
 """
@@ -87,7 +87,7 @@ _RefusedBody = Literal[BodyFault.TOO_LARGE, BodyFault.TOO_SLOW, BodyFault.NO_ROO
 
 
 class _NoSpan(nullcontext[None]):
-    """The span of a delivery if traces are off."""
+    """Replaces the span of a delivery if traces are off."""
 
     def go_on(self) -> list[tuple[str, bytes]]:
         return []
@@ -140,14 +140,14 @@ class WebhookEndpoint:
             try:
                 answer = await self._read(arrival, receive, arrived)
             except asyncio.CancelledError:
-                # The server has stopped waiting at its end, which is not a bug.
+                # The server stopped waiting at its shutdown, which is not a bug.
                 arrival.span.end("cancelled")
                 raise
         if answer is not None:
             await answer(scope, receive, send)
 
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
-        """Take one delivery that arrived whole, and is so small that it always finds room.
+        """Take one delivery that arrived whole, and is small enough to always find room.
 
         The steps are those of ``__call__`` after the body was read, but without coroutines and
         their task, which take a tenth of a delivery's time.
@@ -196,7 +196,7 @@ class WebhookEndpoint:
         return waiting.settle()
 
     def _answer(self, arrival: _Arrival, verdict: _Verdict, until: float) -> Response | Waiting:
-        """Answer a refused delivery, or begin to keep the record on which the answer depends."""
+        """Answer a refused delivery, or begin to append the record on which the answer depends."""
         match verdict:
             case ProblemResponse():
                 return self._refuse(arrival, verdict)
@@ -209,7 +209,7 @@ class WebhookEndpoint:
                 assert_never(verdict)
 
     def _append(self, record: NewRecord, until: float) -> asyncio.Future[Place] | None:
-        """Begin to keep a record; return ``None`` if too many deliveries are in flight.
+        """Begin to append a record; return ``None`` if too many deliveries are in flight.
 
         The record takes one of the places in flight until ``release``. Only a delivery with a good
         signature has a record, and so takes a place.

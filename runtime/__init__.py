@@ -1,1 +1,1 @@
-"""The parts that all programs share: settings, the Kafka client, logs, traces, error answers."""
+"""Contains the programs' shared parts: settings, the Kafka client, logs, traces, error answers."""

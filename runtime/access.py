@@ -1,4 +1,4 @@
-"""Decides whether a client may read a server: by the token, or by ``Host`` if there is no token.
+"""Decides whether a client may read a server: by the token if one is set, otherwise by ``Host``.
 
 A server without a token listens on loopback only. Loopback alone does not keep web pages out: a
 page can point its own name at 127.0.0.1 (DNS rebinding), and the reader's browser then lets the

@@ -1,4 +1,4 @@
-"""The settings of the programs' addresses, shared by the servers and their clients."""
+"""Defines the settings of the programs' addresses, shared by the servers and their clients."""
 
 import socket
 from typing import Annotated, Final
@@ -7,7 +7,7 @@ from runtime.access import Token
 from runtime.settings import Port, SettingsError, setting
 
 LOOPBACK: Final = "127.0.0.1"
-# `plexy-ledger run` serves ingress' metrics on this port, and `plexy-ledger status` asks there.
+# `plexy-ledger run` serves ingress' metrics on this port, and `plexy-ledger status` reads them.
 RUN_METRICS_PORT: Final = 8100
 
 IngestHost = Annotated[str, setting("address on which ingress receives webhooks")]

@@ -33,13 +33,13 @@ _NAMES: Final = frozenset(
 def isolate_process() -> None:
     """Delete other programs' variables, and print UTF-8 in any locale.
 
-    Call it before the libraries are imported, because some read their variables at import.
+    Call this before the libraries are imported, because some read their variables at import.
     """
     for name in [each for each in os.environ if is_foreign(each)]:
         del os.environ[name]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A path on the command line may hold bytes that are not UTF-8.
+            # A path on the command line may contain bytes that are not UTF-8.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 

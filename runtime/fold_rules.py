@@ -1,10 +1,10 @@
-"""Keeps workers out of a group whose members fold the log with other settings.
+"""Keeps workers out of a group whose members fold the log with different settings.
 
 Input: settings. Output: the protocol names under which a worker joins its group, which contain the
 settings, and the differences from a running group's settings. Invariant: no name reveals a secret.
 
 Kafka admits a member to a group only if the member shares a protocol name with all other members.
-So the broker refuses a worker with other settings, and shows a group's settings to any program.
+So the broker refuses a worker with different settings, and shows a group's settings to anyone.
 """
 
 import hmac
@@ -22,8 +22,8 @@ from runtime.trust import EnforcedTrustSettings
 FOLD: Final = 1
 """The version of the fold itself.
 
-A release increments it if it folds the same log to another state, or if its workers can't run
-alongside those of the previous release, for example because their rows differ.
+A release increments it if the release folds the same log to a different state, or if its workers
+can't run alongside those of the previous release, for example because their rows differ.
 """
 
 REMEDY: Final = (
@@ -32,7 +32,7 @@ REMEDY: Final = (
     "with `plexy-ledger rebuild`"
 )
 
-# Two bytes suffice to distinguish secrets, and are too few to help anyone guess one.
+# Two bytes suffice to distinguish secrets, but are too few to help anyone guess one.
 _FINGERPRINT_BYTES: Final = 2
 _FINGERPRINT_OF: Final = b"plexy-ledger"
 
@@ -78,7 +78,7 @@ def protocols(settings: FoldSettings) -> list[str]:
     """Return the protocol names under which a worker with these settings joins its group.
 
     If workers check signatures, there is one name per secret. So the workers of a group must share
-    a secret, but need not all have the next secret while one secret replaces another.
+    a secret, but need not all have the new secret while it replaces the old one.
     """
     rules = FoldRules(
         fold=FOLD,
@@ -102,7 +102,7 @@ def protocols(settings: FoldSettings) -> list[str]:
 
 
 def difference(settings: FoldSettings, agreed: str) -> Fault | None:
-    """Return how a group's settings differ from these, with the remedy; ``None`` if they are equal.
+    """Return how a group's settings differ from these, with the remedy; ``None`` if they do not.
 
     ``agreed`` is the group's protocol name, which is empty while no worker runs.
     """

@@ -1,4 +1,4 @@
-"""Makes data folders that only the current user may enter.
+"""Creates data folders that only the current user may enter.
 
 Input: a path below ``LEDGER_DATA_DIR``. Output: that folder, with mode 0700. An existing folder
 gets that mode too if this user owns it. An existing ``LEDGER_DATA_DIR`` keeps its mode, because the
@@ -14,9 +14,9 @@ _PRIVATE: Final = 0o700
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder and its missing parents, for this user alone.
+    """Create a folder and its missing parents, for this user alone.
 
-    If a folder can't be made, the ``OSError`` names the setting.
+    If a folder can't be created, the ``OSError`` names the setting.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:

@@ -109,7 +109,7 @@ _log = structlog.get_logger(__name__)
 
 
 class MissingInternalError(ImportError):
-    """A library lacks a name that the programs use; the message names it and the remedy."""
+    """A library lacks a name that the programs use; the message has the name and the remedy."""
 
 
 def check() -> None:

@@ -26,7 +26,7 @@ def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
     """Set up structlog and the libraries' own loggers; ``auto`` is pretty on a terminal.
 
     Call this once, when a program starts. All lines go to standard error, so that standard output
-    holds nothing but a command's result.
+    contains only a command's result.
     """
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
@@ -65,5 +65,5 @@ def _send_stdlib_through_structlog(
     # builds a log record for each fetch, which takes 10 % of a worker's time.
     root.setLevel(logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
     logging.getLogger("aiokafka").setLevel(max(threshold, logging.WARNING))
-    # Faust warns when a commit takes longer than the interval; the next is only late.
+    # Faust warns when a commit takes longer than its interval; the next commit is merely late.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The settings that decide how the log of record is read.
+"""Defines the settings that decide how the log of record is read.
 
 All programs that fold the log must have the same values. After a change, fold the log from scratch:
 until then, `plexy-ledger verify` reports that the ledger differs from its log.

@@ -1,11 +1,11 @@
 """Builds a program's settings once from an environment that is passed in, and checks them.
 
 Input: a mapping of environment variables. Output: a frozen settings value, or a ``SettingsError``
-that names the variable, its value and the expected one. Invariant: no message and no ``repr``
+that names the variable, its value and the expected value. Invariant: no message and no ``repr``
 contains a secret.
 
 A program's settings are a ``msgspec.Struct``; a field ``web_port`` is read from
-``LEDGER_WEB_PORT``. ``describe`` makes the documentation from the fields.
+``LEDGER_WEB_PORT``. ``describe`` generates the documentation from the fields.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the secret text; call this only at the place that uses the text."""
+        """Return the secret text; call this only where the text is used."""
         return self._value
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _decode_text(wanted: type, value: Any) -> Any:
-    """Make a value of a type unknown to msgspec, whose only argument is the text."""
+    """Create a value of a type unknown to msgspec; the text is the type's only argument."""
     return wanted(value)
 
 

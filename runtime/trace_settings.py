@@ -1,4 +1,4 @@
-"""The setting that switches traces on.
+"""Defines the setting that switches traces on.
 
 Only ``runtime.tracing`` imports OpenTelemetry, and only a program that sends traces imports it.
 """

@@ -2,7 +2,7 @@
 
 Input: OpenTelemetry's own environment variables, which name the receiver, the sampler and the
 program. Output: a ``Tracing``, which sends spans from its own thread. Invariant: a program never
-waits for the receiver: the queue is bounded, and a log line says how many spans were dropped.
+waits for the receiver: the queue is bounded, and a log line reports how many spans were dropped.
 
 Import this module only if ``LEDGER_TRACES`` is on: OpenTelemetry costs time and memory.
 """
@@ -134,7 +134,7 @@ class Tracing:
         """Queue a finished span, unless the queue has filled up meanwhile.
 
         OpenTelemetry's own span takes a lock for each change, which costs three times as much as
-        making the span at its end, when all its parts are known.
+        creating the span at its end, when all its parts are known.
         """
         if self._is_full():
             self._drop()
@@ -183,7 +183,7 @@ def context_of(traceparent: bytes) -> Context:
 
 
 def span_context_of(context: Context) -> SpanContext:
-    """Return the span that a context names; its ``is_valid`` is false if there is none."""
+    """Return the span that a context names; ``is_valid`` is false if no span is named."""
     return get_current_span(context).get_span_context()
 
 
@@ -206,8 +206,8 @@ def _resource(program: str) -> Resource:
 def _check(environment: Mapping[str, str]) -> None:
     """Refuse invalid values that OpenTelemetry would notice only at each span, or never.
 
-    An endpoint or a header may hold a password. So no message here contains one, and this function
-    refuses every value that OpenTelemetry would log.
+    An endpoint or a header may contain a password. So no message here contains one, and this
+    function refuses every value that OpenTelemetry would log.
     """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         protocol = environment.get(name, "") or _PROTOCOL
@@ -236,7 +236,7 @@ def _is_header(text: str) -> bool:
 
 
 def _check_sampler(environment: Mapping[str, str]) -> None:
-    """Refuse unknown samplers; OpenTelemetry would only warn of one, and trace everything."""
+    """Refuse unknown samplers; OpenTelemetry would only log a warning, and trace everything."""
     sampler = environment.get("OTEL_TRACES_SAMPLER", "") or _SAMPLERS[0]
     if sampler.lower() not in _SAMPLERS:
         raise SettingsError(
@@ -258,14 +258,14 @@ def _is_share(text: str) -> bool:
 
 
 class _SeldomLogged(logging.Filter):
-    """Passes each kind of line once a minute, because every attempt to send may log one."""
+    """Passes each kind of line at most once a minute, because every attempt to send may log one."""
 
     def __init__(self) -> None:
         super().__init__()
         self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line passes; its kind is its text before the arguments are filled in."""
+        """Return whether a line passes; a line's kind is its text without the arguments."""
         now = time.monotonic()
         kind = str(record.msg)
         if now - self._logged_at.get(kind, -_LOGGED_AGAIN_AFTER_S) < _LOGGED_AGAIN_AFTER_S:

@@ -1,4 +1,4 @@
-"""The settings that decide which signatures are valid, for every program that checks signatures."""
+"""Defines the settings that decide, in every program, which signatures are valid."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
@@ -62,9 +62,9 @@ class EnforcedTrustSettings(TrustSettings, Protocol):
 
 
 def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
-    """Return the trust under which workers fold records; ``None`` if only ingress checks them.
+    """Return the trust under which workers fold; ``None`` if only ingress checks signatures.
 
-    Raises ``SettingsError`` if no secret is set, since then no record could be folded.
+    Raises ``SettingsError`` if no secret is set, because no record could be folded without one.
     """
     if settings.verify_signatures != "worker":
         return None

@@ -1,4 +1,4 @@
-"""Runs the load `wrk`: each connection sends its next delivery once the last was answered.
+"""Runs the load generator `wrk`: each connection sends a delivery once the last was answered.
 
 No delivery is sent twice to one log, and the status of every answer is counted.
 """
@@ -42,7 +42,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def require_wrk() -> str:
-    """Return the path of `wrk`; ``BenchError`` if it is not installed."""
+    """Return the path of `wrk`; raise ``BenchError`` if `wrk` is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise BenchError(

@@ -1,8 +1,8 @@
-"""The plain peer: Starlette and aiokafka, one delivery at a time, as their documentation shows.
+"""Implements the plain peer with Starlette and aiokafka, as their documentation shows.
 
-It answers a delivery with 200 once an idempotent producer has the acknowledgements of all in-sync
-replicas. Wherever there is a choice, it takes the cheaper one: one form of the signature instead of
-both, no check of the envelope beyond its id, no log line, and no limits of its own.
+The peer takes one delivery at a time, and answers it with 200 once an idempotent producer has the
+acknowledgements of all in-sync replicas. Wherever possible, the peer saves work: one signature form
+instead of both, no check of the envelope beyond its id, no log line, no limits of its own.
 """
 
 import hmac
@@ -25,7 +25,7 @@ TOLERANCE_S = 300
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Hold a producer while the application runs."""
+    """Keep a producer open while the application runs."""
     async with AIOKafkaProducer(
         bootstrap_servers=os.environ["BENCH_BOOTSTRAP"], acks="all", enable_idempotence=True
     ) as producer:

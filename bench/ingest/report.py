@@ -44,7 +44,7 @@ def by_server(measurements: Sequence[IngestRun]) -> dict[type[Server], list[Inge
 
 
 def rates(measurements: Sequence[IngestRun]) -> dict[str, float]:
-    """Return each server's rate, deliveries per second."""
+    """Return each server's rate in deliveries per second."""
     grouped = by_server(measurements)
     return {
         server.name: round(median(run.rate for run in runs), 1) for server, runs in grouped.items()

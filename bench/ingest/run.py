@@ -1,4 +1,4 @@
-"""Makes one measured run: starts a server, warms it up, measures it under load, checks the log.
+"""Performs one measured run: starts a server, warms it up, measures it under load, checks the log.
 
 A run has a fault if a delivery was refused or lost, or if the log lacks an acknowledged delivery.
 """
@@ -25,7 +25,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestRun:
-    """One run of one server; ``kept`` is the number of records in the log after it."""
+    """One run of one server; ``kept`` is the number of records in the log after the run."""
 
     server: type[Server]
     load: Load
@@ -60,7 +60,7 @@ class IngestRun:
 async def measure(
     server: type[Server], place: Setup, plan: Plan, profile: str | None = None
 ) -> IngestRun:
-    """Measure one server on its own topics; ``BenchError`` if the measurement fails."""
+    """Measure one server on its own topics; raise ``BenchError`` on failure."""
     async with open_stage(place) as stage:
         started = server(place)
         try:

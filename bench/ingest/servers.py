@@ -1,6 +1,6 @@
-"""The measured servers, each a process on its own port, and their table.
+"""Defines the measured servers, each a process on its own port, and lists them in a table.
 
-A server answers until ``end``. Every wait for it has a time limit, and a server that died is
+A server answers until ``end``. Every wait for a server has a time limit, and a server that died is
 reported with the last lines of its log.
 """
 
@@ -29,9 +29,9 @@ class Server(Measured):
     """One server on its own topics, from ``start`` to ``end``."""
 
     name: ClassVar[str]
-    """Its key in ``build/bench.json``."""
+    """The server's key in ``build/bench.json``."""
     title: ClassVar[str]
-    """Its name in the table."""
+    """The server's name in the table."""
     keeps: ClassVar[bool] = True
     """Whether an acknowledged delivery must be in the log."""
 
@@ -41,7 +41,7 @@ class Server(Measured):
 
     @classmethod
     def prepare(cls) -> str | None:
-        """Prepare it; return the reason if it can't be measured, otherwise ``None``."""
+        """Prepare the server; return the reason if it can't be measured, otherwise ``None``."""
         return None
 
     def environment(self) -> Mapping[str, str]:
@@ -54,7 +54,7 @@ class Server(Measured):
         }
 
     def start(self) -> None:
-        """Start it, and return once it answers."""
+        """Start the server, and return once it answers."""
         self.launch()
         deadline = time.monotonic() + _READY_WITHIN_S
         while not self._answers():
@@ -81,11 +81,11 @@ class LedgerIngress(Server):
     title = "plexy-ledger ingest"
 
     def command(self) -> list[str]:
-        """Return its command line."""
+        """Return the command line of the server."""
         return [sys.executable, "-m", "cli", "ingest"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the place where it runs; all other settings have their defaults."""
+        """Return the server's place as variables; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,
@@ -100,7 +100,7 @@ class _OnUvicorn(Server):
     module: ClassVar[str]
 
     def command(self) -> list[str]:
-        """Return its command line."""
+        """Return the command line of the server."""
         return [
             *(sys.executable, "-m", "uvicorn", f"bench.ingest.{self.module}:app"),
             *("--port", str(self.port), "--loop", "uvloop", "--http", "httptools"),
@@ -127,14 +127,14 @@ class PlainHandler(_OnUvicorn):
 
 
 class GoHandler(Server):
-    """``go_handler``: another language, with a client that has its own threads."""
+    """``go_handler``: a peer in a different language, with a client that has its own threads."""
 
     name = "go"
     title = "Go, franz-go"
 
     @classmethod
     def prepare(cls) -> str | None:
-        """Build it, which is quick if nothing has changed."""
+        """Build the handler, which is quick if nothing has changed."""
         go = shutil.which("go")
         if go is None:
             return "Go is not installed, so its handler is left out"
@@ -150,7 +150,7 @@ class GoHandler(Server):
         return None
 
     def command(self) -> list[str]:
-        """Return its command line."""
+        """Return the command line of the server."""
         return [str(_GO_PROGRAM)]
 
 

@@ -1,1 +1,1 @@
-"""The measured programs, one module each, and their sources; see ``table``."""
+"""Contains the measured programs, one module each, and their sources; see ``table``."""

@@ -1,9 +1,9 @@
-"""The peer: a plain Faust app that handles one event at a time, as Faust's documentation shows.
+"""Implements a peer as a plain Faust app, with one event at a time, as Faust's documentation shows.
 
-It has our topology (dedupe by event id and content, fold by payment, fold by order), our topics and
-our state, with tables in RocksDB, changelogs, and acks of all in-sync replicas. Wherever there is a
-choice, it takes the cheaper one: the rules of ``plain_rules``, no debug logs, and no wait for the
-acknowledgement of a send, because `await topic.send(…)` does not wait either.
+The app has our topology (dedupe by event id and content, fold by payment, fold by order), our
+topics and our state, with tables in RocksDB, changelogs, and acks of all in-sync replicas. Wherever
+there is a choice, the app takes the cheaper option: the rules of ``plain_rules``, no debug logs,
+and no wait for the acknowledgement of a send, because `await topic.send(…)` does not wait either.
 """
 
 import json
@@ -53,14 +53,14 @@ seen = app.Table("seen", key_type=str)
 payments = app.Table("payments", key_type=str)
 orders = app.Table("orders", key_type=str)
 
-# Each builds a debug record per fetch or send, which `-l warn` then drops: 10 % of the time.
+# Building debug records, which `-l warn` then drops, would take 10 % of the time.
 for library in ("aiokafka", "faust"):
     logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @app.agent(webhooks)
 async def dedupe(stream: Any) -> None:
-    """Pass each event on once, by payment; reject a known id with other content."""
+    """Pass each event on once, by payment; reject a known id with different content."""
     async for event_id, body in stream.items():
         digest = content_digest(body)
         first = seen.get(event_id)
@@ -113,16 +113,16 @@ class FaustPlain(Peer):
 
     name = peer = "faust_plain"
     title = "plain Faust app"
-    # It takes more than ten times as long as the other peers.
+    # This peer takes more than ten times as long as the others.
     share = 0.15
     rounds = 1
 
     def command(self) -> list[str]:
-        """Return the command line of its worker."""
+        """Return the command line of the worker."""
         return [sys.executable, "-m", "faust", "-A", __name__, "worker", "-l", "warn"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the place where it runs."""
+        """Return the worker's place as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -133,6 +133,6 @@ class FaustPlain(Peer):
         }
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of its order documents; ``null`` stands for our tombstone."""
+        """Read one of the peer's order documents; ``null`` corresponds to our tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -1,4 +1,4 @@
-"""Our own worker, with its default settings."""
+"""Defines our own worker, with its default settings, as a program to measure."""
 
 import sys
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ class LedgerWorker(Peer):
     title = "plexy-ledger worker"
 
     def command(self) -> list[str]:
-        """Return the command line of its worker."""
+        """Return the command line of the worker."""
         return [sys.executable, "-m", "cli", "worker"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the place where it runs; all other settings have their defaults."""
+        """Return the worker's place as variables; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,
@@ -29,6 +29,6 @@ class LedgerWorker(Peer):
         }
 
     def order_totals(self, document: bytes) -> OrderTotals:
-        """Read one of its order documents."""
+        """Read one of the worker's order documents."""
         order = msgspec.json.decode(document)
         return OrderTotals(order["status"], totals_by_currency(order["totals"]))

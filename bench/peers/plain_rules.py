@@ -1,7 +1,7 @@
-"""The rules of the peers in Python, with plain dicts as in the peers' documentation.
+"""Implements the rules of the Python peers, with plain dicts as in the peers' documentation.
 
-They are the ledger's own rules, as far as the recorded input needs them. Wherever there is a
-choice, they take the cheaper one: dicts instead of classes, no anomalies, no reversals, and no
+These are the ledger's own rules, as far as the recorded input needs them. Wherever there is a
+choice, they take the cheaper option: dicts instead of classes, no anomalies, no reversals, and no
 checks of fields.
 """
 
@@ -40,7 +40,7 @@ def read_event(body: Body) -> Body | None:
 def fold_payment(payment_id: str, payment: Body, event: Body) -> tuple[Body | None, list[Body]]:
     """Add a fact to a payment; return the entry that it posts, if any, and the new snapshots.
 
-    A known fact posts no entry and makes no snapshot.
+    A known fact posts no entry and produces no snapshot.
     """
     facts, posted = payment["facts"], payment["posted"]
     if event["event_id"] in facts:

@@ -1,9 +1,9 @@
-"""The peer as a Quix Streams app, as its documentation shows; it runs in its own venv.
+"""Implements the peer as a Quix Streams app, as Quix's documentation shows, in its own venv.
 
 The app reads deliveries from the log of record, and writes events, entries, snapshots and order
 documents to the same topics as ours. It has three dataframes, which handle one event at a time, and
-state in RocksDB with changelogs. Offsets are committed after their outputs (at least once, every
-5 s by default), and sends need the acks of all in-sync replicas. Its rules are ``plain_rules``.
+state in RocksDB with changelogs. Offsets are committed after the outputs (at least once, every 5 s
+by default), and sends need the acks of all in-sync replicas. Its rules are ``plain_rules``.
 """
 
 import os
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def dedupe(body: Body, _key: str, _timestamp: int, _headers: Any, state: State) -> list[Body]:
-    """Return a new event; return the body of a known id with other content, to be rejected."""
+    """Return a new event, or the body of a known id with different content, to be rejected."""
     digest = content_digest(body)
     first = state.get(STATE)
     if first is not None:

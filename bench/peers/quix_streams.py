@@ -1,4 +1,4 @@
-"""The peer Quix Streams, in its own environment under ``build/``; see ``quix_app``.
+"""Defines the peer Quix Streams, in its own environment under ``build/``; see ``quix_app``.
 
 Its dependencies are locked in ``requirements/quix.txt``, and the project does not depend on them.
 """
@@ -22,12 +22,12 @@ class QuixStreams(Peer):
 
     name = peer = "quix_streams"
     title = "Quix Streams"
-    # It folds at a third of our rate, so half of the events take long enough to measure.
+    # This peer folds at a third of our rate, so half of the events take long enough to measure.
     share = 0.5
 
     @classmethod
     def prepare(cls) -> None:
-        """Create its environment."""
+        """Create the peer's environment."""
         uv = str(Path(sys.executable).with_name("uv"))
         install = [uv, "pip", "install", "--require-hashes", "--compile-bytecode", "--python"]
         build_once(
@@ -39,11 +39,11 @@ class QuixStreams(Peer):
         )
 
     def command(self) -> list[str]:
-        """Return the command line of its worker."""
+        """Return the command line of the worker."""
         return [str(_VENV / "bin" / "python"), "-m", "bench.peers.quix_app"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the place where it runs."""
+        """Return the worker's place as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -52,10 +52,10 @@ class QuixStreams(Peer):
         }
 
     def answers_ready(self) -> bool:
-        """Return at once, because there is no readiness page; the warm-up shows that it folds."""
+        """Return ``True``, as there is no readiness page; the warm-up shows that the peer folds."""
         return True
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of its order documents; ``null`` stands for our tombstone."""
+        """Read one of the peer's order documents; ``null`` corresponds to our tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -1,4 +1,4 @@
-"""The table of the measured programs.
+"""Lists the measured programs in a table.
 
 To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add a line here.
 """

@@ -4,7 +4,7 @@ Input: records by topic. Output: the offsets of each partition's records, once e
 has the records. Invariant: no record is dropped silently.
 
 A batch that its topic refuses for its size is an error. After the error, ``PartitionBatches`` still
-holds the records that are not acknowledged, so another writer can write them in smaller batches.
+has the records that are not acknowledged, so a different writer can write them in smaller batches.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class LostOutputsError(Exception):
-    """A topic that this worker writes has lost acknowledged records; the text names the topic."""
+    """A topic that this worker writes to has lost acknowledged records; the text names it."""
 
 
 class BatchRefusedError(KafkaError):  # type: ignore[misc]
@@ -63,7 +63,7 @@ class BatchRefusedError(KafkaError):  # type: ignore[misc]
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
-    """The offsets of the first and the last of ``count`` records that one partition took.
+    """The first and the last offset of ``count`` records in one partition.
 
     ``keeps_times`` is false if the topic has replaced a record's time.
     """
@@ -102,7 +102,7 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
-    # ``None`` stands for the time at which the record is written.
+    # ``None`` means the time at which the record is written.
     timestamp_ms: int | None = None
 
 
@@ -127,7 +127,7 @@ class Writable(Protocol):
 
 
 class PartitionBatches:
-    """The records of one partition, in order, in one batch or several.
+    """The records of one partition, in their order, in one or more batches.
 
     A record is copied into its batch at once, so the memory of the original can be freed.
     """
@@ -165,7 +165,7 @@ class PartitionBatches:
         self.written = self.written.then(batch) if self.written else batch
 
     def cut_again(self, create: Callable[[], BatchBuilder]) -> None:
-        """Copy the records that are not acknowledged into batches of another writer."""
+        """Copy the records that are not acknowledged into batches of a different writer."""
         batches, self._batches = self.close(), []
         self._create, self._append = create, None
         for batch in batches:
@@ -188,7 +188,7 @@ class PartitionBatches:
 async def send_by_key(
     producer: BatchProducer, topic: str, records: Iterable[OutRecord], partitions: int
 ) -> None:
-    """Write records to the partitions of their keys, in order within each."""
+    """Write records to the partitions of their keys, keeping the order within each partition."""
     outputs: dict[TopicPartition, PartitionBatches] = {}
     by_key(outputs, producer, topic, records, partitions)
     await send(producer, outputs)
@@ -197,7 +197,7 @@ async def send_by_key(
 async def send_to_partition(
     producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
 ) -> Written:
-    """Write records to one partition in order; return their offsets, once acknowledged."""
+    """Write records to one partition, in this order; return their offsets, once acknowledged."""
     batches = PartitionBatches(producer.create_batch)
     for record in records:
         batches.append(record)
@@ -213,7 +213,7 @@ def by_key(
     partitions: int,
 ) -> None:
     """Add a topic's records to the outputs, each to the partition of its key."""
-    # The number of the partition is the key here, because making a ``TopicPartition`` for each
+    # The number of the partition is the key here, because creating a ``TopicPartition`` for each
     # record would take longer than adding the record.
     appends: dict[int, Callable[[Writable], None]] = {}
     for record in records:
@@ -252,7 +252,7 @@ async def send(
         if isinstance(written, TOO_LARGE):
             refused.setdefault(tp, batch)
         elif tp in refused:
-            # The broker may have taken this batch in spite of the gap that the refused one left.
+            # The broker may have taken this batch despite the gap left by the refused batch.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
             raise lost_output(tp) from written
@@ -275,7 +275,7 @@ def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
 
 @asynccontextmanager
 async def _acknowledged_in_time() -> AsyncIterator[None]:
-    """Limit the time of the block; the ``TimeoutError`` says that no acknowledgement came."""
+    """Limit the time of the block; the ``TimeoutError`` reports the missing acknowledgement."""
     try:
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
             yield

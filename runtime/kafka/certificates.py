@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 Side = Literal["ours", "brokers"]
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# Two of DER's tags (X.690): that of the optional version, and that of the older type of time.
+# These are DER's tags (X.690) for the optional version, and for the older type of time.
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 # A first byte below this is the length; otherwise it counts the following bytes of the length.
@@ -29,7 +29,7 @@ def expires_s(pem: bytes) -> float:
     """Return the earliest Unix time at which a certificate of a PEM file expires.
 
     The ``ssl`` module decodes only the certificates that a peer presents, so this module decodes
-    DER itself. Raises ``ValueError`` if the file holds no certificate.
+    DER itself. Raises ``ValueError`` if the file contains no certificate.
     """
     found = [_not_after_s(base64.b64decode(each)) for each in _PEM.findall(pem)]
     if not found:
@@ -79,7 +79,7 @@ def _not_after_s(der: bytes) -> float:
     """Return the end of a certificate's validity (RFC 5280, 4.1)."""
     (_, certificate), *_ = _parts(der)
     (_, signed), *_ = _parts(certificate)
-    # Without the optional version: serial number, algorithm, issuer, validity.
+    # Apart from the version, the fields are serial number, algorithm, issuer, validity.
     fields = [content for tag, content in _parts(signed) if tag != _VERSION]
     _, (tag, end) = _parts(fields[3])
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"

@@ -1,6 +1,6 @@
-"""Keeps aiokafka's last log line, which has the cause that its exceptions lack.
+"""Keeps aiokafka's last log line, which has the cause that aiokafka's exceptions lack.
 
-For example, only the line distinguishes a refused password from an absent broker.
+For example, only this line distinguishes a refused password from an absent broker.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""The settings of the connection to Kafka, and the arguments for aiokafka's clients.
+"""Defines the settings of the connection to Kafka, and the arguments for aiokafka's clients.
 
-Importing this module corrects aiokafka, see ``corrections``.
+Importing this module corrects aiokafka; see ``corrections``.
 """
 
 import re
@@ -58,11 +58,11 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     ] = ""
 
     def check(self) -> None:
-        """Refuse brokers without a port, SASL without a password, files without TLS."""
+        """Refuse brokers without a port, SASL without a password, and files without TLS."""
         servers = self.bootstrap_servers
         for number, server in enumerate(servers, 1):
             if not _HOST_AND_PORT.fullmatch(server):
-                # The message leaves out the value, because it may hold a password.
+                # The message leaves out the value, because it may contain a password.
                 raise SettingsError(
                     f"LEDGER_KAFKA_BOOTSTRAP: expected `host:port`, separated by commas; entry "
                     f"{number} of {len(servers)} is something else. A user and a password go into "
@@ -118,7 +118,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return _tls_files(self.kafka_ca_file, self.kafka_certificate_file, self.kafka_key_file)
 
     def password(self) -> PasswordFile | str | None:
-        """Return the SASL password, or the file that holds it."""
+        """Return the SASL password, or the file that contains the password."""
         if self.kafka_password_file:
             return _password_file(self.kafka_password_file)
         return self.kafka_password.reveal() if self.kafka_password else None
@@ -129,7 +129,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         aiokafka passes the values for context and password on to its connections unchanged, and
         ``corrections`` makes each connection read the current ones from the files.
         """
-        # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either after "SASL_".
+        # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either with the prefix "SASL_".
         protocol = "SASL_" if self.kafka_sasl_mechanism else ""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
@@ -145,7 +145,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return options
 
 
-# All clients of a process share one object per file, so that a client that is made while the file
-# is half-written gets the former content.
+# All clients of a process share one object per file, so that a client created while the file is
+# half-written gets the former content.
 _tls_files = cache(TlsFiles)
 _password_file = cache(PasswordFile)

@@ -1,21 +1,21 @@
-"""Methods of aiokafka 0.14 that this project replaces, in every client of a process.
+"""Replaces some methods of aiokafka 0.14 in every client of a process.
 
 Input: aiokafka's classes. Output: the same classes, with these differences:
 
-- An error in the answer about committed offsets is raised. aiokafka takes it for "no offset is
-  committed", and a worker would fold its partitions from the start of the log.
+- An error in the answer about committed offsets is raised. aiokafka takes the error for "no offset
+  is committed", so a worker would fold its partitions from the start of the log.
 - A request on a closing connection raises ``KafkaConnectionError``, which every caller handles. A
-  socket may close before aiokafka notices. asyncio then drops the request. uvloop raises
+  socket may close before aiokafka notices. asyncio then drops the request; uvloop raises
   ``RuntimeError``, which ends the aiokafka task that sent the request; if that task updates the
   metadata, the client waits for metadata forever.
 - Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops wait 30 s for a broker
-  that does not answer the end of TLS, and a worker would not stop in time.
+  that does not answer the end of TLS, so a worker would stop too late.
 - Each new connection reads the TLS context and the password from their files. aiokafka keeps those
-  with which the client was made.
+  from the client's creation.
 - Consumers unpack batches within the bounds of ``fetched``, and an error names the damaged offset.
 - A request for metadata never creates a topic. A broker with ``auto.create.topics.enable=true``,
   Kafka's default, would create a deleted log again, empty and with a retention of a week.
-- Heartbeats and commits can carry the member's name, see ``named``.
+- Heartbeats and commits can carry the member's name; see ``named``.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -110,7 +110,7 @@ def _send_while_open(connection: AIOKafkaConnection, *request: Any, **options: A
 
 
 def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) -> Any:
-    """Close; return a future that is done after the close, or when the time is over."""
+    """Close; return a future that is done after the close, or at the time limit."""
     closed = _close(connection, *why, **options)
     if closed is None:
         return None
@@ -168,7 +168,7 @@ def named(request: Any, name: str) -> Any:
     """Return a heartbeat or a commit with its member's name, and any other request unchanged.
 
     aiokafka joins under a name (``group.instance.id``), but its heartbeats and commits lack the
-    name, so Kafka can't tell a process whose name was taken that it is fenced (KIP-345).
+    name, so Kafka can't tell a process that a newer one has taken its name (KIP-345).
     """
     if isinstance(request, HeartbeatRequest):
         return _NamedHeartbeat(request, name)
@@ -196,7 +196,7 @@ class _HeartbeatV3(RequestStruct):  # type: ignore[misc]
 
 
 class OffsetCommitResponseV7(Response):  # type: ignore[misc]
-    """The answer to a commit that carries the name of its member."""
+    """The answer to a commit that names its member."""
 
     API_KEY = 8
     API_VERSION = 7

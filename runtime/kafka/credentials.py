@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Renewed(ABC, Generic[T]):
-    """A value that is made from files, and made again after a file was replaced."""
+    """A value that is built from files, and rebuilt after a file is replaced."""
 
     def __init__(self, *files: Path | None) -> None:
         """Read the files; raise ``SettingsError`` if one of them can't be used."""
@@ -42,7 +42,7 @@ class Renewed(ABC, Generic[T]):
                 self._state = state
             self._trouble = ""
         except (SettingsError, OSError) as error:
-            # Each new connection finds the error again, but it is logged only once.
+            # Each new connection finds the error again, but the error is logged only once.
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 _log.warning("credentials_not_renewed", reason=self._trouble)
@@ -55,7 +55,7 @@ class Renewed(ABC, Generic[T]):
 
     @abstractmethod
     def _make(self) -> T:
-        """Make the value from the files."""
+        """Build the value from the files."""
 
 
 class PasswordFile(Renewed[str]):

@@ -27,7 +27,7 @@ from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
 # The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more, because a
 # producer guesses the compression while it fills the batch.
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
-# aiokafka makes objects for every header, so a record of empty headers takes 36 times its size in
+# aiokafka creates objects for every header, so a record of empty headers takes 36 times its size in
 # memory. So aiokafka reads only batches up to this size; our programs write larger batches only for
 # single records.
 _MAX_TRUSTED_BYTES: Final = 1024 * 1024
@@ -49,7 +49,7 @@ class Batches:
     """The batches of one partition in one fetch.
 
     ``leader_epoch`` is the epoch of the leader that wrote the last returned batch. Each new leader
-    of a partition has a higher epoch. The epoch is -1 for a batch of Kafka before 0.11.
+    of a partition has a higher epoch. The epoch is -1 for a batch from before Kafka 0.11.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -96,7 +96,7 @@ class Batches:
         return self._read_here(batch, data)
 
     def reopen(self) -> bool:
-        """Go back to the last batch, which this module then reads; ``False`` if there is none."""
+        """Go back to the last batch, for this module to read; return ``False`` if none exists."""
         if self._last is None:
             return False
         self._next -= len(self._last)
@@ -139,7 +139,7 @@ class _Batch:
         self._records = records
 
     def validate_crc(self) -> bool:
-        """Return ``True``, because ``Batches`` has compared the checksum."""
+        """Return ``True``, because ``Batches`` has already checked the checksum."""
         return True
 
     def __iter__(self) -> Iterator["_Record"]:

@@ -1,11 +1,11 @@
-"""Checks that Kafka remembers the identities under which workers write for long enough.
+"""Checks that Kafka remembers for long enough the identities under which workers write.
 
 Input: the brokers' settings. Output: their shortest ``transactional.id.expiration.ms``, or an error
-if it is too short.
+if that time is too short.
 
 Kafka forgets an identity for which no worker has asked within that time, and gives the next worker
-that asks another producer id. No broker then refuses the former worker's records, because brokers
-compare epochs only within one producer id. So workers ask again before that time is over, see
+that asks a new producer id. No broker then refuses the former worker's records, because brokers
+compare epochs only within one producer id. So workers ask again before that time is over; see
 ``processors.engine.writers``.
 """
 
@@ -22,7 +22,7 @@ from runtime.kafka.topics import answer
 EXPIRATION: Final = "transactional.id.expiration.ms"
 
 LEAST_EXPIRATION_MS: Final = 6 * 3600 * 1000
-"""The shortest expiration that workers take.
+"""The shortest expiration that workers accept.
 
 A worker asks every hour. The other five hours allow for workers that hang, or are all down.
 """
@@ -45,10 +45,10 @@ class ExpirationError(RuntimeError):
 
 
 async def require_expiration(admin: AIOKafkaAdminClient) -> int | None:
-    """Return the brokers' shortest expiration, in milliseconds; ``None`` if none reports it.
+    """Return the brokers' shortest expiration, in milliseconds; ``None`` if unreported.
 
-    A broker does not report it to a user without the right to read it. Raises ``ExpirationError``
-    if it is too short.
+    A broker reports the setting only to users who may read it. Raises ``ExpirationError`` if the
+    expiration is too short.
     """
     found = await _expiration_ms(admin)
     if found is not None and found < LEAST_EXPIRATION_MS:

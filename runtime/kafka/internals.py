@@ -53,15 +53,15 @@ def content(batch: BatchBuilder) -> bytes:
 async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
     """Stop a producer in any state, and drop every record that it still holds.
 
-    The order matters. First the sender's requests end, by an answer or by their own time-out, and
+    The order matters. First the sender's requests end, with an answer or at their own time-out, and
     their batches return to the accumulator. Then the accumulator drops its batches. Their futures
     stay open, because ``fail_all``, which would end them, raises errors in the callbacks of every
     batch that was tried. Then nothing keeps ``stop`` from closing the connections.
     """
     try:
-        # The caller has no more use for the producer, so no error of the sender matters.
+        # The caller no longer needs the producer, so no error of the sender matters.
         with contextlib.suppress(Exception):
-            # At the end of the time, the sender is cancelled, and cancels its requests.
+            # At the time limit, the sender is cancelled, and cancels its requests.
             async with asyncio.timeout(within_s):
                 await producer._sender.close()  # noqa: SLF001
     finally:
@@ -72,7 +72,7 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
 
 def fail_batches(accumulator: MessageAccumulator, error: Exception) -> None:
     """Fail every batch of an accumulator whose sender was closed."""
-    # A batch that waits for a retry is no longer pending, and its callback expects it to be.
+    # A batch that waits for a retry is no longer pending, but its callback expects a pending one.
     accumulator._pending_batches.update(*accumulator._batches.values())  # noqa: SLF001
     accumulator.fail_all(error)
 
@@ -111,14 +111,14 @@ async def ask_node(admin: AIOKafkaAdminClient, node_id: int, request: Any) -> An
 
 
 def versions_of(request: Any) -> Iterator[int]:
-    """Yield the versions of a kind of request that aiokafka can make."""
+    """Yield the versions in which aiokafka can send a kind of request."""
     return (each.API_VERSION for each in request._CLASSES)  # noqa: SLF001
 
 
 def wait_for_fetches(consumer: AIOKafkaConsumer, wait_ms: int) -> None:
-    """Set how long a broker may delay an empty answer; call it before the consumer starts.
+    """Set how long a broker may delay an empty answer; call this before the consumer starts.
 
-    Faust makes the consumer, but has no setting for this delay.
+    Faust creates the consumer, but has no setting for this delay.
     """
     consumer._fetch_max_wait_ms = wait_ms  # noqa: SLF001
 
@@ -129,11 +129,11 @@ async def fetch_as(
     wait_s: float,
     maker: Callable[[TopicPartition], Callable[[Batches, TopicPartition, Any], Any]],
 ) -> Fetched:
-    """Return what ``fetch_now`` returns, and wait up to ``wait_s`` for the first record.
+    """Wait up to ``wait_s`` for the first record, and return the result of ``fetch_now``.
 
-    ``maker`` returns the function that makes a partition's records, in place of aiokafka's own
-    function, which takes ten times as long. aiokafka makes records inside ``fetch_now``. So
-    ``fetch_now`` must not wait for new batches, which receive their function before each call.
+    ``maker`` returns the function that builds a partition's records, in place of aiokafka's own
+    function, which takes ten times as long. aiokafka builds records inside ``fetch_now``. So
+    ``fetch_now`` must not wait for new batches, because a batch gets its function before the call.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
@@ -152,7 +152,7 @@ async def fetch_as(
         if not waiter.done():
             waiter.cancel()
             return {}
-        # Raises the error of the group's coordinator, such as a lack of rights.
+        # This raises the error of the group's coordinator, such as a lack of rights.
         waiter.result()
 
 
@@ -195,7 +195,7 @@ def assignor_of(coordinator: GroupCoordinator) -> Any:
 
 
 def offer_protocols(join: Any, names: Sequence[str]) -> str:
-    """Replace the one protocol in a request to join by several; return the original name."""
+    """Replace the only protocol in a request to join with several; return the original name."""
     ((own, metadata),) = join._group_protocols  # noqa: SLF001
     join._group_protocols = [(name, metadata) for name in names]  # noqa: SLF001
     return str(own)

@@ -99,7 +99,7 @@ class NewConnections:
         self._warned_s: dict[str, float] = {}
 
     async def watch(self) -> None:
-        """Check until cancelled; without TLS and a password there is nothing to check."""
+        """Check until cancelled; without TLS and without a password, nothing needs checking."""
         while self._settings.kafka_tls or self._settings.kafka_sasl_mechanism:
             await self._check()
             await asyncio.sleep(_CHECK_EVERY_S)

@@ -17,7 +17,7 @@ from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.topics import administration
 
 _FETCH_MS: Final = 200
-# A compressed batch may hold millions of records.
+# A compressed batch may contain millions of records.
 _MOST_AT_ONCE: Final = 10_000
 # A broker's restart takes seconds, and the client retries meanwhile.
 _STALLED_AFTER_S: Final = 60.0

@@ -46,13 +46,13 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 class Examination(msgspec.Struct, frozen=True):
     """The state of each existing topic, and all differences from the expected topics.
 
-    - ``missing``: topics of which nothing shows that they ever existed.
-    - ``unrecorded``: topics whose mere names record a fact, and that are missing or hidden.
+    - ``missing``: topics without any sign that they ever existed.
+    - ``unrecorded``: missing or hidden topics whose names alone record a fact.
     - ``lost``: topics that existed, and must not be created again as empty ones.
     - ``replaced``: topics that were deleted and created again.
     - ``miscounted``: wrong numbers of partitions.
     - ``faults``: settings and replicas; ``in_sync`` is the expected ``min.insync.replicas``.
-    - ``deletions``: topics that are kept forever and have lost records; ``deleted_records`` has
+    - ``deletions``: topics that are kept forever, but have lost records; ``deleted_records`` has
       the number of lost records by topic.
     """
 
@@ -89,8 +89,8 @@ async def look_at_topics(
 ) -> Examination | None:
     """Compare topics with the expected ones, with two requests to any broker.
 
-    ``None`` if the broker does not know all of the topics yet. The groups' commits would show which
-    topics are lost, but not every program has the right to read them.
+    Returns ``None`` if the broker does not know all the topics yet. The groups' commits would show
+    which topics are lost, but not every program has the right to read commits.
     """
     found = await read_topics(client)
     existing = [topic for topic in wanted if topic.name in found]
@@ -145,7 +145,7 @@ def partition_faults(
     counts: Mapping[str, int],
     expected: int | None = None,
 ) -> Iterator[Fault]:
-    """Yield the topics whose number of partitions is not the ledger's.
+    """Yield the topics whose number of partitions differs from the ledger's.
 
     If the ledger of an earlier release has not recorded that number, the smallest number is right:
     the topics were created with equal numbers, and Kafka can only raise a topic's number.
@@ -191,7 +191,7 @@ def lost_fault(names: Iterable[str], why: str) -> Fault:
 
 
 def changed(ids: Mapping[str, str], known_ids: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield the faults of topics that had another id at an earlier time."""
+    """Yield the faults of topics that had a different id at an earlier time."""
     for topic, topic_id in ids.items():
         known = known_ids.get(topic, topic_id)
         # An upgraded cluster gives ids to topics that had none.
@@ -221,8 +221,8 @@ def _lost_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterator[Fa
 def _replaced_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterator[Fault]:
     """Yield the fault of a log whose id is not recorded.
 
-    The record of a restored log is added to that of the log that it replaces. The replaced log
-    can't return, because Kafka gives each topic a new id.
+    The record of a restored log is added to the record of the replaced log. The replaced log can't
+    return, because Kafka gives each topic a new id.
     """
     log, recorded = found.get(names.webhooks), names.recorded_logs(found)
     if log and log.topic_id and recorded and log.topic_id not in recorded:

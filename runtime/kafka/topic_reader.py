@@ -21,28 +21,28 @@ Offsets = Mapping[int, int]
 """An offset for each partition."""
 
 READ_WITHIN_S: Final = 8.0
-"""The time limit of one reading in seconds, which includes waiting for a client.
+"""The time limit of one reading in seconds, including the wait for a client.
 
-It is also the limit of all readings for one answer: see ``in_time``.
+All readings for one answer together have the same limit; see ``in_time``.
 """
 
 # While two readings of 500 places ran without a pause, a reading of one place took 1.2 s with one
 # client, 1.0 s with two, and 5 ms with three (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
-# The deliveries of a very large order have some megabytes; one foreign record may have ten.
+# The deliveries of a very large order take several megabytes; one foreign record may take ten.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
-# A reading needs few records, and drops the others that a fetch brings.
+# A reading needs few records, and drops the others in a fetch.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
 # One fetch brings about this many records of a webhook's size. Reading 500 places, three records
-# apart, took 2 s one by one, and 12 ms as ranges.
+# apart, took 2 s one by one, but 12 ms as ranges.
 _NEAR: Final = 100
 
 
 class LogUnreadableError(Exception):
-    """Kafka did not answer in time; the text names the topic."""
+    """Kafka did not answer within the limit; the text names the topic."""
 
     code = "log_unavailable"
     status = 503
@@ -55,7 +55,7 @@ class TooManyReadingsError(LogUnreadableError):
 
 
 class TooMuchReadError(LogUnreadableError):
-    """The records for one answer have more bytes than one answer may hold in memory."""
+    """The records for one answer have more bytes than one answer may keep in memory."""
 
     code = "order_too_large"
     status = 413
@@ -63,9 +63,9 @@ class TooMuchReadError(LogUnreadableError):
 
 @asynccontextmanager
 async def in_time(what: str) -> AsyncIterator[None]:
-    """Limit the time of a block of readings and of requests to other workers, as of one reading.
+    """Apply the time limit of one reading to a block of readings and of requests to other workers.
 
-    Raises ``LogUnreadableError`` when the time is over, with a text that starts with ``what``.
+    Raises ``LogUnreadableError`` at the limit, with a text that starts with ``what``.
     """
     try:
         async with asyncio.timeout(READ_WITHIN_S):
@@ -76,7 +76,7 @@ async def in_time(what: str) -> AsyncIterator[None]:
 
 
 class TopicReader:
-    """A few clients for all readings; a reading that finds no idle client makes a new one."""
+    """A few clients for all readings; a reading that finds no idle client creates one."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -110,8 +110,8 @@ class TopicReader:
     async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
         """Return the records at some places; ``keys`` has their keys, by partition and offset.
 
-        Raises ``LogUnreadableError`` if the topic has lost one of the records, or has a record with
-        another key there, and ``TooMuchReadError`` if the values are too large for one answer.
+        Raises ``LogUnreadableError`` if the topic has lost one of the records, or has a different
+        key at its place, and ``TooMuchReadError`` if the values are too large for one answer.
         """
         wanted: dict[int, set[int]] = {}
         for partition, offset in keys:
@@ -156,7 +156,7 @@ class TopicReader:
     async def through(
         self, tp: TopicPartition, start: int, end: int, take: Callable[[SignedRecord], None]
     ) -> None:
-        """Call ``take`` with each record of a partition from one offset up to another."""
+        """Call ``take`` with each record of a partition from ``start`` up to ``end``."""
 
         async def read(client: AIOKafkaConsumer) -> None:
             numbered = {tp.partition: start}, {tp.partition: end}

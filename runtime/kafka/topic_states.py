@@ -33,7 +33,7 @@ TIME_REFUSED: Final = (
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
-# Kafka's codes: the client is not a replica, includes uncommitted records, and asks for the first.
+# Kafka's codes: the client is no replica, includes uncommitted records, wants the first offset.
 _NO_REPLICA: Final = -1
 _UNCOMMITTED_TOO: Final = 0
 _EARLIEST: Final = -2
@@ -45,7 +45,7 @@ class Fault(msgspec.Struct, frozen=True):
     """A difference from the expected state, and its remedy.
 
     A fault without a remedy may end by itself. ``refuses_some`` means that the broker refuses some
-    records, and keeps all others.
+    records, but keeps all others.
     """
 
     what: str
@@ -71,7 +71,7 @@ class TopicState(msgspec.Struct, frozen=True):
 def faults(
     state: TopicState, topic: Topic, *, replication_factor: int, in_sync: int
 ) -> Iterator[Fault]:
-    """Yield how a topic's replicas and settings differ from the expected ones."""
+    """Yield the differences of a topic's replicas and settings from the expected ones."""
     replicas = min(partition.replicas for partition in state.partitions)
     if replicas < replication_factor:
         yield Fault(
@@ -83,7 +83,7 @@ def faults(
 
 
 def count_fault(topic: str, count: int, made_with: int) -> Fault:
-    """Return the fault of a topic that has not as many partitions as its ledger.
+    """Return the fault of a topic with a different number of partitions than its ledger.
 
     A change of ``LEDGER_PARTITIONS`` is no remedy: a redelivered event would reach a partition that
     has not seen its id, and the sale would be posted twice.
@@ -169,8 +169,8 @@ async def read_configs(
 ) -> dict[str, dict[str, str | None]] | None:
     """Return the effective settings of topics, whatever their source.
 
-    ``None`` if the asked broker does not know all of the topics yet. Raises ``KafkaError`` if the
-    broker refuses to show the settings of a topic.
+    Returns ``None`` if the asked broker does not know all the topics yet. Raises ``KafkaError`` if
+    the broker refuses to show the settings of a topic.
     """
     request = DescribeConfigsRequest([(_RESOURCE, name, _ALL_SETTINGS) for name in names])
     configs: dict[str, dict[str, str | None]] = {}

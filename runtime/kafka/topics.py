@@ -3,7 +3,7 @@
 Input: settings, which describe the topics. Output: the created topics and the existing ones, or a
 ``TopicsError`` with the remedy. Invariants: an existing topic is never changed, because keys depend
 on its number of partitions, and a shorter retention would delete records. A lost topic is never
-replaced by an empty one, because workers that went on with it would show an incomplete state.
+replaced by an empty one, because workers that used the empty topic would show an incomplete state.
 """
 
 import asyncio
@@ -52,12 +52,12 @@ from runtime.kafka.topic_states import Fault, deletion_fault, read_begins
 from runtime.settings import SettingsError, setting
 
 _GROUP: Final = "plexy-ledger"
-# When a broker dies, finding new leaders takes less time than this.
+# When a broker dies, electing new leaders takes less time than this.
 _ANSWERED_WITHIN_S: Final = 30.0
 _RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
 
 SILENT: Final = "Kafka does not answer"
-"""The first words of ``unreachable`` if no broker answers, and not of its more specific faults."""
+"""The first words of ``unreachable`` if no broker answers, but not of its more specific faults."""
 
 _RENEW: Final = (
     "renew the certificate that has expired, the brokers' or that of "
@@ -115,7 +115,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
 
     @property
     def group_id(self) -> str:
-        """The consumer group of this version's workers, with which changelogs' names begin.
+        """The consumer group of this version's workers; changelogs' names begin with this id.
 
         Ledgers with different prefixes share nothing; versions of a ledger share only its log.
         """
@@ -137,7 +137,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         return all_topics(self.names, self.group_id)
 
     def of_version(self, version: int) -> Self:
-        """Return the settings of another version of the same ledger."""
+        """Return the settings of a different version of the same ledger."""
         return msgspec.structs.replace(self, version=version)
 
 
@@ -168,7 +168,7 @@ async def ensure_topics(
 async def record_log(settings: TopicSettings) -> None:
     """Record that a restored log is the ledger's own.
 
-    Raises ``TopicsError`` if a topic is not as expected, since it may have changed meanwhile.
+    Raises ``TopicsError`` if a topic is not as expected, since topics may have changed meanwhile.
     """
     async with administration(settings) as admin:
         seen = await _look(admin, settings, restores_log=True)
@@ -290,9 +290,9 @@ async def _ensure(
     seen = await _look(admin, settings, restores_log=restores_log)
     created: list[str] = []
     topics = {topic.name: topic for topic in settings.topics}
-    # The second turn creates the record of the log, whose id is known only once the log exists.
+    # The second turn creates the log's record, because the log's id is known only once it exists.
     while absent := seen.absent:
-        # These faults come first, because a record that is created can't be corrected.
+        # These faults are raised first, because a created record can't be corrected.
         _refuse(*seen.lost, *seen.replaced, *seen.miscounted)
         if not create:
             _refuse(missing_fault(absent))
@@ -313,7 +313,7 @@ async def _ensure(
 
 
 def _refuse(*faults: Fault) -> None:
-    """Raise ``TopicsError`` for the first fault, if there is a fault."""
+    """Raise ``TopicsError`` for the first fault, if there is one."""
     for fault in faults:
         raise TopicsError(fault)
 
@@ -383,7 +383,7 @@ async def _lost(
     """Return the topics of ``gone`` that existed; ``None`` if none did.
 
     A version's own topics existed if the version's group has committed. Shared topics existed if
-    any group has committed, from that of the ``oldest`` version on.
+    the group of any version from ``oldest`` on has committed.
     """
     shared = [name for name in gone if name in settings.names.shared]
     for version in range(settings.version, oldest - 1, -1):
@@ -428,10 +428,10 @@ async def _ask_to_create(
 
 
 async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """Ask until a broker answers; raise ``TopicsError`` if none answers in time.
+    """Ask until a broker answers; raise ``TopicsError`` if none answers within the limit.
 
-    Each attempt may reach another broker, which may be down, may have just taken over its task, or
-    may not know yet (``None``) of a topic that was created through another broker.
+    Each attempt may reach a different broker. That broker may be down, may have just taken over its
+    task, or may not know yet (``None``) of a topic created through a different broker.
     """
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
@@ -454,7 +454,7 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
     """Return whether the group has committed an offset.
 
-    The first such request makes a new cluster create its topic of commits; this waits until then.
+    The first such request makes a new cluster create its topic of commits; the call waits for it.
     """
     offsets = await answer(
         lambda: admin.list_consumer_group_offsets(group),

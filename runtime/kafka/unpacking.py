@@ -1,7 +1,7 @@
-"""Unpacks data that one of Kafka's codecs has packed, up to a bound.
+"""Unpacks data packed with one of Kafka's codecs, up to a bound.
 
 Input: the number of a codec, and packed bytes. Output: the unpacked bytes, ``TooMuchError`` as soon
-as they exceed the bound, or ``UnpackError`` if they can't be unpacked. Invariant: no input makes
+as the output exceeds the bound, or ``UnpackError`` for invalid input. Invariant: no input makes
 this module use much more memory than the bound.
 """
 
@@ -81,7 +81,7 @@ def _xerial_blocks(raw: bytes) -> Iterator[bytes]:
 
 def _snappy_block(block: bytes, bound: int) -> bytes:
     try:
-        # The decoder would at once allocate the size that the block declares.
+        # The decoder would immediately allocate the size that the block declares.
         if cramjam.snappy.decompress_raw_len(block) > bound:
             raise TooMuchError
         return bytes(cramjam.snappy.decompress_raw(block))

@@ -1,11 +1,11 @@
-"""The peer: a Kafka Streams application in Java; its source is in this folder.
+"""Defines a peer: a Kafka Streams application in Java, whose source is in this folder.
 
 It has our topology (dedupe by event id and content, fold by payment, fold by order), our topics and
 our state. It uses the Processor API as Kafka's developer guide shows: RocksDB stores with
-changelogs and a cache, JSON by Jackson's data binding, at least once, and acks of all in-sync
-replicas. ``Rules.java`` has the cheaper rules of ``plain_rules`` (no anomalies, no reversals, no
-checks of fields). All settings have their defaults, except those in this module. ``Tuned`` shows
-what other settings of the Java virtual machine can add.
+changelogs and a cache, JSON with Jackson's data binding, at-least-once processing, and acks of all
+in-sync replicas. ``Rules.java`` has the cheaper rules of ``plain_rules`` (no anomalies, no
+reversals, no checks of fields). All settings have their defaults, except those in this module.
+``Tuned`` shows the gain from tuning the Java virtual machine.
 """
 
 import json
@@ -34,7 +34,7 @@ class KafkaStreams(Peer):
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Return what this machine lacks to build it; ``None`` if it lacks nothing."""
+        """Return the build tool that this machine lacks; ``None`` if it has all of them."""
         absent = [name for name in ("java", "javac", "mvn") if shutil.which(name) is None]
         if not absent:
             return None
@@ -52,13 +52,13 @@ class KafkaStreams(Peer):
         )
 
     def command(self) -> list[str]:
-        """Return the command line of its worker."""
+        """Return the command line of the worker."""
         jars = f"{_BUILT / 'peer.jar'}:{_BUILT / 'lib'}/*"
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
         return ["java", *self.jvm, quiet, "-cp", jars, "peer.App"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the place where it runs."""
+        """Return the worker's place as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -72,7 +72,7 @@ class KafkaStreams(Peer):
         }
 
     def order_totals(self, document: bytes) -> OrderTotals:
-        """Read one of its order documents."""
+        """Read one of the peer's order documents."""
         order = json.loads(document)
         return OrderTotals(order["status"], totals_by_currency(order["totals"]))
 
