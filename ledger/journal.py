@@ -82,7 +82,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     refund_id: str | None = None
 
     def entry_id(self, event_id: str) -> str:
-        """Return the id of a fact's entry; ids in it are quoted, because they may contain slashes.
+        """Return the id of a fact's entry; its ids are quoted, as they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
