@@ -135,7 +135,7 @@ class WorkerMetrics(Metrics):
             self.anomalies.labels(name).inc(number)
 
     def timed(self, hop: str, work: Work) -> Work:
-        """Return the same work, which now also counts and times each finished chunk."""
+        """Return work that also counts and times each finished chunk."""
         records, seconds = self.chunk_records.labels(hop), self.chunk_seconds.labels(hop)
 
         async def timed_work(chunk: Chunk) -> None:

@@ -9,8 +9,8 @@ from faust.types import TP
 class ChunkOffsets:
     """The chunks in flight, by partition, in order of delivery.
 
-    A chunk is identified by its ``next_offset``, the offset after its last record. Kafka's commit
-    is this offset once the chunk is done.
+    A chunk is identified by its ``next_offset``, the offset after its last record. Once the chunk
+    is done, this is the offset to commit.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class ChunkOffsets:
         return self._committable.get(tp)
 
     def in_flight(self, tp: TP) -> int:
-        """Return the number of chunks that were delivered and can't be committed yet."""
+        """Return the number of chunks that were delivered but can't be committed yet."""
         return len(self._in_flight.get(tp, ()))
 
     def oldest_ms(self, tp: TP) -> int | None:

@@ -3,8 +3,8 @@
 Faust's own router decodes the answer as text and drops its headers. This router returns status,
 body, type and caching headers unchanged, and answers 503 if the other worker can't be reached.
 
-The other worker receives only the headers that the views read. If it received a ``Content-Length``
-without the body, it would read the next request on the same connection as that body.
+The other worker receives only the headers that the views read. If that worker received a
+``Content-Length`` but no body, it would take the connection's next request for the body.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ class Router(FaustRouter):
     async def route_req(
         self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
     ) -> Response:
-        """Return the answer of the worker that has ``key``; raise ``SameNode`` if this worker does.
+        """Return the answer of the worker with ``key``; raise ``SameNode`` if that is this worker.
 
         ``more_s`` is how much longer than usual the answer may take, in seconds.
         """

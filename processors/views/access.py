@@ -33,7 +33,7 @@ def middlewares(token: Token | None) -> list[Any]:
 
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error with a problem document; an unexpected one is logged, not shown."""
+    """Answer every error with a problem document; an unexpected error is logged, not shown."""
     try:
         return await handler(request)
     except ProblemError as error:

@@ -13,7 +13,7 @@ from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import json_answer
 
-# A page skips the payments that have left the order, and each payment may be a large one.
+# A page skips the payments that have left the order, and each payment may be large.
 _MOST_SEARCHED: Final = 500
 _MOST_BYTES: Final = 1024 * 1024
 
@@ -47,7 +47,7 @@ def add_pages(app: LedgerApp) -> None:
 def payments_after(
     app: LedgerApp, order: OrderState, after: str
 ) -> Iterator[tuple[str, PaymentDocument | None]]:
-    """Yield the payments of an order by their ids; ``None`` for one that has left it."""
+    """Yield the payments of an order by their ids; ``None`` for one that has left."""
     if isinstance(order, Order):
         found = sorted(order.payments.items())
         return ((name, held.payment) for name, held in found if name > after)

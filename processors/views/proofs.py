@@ -1,4 +1,4 @@
-"""The proof of an order, compared with the order's state in this worker.
+"""The proof of an order, compared with the order's state on this worker.
 
 Invariant: a proof has the state that the order's page shows. If the two states keep differing, the
 ledger contradicts its log, which is logged as an error.

@@ -1,7 +1,7 @@
 """Keep requests that aiohttp can't parse out of answers and logs.
 
 aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of a request is
-misread, aiohttp parses the next request on the connection from somewhere in its middle.
+misread, aiohttp parses the connection's next request from somewhere in the middle.
 
 Such a request is answered with a 400 that names the kind of error, after which aiohttp closes the
 connection; nothing is logged. aiohttp handles all other errors.
