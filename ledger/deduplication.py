@@ -3,7 +3,7 @@
 Input: records of the log of record, and the rows of the event ids seen before. Output: the events
 to fold, the new rows, the rejections, and counts. There are three cases: a new event, an event seen
 before with the same content, and an event seen before with *other* content. An event of the third
-case is quarantined, and the first event in the log's order stands.
+case is quarantined, and the first event in the log's order counts.
 
 An event id is forgotten once its first record is older, by the log's time, than the horizon; the
 id's next record then counts as new. The log's time is the latest timestamp of a partition's records
@@ -38,7 +38,7 @@ PROGRESS_KEY: Final = b""
 
 
 class AnotherLogError(RuntimeError):
-    """The table was folded from a log other than the one that is being read."""
+    """The table was folded from a log other than the one being read."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -72,7 +72,7 @@ class RunningDigest:
         self.now = Digest()
 
     def replace(self, key: bytes, before: bytes | None, after: bytes | None) -> None:
-        """Replace a row's value; ``None`` stands for no row."""
+        """Replace a row's value; ``None`` means no row."""
         if before is not None:
             self.now = self.now.minus(digest_of({key: before}))
         if after is not None:

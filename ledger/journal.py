@@ -1,8 +1,8 @@
 """The journal: balanced double-entry postings, one entry for each success or refund.
 
-Input: the fact that stands for a success or refund, and the fact that stood before. Output: the
-entries that post the difference. A posted entry is never changed: a correction is a reversal and a
-new entry. The standing entry is always that of the standing fact, so it depends only on the facts.
+Input: the standing fact of a success or refund, and the fact that stood before. Output: the entries
+that post the difference. A posted entry is never changed: a correction is a reversal and a new
+entry. The standing entry is always that of the standing fact, so it depends only on the facts.
 Invariant: every entry sums to zero in each currency; an unbalanced entry can't be constructed.
 """
 

@@ -70,7 +70,7 @@ class FoldedOrders:
         return describe_large(order, self._large[order_id])
 
     def rows(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield the rows to write; an order's head comes after its other rows."""
+        """Yield the rows to write; an order's head follows its other rows."""
         for order_id, order in self.changed.items():
             row = ORDERS.encode(order)
             if isinstance(order, LargeOrder):

@@ -152,7 +152,7 @@ class FoldedPayments(msgspec.Struct):
     """The result of folding events: the payments that changed, and the records to publish.
 
     ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets them
-    pass once it has forgotten the id; the earlier fact stands. ``aside`` are the facts that are set
+    pass once it has forgotten the id; the earlier fact counts. ``aside`` are the facts that are set
     aside.
     """
 
@@ -412,7 +412,7 @@ def _anomalies(
 ) -> tuple[str, ...]:
     """Return the names of the payment's anomalies, sorted."""
     if len(facts) == 1 and not refunds:
-        # Nearly every payment has one fact, which can't contradict another.
+        # Nearly every payment has one fact, which contradicts no other fact.
         return ()
     names: list[Anomaly] = []
     if payment.first_aside is not None:

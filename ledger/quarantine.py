@@ -1,8 +1,8 @@
 """The quarantine: the items in ``plexy.rejected``, and which of them may be put back.
 
-``Quarantine`` reads the records of ``plexy.rejected``, each partition in order, and returns items
-with their state. A rejection that was written twice is one item. An item that was put back for one
-version of the ledger stays open for the other versions.
+``Quarantine`` reads the records of ``plexy.rejected``, each partition in offset order, and returns
+items with their state. A rejection that was written twice is one item. An item that was put back
+for one version of the ledger stays open for the other versions.
 
 ``judge_logged`` and ``judge_delivery`` judge an item and its record again. They return the event to
 fold or the delivery to append, or a ``Refusal``. The verdict is that of a fold of the whole log
@@ -100,7 +100,7 @@ class Quarantine:
     """The items of ``plexy.rejected`` by id, as one version of the ledger sees them.
 
     All versions share that topic. An item that was put back to the log is closed for every version;
-    an item that was put back to another version's events is still open for this version.
+    an item that was put back to a different version's events is still open for this version.
     """
 
     def __init__(self, names: TopicNames) -> None:

@@ -99,7 +99,7 @@ def rejected_record(
     *,
     keep_bytes: int = MAX_KEPT_BYTES,
 ) -> RejectedRecord:
-    """Return key, value and headers; ``source`` is topic, partition and offset, if there are any.
+    """Return key, value and headers; ``source`` is topic, partition and offset, or ``None``.
 
     The key is the event's id if it could be read, else ``key_without_id``. So a rejection that is
     written again after a crash has the same key and the same bytes. A body of more than

@@ -24,7 +24,7 @@ class JournalSnapshot:
     def read(
         self, key: bytes | None, value: bytes | None, subjects: set[Subject] | None = None
     ) -> None:
-        """Take one record if its subject is in ``subjects``; ``None`` stands for all subjects.
+        """Take one record if its subject is in ``subjects``; ``None`` means all subjects.
 
         Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier one.
         """

@@ -39,8 +39,8 @@ def check_seen(
 ) -> Iterator[Difference]:
     """Judge a row of the table ``seen``: an event id, or the progress of a partition.
 
-    The row of a forgotten id may have been deleted or not. If the id was seen again, the table may
-    still have the old row.
+    The row of a forgotten id may or may not have been deleted. If the id was seen again, the table
+    may still have the old row.
     """
     if key == PROGRESS_KEY:
         yield from _check_progress(truth, partition, value)

@@ -42,7 +42,7 @@ class View(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The values of two versions under a key; ``None`` stands for no value."""
+    """The values of two versions under a key; ``None`` means no value."""
 
     view: View
     key: bytes

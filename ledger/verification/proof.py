@@ -122,7 +122,7 @@ def check(
     signature_faults = list(_signature_faults(proof, trust))
     events = events_of(proof.records, proof.rules, trust)
     order = order_of(events, proof.order_id)
-    # If a forgotten event id was used again, its first event stands, whatever the content.
+    # If a forgotten event id was used again, its first event counts, whatever the content.
     facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
     if order != proof.order:
         faults.append(

@@ -1,9 +1,9 @@
 """Reads changelogs with a separate client, from the offsets at which the tables end.
 
 Input: the first offset to read in each partition. Output: chunks, each with the offset from which
-it was fetched, so that a table can tell lost records from a gap that compaction left. The client
-has no group, and only this reader seeks in it. So no rebalance, pause or queue of Faust can drop a
-chunk between the client and the tables.
+it was fetched, so that a table can distinguish lost records from a gap that compaction left. The
+client has no group, and only this reader seeks in it. So no rebalance, pause or queue of Faust can
+drop a chunk between the client and the tables.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping

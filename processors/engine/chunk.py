@@ -31,7 +31,7 @@ class RevokedError(Exception):
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     """The fields of a record that a worker needs; ``timestamp`` is in Unix milliseconds.
 
-    ``leader_epoch`` tells the partition's leaders apart: see ``runtime.kafka.fetched``.
+    ``leader_epoch`` distinguishes the partition's leaders: see ``runtime.kafka.fetched``.
     ``traceparent``, the header that names the trace, is set if this worker traces. ``headers`` are
     set if this worker checks signatures.
 

@@ -172,7 +172,7 @@ class NewRows:
         self._deleted = 0
 
     def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
-        """Replace a key's value ``before`` with ``value``; ``None`` stands for no value."""
+        """Replace a key's value ``before`` with ``value``; ``None`` means no value."""
         if value is None:
             self.batch.delete(key)
             self._deleted += 1

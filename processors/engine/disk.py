@@ -139,7 +139,7 @@ def writable_folder(data_dir: Path) -> Path:
 def row_files(databases: int) -> int:
     """Return how many files of rows each database may keep open; raise ``NoRoomError`` if too few.
 
-    At its limit, RocksDB closes a file before it opens another file.
+    At its limit, RocksDB closes a file before it opens the next one.
     """
     allowed = _allowed_files()
     files = (allowed - _OTHER_FILES) // databases - _FILES_OF_A_DATABASE

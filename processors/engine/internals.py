@@ -117,7 +117,7 @@ class FaustConsumer(driver.Consumer, ABC):
         return await self._wait_next_records(timeout_s)
 
     async def fetch(self, partitions: set[TP] | None, timeout_s: float) -> Any:
-        """Return the next records of these partitions; ``None`` stands for all."""
+        """Return the next records of these partitions; ``None`` means all partitions."""
         return await super()._getmany(partitions, timeout_s)
 
     def _new_consumer_thread(self) -> FaustThread:

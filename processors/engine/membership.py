@@ -69,8 +69,8 @@ def heed_fencing() -> None:
 async def _send_with_name(coordinator: Any, request: Any) -> Any:
     """Send a request of a group's coordinator; raise ``TakenNameError`` if the name is taken.
 
-    A worker that joins again, for example after it was suspended, takes the name from its own
-    former membership, which may still have a request in flight.
+    A worker that rejoins, for example after it was suspended, takes the name from its own former
+    membership, which may still have a request in flight.
     """
     name, member_id = member_name(coordinator), coordinator.member_id
     if name is None:

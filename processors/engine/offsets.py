@@ -24,7 +24,7 @@ class ChunkOffsets:
         self._in_flight.setdefault(tp, {})[next_offset] = oldest_ms
 
     def done(self, tp: TP, next_offset: int) -> None:
-        """Note that the agent has finished a chunk, whose outputs and state are written."""
+        """Note that a chunk is finished, and that its outputs and state are written."""
         in_flight = self._in_flight.get(tp)
         if not in_flight or next_offset not in in_flight:
             # A rebalance made this worker forget the chunk; the partition's next owner redoes it.

@@ -41,8 +41,8 @@ _ANSWERED_WITH: Final = (
 def worker_client() -> aiohttp.ClientSession:
     """Return the client for other workers; used through the Faust setting ``HttpClient``.
 
-    A request that waits for an event holds a connection, so with aiohttp's limit of 100 connections
-    the waiting requests could block all others. Workers never compress an answer, so no answer is
+    A request that waits for an event occupies a connection, so with aiohttp's limit of 100 the
+    waiting requests could block all others. Workers never compress an answer, so no answer is
     decompressed: a few bytes from a server that poses as a worker could expand to gigabytes.
     """
     connector = aiohttp.TCPConnector(limit=0)
@@ -73,7 +73,7 @@ class Router(FaustRouter):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
-        """Return the address of the worker that has the key; ``KeyError`` if no worker has it."""
+        """Return the address of the worker that has the key; ``KeyError`` if there is none."""
         changelog = self.app.tables[table_name].changelog_topic
         encoded, _ = changelog.prepare_key(key, None)
         partition = partition_for(encoded, self.app.conf.topic_partitions)

@@ -142,8 +142,8 @@ class Writers:
         does not write, and we take the epoch back.
 
         ``work`` is also repeated, by a new writer with smaller batches, if a topic refuses a batch
-        for its size. The refused batch leaves a gap in the sequence numbers of the old writer,
-        whose later batches would be refused too.
+        for its size. The refused batch leaves a gap in the old writer's sequence numbers, so the
+        writer's later batches would be refused too.
         """
         async with self._locks[tenure.tp]:
             while True:

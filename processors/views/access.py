@@ -1,6 +1,6 @@
 """The middlewares of all views: they check the host and the token, and turn errors into documents.
 
-If a token is configured, only the probes and the page's files are open without it, since they hold
+If a token is configured, only the probes and the page's files are open without it, since these have
 no data. Without a configured token, every route is open, but only if ``Host`` is a loopback name:
 see ``runtime.access``. The text of an unexpected error is never shown.
 """

@@ -40,7 +40,7 @@ def rules_of(app: LedgerApp) -> Rules:
 
 
 def whole_order(app: LedgerApp, order_id: str) -> Order:
-    """Return an order of this worker; 413 if it has more deliveries than one answer holds."""
+    """Return an order of this worker; 413 if its deliveries do not fit into one answer."""
     order = state.existing_order(app, order_id)
     if isinstance(order, LargeOrder):
         raise too_large("the order has too many payments")

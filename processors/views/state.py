@@ -149,7 +149,7 @@ def judged_to(app: LedgerApp, partition: int) -> int:
 
 
 async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
-    """Return a payment, from this worker or another one."""
+    """Return a payment, from this or another worker."""
     if is_here(app, "payments", payment_id):
         return placed_payment(app, payment_id)
     answer = await ask(app, "payments", payment_id, f"/payments/{encoded(payment_id)}")
@@ -157,7 +157,7 @@ async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
 
 
 async def any_event(app: LedgerApp, event_id: str) -> EventPlaces | None:
-    """Return the places of an event in the log of record, from this worker or another one."""
+    """Return the places of an event in the log of record, from this or another worker."""
     partition = partition_for(event_id.encode(), app.settings.partitions)
     if is_here(app, "seen", event_id):
         held = seen(app, event_id)
