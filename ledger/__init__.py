@@ -12,7 +12,7 @@ imports. The main modules, in the order of the data's path:
 ``orders``      an order as its payments' snapshots
 ``verification``  checks of the ledger's state against the log of record
 ``accounting``  sums and exports of the journal
-``published``   the annotations from which the schemas of published records are made
+``published``   the annotations from which the schemas of published records are generated
 ``wire``        the bytes of each topic and table
 ``topics``      the topics' names and settings
 """

@@ -1,8 +1,8 @@
-"""Lists of a partition's orders with anomalies, by anomaly.
+"""The anomalous orders of a partition, listed by anomaly.
 
 Input: the orders in the table, and the changes that chunks make to them. Output: the number of
-orders with each anomaly, and the keys of these orders, the latest event first. The orders
-themselves are not kept: an order costs one short key, and a place in the list of each anomaly.
+orders with each anomaly, and the keys of these orders, latest event first. The orders themselves
+are not kept: an order costs one short key, and one place in the list of each of its anomalies.
 """
 
 from bisect import bisect_left
@@ -27,7 +27,7 @@ class Anomalous(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """The orders that a chunk changed: their entries before, and their entries now."""
+    """The list entries of the orders that a chunk changed, before the chunk and now."""
 
     before: list[Anomalous]
     now: list[Anomalous]
@@ -40,7 +40,7 @@ class AnomalousOrders:
         self._keys: dict[str, _SortedKeys] = {}
 
     def take(self, key: bytes, value: bytes) -> None:
-        """Add the order of a row of the table ``orders``."""
+        """Add the order in a row of the table ``orders``."""
         if is_order_key(key):
             self._add(_anomalous(ORDERS.decode(value)))
 
@@ -52,11 +52,11 @@ class AnomalousOrders:
         self._add(change.now)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of orders with each anomaly; ``any`` counts all of these orders."""
+        """Return the number of orders with each anomaly; ``any`` counts each order once."""
         return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
-        """Yield the keys in a list that are below the key ``below``, the latest event first."""
+        """Yield the keys of a list that are below the key ``below``, latest event first."""
         keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))
@@ -102,7 +102,7 @@ class _SortedKeys:
         """Return all keys, sorted."""
         if self._new or self._gone:
             kept = [key for key in self._sorted if key not in self._gone]
-            # `sorted` only merges two sorted runs. A list that a reader has is never changed.
+            # `sorted` only merges two sorted runs. The new list leaves any reader's list unchanged.
             self._sorted = sorted(kept + sorted(self._new))
             self._new.clear()
             self._gone.clear()
@@ -138,7 +138,7 @@ def read_key(key: bytes) -> tuple[int, str]:
 
 
 def _anomalous(order: OrderState | None) -> tuple[Anomalous, ...]:
-    """Return the order's entry, if it has an anomaly."""
+    """Return the order's list entry, or nothing if the order has no anomaly."""
     names = order.anomalies if order else set()
     if order is None or not names:
         return ()

@@ -1,15 +1,14 @@
-"""Deduplication: each event counts once, however often the log has it.
+"""Deduplication: each event counts once, however often it is in the log.
 
 Input: records of the log of record, and the rows of the event ids seen before. Output: the events
 to fold, the new rows, the rejections, and counts. There are three cases: a new event, an event seen
 before with the same content, and an event seen before with *other* content. An event of the third
-case is quarantined, and the first event in the log's order stands.
+case is quarantined, and the first event in the log's order counts.
 
-An event id is forgotten once the log's time is later than the id's first record by more than the
-horizon; the id's next record then counts as new. The log's time is the latest timestamp of a
-partition's records so far, so it never goes back. A forgotten id therefore stays forgotten, and its
-row may be deleted at any time, or never. Invariant: no verdict depends on a clock, or on which rows
-have been deleted.
+An event id is forgotten once its first record is older, by the log's time, than the horizon; the
+id's next record then counts as new. The log's time is the latest timestamp of a partition's records
+so far, so it never goes back. A forgotten id therefore stays forgotten, and its row may be deleted
+at any time, or never. Invariant: no verdict depends on a clock, or on which rows have been deleted.
 """
 
 from collections import Counter
@@ -26,7 +25,7 @@ from ledger.trust import Trust
 from ledger.unread import unread_or
 
 DAY_MS: Final = 24 * 3600 * 1000
-# Plexy retries for up to 75 hours; three months leave room for a log folded late, or by hand.
+# Plexy retries for up to 75 hours; three months leave room for a log folded late or by hand.
 FORGET_AFTER_DAYS: Final = 90
 FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 
@@ -39,14 +38,14 @@ PROGRESS_KEY: Final = b""
 
 
 class AnotherLogError(RuntimeError):
-    """The table was folded from a log other than the one that is being read."""
+    """The table was folded from a log other than the one being read."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: a digest of its content, and the place and time of its first record.
 
     ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's first
-    repeats, with any content. Once an id is forgotten, its next record counts as the first again.
+    repeats, with any content. Once an id is forgotten, its next record counts as its first.
     """
 
     digest: bytes
@@ -67,7 +66,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The last record of a partition that was judged: its ``offset``, and the log's time there.
+    """The last judged record of a partition: its ``offset``, and the log's time at that offset.
 
     The table is searched for forgotten ids. ``swept_to`` is the key that the current search has
     reached, empty between two searches. ``oldest_ms`` is the earliest ``Seen.timestamp_ms`` that
@@ -84,7 +83,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.timestamp_ms - seen.timestamp_ms > forget_after_ms
 
     def searches(self, forget_after_ms: int) -> bool:
-        """Return whether the table is being searched, or may hold a forgotten id."""
+        """Return whether the table is being searched, or may contain a forgotten id."""
         return self.swept_to != b"" or self.timestamp_ms - self.oldest_ms > forget_after_ms
 
 
@@ -92,7 +91,7 @@ START: Final = Progress()
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A record that does not count; ``event_id`` is ``None`` if it has no readable id."""
+    """A record that does not count; ``event_id`` is ``None`` if the id is unreadable."""
 
     record: Record
     event_id: str | None
@@ -100,7 +99,7 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Deduplicated(msgspec.Struct):
-    """The result for some records; ``outcomes`` has each record's outcome, in their order."""
+    """The result for some records; ``outcomes`` has an outcome for each, in the same order."""
 
     progress: Progress
     events: list[Event]
@@ -125,8 +124,8 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     """Judge a partition's records in their order; with ``trust``, only signed records count.
 
     ``known`` holds the existing rows of the records' keys, forgotten or not. Records up to
-    ``progress`` were judged and published before, and are passed over. ``seen`` in the result holds
-    the new row of each id that was new or repeated.
+    ``progress`` were judged and published before, and are skipped. ``seen`` in the result holds the
+    new row of each id that was new or repeated.
     """
     result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], outcomes=[])
     for record in records:
@@ -159,7 +158,7 @@ def forgettable(
 
 
 def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None:
-    """Pass over a record that was judged before the worker stopped, but not committed."""
+    """Skip a record that was judged before the worker stopped, but not committed."""
     if record.timestamp > progress.timestamp_ms:
         raise AnotherLogError(
             f"partition {record.partition} has, at offset {record.offset}, a record that is later "

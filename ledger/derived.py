@@ -1,7 +1,7 @@
 """Read the records that one hop of the ledger writes for the next hop.
 
 Input: records of ``ledger.events`` or ``ledger.payments``. Output: the values of the records that a
-hop may have written, and a ``Rejection`` for each other record. A stranger with write access to
+hop may have written, and a ``Rejection`` for every other record. A stranger with write access to
 these topics can write anything; the ledger's own records are folded all the same.
 """
 
@@ -19,7 +19,7 @@ from ledger.rejections import Reason, Rejection
 from ledger.unread import unread_or
 from ledger.wire import EVENTS, SNAPSHOTS, UNDECODABLE
 
-# Six texts of at most 512 bytes, and five numbers.
+# An event has six texts of at most 512 bytes, and five numbers.
 MAX_EVENT_BYTES: Final = 4096
 
 R = TypeVar("R", bound=Record)

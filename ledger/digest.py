@@ -1,4 +1,4 @@
-"""The digest of a table: a number of 64 bits for all rows, in any order, and their count.
+"""The digest of a table: a 64-bit number for all rows, in any order, and the number of rows.
 
 A digest is the sum of its rows' hashes, so a row can be added or removed without reading the other
 rows, and two tables with the same rows have the same digest. A flipped bit, a lost row or an extra
@@ -72,7 +72,7 @@ class RunningDigest:
         self.now = Digest()
 
     def replace(self, key: bytes, before: bytes | None, after: bytes | None) -> None:
-        """Replace a row's value; ``None`` stands for no row."""
+        """Replace a row's value; ``None`` means no row."""
         if before is not None:
             self.now = self.now.minus(digest_of({key: before}))
         if after is not None:
@@ -88,7 +88,7 @@ class ChangelogDigest:
         self.begin = 0
         self.end = 0
         self._running = RunningDigest()
-        # A digest holds from its own offset up to the next offset in the array. Arrays take 24
+        # A digest is valid from its own offset up to the next offset in the array. Arrays take 24
         # bytes for each record; objects would take four times as much.
         self._offsets, self._values, self._rows = array("Q"), array("Q"), array("Q")
         self._note(0)
@@ -99,7 +99,7 @@ class ChangelogDigest:
             return
         self._running.replace(key, before, after)
         if offset < self.end:
-            # The reading was interrupted, and this record is read again.
+            # The reading was interrupted, so this record is read a second time.
             self._forget_first(len(self._offsets))
             self._note(self.end)
             self.begin = self.end
@@ -112,7 +112,7 @@ class ChangelogDigest:
         self.end = max(self.end, end)
 
     def at(self, offset: int) -> Digest | None:
-        """Return the digest of the rows below an offset; ``None`` if it is not known."""
+        """Return the digest of the rows below an offset; ``None`` if it is unknown."""
         if not self.begin <= offset <= self.end:
             return None
         last = bisect_right(self._offsets, offset) - 1

@@ -21,7 +21,7 @@ MAX_NESTING: Final = 64
 # Ids and references become record keys and parts of URLs; the bound keeps both short.
 MAX_ID_BYTES: Final = 512
 
-# Unicode's category Cc: JSON needs six bytes for each, and a terminal acts on them.
+# Unicode's category Cc: JSON needs six bytes for each of them, and a terminal acts on them.
 _CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
 _CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
 
@@ -77,7 +77,7 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
         return _TOO_DEEP
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=f"the body is not JSON: {error}")
-    # Nearly every body has too few brackets to be nested that deeply, and is not searched.
+    # Nearly every body has too few brackets to be nested that deeply, so it is not searched.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
     return _fault_of("id", envelope.id) or _fault_of("type", envelope.type) or envelope
@@ -100,7 +100,7 @@ def has_control_characters(text: str) -> bool:
 
 
 def content_digest(envelope: Envelope) -> bytes:
-    """Return a digest of 16 bytes of an event's content: ``type``, ``created`` and ``data``.
+    """Return a 16-byte digest of an event's content: ``type``, ``created`` and ``data``.
 
     Keys are sorted before hashing, because a sender may serialise a retry differently.
     """
@@ -132,7 +132,7 @@ def _nesting(body: bytes) -> int:
 
 
 def _invalid(error: msgspec.ValidationError) -> Rejection:
-    # A message of msgspec ends with the path, "… - at `$.created`", or names the missing field.
+    # A msgspec message ends with the path, "… - at `$.created`", or names the missing field.
     message = str(error)
     found = _FIELD_IN_MESSAGE.search(message)
     field = next((name for name in found.groups() if name), "") if found else ""

@@ -102,7 +102,7 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
 
 
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, which no rule uses; ``None`` for a text that is longer than an id.
+    """Return the status, which no rule uses; ``None`` for a text longer than an id may be.
 
     The size of a fact is bounded, because each new fact rewrites all facts of its payment.
     """
@@ -132,7 +132,7 @@ def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | Non
 
 
 def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first field that holds a text or a whole number, as text.
+    """Return the first field that is a text or a whole number, as text.
 
     Some shops send their order numbers as JSON numbers. Any other value, such as an expanded
     object, is ignored: it is not a reference, but the money still counts.

@@ -1,8 +1,8 @@
 """The journal: balanced double-entry postings, one entry for each success or refund.
 
-Input: the fact that stands for a success or refund, and the fact that stood before. Output: the
-entries that post the difference. A posted entry is never changed: a correction is a reversal and a
-new entry. The standing entry is always that of the standing fact, so it depends only on the facts.
+Input: the standing fact of a success or refund, and the fact that stood before. Output: the entries
+that post the difference. A posted entry is never changed: a correction is a reversal and a new
+entry. The standing entry is always that of the standing fact, so it depends only on the facts.
 Invariant: every entry sums to zero in each currency; an unbalanced entry can't be constructed.
 """
 
@@ -82,7 +82,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     refund_id: str | None = None
 
     def entry_id(self, event_id: str) -> str:
-        """Return the id of a fact's entry; ids in it are quoted, because they may contain slashes.
+        """Return the id of a fact's entry; its ids are quoted, as they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')

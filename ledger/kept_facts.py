@@ -1,4 +1,4 @@
-"""The size limit of a payment: which facts it keeps, and which facts are set aside.
+"""The size limit of a payment: which facts it keeps, and which ones are set aside.
 
 Input: facts, in any order. Output: the kept facts, and the key of the first fact that is set aside.
 A payment keeps its earliest facts, by time and then by event id, up to a total size of
@@ -16,7 +16,7 @@ import msgspec
 from ledger.events import Event
 
 MOST_FACT_BYTES: Final = 128 * 1024
-"""The most bytes of JSON that a payment's facts have: some 900 facts with ids of Plexy's length."""
+"""The maximum size of a payment's facts as JSON: some 900 facts with ids of Plexy's length."""
 
 # A fact has five texts of at most 512 bytes, and JSON writes a byte as at most six. So eight facts
 # always fit, and nearly every payment has fewer. An earlier release may have written longer facts;
@@ -24,14 +24,14 @@ MOST_FACT_BYTES: Final = 128 * 1024
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
-"""The sort key of facts: the time at which the event was created, then the event's id."""
+"""The sort key of a fact: the time at which the event was created, then the event's id."""
 
 key_of: Final = attrgetter("created", "event_id")
 _ENCODER: Final = msgspec.json.Encoder()
 
 
 class KeptFacts:
-    """A payment's facts while more are added; ``first_aside`` is the key of the first set aside.
+    """A payment's growing facts; ``first_aside`` is the key of the first fact that is set aside.
 
     The facts are measured only once there are more than ``ALWAYS_FIT``.
     """

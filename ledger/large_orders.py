@@ -7,7 +7,7 @@ arrived, so its cost does not grow with the order.
 The table ``orders`` has these rows for an order with the id ``o`` in UTF-8. The byte 0xff is never
 part of UTF-8, so the keys of two orders can't be confused:
 
-``o``                        the head, as JSON; for a small order its only row, as MessagePack
+``o``                        the head, as JSON; a small order's only row, as MessagePack
 ``o ff 70 <payment id>``     a payment: its latest snapshot (``HeldPayment``)
 ``o ff 74 <time> <payment>`` an entry of the order's calendar, without a value: the payment has its
                              first or last event at that time, in 8 bytes
@@ -42,7 +42,7 @@ from ledger.orders import (
 from ledger.payments import PaymentDocument, Snapshot
 
 MOST_ROW_BYTES: Final = 256 * 1024
-"""The most bytes of a small order's row; an order with a longer row becomes large."""
+"""The maximum size of a small order's row; an order with a longer row becomes large."""
 
 _SEPARATOR: Final = b"\xff"
 _PAYMENT: Final = b"\xffp"
@@ -72,7 +72,7 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def last_event(self) -> int:
-        """When the latest event of its payments was created, in Unix seconds; 0 without one."""
+        """The time of the latest event of its payments, in Unix seconds; 0 if there is none."""
         return self.last[0] if self.last else 0
 
     @property
@@ -107,7 +107,7 @@ class Arrived(NamedTuple):
 
 
 class StoredRows(Protocol):
-    """The rows that a partition of the table holds."""
+    """The rows in a partition of the table."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return a row."""
@@ -145,9 +145,9 @@ class OrderRows:
         return counted.payment if counted else None
 
     def hold(self, payment: HeldPayment, instead: HeldPayment | None) -> None:
-        """Replace the row ``instead`` of a payment with ``payment``, and update the calendar.
+        """Replace a payment's row ``instead`` with ``payment``, and update the calendar.
 
-        The payment's row is written first: after a crash, it says which calendar entries may exist.
+        The row is written first, so that after a crash it shows which calendar entries may exist.
         """
         payment_key = self._payment + payment.snapshot.payment_id.encode()
         self.changed[payment_key] = _ROW_ENCODER.encode(payment)
@@ -176,7 +176,7 @@ class OrderRows:
                 yield payment
 
     def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
-        """Yield the payments after the given id, sorted by id; ``None`` for one that moved away."""
+        """Yield the payments after an id, sorted by id; ``None`` for a payment that moved away."""
         start = self._payment + payment_id.encode() + (b"\0" if payment_id else b"")
         for key in self._keys(start, _after(self._payment)):
             found = key.removeprefix(self._payment).decode()
@@ -195,18 +195,18 @@ class OrderRows:
         return self._keys(self._calendar, _after(self._calendar), backwards=backwards)
 
     def moment(self, key: bytes) -> Moment:
-        """Return the time and the payment of an entry of the calendar."""
+        """Return the time and the payment of a calendar entry."""
         entry = key.removeprefix(self._calendar)
         return int.from_bytes(entry[:_TIME_BYTES]), entry[_TIME_BYTES:].decode()
 
     def entries_of(self, snapshot: Snapshot | None) -> Iterator[bytes]:
-        """Yield the keys of a snapshot's entries in the calendar."""
+        """Yield the keys of a snapshot's calendar entries."""
         if snapshot is not None and snapshot.payment is not None:
             for time in sorted(_first_and_last(snapshot.payment)):
                 yield self._calendar + time.to_bytes(_TIME_BYTES) + snapshot.payment_id.encode()
 
     def _moments(self, *, backwards: bool = False) -> Iterator[Moment]:
-        """Yield the calendar's moments of the snapshots that the head counts."""
+        """Yield the moments in the calendar that belong to snapshots counted by the head."""
         for key in self.calendar(backwards=backwards):
             moment = self.moment(key)
             payment = self.payment(moment[1])
@@ -252,10 +252,10 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
 
 
 def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRows]:
-    """Return the head and rows of a small order that becomes large.
+    """Return the head and the rows of a small order that becomes large.
 
-    ``at`` is the offset of the last snapshot. If an earlier attempt crashed before it wrote the
-    head, its rows are deleted.
+    ``at`` is the offset of the last snapshot. The rows of an attempt that crashed before it wrote
+    the head are deleted.
     """
     head = LargeOrder(order.order_id, at, tally_of(order.order_id, present_in(order)))
     order_rows = OrderRows(head, rows)
@@ -266,7 +266,7 @@ def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRow
 
 
 def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
-    """Return the order's document, equal to ``describe`` of the same payments."""
+    """Return the order's document, the same that ``describe`` returns for these payments."""
     if order.first is None or order.last is None or not order.tally.payments:
         return None
     if order.tally.payment_bytes > MOST_PAYMENT_BYTES:
@@ -280,7 +280,7 @@ def is_order_key(key: bytes) -> bool:
 
 
 def order_key_of(key: bytes) -> bytes:
-    """Return the key of the head of a row's order."""
+    """Return the key of the head that a row belongs to."""
     return key.partition(_SEPARATOR)[0]
 
 

@@ -20,7 +20,7 @@ MINOR_UNIT_DIGITS: Final[dict[str, int]] = {
     if currency.exponent is not None
 }
 
-# No amount needs more digits, and a text with thousands of digits takes long to convert.
+# No amount needs more digits than that, and a text of thousands of digits is slow to convert.
 _DECIMAL: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?")
 
 
@@ -90,7 +90,7 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
         check_currency(self.currency)
 
     def __add__(self, other: Any) -> "Money":
-        """Add an amount of the same currency; raise ``MoneyError`` for another currency."""
+        """Add an amount of the same currency; raise ``MoneyError`` for a different currency."""
         if not isinstance(other, Money):
             return NotImplemented
         if other.currency != self.currency:

@@ -1,8 +1,8 @@
 """Fold a chunk of snapshots into orders of any size.
 
 Input: snapshots with their offsets, the orders of these snapshots, and the rows of the table.
-Output: the orders that change, their documents, and the rows to write. The fold reads the table,
-and writes nothing.
+Output: the orders that change, their documents, and the rows to write. The fold only reads the
+table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,14 +48,14 @@ class FoldedOrders:
         self._large: dict[str, OrderRows] = {}
         self._last_offset = records[-1].offset if records else 0
         large = {name: each for name, each in known.items() if isinstance(each, LargeOrder)}
-        # Large orders are folded separately; hardly any chunk has one.
+        # Large orders are folded separately; few chunks contain any.
         others = [each for each in snapshots if each.order_id not in large] if large else snapshots
         small = cast("Mapping[str, Order]", known)
         self.changed: dict[str, OrderState] = {**fold_orders(others, small)}
         self._fold_large(large, snapshots, records)
 
     def is_new(self, snapshot: Snapshot) -> bool:
-        """Return whether a snapshot of the chunk is later than the known one of its payment."""
+        """Return whether a snapshot of the chunk is later than its payment's known snapshot."""
         order = self._known.get(snapshot.order_id)
         if isinstance(order, LargeOrder):
             rows = OrderRows(order, self._rows)
@@ -70,7 +70,7 @@ class FoldedOrders:
         return describe_large(order, self._large[order_id])
 
     def rows(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield the rows to write; an order's head comes after its other rows."""
+        """Yield the rows to write; an order's head follows its other rows."""
         for order_id, order in self.changed.items():
             row = ORDERS.encode(order)
             if isinstance(order, LargeOrder):

@@ -15,7 +15,7 @@ from ledger.payments import ANOMALIES, PaymentDocument, Snapshot
 from ledger.published import BY_CURRENCY, NOT_EMPTY, Count, Id, SumMinor, UnixSeconds, meaning
 
 MOST_PAYMENT_BYTES: Final = 256 * 1024
-"""The most bytes of JSON for the payments in a document that lists all of them."""
+"""The maximum size, as JSON, of the payments in a document that lists all of them."""
 
 # A document has at most three ids for an event, and one more for a payment. An id has at most 512
 # bytes, and JSON writes a byte as at most six. So the payments of 16 events always fit.
@@ -92,9 +92,9 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An order's state: the latest snapshot of every payment that ever named it.
+    """An order's state: the latest snapshot of every payment that ever named the order.
 
-    If a payment moves to another order, its withdrawn snapshot stays here. So an older snapshot
+    If a payment moves to a different order, its withdrawn snapshot stays here. So an older snapshot
     that is redelivered after a crash does not bring the payment back.
     """
 
@@ -108,7 +108,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def last_event(self) -> int:
-        """When the latest event of its payments was created, in Unix seconds; 0 without one."""
+        """The time of the latest event of its payments, in Unix seconds; 0 if there is none."""
         return max(_times(present_in(self)), default=0)
 
     @property
@@ -118,7 +118,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
-    """Return the order's own anomalies; ``is_payment``: one of its payments has the order's id.
+    """Return the order's own anomalies; ``is_payment``: a payment has the order's id.
 
     A payment without a reference is an order under its own id. If other payments name that id as
     their reference, all of them share one order, perhaps against the shop's intention.

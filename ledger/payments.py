@@ -39,7 +39,7 @@ Anomaly = Literal[
     "refund_exceeds_payment",
     "refund_without_payment",
 ]
-"""The contradictions among facts that the documents of payments and orders name."""
+"""The contradictions among facts, as named in the documents of payments and orders."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
@@ -114,7 +114,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """The number of kept facts; ``Snapshot`` says which of two states is later."""
+        """The number of kept facts; ``Snapshot`` defines which of two states is later."""
         return len(self.facts)
 
     @property
@@ -124,11 +124,11 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A message to an order about one payment; ``payment`` is ``None`` if it has moved away.
+    """A message to an order about one payment; ``payment`` is ``None`` once that has moved away.
 
     The later snapshot of a payment replaces the earlier one. Until a fact is set aside, every
     change of the payment raises ``version``. After that, a change either lowers ``first_aside``, or
-    leaves it and raises ``version``. So every change of a payment makes its snapshot later.
+    leaves it unchanged and raises ``version``. So each change makes the snapshot later.
     """
 
     order_id: str
@@ -152,7 +152,7 @@ class FoldedPayments(msgspec.Struct):
     """The result of folding events: the payments that changed, and the records to publish.
 
     ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets them
-    pass once it has forgotten the id; the earlier fact stands. ``aside`` are the facts that are set
+    pass once it has forgotten the id; the earlier fact counts. ``aside`` are the facts that are set
     aside.
     """
 
@@ -166,7 +166,7 @@ class FoldedPayments(msgspec.Struct):
 def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
     """Fold events into their payments; ``known`` holds the payments' earlier states.
 
-    Entries are made for one event at a time, and an order to which a payment belonged only for a
+    Entries are created for one event at a time, and an order to which a payment belonged only for a
     moment also gets a snapshot. So if the events are folded again after a crash, the same records
     are published however the events are cut into chunks.
     """
@@ -236,7 +236,7 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
 
 
 class Standing:
-    """The facts of a payment that stand: always the earliest, for any order of arrival.
+    """The standing facts of a payment: always the earliest, for any order of arrival.
 
     ``facts`` has the standing fact of the success and of each refund. ``order_id`` is the order
     reference of the earliest fact that has one, or the payment's own id.
@@ -274,7 +274,7 @@ class Standing:
     def remove(self, fact: Event) -> Subject | None:
         """Forget the latest fact; return its subject if it was the subject's standing fact.
 
-        No other fact takes its place, because an earlier fact would stand already.
+        No other fact takes its place, because an earlier fact would already stand.
         """
         if self._carrier is fact:
             self._carrier = None
@@ -288,7 +288,7 @@ class Standing:
 class PaymentFold:
     """A payment while new facts are folded into it.
 
-    The constructor reads every fact once, so adding a fact does not cost more in a large payment.
+    The constructor reads every fact once, so adding a fact costs no more in a large payment.
     """
 
     def __init__(self, payment_id: str, before: Payment | None) -> None:
@@ -319,7 +319,7 @@ class PaymentFold:
         return self._post(event)
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Yield a snapshot for the payment's order, and for every other order that may hold it.
+        """Yield a snapshot for the payment's order, and for every other order that may list it.
 
         The others are the payment's former orders, and all orders that its facts name. So an order
         knows every payment that ever named it, for any order of arrival.
@@ -338,7 +338,7 @@ class PaymentFold:
         return sorted(others - {self._standing.order_id})
 
     def _add_where_it_fits(self, event: Event) -> list[Entry]:
-        """Add a fact if there is room, and set aside the later facts that lose their room."""
+        """Add a fact if there is room, and set aside the later facts that no longer fit."""
         kept = self._kept = self._kept or KeptFacts(self.facts, self.first_aside)
         order_id = self._standing.order_id
         aside = kept.add(event)
@@ -382,7 +382,7 @@ def _refund_id(payment_id: str, fact: Event) -> str:
 
 
 def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
-    """Return each refund by its earliest fact, and whether a later fact of one has other money.
+    """Return each refund by its earliest fact, and whether a later fact of a refund contradicts it.
 
     ``facts`` are sorted by time.
     """
@@ -412,7 +412,7 @@ def _anomalies(
 ) -> tuple[str, ...]:
     """Return the names of the payment's anomalies, sorted."""
     if len(facts) == 1 and not refunds:
-        # Nearly every payment has one fact, which can't contradict another.
+        # Nearly every payment has one fact, which contradicts no other fact.
         return ()
     names: list[Anomaly] = []
     if payment.first_aside is not None:

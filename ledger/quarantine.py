@@ -1,12 +1,12 @@
 """The quarantine: the items in ``plexy.rejected``, and which of them may be put back.
 
-``Quarantine`` reads the records of ``plexy.rejected``, each partition in order, and returns items
-with their state. A rejection that was written twice is one item. An item that was put back for one
-version of the ledger stays open for the other versions.
+``Quarantine`` reads the records of ``plexy.rejected``, each partition in offset order, and returns
+items with their state. A rejection that was written twice is one item. An item that was put back
+for one version of the ledger stays open for the other versions.
 
 ``judge_logged`` and ``judge_delivery`` judge an item and its record again. They return the event to
-fold or the delivery to append, or a ``Refusal``: the verdict that a fold of the whole log with the
-current code and settings would reach.
+fold or the delivery to append, or a ``Refusal``. The verdict is that of a fold of the whole log
+with the current code and settings.
 """
 
 from collections.abc import Iterable
@@ -100,7 +100,7 @@ class Quarantine:
     """The items of ``plexy.rejected`` by id, as one version of the ledger sees them.
 
     All versions share that topic. An item that was put back to the log is closed for every version;
-    an item that was put back to another version's events is still open for this version.
+    an item that was put back to a different version's events is still open for this version.
     """
 
     def __init__(self, names: TopicNames) -> None:
@@ -109,16 +109,16 @@ class Quarantine:
         self._ids: dict[bytes, set[str]] = {}
 
     def read(self, records: Iterable[SignedRecord]) -> None:
-        """Take the next records of a partition; all records of an item are in one partition."""
+        """Take the next records of a partition; an item's records are all in the same one."""
         for record in records:
             self._add(record)
 
     def ordered(self) -> list[Item]:
-        """Return all items, the newest last; see ``Item.position``."""
+        """Return all items, newest last; see ``Item.position``."""
         return sorted(self.items.values(), key=attrgetter("position"))
 
     def of(self, key: bytes) -> list[Item]:
-        """Return the items with an event's id as their key, the newest last."""
+        """Return the items with an event's id as their key, newest last."""
         items = [self.items[item_id] for item_id in self._ids.get(key, ())]
         return sorted(items, key=lambda each: each.at_ms)
 
@@ -162,8 +162,8 @@ def judge_logged(
     ``kept`` is the value of the rejection, and ``record`` is the rejected record in the log.
     ``trust`` is ``None`` if the workers check no signatures.
 
-    Only an event that was rejected for its data can be put back alone, because the workers already
-    know its id. Any other record would have changed how later records were folded.
+    Only an event that was rejected for its data can be put back on its own, because the workers
+    already know its id. Any other record would have changed how later records were folded.
     """
     if item.reason in _DECISIONS:
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
@@ -184,12 +184,12 @@ def judge_logged(
 
 
 def _holds(item: Item, kept: bytes, body: bytes) -> bool:
-    """Return whether a body is the rejected one."""
+    """Return whether a body is the rejected body."""
     return item.unkept.describes(body) if item.unkept else body == kept
 
 
 def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refusal:
-    """Judge a delivery that ingress refused again; if ``trust`` is ``None``, check no signature.
+    """Judge again a delivery that ingress refused; if ``trust`` is ``None``, check no signature.
 
     The time in the signature is compared with the time at which the delivery arrived.
     """

@@ -2,7 +2,7 @@
 
 Input: a body, its rejection, and the place from which the body was read. Output: key, value and
 headers of the record. Nothing is ever removed from ``plexy.rejected``: if the bytes of a rejection
-are put back, another record marks them as put back. A body that is too large to be kept twice is
+are put back, a further record marks them as put back. A body that is too large to be kept twice is
 represented by its size and its SHA-256; the place that the rejection names has the bytes.
 """
 
@@ -18,7 +18,7 @@ from ledger.kept_facts import MOST_FACT_BYTES
 from ledger.published import Digits, NotEmpty, Sha256, meaning
 from ledger.rejections import Reason, Rejection
 
-# The source of a delivery that ingress refused: it has no place in the log.
+# The source of a delivery that ingress refused: the delivery has no place in the log.
 HTTP: Final = "http"
 
 # A topic takes records of up to 10 MiB. A tenth of that is enough for every body that ingress
@@ -99,7 +99,7 @@ def rejected_record(
     *,
     keep_bytes: int = MAX_KEPT_BYTES,
 ) -> RejectedRecord:
-    """Return key, value and headers; ``source`` is topic, partition and offset, if there are any.
+    """Return key, value and headers; ``source`` is topic, partition and offset, or ``None``.
 
     The key is the event's id if it could be read, else ``key_without_id``. So a rejection that is
     written again after a crash has the same key and the same bytes. A body of more than
@@ -139,13 +139,13 @@ def set_aside_record(event: Event, topic: str) -> RejectedRecord:
 
 
 def unkept(headers: Mapping[str, str]) -> Unkept | None:
-    """Return the description of bytes that a rejection does not hold; ``None`` if it has them."""
+    """Return the description of bytes that a rejection lacks; ``None`` if it has them all."""
     size = headers.get("body-bytes", "")
     return Unkept(headers.get("body-sha256", ""), int(size)) if is_number(size) else None
 
 
 def is_number(text: str) -> bool:
-    """Return whether a header is a number that Kafka can hold; a stranger may have written it."""
+    """Return whether a header, perhaps a stranger's, is a number that Kafka can hold."""
     # A signed 64-bit number has at most 19 digits.
     return text.isascii() and text.isdigit() and len(text) < 20  # noqa: PLR2004
 

@@ -32,12 +32,12 @@ class SignatureFault(StrEnum):
     OUT_OF_TOLERANCE = "timestamp_out_of_tolerance"
 
 
-# Plexy's headers are shorter. The bound limits the work that a hostile header can cause.
+# Plexy's headers are shorter than this bound, which limits the work for a hostile header.
 _MAX_HEADER_CHARS: Final = 4096
 # \d would also match digits of other scripts, which int() would accept.
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,15}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
-# Nearly every header has this form. One match replaces the fourteen calls of splitting at commas.
+# Nearly every header has this form. One match replaces fourteen calls for splitting at commas.
 _PLAIN: Final = re.compile(r"t=([0-9]{1,15}),v1=([0-9a-fA-F]{64})")
 
 
@@ -106,7 +106,7 @@ def _parse(header: str) -> tuple[str, list[bytes]] | None:
 def _matches(
     timestamp: str, given: list[bytes], body: bytes, secrets: Sequence[bytes], form: SignedForm
 ) -> bool:
-    # An early return tells the sender of a good signature nothing new. A wrong digest is compared
+    # An early return reveals nothing to the sender of a good signature. A wrong digest is compared
     # with every candidate in full, so the time does not reveal which candidate nearly matched.
     for secret in secrets:
         for message in _signed(timestamp, body, form):
@@ -118,7 +118,7 @@ def _matches(
 
 
 def _signed(timestamp: str, body: bytes, form: SignedForm) -> Iterator[bytes]:
-    """Yield the bytes that may have been signed, first those of Plexy's current page."""
+    """Yield the bytes that may have been signed, first the form on Plexy's current page."""
     if form is not SignedForm.TIMESTAMPED:
         yield body
     if form is not SignedForm.BODY:

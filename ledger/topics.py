@@ -11,14 +11,14 @@ from typing import Final, Literal
 
 import msgspec
 
-# Room for the largest body that ingress can be set to accept, with its headers.
+# This size has room for the largest body that ingress can be set to accept, with its headers.
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
 LIMIT: Final = "max.message.bytes"
 """The setting that bounds a topic's batches, and so its records."""
 
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
-"""How long a compacted topic keeps a tombstone after it was first cleaned; Kafka's own default."""
+"""How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
 
 _MADE_WITH: Final = "plexy.partitions-"
 _LOG_RECORD: Final = "plexy.log-"
@@ -33,10 +33,10 @@ TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
     """A topic setting that the guarantees rest on, in Kafka's own words.
 
-    A topic is created with ``value``. ``accepts`` says which values an existing topic may have: the
-    same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do not
-    know a ``newer`` setting, so it is neither set nor checked there. If a ``refuses_some`` setting
-    is wrong, the broker refuses some records, but none is lost.
+    A topic is created with ``value``. ``accepts`` defines which values an existing topic may have:
+    the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
+    not know a ``newer`` setting, so it is neither set nor checked on such brokers. If a
+    ``refuses_some`` setting is wrong, the broker refuses some records, but none is lost.
     """
 
     name: str
@@ -61,11 +61,11 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 IN_SYNC: Final = "min.insync.replicas"
-"""The setting whose value is ``LEDGER_MIN_INSYNC_REPLICAS`` when a ledger is made."""
+"""The setting whose value is ``LEDGER_MIN_INSYNC_REPLICAS`` when a ledger is created."""
 
 
 def min_insync_replicas(count: int) -> TopicSetting:
-    """Return the setting that depends on the number of brokers of a ledger."""
+    """Return the setting that depends on a ledger's number of brokers."""
     return TopicSetting(
         name=IN_SYNC,
         value=str(count),
@@ -122,7 +122,7 @@ _EVERY_TOPIC: Final = (
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
     """The required state of a topic: its name, clean-up policy and retention (``-1``: forever).
 
-    ``spare_partitions`` says that more partitions than the ledger's number do no harm.
+    ``spare_partitions`` means that partitions beyond the ledger's number do no harm.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         return self.retention_ms == _FOREVER_MS
 
     def settings(self, in_sync: int) -> tuple[TopicSetting, ...]:
-        """Return every setting that the topic must have in a ledger with these in-sync replicas.
+        """Return every setting that the topic needs in a ledger with this many in-sync replicas.
 
         >>> [each.value for each in Topic(name="t").settings(2) if each.name == IN_SYNC]
         ['2']
@@ -144,7 +144,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         return (*self._kept(), *_EVERY_TOPIC, min_insync_replicas(in_sync))
 
     def config(self, in_sync: int = 1) -> dict[str, str]:
-        """Return the topic's configuration when it is created, in Kafka's own names."""
+        """Return the configuration to create the topic with, in Kafka's own names."""
         return {setting.name: setting.value for setting in self.settings(in_sync)}
 
     def _kept(self) -> Iterator[TopicSetting]:
@@ -210,7 +210,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_MADE_WITH}{partitions}"
 
     def recorded_partitions(self, existing: Iterable[str]) -> list[int]:
-        """Return the partition numbers that existing topics record; a sound ledger has only one.
+        """Return the partition counts that existing topics record; a sound ledger has only one.
 
         >>> TopicNames().recorded_partitions(["plexy.webhooks", "plexy.partitions-4"])
         [4]
@@ -222,7 +222,7 @@ class TopicNames(msgspec.Struct, frozen=True):
     def log_record(self, topic_id: str) -> str:
         """Return the name of the topic whose name records the id of the log of record.
 
-        The topic has no records. A log that was deleted and created again has another id.
+        The topic has no records. A log that is deleted and created again gets a different id.
 
         >>> TopicNames("shop2.").log_record("o-DHdbmATByfcW2Z1J0-Qg")
         'shop2.plexy.log-o-DHdbmATByfcW2Z1J0-Qg'
@@ -260,7 +260,7 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     @property
     def shared(self) -> tuple[str, str]:
-        """The topics that every version of the ledger has."""
+        """The topics that all versions of the ledger share."""
         return (self.webhooks, self.rejected)
 
     @property
@@ -281,7 +281,7 @@ class TopicNames(msgspec.Struct, frozen=True):
 
 
 def changelog_name(group_id: str, table: str) -> str:
-    """Return the changelog topic of a table, by Faust's rule."""
+    """Return the changelog topic of a table, according to Faust's rule."""
     return f"{group_id}-{table}-changelog"
 
 
@@ -297,8 +297,8 @@ def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
 def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
-    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next, so workers
-    may be down for up to a week. A rebuild starts from the log of record instead.
+    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next. They keep
+    it for a week, so workers may be down for up to a week. A rebuild starts from the log instead.
     """
     return [
         *log_topics(names),

@@ -2,7 +2,7 @@
 
 Input: the offsets of a batch, and the reason why it was not read. Output: the value of one record
 at the last offset, which every fold rejects like any other value that is not an event. Only the
-reader of a topic (``runtime.kafka.fetched``) makes such values; Kafka never has one.
+reader of a topic (``runtime.kafka.fetched``) creates such values; Kafka never contains one.
 """
 
 from typing import Self

@@ -3,7 +3,7 @@
 Equal values are encoded to equal bytes, and decoding returns the encoded value. The public topics
 (``ledger.orders``, ``ledger.entries``) hold JSON; docs/events says what may change in them. The
 topics and tables that only the workers read hold MessagePack, with fields by position: within a
-version of the ledger, a field may only be added at the end, with a default.
+version of the ledger, a field may be added only at the end, with a default.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ PAYMENTS: Final = _msgpack(Payment)
 
 
 def _order_format() -> Format[OrderState]:
-    # The sums of a large order may exceed 64 bits, and MessagePack has no longer integers.
+    # The sums of a large order may exceed 64 bits, the longest integers of MessagePack.
     small, large = _msgpack(Order), _json(LargeOrder)
 
     def encode(order: OrderState) -> bytes:

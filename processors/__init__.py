@@ -1,4 +1,4 @@
-"""The worker: from the log of record to tables, topics and views, on Faust.
+"""The worker: folds the log of record into tables, topics and views, on Faust.
 
 The parts, in the order of the data's path:
 

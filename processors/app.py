@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def _new_app() -> "LedgerApp":
     isolate_process()
-    # Some libraries read environment variables at import, so `isolate_process` comes first.
+    # Some libraries read environment variables at import, so `isolate_process` is called first.
     from processors.settings import WorkerSettings  # noqa: PLC0415
     from processors.worker import create_app, prepare_process  # noqa: PLC0415
 

@@ -108,7 +108,7 @@ def sweep(
     ``scan`` returns the next rows after a key; ``records`` is the number of records in the chunk.
     Return the forgotten ids, and the progress with the new position of the search. The progress
     *before* the chunk decides which ids are forgotten. So the decision is the same for the whole
-    chunk, and for a worker that judges the chunk again after a part of its rows was written.
+    chunk, and for a worker that judges the chunk again after some of its rows were written.
     """
     if not progress.searches(forget_after_ms):
         return [], progress

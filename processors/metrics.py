@@ -28,7 +28,7 @@ _OTHER: Final = "other"
 # A sender with the secret may use any number of types; only this many types get their own label.
 _MOST_TYPES: Final = 20
 
-# By day most chunks hold a single delivery; the largest hold LEDGER_CHUNK_RECORDS.
+# By day most chunks have a single delivery; the largest have LEDGER_CHUNK_RECORDS.
 _RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
 # A round trip to a broker takes a millisecond, and a chunk that takes a minute is given up.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -135,7 +135,7 @@ class WorkerMetrics(Metrics):
             self.anomalies.labels(name).inc(number)
 
     def timed(self, hop: str, work: Work) -> Work:
-        """Return the same work, which now also counts and times each finished chunk."""
+        """Return work that also counts and times each finished chunk."""
         records, seconds = self.chunk_records.labels(hop), self.chunk_seconds.labels(hop)
 
         async def timed_work(chunk: Chunk) -> None:

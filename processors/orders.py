@@ -1,8 +1,8 @@
 """The agent ``orders``: folds the snapshots of payments into orders.
 
 Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders``, by order id; an
-order that all payments have left gets a tombstone. State: the table ``orders``, whose rows
-``ledger.large_orders`` describes.
+order that all payments have left gets a tombstone. State: the table ``orders``;
+``ledger.large_orders`` describes its rows.
 """
 
 from collections import Counter

@@ -29,5 +29,5 @@ class LastSeconds:
 
     @property
     def counts(self) -> list[int]:
-        """The growth in each of the last seconds, the latest second last."""
+        """The growth in each of the last seconds, with the latest second last."""
         return list(self._counts)

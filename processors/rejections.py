@@ -32,11 +32,11 @@ class Rejections:
     def _forget(self) -> None:
         self._quarantine = Quarantine(self._names)
         self._read: dict[int, int] = {}
-        # The last record that was read from each partition.
+        # These marks identify the last record that was read from each partition.
         self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
-        """Read the new records and return the quarantine; a call after a timeout continues."""
+        """Read the new records and return the quarantine; a call after a timeout reads on."""
         # The time limit includes waiting for the lock.
         async with in_time(f"{self._topic} up to its end"), self._lock:
             try:
@@ -62,7 +62,7 @@ class Rejections:
         return self._quarantine
 
     def _take(self, record: SignedRecord) -> None:
-        """Take one record; its body, which may have a megabyte, is released at once."""
+        """Take one record; its body, which may take a megabyte, is released at once."""
         mark = Mark.of(record.offset, record.timestamp, record.key, record.value)
         last = self._last.get(record.partition)
         if last and record.offset <= last.offset:
@@ -74,5 +74,5 @@ class Rejections:
         self._read[record.partition] = record.offset + 1
 
     async def of(self, key: bytes) -> list[Item]:
-        """Return the items under an event's id, the newest last."""
+        """Return the items under an event's id, newest last."""
         return (await self.now()).of(key)

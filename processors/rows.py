@@ -1,7 +1,7 @@
 """Decodes the rows of a table.
 
-A row that can't be decoded is damaged state, not bad data, and a fold that skipped it would publish
-a wrong order. So the worker ends, and the last line of its log names the row.
+A row that can't be decoded is damaged state, not bad data, and a fold that skipped the row would
+publish a wrong order. So the worker ends, and the last line of its log names the row.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class CorruptRowError(RuntimeError):
-    """A table holds a row that no worker wrote; the message names the row and the remedy."""
+    """A table has a row that no worker wrote; the message names the row and the remedy."""
 
 
 def decode_rows(

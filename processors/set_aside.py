@@ -1,6 +1,6 @@
 """Sets aside records that can't be folded: publishes them to ``plexy.rejected``, and reports them.
 
-Input: a chunk's rejections. Output: a record for each rejection, with the chunk's other outputs.
+Input: a chunk's rejections. Output: a record for each rejection, among the chunk's other outputs.
 Once everything is written, each rejection is logged as a warning and counted. The agent
 ``payments`` sets aside the facts that a payment has no room for.
 """

@@ -28,7 +28,7 @@ _MIN_MIB_PER_DATABASE: Final = 2
 class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     """The settings of one worker: its folder, its views, and its fold.
 
-    If the endpoint's secrets are set, the views report for each delivery if its signature is good.
+    If the endpoint's secrets are set, the views report whether a delivery's signature is good.
     """
 
     data_dir: Annotated[
@@ -58,7 +58,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     traces: Traces = "off"
 
     def check(self) -> None:
-        """Refuse views on a network without a token, and too little memory for the tables."""
+        """Refuse views open to a network without a token, and too little memory for the tables."""
         super().check()
         check_traces(self.traces)
         require_token("LEDGER_WEB_BIND", self.web_bind, self.api_token)

@@ -1,9 +1,9 @@
 """Summaries of this worker's tables, updated by the fold: posted amounts, and anomalies.
 
-When this worker receives a partition, its rows are read once; after that, each chunk's changes are
-added. Invariant: a summary always agrees with its table. Both change in the same step of the event
-loop, and a partition that another worker wrote to is summed from scratch. A summary is kept in
-memory only, because a stored summary could differ from its table.
+When this worker receives a partition, the partition's rows are read once; after that, each chunk's
+changes are added. Invariant: a summary always agrees with its table. Both change in the same step
+of the event loop, and a partition that another worker wrote to is summed from scratch. A summary is
+kept in memory only, because a stored summary could differ from its table.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from processors.rows import decode_row
 log = structlog.get_logger(__name__)
 
 # One step sums this many payments or orders in some 2 ms; then the agents have their turn in a
-# pause. A million payments take half a minute; two thirds of it are left to the agents.
+# pause. A million payments take half a minute; two thirds of that time are left to the agents.
 _AT_A_TIME: Final = 200
 _PAUSE_S: Final = 0.004
 _LOOK_EVERY_S: Final = 0.5
@@ -42,14 +42,14 @@ S = TypeVar("S", bound=Summary)
 
 
 class _Partition(msgspec.Struct, Generic[S]):
-    """``meanwhile`` holds the chunks' changes while the rows are read; ``None`` after that."""
+    """A summary; ``meanwhile`` has the chunks' changes while rows are read, ``None`` after that."""
 
     summary: S
     meanwhile: list[Any] | None
 
 
 class Sums(Generic[S]):
-    """The summaries of the partitions that this worker folds, each made by ``new()``.
+    """The summaries of the partitions that this worker folds, each created by ``new()``.
 
     A summary outlives a rebalance if its partition stays with this worker.
     """

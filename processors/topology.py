@@ -52,9 +52,9 @@ log = structlog.get_logger(__name__)
 
 # Missing heartbeats reveal a killed worker; the answers to heartbeats announce a rebalance.
 _HEARTBEAT_S: Final = 1.0
-# How often the writers are checked, and renewed if they are due.
+# The writers are checked this often, and renewed if they are due.
 _RENEWAL_EVERY_S: Final = 60.0
-# The worker ends if two looks in a row find the same fault.
+# The worker ends if two checks in a row find the same fault.
 _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
 # The limit applies to one partition, and a backlog is fetched from all partitions at once. With the
 # largest record's 10 MiB as the limit, fetches took a third of a worker's memory. A larger record
@@ -72,8 +72,8 @@ class Loss(NamedTuple):
 class LedgerApp(EngineApp):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` has the agents' names by the topics that they fold. ``loss`` is the loss that the last
-    look at the topics found, if any.
+    ``hops`` maps each topic to the name of the agent that folds it. ``loss`` is the loss that the
+    last look at the topics found, if any.
     """
 
     consumer: Consumer
@@ -121,11 +121,11 @@ class LedgerApp(EngineApp):
     def take_place(self) -> str:
         """Claim the address and the folder of the settings; return the worker's name.
 
-        Raise ``SettingsError`` if another program holds one of them, or if the settings forbid it.
+        Raise ``SettingsError`` if another program has one of these, or a required token is missing.
         """
         # `faust worker --web-bind` may have overridden the settings.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
-        # Faust would bind the address only after the worker has joined the group.
+        # Faust would bind the address only after the worker had joined the group.
         variables = ("LEDGER_WEB_BIND", "LEDGER_WEB_PORT")
         listener(variables, self.conf.web_bind, self.conf.web_port, backlog=1).close()
         return claim(self.settings.data_dir)
@@ -148,8 +148,8 @@ class LedgerApp(EngineApp):
     def _keep_tables_of(self, cluster_id: str) -> None:
         """Give the tables a folder for this cluster and group.
 
-        A table stores the offset up to which it has read its changelog. With a changelog of another
-        cluster or group, it would silently skip the records below this offset.
+        A table stores the offset up to which it has read its changelog. With a different cluster's
+        or group's changelog, it would silently skip the records below this offset.
         """
         # Faust would prepend its own folder to a relative path.
         folder = (self.conf.appdir / f"{self.settings.group_id}@{cluster_id}").absolute()
@@ -190,9 +190,9 @@ class LedgerApp(EngineApp):
     async def _watch_topics(self) -> None:
         """End the worker if folding is no longer safe; log wrong settings.
 
-        Folding is unsafe if a topic is missing, was recreated, or has another number of partitions,
-        or if Kafka forgets a writer's identity too early. A single look at the topics is not
-        enough, because a broker that has just started may not know all topics yet.
+        Folding is unsafe if a topic is missing, was recreated, or has a different number of
+        partitions, or if Kafka forgets a writer's identity too early. A single look at the topics
+        is not enough, because a broker that has just started may not know all topics yet.
         """
         before: tuple[Fault, ...] = ()
         said: set[str] = set()
@@ -245,7 +245,7 @@ class LedgerApp(EngineApp):
             await asyncio.to_thread(self.spans.close)
 
     def headers_read(self, topic: str) -> int:
-        """Return 0, except for the log of record if the workers check its signatures."""
+        """Return ``MAX_HEADERS`` for the log of record if signatures are checked, else 0."""
         is_checked = self.settings.enforced_trust is not None and topic == self.names.webhooks
         return MAX_HEADERS if is_checked else 0
 

@@ -1,7 +1,7 @@
 """The worker program: runs the whole app until a signal or an error ends it.
 
 After SIGTERM or SIGINT the exit code is 0, and every finished chunk is committed. After an error
-the exit code is another one, no unfinished chunk is committed, and the last line of the log has the
+the exit code is not 0, no unfinished chunk is committed, and the last line of the log has the
 reason. A worker that hangs is ended, so that it does not keep its partitions.
 """
 
@@ -59,7 +59,7 @@ class Worker(FaustWorker):
         self._ending = False
         # Faust must not set up logging.
         self.override_logging = False
-        # A spinner writes control sequences between the log's lines.
+        # A spinner would write control sequences between the log's lines.
         self.spinner = None
 
     def execute_from_commandline(self) -> NoReturn:
@@ -92,7 +92,7 @@ class Worker(FaustWorker):
     def end_by_error(self, reason: BaseException) -> None:
         """Log the reason, and end at once, as with SIGKILL; the next start redoes unfinished work.
 
-        Faust would stop all services in order first. A crashed worker has nothing to gain from
+        Faust would first stop all services one by one. A crashed worker has nothing to gain from
         that: it commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
@@ -107,7 +107,7 @@ class Worker(FaustWorker):
     def _discard_damages(self, found: Iterable[BaseException]) -> list[DamagedTableError]:
         """Delete damaged partitions, so that the next start restores them from their changelogs.
 
-        If a damaged row may have caused the error, search the tables, and return the damages found.
+        If a damaged row may have caused the error, search the tables, and return the damage found.
         The search takes a second for a million rows. If it takes longer than
         ``_STANDS_STILL_FOR_S``, the process ends during the search.
         """
@@ -122,7 +122,7 @@ class Worker(FaustWorker):
         return searched
 
     def end_by_signal(self) -> None:
-        """End the process with a traceback if Faust has not ended it in time.
+        """End the process with a traceback if Faust has not ended it within the limit.
 
         Faust may wait forever. No work is lost: the next start redoes unfinished chunks.
         """
@@ -131,7 +131,7 @@ class Worker(FaustWorker):
 
 
 def prepare_process() -> None:
-    """Set up this process for a worker, before its event loop is made.
+    """Set up this process for a worker, before its event loop is created.
 
     uvloop handles sockets and callbacks in C, which saves a tenth of the time for a chunk.
     """

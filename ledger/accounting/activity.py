@@ -1,8 +1,8 @@
 """Activity: the amounts posted to each account, by currency and day.
 
-The input are entries or payments. The output are sums in minor units; the sums over all days are
-the trial balance. An entry has the day of its fact, in UTC. An entry and its reversal have the same
-day, so they cancel each other.
+Input: entries or payments. Output: sums in minor units; the sums over all days are the trial
+balance. An entry belongs to the day of its fact, in UTC. An entry and its reversal have the same
+day and cancel out.
 """
 
 from collections import defaultdict

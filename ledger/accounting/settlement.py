@@ -32,7 +32,7 @@ class Discrepancy(StrEnum):
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """A payment or refund in the file, with the number of its line."""
+    """A payment or refund in the file, with its line number."""
 
     number: int
     payment_id: str
@@ -82,7 +82,7 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
 
 def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -> Reconciliation:
-    """Match a file's lines with standing entries; both may be in any order."""
+    """Match a file's lines with standing entries; both may be unsorted."""
     groups: defaultdict[tuple[str, LineKind], _Group] = defaultdict(_Group)
     for each in lines:
         groups[each.payment_id, each.kind].lines.append(each)
@@ -108,7 +108,7 @@ def kind_of(entry: Entry) -> LineKind:
 
 
 def money_of(entry: Entry) -> Money:
-    """Return the money that a standing entry posts; its first leg is the debit."""
+    """Return the money that a standing entry posts; the entry's first leg is the debit."""
     debit = entry.postings[0]
     return Money(debit.amount, debit.currency)
 
@@ -130,7 +130,7 @@ class _Group:
         self.entries.sort(key=lambda entry: (entry not in period, *_place(entry)))
         found = self._take(lambda money: money)
         if kind == "refund":
-            # An entry that differs from a line in both amount and period is another refund.
+            # An entry that differs from a line in both amount and period is a different refund.
             self.entries = [entry for entry in self.entries if entry in period]
         self.lines.sort(key=lambda line: line.money.amount_minor)
         self.entries.sort(key=lambda entry: money_of(entry).amount_minor)

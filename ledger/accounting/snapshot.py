@@ -1,9 +1,8 @@
 """The journal at one moment: all entries in the order of their facts, and the standing entries.
 
-Input: the records of ``ledger.entries`` up to some end of each partition, in any order, any number
-of times. Output: the entries by id, the entries in the order of their facts, the standing entries,
-and the corrections of which only a part was read. A record that is not a usable entry raises
-``JournalFaultError``.
+Input: the records of ``ledger.entries`` up to any offset of each partition, in any order, with
+repeats. Output: the entries by id, the entries in the order of their facts, the standing entries,
+and the corrections that were only partly read. An unusable record raises ``JournalFaultError``.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from ledger.wire import ENTRIES, UNDECODABLE
 
 
 class JournalFaultError(ValueError):
-    """A record can't be an entry of this journal; the message says why, and names its key."""
+    """A record can't be an entry of this journal; the message has the reason and the key."""
 
 
 class JournalSnapshot:
@@ -25,7 +24,7 @@ class JournalSnapshot:
     def read(
         self, key: bytes | None, value: bytes | None, subjects: set[Subject] | None = None
     ) -> None:
-        """Take one record, unless its subject is not in ``subjects``; ``None`` stands for all.
+        """Take one record if its subject is in ``subjects``; ``None`` means all subjects.
 
         Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier one.
         """
@@ -38,21 +37,21 @@ class JournalSnapshot:
     def ordered(self) -> list[Entry]:
         """Return each entry once, sorted by time, then by the fact's place in the log of record.
 
-        An entry comes before its reversal. The order depends only on the entries: it is the same
-        however the partitions were read, and whenever a correction was made.
+        An entry comes before its reversal. The order depends only on the entries, not on when the
+        partitions were read or corrections posted.
         """
         return sorted(self.entries.values(), key=_place)
 
     def standing(self) -> dict[Subject, Entry]:
-        """Return the entry that was not reversed, for each success and each refund."""
+        """Return the unreversed entry of each success and each refund."""
         return {_subject(entry): entry for entry in self._unreversed()}
 
     def cut_corrections(self) -> set[Subject]:
-        """Return the subjects of which only a part of a correction was read.
+        """Return the subjects with a correction that was only partly read.
 
-        A correction is a reversal and a new entry in two partitions, so the ends may include only
-        one of the two. In a complete journal, exactly one entry stands for each subject, and each
-        reversal has its entry.
+        A correction is a reversal and a new entry in two partitions, so only one may have been
+        read. In a complete journal, each subject has exactly one standing entry, and each reversal
+        has its entry.
         """
         cut: set[Subject] = set()
         standing: set[Subject] = set()

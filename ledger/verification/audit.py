@@ -39,8 +39,8 @@ def check_seen(
 ) -> Iterator[Difference]:
     """Judge a row of the table ``seen``: an event id, or the progress of a partition.
 
-    The row of a forgotten id may have been deleted or not. If the id was seen again, the table may
-    still have the old row.
+    The row of a forgotten id may or may not have been deleted. If the id was seen again, the table
+    may still have the old row.
     """
     if key == PROGRESS_KEY:
         yield from _check_progress(truth, partition, value)
@@ -64,14 +64,14 @@ def check_seen(
 
 
 def _row_read_earlier(held: Seen, first: Seen, settled: int) -> Seen:
-    """Return the expected row of a table that was read before the log: it may lack repeats."""
+    """Return the expected row of a table that was read before the log: the row may lack repeats."""
     least = sum(offset < settled for offset in first.repeats)
     reached = max(least, min(len(held.repeats), len(first.repeats)))
     return replace(first, repeats=first.repeats[:reached])
 
 
 def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:
-    """Judge the progress of ``dedupe``, which passes over all records up to its progress."""
+    """Judge the progress of ``dedupe``, which skips all records up to its progress."""
     reached = truth.progress.get(partition, START)
     least = truth.settled.get(partition, 0) - 1
     held = START if value is None else decoded(PROGRESS.decode, value)
@@ -118,7 +118,7 @@ def check_payment(
 def check_order(
     truth: Truth, _partition: int, key: bytes, value: bytes | None
 ) -> Iterator[Difference]:
-    """Judge an order of the table ``orders``; a large order comes with its rows (``gather``)."""
+    """Judge an order of the table ``orders``; a large order includes its rows (``gather``)."""
     order_id = _text(key)
     if value is None:
         yield from _absent(
@@ -207,7 +207,7 @@ def _payment_fault(
 
 
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
-    """Name a fact of a payment that the log does not have; return an empty text if none is."""
+    """Name a payment's fact that the log lacks; return an empty text if it lacks none."""
     if held.payment_id != payment_id:
         return f"it says that it is {held.payment_id}"
     for event_id, fact in held.facts.items():
@@ -220,7 +220,7 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
 
 
 def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
-    """Name the facts that a payment should hold but does not; return an empty text if it has all.
+    """Name the facts that a payment should have but lacks; return an empty text if it lacks none.
 
     The facts that a payment sets aside are only known once all its facts are settled.
     """
@@ -241,7 +241,7 @@ def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
 
 
 def _judge(truth: Truth, order: Order, kind: DifferenceKind) -> Iterator[Difference]:
-    """Yield an order's wrong snapshots, and the payments that it should hold but does not."""
+    """Yield an order's wrong snapshots, and the payments that it should have but lacks."""
     order_id = order.order_id
     for payment_id, held in order.payments.items():
         detail = _snapshot_fault(truth, order_id, payment_id, held)
@@ -273,7 +273,7 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:
-    """Say how a snapshot differs from the snapshot of its facts; return an empty text if equal."""
+    """Say how a snapshot differs from that of its facts; return an empty text if they are equal."""
     if not follows.facts:
         return "its snapshot names no event"
     if follows.order_id != held.order_id:
@@ -294,7 +294,7 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
         return "it left the order, but belongs to it"
     if not truth.has_named(held.order_id, payment_id):
         return "it left the order, but was never in it"
-    # One fact puts the payment into the order, and another fact moves it away.
+    # One fact puts the payment into the order, and a second fact moves it away.
     if not 2 <= held.version <= count:  # noqa: PLR2004
         return f"it left the order at version {held.version}; the log has {count} facts"
     return ""
@@ -309,7 +309,7 @@ def _order_of(document: OrderDocument, order_id: str) -> Order:
     order = order_of(order_id, document.payments)
     for held in order.payments.values():
         if held.payment and TOO_LARGE in held.payment.anomalies:
-            # A document does not say which fact was the first that was set aside.
+            # A document does not say which fact was the first to be set aside.
             order.payments[held.payment_id] = replace(held, first_aside=(0, ""))
     return order
 

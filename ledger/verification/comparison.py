@@ -3,10 +3,10 @@
 Input: the values of each version, and the truth of the log that both versions fold. Output: the
 differences, each with its events.
 
-Two folds of one log interleave its partitions differently, so they pass through different states.
-The final state of a payment or an order does not depend on the interleaving, but the former orders
-of a payment and the reversed entries do. A value with unsettled facts is never compared, because
-one version may be ahead of the other.
+Two folds of the same log interleave its partitions differently, so they pass through different
+states. The final state of a payment or an order does not depend on the interleaving, but the former
+orders of a payment and the reversed entries do. A value with unsettled facts is never compared,
+because one version may be ahead of the other.
 """
 
 from collections import Counter, defaultdict
@@ -42,7 +42,7 @@ class View(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The values of two versions under a key; ``None`` stands for no value."""
+    """The values of two versions under a key; ``None`` means no value."""
 
     view: View
     key: bytes
@@ -95,7 +95,7 @@ class JournalComparison:
         self._only: dict[int, dict[str, list[Record]]] = {}
 
     def read(self, versions: Versions, old: set[Record], new: set[Record]) -> None:
-        """Take one partition of both journals; only the records of a single journal are kept."""
+        """Take one partition of both journals; only records that one of them lacks are kept."""
         self.same += len(old & new)
         for version, records in ((versions.old, old - new), (versions.new, new - old)):
             by_fact = self._only.setdefault(version, defaultdict(list))
@@ -140,7 +140,7 @@ def _cancel_out(entries: Iterable[Entry | None]) -> bool:
 
 
 def _fact_of(record: Record) -> str:
-    """Return the id of the entry in a record, or of the entry that it reverses."""
+    """Return the id of a record's entry or, for a reversal, of the reversed entry."""
     entry = decoded(ENTRIES.decode, record[1])
     return _text(record[0]) if entry is None else entry.reverses or entry.entry_id
 

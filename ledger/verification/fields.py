@@ -16,7 +16,7 @@ Say = Callable[[str, str], str]
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value, nested ones too, by its path; an empty container has none.
+    """Return each field of a value by its path, nested fields too; an empty container has none.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})
@@ -26,7 +26,7 @@ def fields(value: Any) -> Fields:
 
 
 def unlike(expected: Any, got: Any, say: Say = "expected {}, got {}".format) -> str:
-    """Name the first fields in which two values differ, and count the rest; empty if none differs.
+    """Name the first fields in which two values differ, and count the rest; empty if all are equal.
 
     >>> unlike({"paid": 5, "net": 5}, {"paid": 5, "net": 6, "refunded": 1})
     'net: expected 5, got 6; refunded: expected nothing, got 1'

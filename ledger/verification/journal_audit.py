@@ -2,7 +2,7 @@
 
 Input: the truth, and the records of ``ledger.entries`` in any order, any number of times. Output:
 the differences: entries that the log does not explain, money that is posted twice or not at all,
-and wrong balances. To save memory, only the event's id of an explained entry is kept.
+and wrong balances. To save memory, only the event id of an explained entry is kept.
 """
 
 from collections import Counter
@@ -33,12 +33,12 @@ class JournalAudit:
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
-        # The facts whose entries were read, and the facts whose reversals were read, by payment and
-        # event, because a forgotten event id may occur again with another payment.
+        # These sets name the facts whose entries or reversals were read. A name has the payment
+        # too, because a forgotten event id may occur again with a different payment.
         self._posted: set[tuple[str, str]] = set()
         self._reversed: set[tuple[str, str]] = set()
         self._sums: Counter[tuple[str, str]] = Counter()
-        # The log may explain these entries once more of it has been read.
+        # The log may explain these entries after more of the log has been read.
         self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
 
     @property
@@ -47,7 +47,7 @@ class JournalAudit:
         return len(self._posted) + len(self._reversed)
 
     def read(self, key: bytes, value: bytes | None) -> str | None:
-        """Take one record; return the entry's payment, or ``None`` if it can't be read."""
+        """Take one record; return the entry's payment, or ``None`` if unreadable."""
         entry = decoded(ENTRIES.decode, value)
         difference = self._fault(key, entry)
         record = (key, value or b"")
@@ -136,7 +136,7 @@ class JournalAudit:
                 yield _about(DifferenceKind.ENTRY_DIFFERS, name, detail, alike, payment_id)
 
     def _subjects(self, payment_id: str) -> dict[Subject, list[Event]]:
-        """Return the facts of each success and refund of a payment, including those set aside."""
+        """Return the facts of each success and refund of a payment, including facts set aside."""
         found: dict[Subject, list[Event]] = {}
         for fact in self._truth.facts[payment_id].values():
             subject = subject_of(payment_id, fact)
@@ -149,7 +149,7 @@ class JournalAudit:
         return (name in self._posted) - (name in self._reversed)
 
     def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
-        """Yield the money that must be posted; if the payment is not at rest, the posted money."""
+        """Yield the money that must be posted; for a payment not at rest, the posted money."""
         if self._truth.is_at_rest(payment_id):
             for subject, fact in Standing(self._truth.payment(payment_id)).facts.items():
                 yield subject, fact.money.amount_minor, fact.money.currency

@@ -1,4 +1,4 @@
-"""Proofs: one file that lets anybody check an order without the ledger that made it.
+"""Proofs: one file that lets anybody check an order without the ledger that produced it.
 
 ``make`` turns the log's records of an order into a ``Proof``, and ``check`` returns the faults of
 a proof. A check needs only the proof and the endpoint's secrets.
@@ -109,9 +109,9 @@ def check(
 ) -> ProofCheck:
     """Check a whole proof; if ``trust`` is ``None``, no signature is checked.
 
-    ``rules`` are the ledger's own, and the proof must have the same: other rules give the same
-    deliveries another meaning. The events are folded in up to ``sequences`` other sequences, each
-    with some events twice; ``heard`` is called with 1 for each sequence.
+    ``rules`` are the ledger's own, and the proof must have the same rules: with others, the
+    deliveries mean something else. The events are folded in up to ``sequences`` further sequences,
+    each with some events twice; ``heard`` is called with 1 for each sequence.
     """
     faults = list(_place_faults(proof))
     if proof.rules != (rules or Rules()):
@@ -122,7 +122,7 @@ def check(
     signature_faults = list(_signature_faults(proof, trust))
     events = events_of(proof.records, proof.rules, trust)
     order = order_of(events, proof.order_id)
-    # If a forgotten event id was used again, its first event stands, whatever the content.
+    # If a forgotten event id was used again, its first event counts, whatever the content.
     facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
     if order != proof.order:
         faults.append(
@@ -210,7 +210,7 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
 
 
 def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Yield sequences of the events, with some events twice; a few events in all sequences."""
+    """Yield sequences of the events, some events twice; all sequences if there are few events."""
     few = len(events) <= 6  # noqa: PLR2004 - 720 orders
     orders: Iterable[Sequence[Event]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):
@@ -219,7 +219,7 @@ def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 
 def _shuffled(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Yield shuffled sequences forever, the same in every check, so that failures repeat."""
+    """Yield shuffled sequences forever, the same in every check, to make failures reproducible."""
     for number in count():
         yield sorted(events, key=partial(_digest, number))
 

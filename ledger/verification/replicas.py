@@ -1,8 +1,8 @@
 """Replicas: the tables on each worker's disk, compared with the changelogs.
 
 Input: the workers' reports about their disks, and the records of the changelogs. Output: the
-replicas that differ. A replica is compared at its own end: the digest of its rows must be the
-digest of the rows that the changelog holds below that offset.
+replicas that differ. A replica is compared at its own end: its rows must have the same digest as
+the changelog's rows below that offset.
 """
 
 from collections import defaultdict
@@ -108,8 +108,8 @@ class Replicas:
     def forget_compacted(self) -> None:
         """Forget the digests below the ends of the first reading.
 
-        Compaction may have removed values there that newer values had replaced. Later readings
-        follow the changelogs closely.
+        Below those ends, compaction may have removed values that newer values had replaced. Later
+        readings follow the changelogs closely.
         """
         for digest in self._digests.values():
             digest.forget(digest.end)

@@ -1,12 +1,12 @@
 """The truth: the state that the log of record produces, folded with the ledger's rules alone.
 
-Input: records of the log, each partition's in order. Output: the facts of every payment, the event
-ids seen, the payments of each order, and the faults of the log itself. Invariants: no body is kept,
-and no table or derived topic is read.
+Input: the log's records, in offset order within each partition. Output: the facts of every payment,
+the event ids seen, the payments of each order, and the faults of the log itself. Invariants: no
+body is kept, and no table or derived topic is read.
 
 The log grows while tables are read. ``settled`` holds the offsets up to which the workers had
 folded the log *before* any of their output was read. A table must have every fact below these
-offsets; it may or may not have later facts.
+offsets; later facts may be missing.
 """
 
 from collections import Counter
@@ -56,7 +56,7 @@ class Truth:
         """
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
-        # By partition: the event ids that are not forgotten, and the progress.
+        # Both are by partition; ``seen`` has only the event ids that are not forgotten.
         self.seen: dict[int, dict[bytes, Seen]] = {}
         self.progress: dict[int, Progress] = {}
         self.faults: list[Difference] = []
@@ -67,12 +67,12 @@ class Truth:
         self._trust = trust
         self._enforced = enforced
         self._next_offset: dict[int, int] = {}
-        # The payments that named an order: the id of a single payment, or a dict of several ids.
+        # This maps an order to the payments that named it: a single payment's id, or a dict of ids.
         self._named: dict[str, str | dict[str, None]] = {}
-        # A cache of payments, each with the number of facts from which it was made.
+        # This cache has payments, each with the number of facts from which it was built.
         self._made: dict[str, tuple[int, Payment]] = {}
         self._strings: dict[str, str] = {}
-        # An index for ``find``, rebuilt when there are more facts.
+        # ``find`` uses this index, which is rebuilt when facts have been added.
         self._payment_of: dict[str, str] = {}
         self._indexed = 0
 
@@ -120,7 +120,7 @@ class Truth:
         return all(self.is_settled(fact) for fact in self.facts[payment_id].values())
 
     def payment(self, payment_id: str) -> Payment:
-        """Return the payment that all its facts in the log produce."""
+        """Return the payment that results from all its facts in the log."""
         facts = self.facts[payment_id]
         count, made = self._made.get(payment_id, (0, None))
         if made is None or count != len(facts):
@@ -130,7 +130,7 @@ class Truth:
         return made
 
     def naming(self, order_id: str) -> Iterator[str]:
-        """Yield the payments that may belong to an order, because they ever named it."""
+        """Yield the payments that may belong to an order, because they named it once."""
         found = self._named.get(order_id, {})
         named = [found] if isinstance(found, str) else found
         yield from named
@@ -155,7 +155,7 @@ class Truth:
         return sum(not self.is_at_rest(payment_id) for payment_id in self.facts)
 
     def find(self, partition: int, event_id: str) -> Event | None:
-        """Find an event by its id; this is slow, and used only for the events of differences."""
+        """Find an event by its id; the search is slow, and only for the events of differences."""
         if self._indexed != self.counts["folded"]:
             self._payment_of = {
                 event_id: payment_id
@@ -167,7 +167,7 @@ class Truth:
         return fact if fact is not None and fact.partition == partition else None
 
     def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
-        """Keep the ids seen in the order of the log's time, and drop the forgotten ones."""
+        """Keep the ids seen in the order of the log's time, and drop the forgotten ids."""
         seen = self.seen[partition]
         for key, value in new.items():
             # A repeated id keeps its place, because its first time does not change.

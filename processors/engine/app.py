@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EngineApp(faust.App):
-    """A Faust app that folds topics into tables, a chunk at a time.
+    """A Faust app that folds topics into tables, one chunk at a time.
 
     ``kept_forever`` is the log of record; Kafka deletes old records of the other topics.
     ``chunk_tables`` are all tables by name.
@@ -31,9 +31,9 @@ class EngineApp(faust.App):
 
     @abstractmethod
     def headers_read(self, topic: str) -> int:
-        """Return how many headers of each record of a topic the fold reads."""
+        """Return how many headers the fold reads from each record of a topic."""
 
     def table_of(self, topic: str) -> ChunkTable:
-        """Return the table whose source or whose changelog is a topic."""
+        """Return the table that has a topic as its source or its changelog."""
         tables = self.chunk_tables.values()
         return next(each for each in tables if topic in {each.source, each.changelog_name})

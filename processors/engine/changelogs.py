@@ -1,9 +1,9 @@
 """Reads changelogs with a separate client, from the offsets at which the tables end.
 
-Input: the first offset to read of each partition. Output: chunks, each with the offset from which
-it was fetched, so that a table can tell lost records from a gap that compaction left. The client
-has no group, and only this reader seeks in it. So no rebalance, pause or queue of Faust can drop a
-chunk between the client and the tables.
+Input: the first offset to read in each partition. Output: chunks, each with the offset from which
+it was fetched, so that a table can distinguish lost records from a gap that compaction left. The
+client has no group, and only this reader seeks in it. So no rebalance, pause or queue of Faust can
+drop a chunk between the client and the tables.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -21,11 +21,11 @@ from processors.engine.tables import ChangelogChunk
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.internals import fetch_as, fetching
 
-# The most bytes of one partition in a fetch; a single larger record is still returned whole.
+# A fetch returns at most this many bytes of a partition; a larger single record is sent whole.
 _FETCH_BYTES: Final = 1024 * 1024
-# How long a broker may delay an empty answer.
+# A broker may delay an empty answer for this long.
 _FETCH_MAX_WAIT_MS: Final = 500
-# The records that are decoded and applied in one step of the event loop, in about 10 ms.
+# One step of the event loop decodes and applies up to this many records, in about 10 ms.
 _MOST_RECORDS: Final = 2000
 _LOOK_WAIT_S: Final = 0.5
 
@@ -33,13 +33,13 @@ _Offsets = dict[TopicPartition, int]
 
 
 class ChangelogLostError(Exception):
-    """A changelog does not have the offset at which a table ends; the text names both offsets."""
+    """A changelog does not have the offset at which a table ends; the text names the offsets."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The offsets that a partition holds, ``begin`` to ``end``, and the record that was looked up.
+    """A partition's offsets, from ``begin`` to ``end``, and the record that was looked up.
 
-    ``mark`` is the next record if compaction has removed that record, and ``None`` without a next.
+    ``mark`` is that record or, if compaction removed it, the next one; ``None`` without a next one.
     """
 
     begin: int
@@ -110,7 +110,7 @@ class ChangelogReader:
 
         ended = fetching(self._consumer)
         if ended.done():
-            # Raises the error that ended aiokafka's fetching; no more records would arrive.
+            # This raises the error that ended aiokafka's fetching; no more records would arrive.
             ended.result()
             raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
@@ -119,7 +119,7 @@ class ChangelogReader:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []
         for tp, begin in self._positions.items():
-            # If compaction has removed the records at the end, the position is beyond the last one.
+            # If compaction has removed the records at the end, the position is after the last one.
             end = await self._consumer.position(tp)
             if end > begin:
                 chunks.append(ChangelogChunk(TP(*tp), begin, end, fetched.get(tp, [])))
@@ -127,7 +127,7 @@ class ChangelogReader:
         return chunks
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
-        """Name the table that ends at an offset that its changelog does not have."""
+        """Name the table with an end that its changelog does not have."""
         begins = await _answer(self._consumer.beginning_offsets, list(self._positions))
         ends = await _answer(self._consumer.end_offsets, list(self._positions))
         for tp, at in self._positions.items():

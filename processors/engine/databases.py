@@ -1,8 +1,8 @@
 """The databases of a table: RocksDB, with one database for each partition.
 
-Invariant: a row is never returned if its block on disk does not match its checksum. RocksDB checks
-each block that it reads from disk. If a block is damaged, ``DamagedTableError`` is raised, which
-ends the worker.
+Invariant: a row is never returned if its block on disk does not match the block's checksum. RocksDB
+checks each block that it reads from disk. If a block is damaged, ``DamagedTableError`` is raised,
+which ends the worker.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from runtime.kafka.batches import OutRecord
 _MIB: Final = 1024 * 1024
 # RocksDB's properties for the size of a database's files, and of its write buffers in memory.
 _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
-# Each database has two write buffers, and a cache of the same size as both.
+# Each database has two write buffers, and a cache of the same size as both together.
 _WRITE_BUFFER_SHARE: Final = 4
 
 
@@ -43,17 +43,17 @@ class DamagedTableError(Exception):
 
 
 class StoredTable(faust.Table[bytes, bytes]):
-    """A Faust table with bytes as keys and values, whose methods each read one partition."""
+    """A Faust table with bytes as keys and values; its methods each read one partition."""
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the values of the keys that the partition holds."""
+        """Return the values of the keys that are in the partition."""
         wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
         with self.intact(partition):
             found = self._db(partition).get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """Return a key's value; ``None`` if the partition does not hold the key."""
+        """Return a key's value; ``None`` if the key is not in the partition."""
         with self.intact(partition):
             value: bytes | None = self._db(partition).get(key)
         return value
@@ -87,7 +87,7 @@ class StoredTable(faust.Table[bytes, bytes]):
         return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     def drop(self, partition: int) -> Path:
-        """Close a partition's database, and delete its files; return their folder."""
+        """Close a partition's database, and delete its files; return the folder."""
         changelog = self.changelog_topic.get_topic_name()
         self.databases.revoke_partitions(self, {TP(changelog, partition)})
         folder = self.folder(partition)
@@ -172,7 +172,7 @@ class NewRows:
         self._deleted = 0
 
     def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
-        """Replace the value ``before`` of a key with ``value``; ``None`` stands for no value."""
+        """Replace a key's value ``before`` with ``value``; ``None`` means no value."""
         if value is None:
             self.batch.delete(key)
             self._deleted += 1

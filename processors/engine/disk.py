@@ -89,7 +89,7 @@ def require_room(
 ) -> None:
     """Raise ``NoRoomError`` if less than ``least_bytes`` or too few inodes are free.
 
-    If the folder does not exist yet, ``made_in`` is the existing folder in which it will be made.
+    If the folder does not exist yet, it will be created in ``made_in``, an existing folder.
     """
     folder = settings.data_dir
     free = shutil.disk_usage(made_in or folder).free
@@ -111,19 +111,19 @@ def require_room(
 
 
 def _databases_made(settings: _TableSettings) -> int:
-    """Return how many databases of this group the folder has, at most, for one Kafka cluster."""
+    """Return how many databases of this group the folder has for any one Kafka cluster, at most."""
     of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
     return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
 
 def writable_folder(data_dir: Path) -> Path:
-    """Return the folder of the tables, which is created if it does not exist.
+    """Return the folder of the tables; create the folder if it does not exist.
 
     Raise ``SettingsError`` if this user can't write there.
     """
     try:
         tables = private_folder(data_dir / "tables")
-        # Only a real write shows a read-only mount, because root has the right to write anywhere.
+        # Only a real write reveals a read-only mount, because root has the right to write anywhere.
         for folder in (data_dir, tables):
             TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -139,7 +139,7 @@ def writable_folder(data_dir: Path) -> Path:
 def row_files(databases: int) -> int:
     """Return how many files of rows each database may keep open; raise ``NoRoomError`` if too few.
 
-    At its limit, RocksDB closes a file before it opens another file.
+    At its limit, RocksDB closes a file before it opens the next one.
     """
     allowed = _allowed_files()
     files = (allowed - _OTHER_FILES) // databases - _FILES_OF_A_DATABASE
@@ -167,7 +167,7 @@ def _allowed_files() -> int:
 
 
 def _free_inodes(folder: Path) -> int | None:
-    """Return how many more files a file system takes; ``None`` if it has no such limit.
+    """Return how many more files a file system can take; ``None`` if it has no such limit.
 
     If the folder does not exist yet, its nearest existing parent counts.
     """
@@ -190,14 +190,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_of_rocksdb(error: BaseException) -> bool:
-    """Return whether RocksDB reported an error of its files; only the text of the error tells."""
+    """Return whether RocksDB reported an error of its files; only the error's text shows this."""
     return type(error) is Exception and str(error).startswith(("IO error", "Corruption"))
 
 
 def is_damage(error: BaseException) -> bool:
     """Return whether a table's files are damaged or missing.
 
-    RocksDB also calls a file corrupt if it can't open it, for example without a free descriptor.
+    RocksDB also calls a file corrupt that it can't open, for example without a free descriptor.
     Such a table is intact.
     """
     lost = str(error).startswith("Corruption") or os.strerror(errno.ENOENT) in str(error)
@@ -220,7 +220,7 @@ def explain(error: BaseException, folder: Path) -> str:
 
 
 def _is_of_the_disk(error: OSError, folder: Path) -> bool:
-    """Return whether an error concerns the disk; for some numbers, the file's name must tell."""
+    """Return whether an error concerns the disk; for some numbers, the file's name decides."""
     name = error.filename
     within = isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
     return error.errno in _OF_THE_DISK or (within and error.errno in _REMEDIES)

@@ -1,10 +1,10 @@
 """Effects: the writes of one chunk, in an order that makes a crash at any point harmless.
 
-First Kafka acknowledges the outputs, then the table's changelog; then the table is written,
-together with the changelog's offset. So no state is written before its outputs, and no table is
-ahead of its changelog. After a crash the chunk is folded again. (Faust writes in the opposite
-order: after a crash a key can be in RocksDB, be skipped as already applied, and never reach the
-changelog; a rebalance then loses the key.)
+Kafka acknowledges the outputs, then the changelog's records. Then the table is written, together
+with the changelog's offset. So no state is written before its outputs, and no table is ahead of its
+changelog. After a crash the chunk is folded again. (Faust writes in the opposite order: after a
+crash a key can be in RocksDB, be skipped as already applied, and never reach the changelog; a
+rebalance then loses the key.)
 
 A fold is a plain function, and each record that it yields is copied into its batch at once. So the
 objects of a chunk are freed one after another, while they are still in the processor's caches.
@@ -35,7 +35,7 @@ from runtime.kafka.batches import (
     send,
 )
 
-# A row has up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes some ten
+# A row takes up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes some ten
 # times its bytes. So a chunk that needs many long rows is folded in parts.
 _READ_AT_A_TIME: Final = 64
 _MOST_READ_BYTES: Final = 16 * 1024 * 1024
@@ -59,14 +59,14 @@ class Effects:
         self._written: dict[TopicPartition, Written] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = NewRows()
-        # The keys that were read from the table, and the values that the table has for them.
+        # These are the keys that were read from the table, and the table's values for them.
         self._read: set[bytes] = set()
         self._before: dict[bytes, bytes] = {}
         self._then: list[Callable[[], None]] = []
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
 
     def read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the values of the keys that the table holds in the chunk's partition.
+        """Return the values of the keys that the table has in the chunk's partition.
 
         Raise ``ChunkTooLargeError`` if the values of several keys need too much memory.
         """
@@ -116,13 +116,13 @@ class Effects:
         self._then.append(function)
 
     def go_on_with(self, producer: BatchProducer) -> None:
-        """Write all unacknowledged records with another producer."""
+        """Write all unacknowledged records with a different producer."""
         self._producer = producer
         for batches in (*self._outputs.values(), self._changelog):
             batches.cut_again(producer.create_batch)
 
     async def write(self) -> None:
-        """Write everything; raise ``RevokedError`` once the partition was given back."""
+        """Write everything; raise ``RevokedError`` once the partition is given back."""
         if self._outputs:
             self._written = await send(self._producer, self._outputs)
         await self._write_table()
@@ -151,9 +151,9 @@ class Effects:
         self._table.write(self._chunk.partition, self._rows, written[changelog])
 
     def _fed(self) -> dict[int, int] | None:
-        """Return the ends of the next hop's partitions; ``None`` if the chunk adds nothing there.
+        """Return the ends of the next hop's partitions; ``None`` if the chunk adds none.
 
-        Raise ``LostOutputsError`` if the topic took records below an end that it had before.
+        Raise ``LostOutputsError`` if the topic took records below an earlier end of the topic.
         """
         wrote = {tp: each for tp, each in self._written.items() if tp.topic == self._table.feeds}
         if not wrote:
@@ -161,7 +161,7 @@ class Effects:
         fed = self._table.fed(self._chunk.partition)
         for tp, written in wrote.items():
             before = fed.get(tp.partition, 0)
-            # For a repeated batch that Kafka took long before, it returns no offset.
+            # For a repeated batch that it took long before, Kafka returns no offset.
             if 0 <= written.first < before:
                 raise lost_output(tp)
             fed[tp.partition] = max(before, written.last + 1)
@@ -174,14 +174,14 @@ Fold = Callable[[Chunk, Effects], None]
 def folding(app: EngineApp, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
     """Return the work for a chunk: fold it, then write its effects.
 
-    If another process took the right to write meanwhile, this worker takes it back and folds the
+    If another process has taken over the right to write, this worker takes it back and folds the
     chunk again; the table is written last, so the fold has the same result. If a batch is too
     large, only the unwritten records are sent again, in smaller batches, because the records of the
     changelog must be contiguous.
     """
 
     async def fold_and_write(chunk: Chunk, refused: list[Effects], writer: Writer) -> None:
-        # This check comes first, because the outputs from outdated rows would be wrong.
+        # This check comes first, because outputs from outdated rows would be wrong.
         table.ensure_folded(chunk.partition)
         begun_ns = time.time_ns()
         if refused:
@@ -202,7 +202,7 @@ def folding(app: EngineApp, hop: str, table: ChunkTable, partitions: int, fold: 
         try:
             await app.writers.write(chunk, partial(fold_and_write, chunk, []))
         except ChunkTooLargeError:
-            # Nothing was written yet, and a chunk may be cut at any record.
+            # Nothing has been written yet, and a chunk may be cut at any record.
             for half in chunk.halves():
                 await work(half)
 

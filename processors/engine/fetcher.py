@@ -1,4 +1,4 @@
-"""Makes a ``FetchedRecord`` from a record that aiokafka has parsed and from its batches."""
+"""Makes a ``FetchedRecord`` from a record parsed by aiokafka and from the record's batches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -32,9 +32,9 @@ def record_with_headers(
 
 
 def traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record with the header that names its trace, if it has one."""
+    """Make a record with the header that names its trace, if any."""
     for name, value in record.headers:
-        # A stranger may have written the record, so longer values are not passed on.
+        # A stranger may have written the record, so values that are too long are not passed on.
         if name == TRACEPARENT and value and len(value) <= _TRACEPARENT_BYTES:
             place = (tp.partition, record.offset, record.timestamp, batches.leader_epoch)
             return FetchedRecord(record.key, record.value, *place, value)

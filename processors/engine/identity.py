@@ -1,7 +1,7 @@
-"""The identity of a worker: it owns a folder, and a file in the folder holds its name.
+"""The identity of a worker: the folder that it owns, and its name, in a file in the folder.
 
 The name stays the same after every restart. Two workers never share a folder, and so never a name:
-Kafka would move the partitions back and forth between them.
+otherwise, Kafka would move the partitions back and forth between them.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _held: dict[Path, IO[str]] = {}
 def member(name: str, address: str) -> str:
     """Return a worker's name in its group, which also depends on the worker's address.
 
-    Kafka returns a member that rejoins to its former assignment, and Faust's assignments contain
+    A member that rejoins gets its former assignment from Kafka, and Faust's assignments contain
     addresses. If the address differs, Faust's coordinator ends silently and nothing is folded.
     """
     return f"{name}-{uuid.uuid5(uuid.NAMESPACE_URL, address).hex[:8]}"
@@ -53,12 +53,12 @@ def claim(folder: Path) -> str:
 
 
 def claim_file(folder: Path) -> Path:
-    """Return the file in the folder that the folder's worker holds open."""
+    """Return the file that the folder's worker keeps open."""
     return (folder / _FILE).resolve()
 
 
 def is_claimed(folder: Path) -> bool:
-    """Return whether a running worker has claimed the folder; this writes nothing there."""
+    """Return whether a running worker has claimed the folder, without writing to it."""
     try:
         with claim_file(folder).open() as file:
             # The lock is shared, so that several processes can check at once; closing releases it.
@@ -71,7 +71,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Lock the file; retry once, because another process may be checking the folder just now."""
+    """Lock the file; retry once, because another process may be checking the folder."""
     for pause_s in (_LOOKED_AT_FOR_S, 0.0):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The private names of Faust and mode that the worker uses; no other module uses any.
+"""The private names of Faust and mode that the worker uses; no other module uses them.
 
 The base classes here turn private hooks of Faust into public methods that the engine overrides. The
 functions read values that Faust does not publish. ``runtime.internals`` lists the names, and checks
@@ -101,7 +101,7 @@ class FaustConsumer(driver.Consumer, ABC):
         """Return the function that makes the records of a partition."""
 
     async def on_thread(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Return what a function returns on the thread of ``client``.
+        """Run a function on the thread of ``client``, and return its result.
 
         Raises ``ConsumerStoppedError`` once this consumer stops, because the thread, which stops
         too, would never answer.
@@ -117,7 +117,7 @@ class FaustConsumer(driver.Consumer, ABC):
         return await self._wait_next_records(timeout_s)
 
     async def fetch(self, partitions: set[TP] | None, timeout_s: float) -> Any:
-        """Return the next records of these partitions; ``None`` stands for all."""
+        """Return the next records of these partitions; ``None`` means all partitions."""
         return await super()._getmany(partitions, timeout_s)
 
     def _new_consumer_thread(self) -> FaustThread:
@@ -145,7 +145,7 @@ class Databases(Store):
     offset_key = RESERVED
 
     def of(self, partition: int) -> Any:
-        """Return the database of a partition, opened if it is not open."""
+        """Return the database of a partition; open it first if it is closed."""
         return self._db_for_partition(partition)
 
     def opened(self) -> list[Any]:
@@ -189,7 +189,7 @@ def client_of(app: AppT) -> AIOKafkaClient:
 def owner_of(app: AppT, changelog: TP) -> str:
     """Return the address of the worker that writes a changelog; ``KeyError`` without a worker.
 
-    Faust's public method asks the producer, which only knows topics that it has written to.
+    Faust's public method asks the producer, which knows only the topics that it has written to.
     """
     assignor: Any = app.assignor
     return str(assignor._tps_url[changelog])  # noqa: SLF001

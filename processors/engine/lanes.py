@@ -1,7 +1,7 @@
-"""Lanes: the chunks of a partition are worked on in sequence, different partitions concurrently.
+"""Lanes: the chunks of a partition are processed in sequence, different partitions concurrently.
 
 So one partition's wait for the broker overlaps the work of other partitions. An exception in any
-lane ends the agent, and with it the worker. The chunk is then not done, and is redelivered after
+lane ends the agent, and with it the worker. The chunk is then unfinished, and is redelivered after
 the restart.
 """
 
@@ -34,14 +34,14 @@ async def work_in_lanes(chunks: AsyncIterable[Chunk], work: Work) -> None:
 async def _work_after(
     ahead: asyncio.Task[int | None] | None, chunk: Chunk, work: Work
 ) -> int | None:
-    """Do the work after the chunk ahead; return the chunk's ``given_back`` if it was dropped.
+    """Do the work after the chunk ahead; return this chunk's ``given_back`` if it was dropped.
 
     After a dropped chunk, all later chunks with the same ``given_back`` are dropped too. Otherwise
     a later chunk would be committed although the records before it were not folded.
     """
     if ahead is not None:
         await asyncio.wait([ahead])
-        # `result` raises if the chunk ahead failed, so that this chunk is not done after it.
+        # `result` raises if the chunk ahead failed, so that this chunk is not done either.
         if ahead.result() == chunk.given_back:
             return chunk.given_back
     try:
@@ -54,7 +54,7 @@ async def _work_after(
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Something that the lane waited for was cancelled, and not the lane itself. A task group
-        # would ignore this, and the partition would hang without an error.
+        # Something that the lane waited for was cancelled, but not the lane itself. A task group
+        # would ignore that, and the partition would hang without an error.
         raise InterruptedWorkError(repr(chunk)) from error
     return None

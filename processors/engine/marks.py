@@ -1,8 +1,8 @@
 """Marks: a mark identifies one record, so that a table can recognize the log it was folded from.
 
 A mark has the record's offset, and a fingerprint of its key, value and timestamp. The offset alone
-is not enough: a log that lost its end may have grown again, with another record at this offset. Two
-records that were written at the same offset differ at least in their timestamps.
+is not enough: a log that lost its end may have grown again, with a different record at this offset.
+Two records that were written at the same offset differ at least in their timestamps.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ SOURCE_KEY: Final = RESERVED + b"source"
 """The key under which a table and its changelog store the mark of the last source record folded."""
 
 FED_KEY: Final = RESERVED + b"fed"
-"""The key under which both store the ends of the next hop's topic, after the last write to it."""
+"""The key under which both store the ends of the next hop's partitions after the last write."""
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):

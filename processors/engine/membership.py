@@ -1,13 +1,13 @@
 """This worker's membership in its group, under a fixed name.
 
-This module adds to the requests of the consumer's coordinator, and asks the group about a chunk's
-generation. Invariants: if two processes have the same name, the earlier one ends. Workers with
-settings that fold the log to different states never share a group. Asking about the membership does
-not change the consumer's state, as its heartbeat would.
+This module adds the worker's name and rules to its coordinator's requests, and asks the group about
+a chunk's generation. Invariants: if two processes have the same name, the earlier one ends. Workers
+with settings that fold the log to different states never share a group. Asking about the membership
+does not change the consumer's state, as the consumer's heartbeat would.
 
-aiokafka's heartbeats and commits lack the worker's name (see ``corrections.named``). Without it,
-Kafka would answer "unknown member" to the earlier process. That process would join again, and the
-two would take the partitions from each other forever.
+aiokafka's heartbeats and commits lack the worker's name (see ``corrections.named``). Without the
+name, Kafka would answer "unknown member" to the earlier process. That process would join again, and
+the two would take the partitions from each other forever.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class TakenNameError(Exception):
 
 
 class OtherRulesError(Exception):
-    """The workers of the group fold the log with other settings than this one."""
+    """The workers of the group fold the log with settings other than this worker's."""
 
 
 def heed_fencing() -> None:
@@ -69,8 +69,8 @@ def heed_fencing() -> None:
 async def _send_with_name(coordinator: Any, request: Any) -> Any:
     """Send a request of a group's coordinator; raise ``TakenNameError`` if the name is taken.
 
-    A worker that joins again, for example after it was suspended, takes the name from its own
-    former membership, which may still have a request in flight.
+    A worker that rejoins, for example after it was suspended, takes the name from its own former
+    membership, which may still have a request in flight.
     """
     name, member_id = member_name(coordinator), coordinator.member_id
     if name is None:
@@ -110,7 +110,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
             answer.group_protocol = own
             return answer
         described = await _send(coordinator, DescribeGroupsRequest([coordinator.group_id]))
-        # During a rebalance, a group does not name its protocol.
+        # During a rebalance, a group does not report its protocol.
         why = difference(settings, agreed_in(described)) or why
         if clock_s() > give_up_s:
             unsaid = Fault(f"the workers of {coordinator.group_id} fold by other settings", REMEDY)
@@ -134,7 +134,7 @@ async def ask_group(coordinator: Any, generation: int) -> bool | None:
 
     A coordinator that is still loading the group answers every heartbeat with "no error" and checks
     neither member nor generation (Kafka's ``GroupCoordinator``). So the group is described first,
-    because such a coordinator refuses to describe it.
+    because such a coordinator refuses that request.
     """
     group = coordinator.group_id
     try:
@@ -149,5 +149,5 @@ async def ask_group(coordinator: Any, generation: int) -> bool | None:
     error = for_code(answer.error_code)
     if error in _NO_COORDINATOR:
         return None
-    # While the group waits for its members to rejoin, they still have their partitions.
+    # While the group waits for its members to rejoin, the members still have their partitions.
     return error in {NoError, RebalanceInProgressError}

@@ -9,8 +9,8 @@ from faust.types import TP
 class ChunkOffsets:
     """The chunks in flight, by partition, in order of delivery.
 
-    A chunk is identified by its ``next_offset``, the offset after its last record. Kafka's commit
-    is this offset once the chunk is done.
+    A chunk is identified by its ``next_offset``, the offset after its last record. Once the chunk
+    is done, this is the offset to commit.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class ChunkOffsets:
         self._in_flight.setdefault(tp, {})[next_offset] = oldest_ms
 
     def done(self, tp: TP, next_offset: int) -> None:
-        """Note that the agent has finished a chunk, whose outputs and state are written."""
+        """Note that a chunk is finished, and that its outputs and state are written."""
         in_flight = self._in_flight.get(tp)
         if not in_flight or next_offset not in in_flight:
             # A rebalance made this worker forget the chunk; the partition's next owner redoes it.
@@ -41,7 +41,7 @@ class ChunkOffsets:
         return self._committable.get(tp)
 
     def in_flight(self, tp: TP) -> int:
-        """Return the number of chunks that were delivered and can't be committed yet."""
+        """Return the number of chunks that were delivered but can't be committed yet."""
         return len(self._in_flight.get(tp, ()))
 
     def oldest_ms(self, tp: TP) -> int | None:

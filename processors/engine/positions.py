@@ -1,9 +1,9 @@
-"""The position at which a source partition is read: the commit, or an earlier end of its table.
+"""The position at which a source partition is read: the commit, or the table's end if earlier.
 
-Input: a partition's commit, the source mark of its table, and the offsets that Kafka still holds.
-An operator may set a commit, and a changelog may lose its end; the commit may then count records
-that the table lacks. Folding a record twice changes nothing. Invariant: no record is skipped. If
-the worker would have to skip a record, ``LostRecordsError`` ends it.
+Input: a partition's commit, the source mark of its table, and the offsets that Kafka still has. An
+operator may set a commit, and a changelog may lose its end; the commit may then cover records that
+the table lacks. Folding a record twice changes nothing. Invariant: no record is skipped. If the
+worker would have to skip a record, ``LostRecordsError`` ends it.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ class LostRecordsError(Exception):
 
 
 def other_record(source: TP, folded: Mark) -> LostRecordsError:
-    """Return the error for a source with another record at the offset of a folded one."""
+    """Return the error for a source with a different record at the offset of a folded one."""
     return LostRecordsError(
         f"{source.topic}[{source.partition}] has another record at offset {folded.offset} than the "
         f"one that was folded: it lost records, or was recreated. {REBUILD}"
@@ -45,7 +45,7 @@ class Position(msgspec.Struct):
 
     ``start`` is the offset at which this worker started, and ``next`` the offset to read next.
     ``last`` is the mark of the record before ``next``, if known, and ``leader_epoch`` an epoch in
-    which the log is known to hold that record. While ``compared_epoch`` is set, the record is
+    which the log is known to contain that record. While ``compared_epoch`` is set, the record is
     fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets.
     """
 
@@ -60,15 +60,15 @@ class Position(msgspec.Struct):
 def starting(
     tp: TP, table: ChunkTable, committed: int | None, held: tuple[int, int], *, kept_forever: bool
 ) -> Position:
-    """Return the first position of a partition; ``held`` is its first offset and its end."""
+    """Return the first position of a partition; ``held`` is the log's first offset and its end."""
     begin, end = held
     mark = table.folded(tp.partition)
-    # A table that an earlier release wrote has no mark.
+    # A table written by an earlier release has no mark.
     unmarked = 0 if mark is None and table.is_empty(tp.partition) else None
     folded = unmarked if mark is None else mark.offset + 1
     if committed is None and begin > 0 and not kept_forever:
         # Kafka forgets the commits of a group that was empty for a week, and deletes a hop's
-        # records at the same age. The hop before would not publish deleted records again.
+        # records at the same age. The previous hop would not publish deleted records again.
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] begins at offset {begin}, and it is unknown "
             f"whether the earlier records were folded. {REBUILD}"

@@ -1,16 +1,16 @@
 """Recovery: brings this worker's tables up to date with their changelogs after a rebalance.
 
-Input: the partitions that a rebalance gave to this worker. Once their tables hold all records of
-their changelogs, records flow to the agents again. The standby tables then follow their changelogs
-until the next rebalance.
+Input: the partitions that a rebalance gave to this worker. Once these partitions' tables have all
+records of their changelogs, records flow to the agents again. The standby tables then follow their
+changelogs until the next rebalance.
 
 This module replaces Faust's own recovery, which can silently lose a fetch between the client and a
-table, or apply it to another table (`docs/decisions/0018-own-recovery.md`).
+table, or apply it to the wrong table (`docs/decisions/0018-own-recovery.md`).
 
-The worker does not ask for a changelog's end; it creates the end. For each partition that it will
-fold, it takes the writer's next epoch and appends a record, the claim. From then on the broker
-refuses records of earlier owners. So a table that holds every record below the claim is complete,
-even if compaction or a transaction left gaps.
+The worker does not ask for a changelog's end; it creates the end. For each partition to fold, it
+takes the writer's next epoch and appends a record, the claim. From then on the broker refuses
+records of earlier owners. So a table that holds every record below the claim is complete, even if
+compaction or a transaction left gaps.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ _NEXT_REBALANCE_WITHIN_S: Final = 60.0
 
 
 class RecoveryTimeoutError(Exception):
-    """The recovery waited too long; the text says for what, and how long."""
+    """The recovery waited too long; the message says for what, and how long."""
 
 
 class _Assignment(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class _Assignment(msgspec.Struct, frozen=True):
 
     ``apart`` has the source partitions that were assigned without their changelog, and the sources
     of changelogs that were assigned without their source. ``rebalancing_count`` is the number of
-    rebalances that had begun at that time.
+    rebalances that had begun by then.
     """
 
     actives: set[TP]
@@ -78,7 +78,7 @@ class _Assignment(msgspec.Struct, frozen=True):
 
 
 class Recovery(Service):
-    """The recovery service of one worker, with the names that Faust's table manager uses."""
+    """The recovery service of one worker, with the method names that Faust's table manager uses."""
 
     def __init__(self, app: EngineApp, tables: TableManager, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -87,9 +87,9 @@ class Recovery(Service):
         self.completed = Event()
         self._reader: ChangelogReader | None = None
         self._cycle: asyncio.Task[None] | None = None
-        # The changelog partitions that are being restored, and the end that each one has.
+        # These changelog partitions are being restored, each up to this end.
         self._ends: dict[TP, int] = {}
-        # The leader epoch under which each changelog is known to continue its table.
+        # Each changelog is known to continue its table in this leader epoch.
         self._leader_epochs: dict[TP, int] = {}
 
     def remaining(self) -> int:
@@ -99,7 +99,7 @@ class Recovery(Service):
         )
 
     def on_partitions_revoked(self, _revoked: set[TP]) -> None:
-        """Do nothing: a table that follows its changelog stays right until the next assignment."""
+        """Do nothing: a table that follows its changelog is correct until the next assignment."""
 
     async def on_rebalance(
         self, _assigned: set[TP], _revoked: set[TP], _new: set[TP], generation_id: int = 0
@@ -159,7 +159,7 @@ class Recovery(Service):
             await self.crash(error)
 
     async def _wait_for_rebalance(self, apart: set[TP]) -> None:
-        """Fold nothing until the next rebalance; without one, the worker ends."""
+        """Fold nothing until the next rebalance; if there is none, end the worker."""
         named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
         text = f"sources and changelogs were assigned apart: {named}; members of the group differ"
         log.warning("nothing is folded until the next rebalance", reason=text)
@@ -191,7 +191,7 @@ class Recovery(Service):
         await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
-        """Raise ``ChangelogLostError`` if a changelog lost its claim, which will never arrive."""
+        """Raise ``ChangelogLostError`` if a changelog lost its claim, which can't arrive then."""
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
@@ -203,7 +203,7 @@ class Recovery(Service):
         A changelog can lose its end, for example when a broker's disk is restored from an older
         copy, and then grow beyond the table's end again. So the changelog must still hold the last
         record that was applied to the table. Compaction may have removed that record in favour of a
-        newer one with its key; such a table can't be checked, and is restored too.
+        newer one with the same key; such a table can't be checked, and is restored too.
         """
         stands = {tp: end for tp in ends if (end := self._table(tp).end(tp.partition))}
         known = {tp: self._table(tp).last(tp.partition) for tp in stands}
@@ -222,7 +222,7 @@ class Recovery(Service):
             await self._empty(self._table(tp), tp.partition)
 
     async def _check_sources(self, reader: ChangelogReader, actives: set[TP]) -> None:
-        """Raise ``LostRecordsError`` unless each source holds the last record that was folded.
+        """Raise ``LostRecordsError`` unless each source still has the last record that was folded.
 
         A record that was deleted for its age can't be compared; ``Consumer`` compares the offsets.
         """

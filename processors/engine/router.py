@@ -3,8 +3,8 @@
 Faust's own router decodes the answer as text and drops its headers. This router returns status,
 body, type and caching headers unchanged, and answers 503 if the other worker can't be reached.
 
-The other worker receives only the headers that the views read. If it received a ``Content-Length``
-without the body, it would read the next request on the same connection as that body.
+The other worker receives only the headers that the views read. If that worker received a
+``Content-Length`` but no body, it would take the connection's next request for the body.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,8 +41,8 @@ _ANSWERED_WITH: Final = (
 def worker_client() -> aiohttp.ClientSession:
     """Return the client for other workers; used through the Faust setting ``HttpClient``.
 
-    A request that waits for an event holds a connection, so with aiohttp's limit of 100 connections
-    the waiting requests could block all others. Workers never compress an answer, so no answer is
+    A request that waits for an event occupies a connection, so with aiohttp's limit of 100 the
+    waiting requests could block all others. Workers never compress an answer, so no answer is
     decompressed: a few bytes from a server that poses as a worker could expand to gigabytes.
     """
     connector = aiohttp.TCPConnector(limit=0)
@@ -55,7 +55,7 @@ class Router(FaustRouter):
     async def route_req(
         self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
     ) -> Response:
-        """Return the answer of the worker that has ``key``; raise ``SameNode`` if this worker does.
+        """Return the answer of the worker with ``key``; raise ``SameNode`` if that is this worker.
 
         ``more_s`` is how much longer than usual the answer may take, in seconds.
         """
@@ -73,7 +73,7 @@ class Router(FaustRouter):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
-        """Return the address of the worker that has the key; ``KeyError`` if no worker has it."""
+        """Return the address of the worker that has the key; ``KeyError`` if there is none."""
         changelog = self.app.tables[table_name].changelog_topic
         encoded, _ = changelog.prepare_key(key, None)
         partition = partition_for(encoded, self.app.conf.topic_partitions)

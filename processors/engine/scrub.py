@@ -1,10 +1,10 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
 Input: the tables. Output: for each partition, the digest of its rows on disk at a changelog offset.
-From the first scrub on, every write updates the digest of a folded partition. If the disk holds
-other rows, a wrong value may be served and folded, so the worker ends at once. ``discard`` deletes
-the partition's files and notes the damage for `audit`. The next start restores the partition from
-the changelog.
+From the first scrub on, every write updates the digest of a folded partition. If the rows on disk
+differ, a wrong value may be served and folded, so the worker ends at once. ``discard`` deletes the
+partition's files and notes the damage for `audit`. The next start restores the partition from the
+changelog.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from processors.engine.tables import ChunkTable, TableSnapshot
 
 # A round starts at least this often. A round takes one second of CPU per million rows.
 _EVERY_S: Final = 600.0
-# The pause after each thousand rows, which take 1 to 2 ms. While chunks are folded, scrubbing
+# A scrub pauses after each thousand rows, which take 1 to 2 ms. While chunks are folded, scrubbing
 # takes 2 % of the time.
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
-# The rows that are read for a digest in one step of the event loop, in about a millisecond.
+# One step of the event loop reads this many rows for a digest, in about a millisecond.
 _READ_AT_ONCE: Final = 1000
 _MIB: Final = 1024 * 1024
 _MOST_DAMAGES: Final = 20
@@ -69,12 +69,12 @@ class Scrubber:
         return self._readings.get((table, partition))
 
     def damages(self) -> list[Damage]:
-        """Return the damages found in this worker's folder, the newest last."""
+        """Return the damage found in this worker's folder, newest last."""
         return list(self._damages)
 
     async def keep(self) -> None:
         """Read all tables in rounds, until the app stops."""
-        # An unreadable file is logged at the start, and not only when the damages are needed.
+        # An unreadable file is logged at the start, and not only when the file is needed.
         self.damages()
         while not self._app.should_stop:
             try:
@@ -117,10 +117,10 @@ class Scrubber:
         self._readings[str(table.name), partition] = DiskReading(snapshot.end, found, _now_ms())
 
     def search(self) -> Iterator[DamagedTableError]:
-        """Read all rows without a pause, and yield the damages found.
+        """Read all rows without a pause, and yield an error for each damaged partition.
 
         A worker that ends because of an error searches its tables first: if a damaged row is the
-        cause, it would end the worker again after each start.
+        cause, the row would end the worker again after each start.
         """
         for table in self._tables:
             for partition in sorted(table.held):
@@ -151,7 +151,7 @@ class Scrubber:
 
 
 def _noted(file: Path) -> list[Damage]:
-    """Return the damages in a file, which another release may have written."""
+    """Return the damage noted in a file, which a different release may have written."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Damage])
     except FileNotFoundError:
@@ -179,7 +179,7 @@ def _require(table: ChunkTable, partition: int, snapshot: TableSnapshot, found: 
 
 
 def _digests(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[Digest]:
-    """Yield the digests of a thousand rows, or of a mebibyte of rows, at a time."""
+    """Yield digests, each of a thousand rows, or of about a mebibyte of rows."""
     part: dict[bytes, bytes] = {}
     size = 0
     for key, value in rows:

@@ -1,4 +1,4 @@
-"""A span for each traced record at each hop: the time of work on its chunk, and its outcome.
+"""A span for each traced record at each hop: the time spent on the chunk, and the record's outcome.
 
 The spans have OpenTelemetry's kind CONSUMER, and each belongs to the trace that its record names. A
 chunk gets spans only once it is written, because an unwritten chunk is redelivered.
@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from runtime.tracing import Tracing, context_of, span_context_of
 
-# OpenTelemetry keeps this many links of a span by default.
+# OpenTelemetry keeps this many links per span by default.
 _MOST_LINKS: Final = 128
 
 
@@ -33,7 +33,7 @@ class Spans:
     ) -> None:
         """Make the spans of a chunk that has just been written, one for each traced record.
 
-        The outputs of several records with one key name only the trace of the last record, so the
+        If several records share a key, their outputs name only the trace of the last record, so the
         span of the last record links to the other traces.
         """
         ended_ns = time.time_ns()
@@ -61,7 +61,7 @@ class Spans:
             others.append(sender)
 
     def close(self) -> None:
-        """Send the waiting spans; blocks for a bounded time."""
+        """Send the waiting spans; block for a bounded time."""
         self._tracing.close()
 
     def _common(self, hop: str, chunk: Chunk) -> dict[str, str | int]:

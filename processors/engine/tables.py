@@ -1,4 +1,4 @@
-"""Tables that are read and written a chunk at a time, and that verify each change.
+"""Tables that are read and written one chunk at a time, and that verify each change.
 
 A table's changelog is its write-ahead log. The broker acknowledges the changelog's records first;
 then one RocksDB write stores the rows, the changelog offset up to which they are complete, and the
@@ -8,7 +8,7 @@ digest of all rows, if known. So a table never lacks a record below its own offs
   begin at the table's own end.
 - A record that is read from the changelog is applied only if it belongs to this table, was fetched
   from an offset up to the table's end, and does not belong to a partition that is folded here.
-  Records below the table's end are passed over.
+  Records below the table's end are skipped.
 
 In all other cases ``ChangelogMismatchError`` is raised, which ends the worker. If a table was
 offline for so long that Kafka may have dropped tombstones that the table lacks, ``StaleTableError``
@@ -64,7 +64,7 @@ class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
     """All records of a changelog partition from offset ``begin`` until ``end`` (excluded).
 
     Compaction leaves gaps, so the first record may have an offset above ``begin``, and the last
-    record one below ``end - 1``.
+    record an offset below ``end - 1``.
     """
 
     tp: TP
@@ -79,7 +79,7 @@ class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
 class TableSnapshot(msgspec.Struct):
     """A partition at one moment: its rows below changelog offset ``end``, without later changes.
 
-    ``digest`` is the digest that the writes kept up to date, if known. If it is not known,
+    ``digest`` is the digest that the writes kept up to date, if known. If the digest is unknown,
     ``changes`` collects the later writes of the fold.
     """
 
@@ -90,7 +90,7 @@ class TableSnapshot(msgspec.Struct):
 
 
 class _Held(msgspec.Struct):
-    """The state of an open partition, which holds its changelog below ``end``.
+    """The state of an open partition, which has all changelog records below ``end``.
 
     The partition lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is
     the last changelog record below ``end``, if noted. A scrub's snapshot shares ``changes``.
@@ -110,11 +110,11 @@ class ChunkTable(StoredTable):
         super().__init__(*args, **options)
         self.source = source
         self.watchers = Watchers()
-        # The topic that this table's hop writes for the next hop, if there is one.
+        # This table's hop writes this topic for the next hop, if there is a next hop.
         self.feeds: str | None = None
         self._when_taken_over: list[Callable[[int], None]] = []
         self._held: dict[int, _Held] = {}
-        # The partitions that this worker folds, whose rows are the newest.
+        # This worker folds these partitions, so their rows here are the newest.
         self._folded: set[int] = set()
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:
@@ -129,7 +129,7 @@ class ChunkTable(StoredTable):
         return TableSnapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
     def learn(self, partition: int, snapshot: TableSnapshot, digest: Digest) -> None:
-        """Adopt the digest of a snapshot's rows, unless changelog records were applied since."""
+        """Adopt the digest of a snapshot's rows, unless changelog records were applied later."""
         held = self._held.get(partition)
         changes = snapshot.changes
         if held is not None and changes is not None and held.changes is changes:
@@ -179,7 +179,7 @@ class ChunkTable(StoredTable):
                 return
             end = int(offset) + 1
             digest = stored_digest(self.read(partition, DIGEST_KEY), end)
-            # A table that an earlier release wrote has no time.
+            # A table written by an earlier release has no time.
             since_ms = int(self.read(partition, SINCE_KEY) or 0)
             last = _stored_last(self.read(partition, LAST_KEY), end)
             self._held[partition] = _Held(end, since_ms, last, digest)
@@ -200,7 +200,7 @@ class ChunkTable(StoredTable):
         self._folded.clear()
 
     def write(self, partition: int, rows: NewRows, written: Written) -> None:
-        """Write the rows of a folded chunk, whose changelog records were ``written``."""
+        """Write a folded chunk's rows; ``written`` locates the chunk's changelog records."""
         self.ensure_folded(partition)
         held = self._held[partition]
         if not written.is_contiguous or written.first != held.end:
@@ -278,7 +278,7 @@ class ChunkTable(StoredTable):
                 self._held.pop(tp.partition, None)
 
     def _require_next(self, chunk: ChangelogChunk, end: int) -> None:
-        """Raise ``ChangelogMismatchError`` unless the chunk may be applied to a table's end."""
+        """Raise ``ChangelogMismatchError`` unless the chunk continues a table with this end."""
         partition = chunk.tp.partition
         if chunk.tp.topic != self.changelog_name:
             raise ChangelogMismatchError(f"{chunk!r} is not of {self.changelog_name}: {_REMEDY}")
@@ -307,7 +307,7 @@ def _now_ms() -> int:
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:
-    """Decode the value of ``DIGEST_KEY``; ``None`` if it is the digest at another end.
+    """Decode the value of ``DIGEST_KEY``; ``None`` if it is the digest at a different end.
 
     An earlier release writes rows without updating the digest.
     """
@@ -318,13 +318,13 @@ def stored_digest(stored: bytes | None, end: int) -> Digest | None:
 
 
 def _stored_last(stored: bytes | None, end: int) -> Mark | None:
-    """Decode the value of ``LAST_KEY``; ``None`` if it was stored at another end."""
+    """Decode the value of ``LAST_KEY``; ``None`` if it was stored at a different end."""
     at, _, mark = (stored or b"").partition(b" ")
     return Mark.decode(mark) if at == b"%d" % end else None
 
 
 class UnreadChangelogError(RuntimeError):
-    """A changelog holds a record without a key, which can't be applied to a table."""
+    """A changelog has a record without a key, which can't be applied to a table."""
 
 
 def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:

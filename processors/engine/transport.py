@@ -36,13 +36,13 @@ from processors.engine.positions import (
 )
 from runtime.kafka.internals import coordinator_of
 
-# One chunk in progress and one waiting chunk keep a partition busy; more would only add latency.
+# One chunk in progress and one waiting chunk keep a partition busy; more chunks only add latency.
 _MAX_IN_FLIGHT: Final = 2
-# How soon a busy partition is fetched from again while other partitions have no records.
+# A busy partition is fetched from again after this time, even if the others have no records.
 _BUSY_POLL_S: Final = 0.02
-# How long chunks in progress may take to finish when partitions are revoked or the worker stops.
+# Chunks in progress may take this long to finish once partitions are revoked or the worker stops.
 _FINISH_WITHIN_S: Final = 8.0
-# How soon the group is asked again if it does not answer, for example while its broker restarts.
+# If the group does not answer, as while its broker restarts, it is asked again after this time.
 _ASK_AGAIN_S: Final = 0.2
 
 heed_fencing()
@@ -59,12 +59,12 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self.at_work: set[asyncio.Task[Any] | None] = set()
         self.gives_back = False
         self.given_back = 0
-        # The partitions from which records are delivered, and their positions.
+        # Records are delivered from these partitions, from these positions on.
         self._positions: dict[TP, Position] = {}
-        # The first positions, from the end of the recovery until the fetch loop has sought them.
+        # The first positions are kept here until the fetch loop has sought them after a recovery.
         self._starts: dict[TP, Position] | None = None
         self._starting = False
-        # The time at which the last question to the group that had the answer "yes" was sent.
+        # The last question that the group answered with "yes" was sent at this time.
         self._confirmed_s = -math.inf
 
     def maker(self, tp: TopicPartition) -> Make:
@@ -74,7 +74,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return record_of if self.app.spans is None else traced_record
 
     async def is_member(self, generation: int) -> bool:
-        """Ask the group until it answers whether this worker is a member in a generation.
+        """Ask the group, until it answers, whether this worker is a member in a generation.
 
         The consumer's own heartbeat would also act on the answer.
         """
@@ -95,7 +95,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Join the group with all topics, or not at all.
 
         The leader assigns a source and its changelog together only if all members have subscribed
-        to the same topics. A worker that is stopped while it starts would join with too few topics.
+        to the same topics. A worker that is stopped while starting would join with too few topics.
         """
         sources = {table.source for table in self.app.chunk_tables.values()}
         if missing := {*sources, *self.app.tables.changelog_topics} - set(topics):
@@ -105,10 +105,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
 
     @property
     def is_surely_member(self) -> bool:
-        """Whether the group can't have given this worker's partitions to others yet.
+        """Whether the group has certainly not given this worker's partitions to others.
 
-        The group does so if it receives no heartbeat from a worker for a session. A worker that was
-        suspended, or is cut off from Kafka, is not told.
+        The group gives them away if it receives no heartbeat from a worker for a session. A worker
+        that was suspended, or is cut off from Kafka, is not told.
         """
         return clock_s() - self._confirmed_s < SESSION_TIMEOUT_S
 
@@ -141,7 +141,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Return the records as a chunk if they are the next ones of their partition.
 
         Faust drops fetched records in some states. A commit after such a gap would lose them, so
-        they are fetched again. If the gap remains, it is a gap of the log, and is skipped: a
+        they are fetched again. If the gap remains, it is a gap in the log, and is skipped: a
         transaction's marker, for example, has an offset but is not a record.
         """
         position = self._positions.get(tp)
@@ -178,7 +178,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return chunk
 
     async def _is_same_log(self, tp: TP, position: Position, records: list[FetchedRecord]) -> bool:
-        """Return whether a new leader has the last record that was read; first, fetch it again.
+        """Return whether a new leader has the last record read; this record is first fetched again.
 
         A leader that lacks records continues at its own end. So it may write other records at
         offsets that were already read. Each leader writes in its own epoch, and a record of an
@@ -189,7 +189,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
             position.compared_epoch = epoch
             await self.seek_wait({tp: last.offset})
             return False
-        # If the record was deleted for its age, the log begins after it: nothing is compared.
+        # If the record was deleted for its age, the log begins after it, so nothing is compared.
         if last is not None and records[0].offset <= last.offset and records[0].mark != last:
             raise other_record(tp, last)
         # The fetch may have returned only the record itself.
@@ -203,7 +203,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return position.start if done is None and position else done
 
     def lag(self, tp: TP) -> int | None:
-        """Return how many records below the known end are not folded; ``None`` if it is unknown."""
+        """Return how many records below the known end are not folded; ``None`` if unknown."""
         folded = self.folded(tp)
         if folded is None or tp not in self.assignment():
             return None
@@ -292,7 +292,7 @@ class Transport(driver.Transport):
 
 
 class _Undecoded(codecs.Codec):
-    """The codec of a topic whose values are chunks already."""
+    """The codec of a topic whose values are already chunks."""
 
     def loads(self, s: Any) -> Any:
         """Return the value as it is."""

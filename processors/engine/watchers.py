@@ -22,7 +22,7 @@ class Watchers:
 
     @contextmanager
     def watch(self, key: bytes) -> Iterator[asyncio.Event]:
-        """Set the event whenever a chunk with the key is folded; the watcher clears it."""
+        """Set the event whenever a chunk with the key is folded; the watcher clears the event."""
         folded = asyncio.Event()
         self._watched.setdefault(key, set()).add(folded)
         try:

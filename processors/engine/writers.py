@@ -1,7 +1,7 @@
 """Writers: each partition's outputs have a single writer, which the broker enforces.
 
 Once a worker has lost a partition, none of its records reaches a topic after a record of the new
-owner, however late it is sent.
+owner, however late the record is sent.
 
 Each source partition has an identity, a transactional id. The worker that receives the partition
 asks the broker for the identity's next epoch and writes under this epoch. Once a log has a record
@@ -74,7 +74,7 @@ class Writer:
         )
 
     async def start(self) -> None:
-        """Get the next epoch from the broker, which makes all earlier epochs obsolete.
+        """Get the next epoch from the broker, so that all earlier epochs become obsolete.
 
         If the broker dies meanwhile, other brokers are asked; the caller limits the time.
         """
@@ -83,12 +83,12 @@ class Writer:
                 await self._sender.start()
                 break
             except KafkaError as error:
-                # aiokafka retries by itself, except if the connection ends while it looks for the
-                # broker to ask; it wraps that error in another one.
+                # aiokafka retries by itself, unless the connection ends while it looks for the
+                # broker to ask. That error is wrapped in a different one.
                 if not isinstance(error.__cause__, KafkaConnectionError):
                     raise
                 await asyncio.sleep(_RETRY_AFTER_MS / 1000)
-        # With its id and epoch, it continues as an idempotent producer without transactions.
+        # With its id and epoch, the writer is now an idempotent producer, without transactions.
         self._identity.transactional_id = None
 
     def create_batch(self) -> BatchBuilder:
@@ -119,11 +119,11 @@ class Writer:
 
 
 async def _write_nothing(_writer: Writer) -> None:
-    """Write nothing, so that ``Writers.write`` only makes a writer of the latest epoch."""
+    """Write nothing, so that ``Writers.write`` only creates a writer of the latest epoch."""
 
 
 class Writers:
-    """The writers of this worker's partitions, each of which is made at the first write."""
+    """The writers of this worker's partitions; each writer is created at its first write."""
 
     def __init__(self, app: AppT, group: str) -> None:
         self._app = app
@@ -135,15 +135,15 @@ class Writers:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
-        """Do ``work`` with a partition's writer; ``RevokedError`` if another worker has it.
+        """Do ``work`` with a partition's writer; ``RevokedError`` if the partition is not ours.
 
         ``work`` is repeated if another worker took the epoch although the partition is still ours.
-        A worker that was suspended before its first write may do that when it resumes. It will not
-        write, and we take the epoch back.
+        A worker that was suspended before its first write may do that when it resumes. That worker
+        does not write, and we take the epoch back.
 
         ``work`` is also repeated, by a new writer with smaller batches, if a topic refuses a batch
-        for its size. The refused batch leaves a gap in the sequence numbers of the old writer,
-        whose later batches would be refused too.
+        for its size. The refused batch leaves a gap in the old writer's sequence numbers, so the
+        writer's later batches would be refused too.
         """
         async with self._locks[tenure.tp]:
             while True:
@@ -182,7 +182,7 @@ class Writers:
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self, consumer: ChunkConsumer) -> None:
-        """Replace each writer that is due; if Kafka does not answer, it stays due."""
+        """Replace each writer that is due; if Kafka does not answer, the writer stays due."""
         for tp in list(self._writers):
             # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:
@@ -213,13 +213,13 @@ class Writers:
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
                 await writer.start()
                 # The order matters: the group confirms the partition after we have the epoch. So
-                # the partition's next owner asks for its epoch later, and gets a higher one.
+                # the partition's next owner asks for its epoch later, and gets a higher epoch.
                 await tenure.confirm_ours()
         except BaseException:
             self._end(writer)
             raise
         self._forget(tenure.tp)
-        # A writer that is given up during its start would finish the start, so it is added here.
+        # A writer that is given up during its start would finish starting, so it is added here.
         self._writers[tenure.tp] = writer
         return writer
 

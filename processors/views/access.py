@@ -1,6 +1,6 @@
 """The middlewares of all views: they check the host and the token, and turn errors into documents.
 
-If a token is configured, only the probes and the page's files are open without it, since they hold
+If a token is configured, only the probes and the page's files are open without it, since these have
 no data. Without a configured token, every route is open, but only if ``Host`` is a loopback name:
 see ``runtime.access``. The text of an unexpected error is never shown.
 
@@ -47,7 +47,7 @@ def middlewares(token: Token | None) -> list[Any]:
 
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error with a problem document; an unexpected one is logged, not shown."""
+    """Answer every error with a problem document; an unexpected error is logged, not shown."""
     try:
         return await handler(request)
     except ProblemError as error:

@@ -1,12 +1,12 @@
-"""Orders, the latest change first: ``ledger.orders`` read backwards.
+"""Lists orders, latest change first, by reading ``ledger.orders`` backwards.
 
 Input: filters and a cursor. Output: a page of the current orders of all workers, and the cursor of
 the next page. The topic is sorted by change, so it serves as the index: a list costs only the
 records that it reads, and the fold maintains no other index.
 
-Invariant: no order is listed in an outdated state, because a document that was replaced by a newer
-one is skipped. After a crash the newer document may be equal to the older one. Therefore each page
-reads the keys above it again, up to the start of the first page, or for the length of one chunk.
+Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
+skipped. After a crash the newer document may be equal to the older one. Therefore each page reads
+the keys above it again, up to the start of the first page, but not for more than one chunk.
 """
 
 import heapq
@@ -30,7 +30,7 @@ _KEYS_AT_A_TIME: Final = 2_000
 
 @in_time("a page of the orders")
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
-    """Return a page; its cursor has each partition's offset and its distance to the top."""
+    """Return a page; its cursor has each partition's offset and the distance to the top."""
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
     begins = await app.reader.begins(app.names.orders, app.settings.partitions)
@@ -71,7 +71,7 @@ def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
-    """Return the keys of each partition's documents from a start to an end, up to a chunk's length.
+    """Return the keys of each partition's documents in a range of at most a chunk's length.
 
     A crash leaves at most one chunk's outputs without their state, and the restarted worker writes
     these outputs again right after the first ones.
@@ -88,7 +88,7 @@ async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[b
 
 
 async def _backwards(app: LedgerApp, begins: Offsets, ends: Offsets) -> AsyncIterator[SignedRecord]:
-    """Yield the topic's records below ``ends``, the latest first, the partitions merged by time."""
+    """Yield the topic's records below ``ends``, latest first, merging the partitions by time."""
     unread = dict(ends)
     waiting: dict[int, list[SignedRecord]] = {}
     heap: list[tuple[int, int]] = []

@@ -2,7 +2,7 @@
 
 Input: an order's state, or an event's id. Output: records of the log. An order names its payments,
 a payment names its events, and the table ``seen`` has the places of each event in the log. Rows
-that this worker does not have come from other workers.
+that are not on this worker are requested from the others.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MOST_DELIVERIES: Final = 2_000
 """The limit keeps a page of an order with thousands of payments from delaying the fold."""
 
 _AT_A_TIME: Final = 50
-# The limit for one partition: some 2 MB for bodies of 2 kB. Usually the lag is a few records.
+# This limit for one partition is some 2 MB for bodies of 2 kB. Usually the lag is a few records.
 _MOST_UNJUDGED: Final = 1_000
 
 Found = TypeVar("Found")
@@ -40,7 +40,7 @@ def rules_of(app: LedgerApp) -> Rules:
 
 
 def whole_order(app: LedgerApp, order_id: str) -> Order:
-    """Return an order of this worker; 413 if it has more deliveries than one answer holds."""
+    """Return an order of this worker; 413 if its deliveries do not fit into one answer."""
     order = state.existing_order(app, order_id)
     if isinstance(order, LargeOrder):
         raise too_large("the order has too many payments")
@@ -114,7 +114,7 @@ def _require_few(deliveries: int) -> None:
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
-    """Raise a 503 if a payment that has left is older in its table than the order's snapshot.
+    """Raise a 503 if a payment that has left is older in its table than in the order's snapshot.
 
     The hop ``payments`` publishes a snapshot before it writes its table.
     """
@@ -130,7 +130,7 @@ def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> 
 async def _each(
     ask: Callable[[LedgerApp, str], Awaitable[Found]], app: LedgerApp, identifiers: Iterable[str]
 ) -> list[Found]:
-    """Ask for each identifier, a few at a time; the first error cancels all other questions."""
+    """Ask for each identifier, a few at a time; the first error cancels all other requests."""
     free = asyncio.Semaphore(_AT_A_TIME)
 
     async def one(identifier: str) -> Found:
@@ -146,6 +146,6 @@ async def _each(
 
 
 def _keys(event_id: str, known: state.EventPlaces) -> dict[tuple[int, int], bytes]:
-    """Return the place of each delivery of an event, with the key of its record."""
+    """Return the place of each delivery of an event, with the record's key."""
     places = ((known.partition, offset) for offset in (known.first, *known.repeats))
     return dict.fromkeys(places, event_id.encode())

@@ -28,7 +28,7 @@ def add_pages(app: LedgerApp) -> None:
     @app.page(f"/events/{_ID}")
     @state.routed(app, "seen", "event_id", state.reads_log)
     async def get_event(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
-        """Return an event's story, with every delivery of it."""
+        """Return an event's story, with all its deliveries."""
         state.require_ready(app)
         story = await story_of(app, path["event_id"], raw=parameters.flag(request, "raw"))
         if story is None:

@@ -1,4 +1,4 @@
-"""The filters and entries of lists of orders, which ``by_anomaly`` and ``by_change`` share."""
+"""The filters and entries that the order lists of ``by_anomaly`` and ``by_change`` share."""
 
 from typing import Any, Final, get_args
 

@@ -1,4 +1,4 @@
-"""The page that lists orders: those with an anomaly, or all, the latest change first."""
+"""The page that lists orders: those with an anomaly, or all orders, latest change first."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """``GET /openapi.json``: every view with its parameters and answers, in OpenAPI 3.1.
 
-The document is made once, from the types of the answers. A test compares it with a worker's answers
-for every view.
+The document is built once, from the types of the answers. A test compares the document with a
+worker's answers for every view.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""The state of the ledger: one document of all workers, on request or as a stream.
+"""The state of the ledger: one document about all workers, on request or as a stream.
 
 Input: each worker's counts since its start, the sums over its tables, and its lag. Output: ``GET
 /overview``, and ``GET /live``, which sends the overview each second (server-sent events).
@@ -180,7 +180,7 @@ def add_pages(app: LedgerApp) -> None:
             overviews.watchers -= 1
 
     async def follow(request: Any) -> Any:
-        # Once the stream has begun, an error can no longer be answered.
+        # Once the stream has begun, an error can no longer be sent as the answer.
         document = await overviews.now()
         stream = web.StreamResponse(
             headers={

@@ -1,7 +1,7 @@
 """The page for people: ``/ui/``, static files whose scripts request the other views.
 
-The files in ``processors/page/`` and the currencies' decimals are read once at the start. Each is
-served with its type, an entity tag, and strict rules for the browser. No other file is served.
+The files in ``processors/page/`` and the currencies' decimals are read once at the start. Each file
+is served with its type, an entity tag, and strict rules for the browser. No other file is served.
 These files hold no data of the ledger, so they are open without the token.
 """
 
@@ -54,7 +54,7 @@ def add_pages(app: LedgerApp) -> None:
     served = dict(_read(files("processors") / "page"))
     served["currencies.json"] = _file("json", msgspec.json.encode(MINOR_UNIT_DIGITS))
 
-    # This page is declared first; as the last page, it would clash with Faust's own front page.
+    # This page is declared first; declared last, it would clash with Faust's own front page.
     @app.page("/")
     async def get_front(_view: View, _request: Request) -> Any:
         """Redirect to the page."""

@@ -84,7 +84,7 @@ def cursor(
 
 
 def read_cursor(given: str, kind: type[Position]) -> Position:
-    """Return the position that a cursor encodes; raise ``ValueError`` for another kind."""
+    """Return the position that a cursor encodes; raise ``ValueError`` for a different kind."""
     packed = base64.urlsafe_b64decode(given[:_LONGEST_CURSOR] + "=" * (-len(given) % 4))
     return msgspec.msgpack.decode(packed, type=kind)
 

@@ -1,7 +1,7 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-Invariants: no state is outdated, so a table in recovery and a standby are not read; and an id that
-another worker has is not reported as missing. Both cases are a 503.
+Invariants: no state is outdated, so neither a table in recovery nor a standby is read; and an id
+that another worker has is not reported as missing. Both cases are a 503.
 """
 
 from collections.abc import Awaitable, Callable
@@ -98,7 +98,7 @@ def require_ready(app: LedgerApp) -> None:
 
 
 def require_whole(app: LedgerApp) -> None:
-    """Raise a 503 if records that must be kept are lost, or if a setting may lose some."""
+    """Raise a 503 if records that must be kept are lost, or if a setting may cause a loss."""
     if app.loss:
         raise ProblemError(503, app.loss.code, app.loss.detail)
 
@@ -149,7 +149,7 @@ def judged_to(app: LedgerApp, partition: int) -> int:
 
 
 async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
-    """Return a payment, from this worker or another one."""
+    """Return a payment, from this or another worker."""
     if is_here(app, "payments", payment_id):
         return placed_payment(app, payment_id)
     answer = await ask(app, "payments", payment_id, f"/payments/{encoded(payment_id)}")
@@ -157,7 +157,7 @@ async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
 
 
 async def any_event(app: LedgerApp, event_id: str) -> EventPlaces | None:
-    """Return the places of an event in the log of record, from this worker or another one."""
+    """Return the places of an event in the log of record, from this or another worker."""
     partition = partition_for(event_id.encode(), app.settings.partitions)
     if is_here(app, "seen", event_id):
         held = seen(app, event_id)
@@ -175,7 +175,7 @@ def is_here(app: LedgerApp, table: TableName, identifier: str) -> bool:
 async def ask(
     app: LedgerApp, table: TableName, identifier: str, path: str, more_s: float = 0.0
 ) -> bytes | None:
-    """Ask the worker that has an id; ``None`` for a 404. ``more_s`` is as in ``routed``."""
+    """Ask the worker that has an id; return ``None`` for a 404. ``more_s`` is as in ``routed``."""
     try:
         owner = app.router.key_store(table, identifier.encode())
     except KeyError:
@@ -186,7 +186,7 @@ async def ask(
 async def fetch(
     app: LedgerApp, worker: URL, path: str, within_s: float = _PART_WITHIN_S
 ) -> bytes | None:
-    """Get a page of another worker; ``None`` for a 404, and a 503 if it does not answer."""
+    """Get a page from another worker; return ``None`` for a 404, raise a 503 without an answer."""
     url = URL(f"{worker.origin()}{path}", encoded=True)
     token = app.settings.api_token
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}

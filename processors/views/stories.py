@@ -31,7 +31,7 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 async def any_story(app: LedgerApp, event_id: str) -> Story | None:
-    """Return an event's story, from this worker or another one."""
+    """Return an event's story, from this or another worker."""
     if state.is_here(app, "seen", event_id):
         return await story_of(app, event_id)
     path = f"/events/{state.encoded(event_id)}"

@@ -22,10 +22,10 @@ from processors.views.stories import any_story
 from runtime.kafka.topic_reader import READ_WITHIN_S, LogUnreadableError
 
 MOST_WAITERS: Final = 200
-"""The limit for each of the tables orders and payments; each waiter holds a connection."""
+"""This limit applies to each of the tables orders and payments; each waiter has a connection."""
 
-# An event takes some tens of milliseconds through the three hops. If it takes longer than this, the
-# log is searched for it, and searched again after pauses that double each time.
+# An event takes some tens of milliseconds through the three hops. If an event takes longer than
+# this limit, the log is searched for it, and again after pauses that double each time.
 _LOOK_AFTER_S: Final = 1.0
 
 Document = TypeVar("Document", OrderDocument, PlacedPayment)
@@ -98,7 +98,7 @@ def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> 
 
 
 async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, until: float) -> str:
-    """Return a clause that says where an event is; raise a 409 if it will never be in this."""
+    """Return a clause that says where an event is; raise a 409 if it can never be included."""
     try:
         async with asyncio.timeout_at(until):
             story = await any_story(app, event_id)

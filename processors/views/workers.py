@@ -27,7 +27,7 @@ def other_workers(app: LedgerApp) -> list[URL]:
 
 
 def is_whole(served: Iterable[int], partitions: int) -> bool:
-    """Return whether each partition is served once; in a rebalance, two workers may serve one."""
+    """Return whether each partition is served once; in a rebalance, one may be served twice."""
     return sorted(served) == list(range(partitions))
 
 
