@@ -50,8 +50,8 @@ def test_the_file_has_the_rates_and_every_run(tmp_path):
     write(path, [run(LedgerWorker, 14_000.0), run(FaustPlain, 700.0, "1 of 9 orders differ")])
     document = json.loads(path.read_text())
     assert document["fold"] == {"ours": 14_000.0, "faust_plain": 700.0}
-    told = [(each["program"], each["equal"]) for each in document["details"]["fold"]["runs"]]
-    assert told == [("ours", True), ("faust_plain", False)]
+    runs = [(each["program"], each["equal"]) for each in document["details"]["fold"]["runs"]]
+    assert runs == [("ours", True), ("faust_plain", False)]
 
 
 def test_rounds_alternate_and_a_quick_peer_continues_only_with_its_fastest_setting():

@@ -44,8 +44,8 @@ def test_the_document_has_every_path_of_the_application():
 
 
 def test_a_delivery_may_be_answered_with_every_code_except_not_found():
-    told = documented(PATH)
-    assert {code: int(status) for status, codes in told.items() for code in codes} == {
+    listed = documented(PATH)
+    assert {code: int(status) for status, codes in listed.items() for code in codes} == {
         code: status for code, status in STATUS.items() if code != "not_found"
     }
     assert codes_of(DOCUMENT["components"]["responses"]["NotFound"]) == {"not_found"}
@@ -53,9 +53,9 @@ def test_a_delivery_may_be_answered_with_every_code_except_not_found():
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
 def test_every_page_lists_the_answers_common_to_all_requests(path):
-    told = documented(path, "get")
-    assert {"400", "405", "431", "500"} <= set(told)
-    assert ("503" in told) == (path == "/readyz")
+    listed = documented(path, "get")
+    assert {"400", "405", "431", "500"} <= set(listed)
+    assert ("503" in listed) == (path == "/readyz")
 
 
 def test_the_document_agrees_with_the_settings():
