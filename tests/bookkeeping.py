@@ -17,11 +17,11 @@ BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 BEAN_QUERY = BEAN_CHECK.with_name("bean-query")
 
 Balances = dict[tuple[str, str], Decimal]
-"""The balance of each account and currency in major units, without zeros."""
+"""The balance of each account and currency, in major units; zero balances are left out."""
 
 
 def in_major_units(sums: dict[tuple[str, str], int]) -> Balances:
-    """Return our balances in the form of the other programs."""
+    """Convert our balances to the form in which the other programs report theirs."""
     return {
         (account, currency): Decimal(amount).scaleb(-MINOR_UNIT_DIGITS[currency])
         for (account, currency), amount in sums.items()
@@ -30,7 +30,7 @@ def in_major_units(sums: dict[tuple[str, str], int]) -> Balances:
 
 
 def hledger(*arguments: str | Path, text: str | None = None) -> str:
-    """Run hledger in the locale C, and return its output; fail if it fails."""
+    """Run hledger in the C locale, and return its output; raise if hledger fails."""
     if shutil.which("hledger") is None:
         pytest.skip("hledger is not installed (Debian: apt-get install hledger)")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Settings of all property tests: they have no deadline, since a slow example is not a fault."""
+"""Removes the deadline of all property tests, because a slow example is not a fault."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""Fakes: small objects that keep the contract of the real ones, and fail on demand."""
+"""Fakes that keep the contract of the real objects, and fail on demand."""
 
 import asyncio
 import contextlib
@@ -18,8 +18,8 @@ from processors.engine.offsets import ChunkOffsets
 class FakeLog:
     """An append-only log in memory, which implements ``ingest.log.Log``.
 
-    A ``reason`` makes it unavailable. While ``acknowledging`` is cleared, it accepts records and
-    acknowledges none. ``asked`` counts the questions about its state.
+    A ``reason`` makes the log unavailable. While ``acknowledging`` is cleared, the log accepts
+    records but acknowledges none. ``asked`` counts the calls of ``trouble``.
     """
 
     def __init__(self) -> None:
@@ -47,30 +47,30 @@ class FakeLog:
         return Place(0, len(self.records) - 1)
 
     async def trouble(self) -> str | None:
-        """Return why it is unavailable."""
+        """Return why the log is unavailable, or None if it is available."""
         self.asked += 1
         return self.reason
 
     async def start(self) -> None:
-        """Record that it was started."""
+        """Record that the log was started."""
         self.running = True
 
     async def close(self) -> None:
-        """Record that it was closed."""
+        """Record that the log was closed."""
         self.running = False
 
 
 async def until(condition, within_s: float = 40.0) -> None:
-    """Wait until a condition, a function without arguments, returns true."""
+    """Wait until ``condition()`` is true; fail after ``within_s``."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
-            while not condition():  # noqa: ASYNC110 - any condition, not one with an event
+            while not condition():  # noqa: ASYNC110 - a condition may have no event
                 await asyncio.sleep(0.01)
     assert condition(), f"did not hold within {within_s} s"
 
 
 class FakeConsumer:
-    """The consumer that a ``Chunk`` needs, without Kafka."""
+    """Replaces the consumer that a ``Chunk`` needs, and works without Kafka."""
 
     def __init__(self) -> None:
         # The real consumer asks its app for the generation; here both are the same object.
@@ -82,14 +82,14 @@ class FakeConsumer:
         self.given_back = 0
 
     def chunk(self, partition: int, *offsets: int) -> Chunk:
-        """Return a chunk of one partition's records, as one fetch would."""
+        """Return a chunk of records of one partition, as a fetch would."""
         tp = TP("topic", partition)
         chunk = Chunk(self, tp, [a_record(tp, offset) for offset in offsets])
         self.offsets.delivered(tp, chunk.next_offset)
         return chunk
 
     async def is_member(self, generation: int) -> bool:
-        """Answer in place of the group."""
+        """Return whether the generation is current, as the group would."""
         return generation == self.consumer_generation_id
 
     def rebalance(self) -> None:

@@ -1,4 +1,4 @@
-"""A receiver of OpenTelemetry's traces on loopback, like Jaeger or a collector."""
+"""Receives OpenTelemetry's traces on loopback, as Jaeger or a collector does."""
 
 import gzip
 import threading
@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Received(NamedTuple):
-    """A span as it arrived; ids are hex."""
+    """A received span; its ids are hexadecimal."""
 
     name: str
     kind: str
@@ -31,12 +31,12 @@ class Received(NamedTuple):
 
     @property
     def traceparent(self) -> bytes:
-        """The header that names the span, as sampled and with a random trace id."""
+        """The header that names the span, marked as sampled and with a random trace id."""
         return f"00-{self.trace_id}-{self.span_id}-03".encode()
 
 
 class Receiver:
-    """The received spans; ``raw`` has all their bytes, and ``headers`` are the last request's."""
+    """The received spans; ``raw`` has all bytes, and ``headers`` is from the last request."""
 
     def __init__(self) -> None:
         self.raw = b""
@@ -46,7 +46,7 @@ class Receiver:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which a program sends its spans here, without much delay."""
+        """The variables that make a program send its spans here without much delay."""
         return {
             "LEDGER_TRACES": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",

@@ -1,4 +1,4 @@
-"""Builds record batches byte by byte, which foreign producers may write and ours never do."""
+"""Builds, byte by byte, record batches that foreign producers may write but ours never do."""
 
 import zlib
 
@@ -16,7 +16,7 @@ PACKERS = {
     DefaultRecordBase.CODEC_ZSTD: zstd_encode,
 }
 _BASE_OFFSET, _LENGTH, _CHECKSUM, _ATTRIBUTES = 0, 1, 4, 5
-# The first offset and the length come before the bytes that the length counts.
+# The first offset and the length precede the bytes that the length counts.
 _BEFORE_LENGTH_COUNTS = 12
 
 Headers = list[tuple[str, bytes | None]]
@@ -32,7 +32,7 @@ def batch(*records: Fields, at: int = 0, codec: int = 0, timestamp_ms: int = 100
 
 
 def placed(built: bytes, at: int) -> bytes:
-    """Return a batch with another first offset, and with a correct checksum."""
+    """Return the batch with ``at`` as its first offset, and with a correct checksum."""
     header = list(HEADER.unpack_from(built))
     header[_BASE_OFFSET] = at
     header[_CHECKSUM] = calc_crc32c(built[DefaultRecordBase.ATTRIBUTES_OFFSET :])
@@ -48,7 +48,7 @@ def with_body(built: bytes, body: bytes, codec: int = GZIP) -> bytes:
 
 
 def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
-    """Return a gzip stream of ``size`` zeros between other bytes, made piece by piece."""
+    """Return a gzip stream of ``size`` zeros between ``before`` and ``after``, built in pieces."""
     stream = zlib.compressobj(9, wbits=31)
     zeros = bytes(MIB)
     pieces = [stream.compress(before)]
@@ -57,10 +57,10 @@ def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
 
 
 def bomb(size: int, at: int = 0, timestamp_ms: int = 1000, codec: int = GZIP) -> bytes:
-    """Return a batch of one record whose value is ``size`` zeros, which a broker accepts."""
+    """Return a batch that a broker accepts: one record, and ``size`` zeros as its value."""
     small = batch((b"k", b"", []), timestamp_ms=timestamp_ms)
-    # A record begins with attributes, two deltas and the key, here of one byte. The value and the
-    # headers follow, here none.
+    # A record begins with attributes, two deltas and the key (here one byte). The value and the
+    # headers (here none) follow.
     before = b"\x00\x00\x00" + varint(1) + b"k" + varint(size)
     record = varint(len(before) + size + 1) + before
     if codec == GZIP:
@@ -71,7 +71,7 @@ def bomb(size: int, at: int = 0, timestamp_ms: int = 1000, codec: int = GZIP) ->
 
 
 def varint(number: int) -> bytes:
-    """Return a number in the encoding of Kafka's records: zigzag, with seven bits a byte."""
+    """Return a number in the encoding of Kafka's records: zigzag, with seven bits per byte."""
     number <<= 1
     digits = bytearray()
     while number > 0x7F:

@@ -1,4 +1,4 @@
-"""Write tables without Kafka, as if their changelogs had been written."""
+"""Writes tables without Kafka, as if the changelogs already had the values."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from runtime.kafka.batches import Written
 
 
 def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:
-    """Write values as a fold does, as if the changelog already had them."""
+    """Write values as a fold does once the changelog has acknowledged them."""
     table.open(partition)
     table.fold(partition)
     rows = NewRows()

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Scraped:
-    """The samples of one page; their names are used without the program's common prefix."""
+    """The samples of one page; callers name them without the program's common prefix."""
 
     def __init__(self, page: str, program: str) -> None:
         self.page = page
@@ -31,7 +31,7 @@ class Scraped:
         return self._samples[self._prefix + name, wanted]
 
     def by(self, label: str, name: str) -> dict[str, float]:
-        """Return a metric's values by one of its labels, without zeros."""
+        """Sum a metric's samples for each value of one label; zeros are left out."""
         found: dict[str, float] = {}
         for (sample, labels), value in self._samples.items():
             if sample == self._prefix + name and value:
@@ -40,5 +40,5 @@ class Scraped:
         return found
 
     def has(self, name: str) -> bool:
-        """Return whether there is any sample of this name."""
+        """Return whether the page has a sample of this name."""
         return any(sample == self._prefix + name for sample, _ in self._samples)

@@ -1,4 +1,4 @@
-"""Generates histories of events, with so few ids that events often conflict."""
+"""Generates histories of events from so few ids that events often conflict."""
 
 from itertools import pairwise
 from typing import Any
@@ -12,12 +12,12 @@ PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
 ORDERS = ("ord_1", "ord_2", "№ 3/b")
 REFUNDS = ("re_1", "re_2", *PAYMENTS)
 CURRENCIES = ("KZT", "USD")
-# Unicode's category Cc, which no id may have.
+# No id may contain these characters, Unicode's category Cc.
 CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 
 def facts() -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for the fields of one event, without its id and place."""
+    """Return a strategy for the fields of one event, except its id and place."""
     common = {
         "created": st.integers(1, 9),
         "money": st.builds(
@@ -45,13 +45,13 @@ def facts() -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(attempts, refunds)
 
 
-# The strategy is made once, because making it costs more than drawing from it.
+# The strategy is built once, because building it costs more than drawing from it.
 _FACTS = facts()
 
 
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
-    """Draw distinct events, each at a place of its own in the log."""
+    """Draw distinct events, each at its own place in the log."""
     drawn = draw(st.lists(_FACTS, max_size=max_size))
     return [
         Event(**fields, event_id=f"evt_{n}", partition=n % 3, offset=n)
@@ -61,7 +61,7 @@ def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
 
 @st.composite
 def chunked(draw: st.DrawFn, items: list[Any]) -> list[list[Any]]:
-    """Cut a list into consecutive chunks, in every way."""
+    """Draw a way to cut a list into consecutive chunks."""
     cuts = sorted(draw(st.sets(st.integers(0, len(items)))) | {0, len(items)})
     return [items[a:b] for a, b in pairwise(cuts)]
 

@@ -1,7 +1,7 @@
 """The container files fit the programs: settings, commands, ports, volumes and health checks.
 
-There is no Docker here. The format of docker-compose.yml as a whole is checked by Docker's own
-plug-in where `make check` finds it; what is special to this project is checked by these tests.
+These tests need no Docker. Docker's own plug-in checks the format of docker-compose.yml, if
+`make check` finds the plug-in; these tests check the rules of this project.
 """
 
 import re
@@ -41,7 +41,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 class UnsetError(Exception):
-    """A variable without a value; Compose shows this message and starts nothing."""
+    """A required variable has no value; Compose shows this message and starts nothing."""
 
 
 def interpolate(text: str, given: dict[str, str]) -> str:
@@ -73,7 +73,7 @@ def settings_of(service: str) -> TopicSettings | IngestSettings:
     return kinds[service].from_environment(image_environment() | environment(service))
 
 
-def test_the_programs_are_the_three_of_a_running_ledger():
+def test_compose_runs_the_three_programs_of_a_ledger():
     assert list(PROGRAMS) == ["topics", "ingest", "worker"]
     assert set(SERVICES) - set(PROGRAMS) == {"kafka"}
 
@@ -88,7 +88,7 @@ def test_a_service_runs_an_existing_command(service):
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, EXAMPLE, COMPOSE_TEXT], ids=["image", ".env", "yml"])
-def test_every_setting_that_is_named_exists(text):
+def test_every_named_setting_exists(text):
     known = {name for command in READ_BY for name in variables(command)}
     assert set(re.findall(r"\bLEDGER_\w+", text)) - known == set()
 
@@ -105,7 +105,7 @@ def test_a_program_reads_every_variable_that_is_set_only_for_it():
         assert own <= set(variables(service)), service
 
 
-def test_all_programs_agree_about_the_topics():
+def test_all_programs_agree_on_the_topics():
     names = [name.removeprefix("LEDGER_").lower() for name in variables("topics")]
     topics, worker = settings_of("topics"), settings_of("worker")
     for name in names:
@@ -134,7 +134,7 @@ def test_the_worker_refuses_to_serve_its_views_without_the_token():
         WorkerSettings.from_environment(given)
 
 
-def test_the_worker_checks_signatures_once_its_line_is_uncommented():
+def test_uncommenting_the_secrets_makes_the_worker_check_signatures():
     text, lines = re.subn(r"(?m)^( +)# (LEDGER_WEBHOOK_SECRETS: )", r"\1\2", COMPOSE_TEXT)
     assert lines == 1
     listed = yaml.safe_load(text)["services"]["worker"]["environment"]
@@ -144,7 +144,7 @@ def test_the_worker_checks_signatures_once_its_line_is_uncommented():
         assert (settings.trust is not None) is checks
 
 
-def test_a_service_waits_for_a_state_that_existing_services_reach():
+def test_a_service_waits_for_states_that_the_other_services_reach():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             ends = SERVICES[other].get("restart", "no") == "no"
@@ -153,7 +153,7 @@ def test_a_service_waits_for_a_state_that_existing_services_reach():
             assert how["condition"] != "service_healthy" or "healthcheck" in SERVICES[other]
 
 
-def test_a_volume_is_declared_and_mounted_at_the_data():
+def test_each_volume_is_declared_and_mounted_at_the_data_folder():
     mounts = {
         name: dict(mount.split(":") for mount in service.get("volumes", []))
         for name, service in SERVICES.items()
@@ -165,7 +165,7 @@ def test_a_volume_is_declared_and_mounted_at_the_data():
     assert f"--home-dir {data_dir} " in DOCKERFILE, "the image makes the folder, for its user"
 
 
-def test_the_broker_is_the_version_that_the_tests_run_on():
+def test_the_broker_has_the_version_that_the_tests_use():
     assert SERVICES["kafka"]["image"].startswith(f"apache/kafka:{KAFKA_VERSION}@sha256:")
 
 
@@ -194,7 +194,7 @@ def test_both_stages_of_the_image_have_the_same_python_and_system():
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_container_writes_only_to_its_volumes_and_has_no_rights(service):
+def test_a_container_writes_only_to_its_volumes_and_has_no_privileges(service):
     confined = SERVICES[service]
     assert confined["read_only"] is True
     assert confined["cap_drop"] == ["ALL"]
@@ -223,7 +223,7 @@ def test_the_broker_listens_at_the_address_that_the_programs_use():
 
 
 @pytest.mark.parametrize("service", ["ingest", "worker"])
-def test_a_published_port_is_the_one_listened_on_and_is_on_loopback(service):
+def test_a_published_port_is_on_loopback_and_the_program_listens_on_it(service):
     settings = settings_of(service)
     ingest = isinstance(settings, IngestSettings)
     host = settings.ingest_host if ingest else settings.web_bind
@@ -236,7 +236,7 @@ def test_a_published_port_is_the_one_listened_on_and_is_on_loopback(service):
     assert PROGRAMS[service]["ports"] == [f"127.0.0.1:{each}:{each}" for each in ports]
 
 
-def test_other_workers_reach_the_workers_views_by_its_service_name():
+def test_other_workers_reach_a_workers_views_by_the_service_name():
     assert settings_of("worker").web_host in SERVICES
 
 
@@ -249,7 +249,7 @@ def test_a_health_check_requests_a_path_that_the_program_serves():
 
 @pytest.mark.parametrize("service", ["ingest", "worker"])
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_a_health_check_tells_ready_from_not_ready(service, status, healthy):
+def test_a_health_check_distinguishes_ready_from_not_ready(service, status, healthy):
     _, *command = _health_check(service)
     with HTTPServer(("127.0.0.1", 0), partial(_Answer, status)) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
@@ -267,7 +267,7 @@ def _health_check(service: str) -> list[str]:
 
 
 class _Answer(BaseHTTPRequestHandler):
-    """Answers every request with one status."""
+    """Answers every request with the same status."""
 
     def __init__(self, status: int, *args: object) -> None:
         self._status = status
@@ -291,7 +291,7 @@ def test_the_image_has_every_package_and_the_build_gets_every_file_it_copies():
     assert {line[1:].rstrip("/") for line in ignored if line.startswith("!")} == sources
 
 
-def test_the_image_runs_as_a_user_without_rights():
+def test_the_image_runs_as_an_unprivileged_user():
     (user,) = re.findall(r"(?m)^USER (\S+)$", DOCKERFILE)
     assert f"--uid {user} " in DOCKERFILE
     assert DOCKERFILE.index("\nUSER ") > DOCKERFILE.rindex("\nRUN ")

@@ -1,6 +1,6 @@
 """The Dockerfile's commands run without Docker, in a folder that stands for the image's root.
 
-What can't be shown so is the images that it builds upon, and the user that its last stage makes.
+These tests cover neither the base images nor the user that the last stage creates.
 """
 
 import json
@@ -48,7 +48,7 @@ class Replay:
         self.environment["PATH"] = f"{root / 'python' / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
     def here(self, text: str) -> str:
-        """Return a text in which the image's folders are inside this folder."""
+        """Return the text with the image's folders moved into this folder."""
         return re.sub(r"(?<![\w.])/(?=opt/|src\b|var/)", f"{self.root}/", text)
 
     def do(self, name: str, rest: str) -> None:
@@ -89,12 +89,12 @@ class Replay:
             shutil.copy(source, target)
 
 
-def test_its_commands_make_an_environment_in_which_the_program_runs(tmp_path):
+def test_the_commands_create_an_environment_in_which_the_program_runs(tmp_path):
     replay = Replay(tmp_path)
     for instruction in BUILD:
         replay.do(*instruction)
     made = tmp_path / "opt" / "plexy-ledger"
-    # The modules are compiled in advance, because the programs' user can't write there.
+    # The modules are compiled in advance, because the programs' user can't write to this folder.
     assert list(made.rglob("processors/__pycache__/worker.*.pyc"))
     for name, rest in LAST:
         if name == "ENV":
@@ -104,8 +104,8 @@ def test_its_commands_make_an_environment_in_which_the_program_runs(tmp_path):
     assert shutil.which(program, path=replay.environment["PATH"]) == str(made / "bin" / program)
     (tmp_path / "elsewhere").mkdir()
     replay.workdir = tmp_path / "elsewhere"
-    told = replay.run([program, "version"])
-    assert told.stdout.split()[:1] == [program], told.stderr
+    version = replay.run([program, "version"])
+    assert version.stdout.split()[:1] == [program], version.stderr
     doctor = replay.run([program, "doctor", "worker", "--json"])
     found = json.loads(doctor.stdout)["findings"]
     levels = {each["level"] for each in found if each["check"] == "versions"}

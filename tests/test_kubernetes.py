@@ -1,7 +1,7 @@
 """The manifests fit Kubernetes, the programs and each other: schemas, settings, ports, names.
 
-There is no cluster here. Kubernetes' own schemas come with a package; what no schema knows, such as
-whether a selector selects anything, is checked by these tests.
+These tests need no cluster. A package provides Kubernetes' own schemas; these tests also check what
+no schema can, such as whether a selector selects anything.
 """
 
 import re
@@ -35,7 +35,7 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# The oldest version that supports the manifests, and the newest that the package knows.
+# These are the oldest version that supports the manifests, and the newest that the package has.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 Object = dict[str, Any]
@@ -95,7 +95,7 @@ def selected(selector: Mapping[str, str]) -> list[str]:
 
 
 def from_objects(program: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each object that provides variables of the container, in Kubernetes' order."""
+    """Yield each object that provides variables to the container, in Kubernetes' order."""
     for source in container(program)["envFrom"]:
         if "secretRef" in source:
             name = source["secretRef"]["name"]
@@ -159,7 +159,7 @@ def test_the_secrets_are_valid_too_and_the_schemas_find_mistakes(version):
             kubernetes_validate.validate(wrong, version, strict=True)
 
 
-def test_the_programs_are_those_of_a_ledger_that_is_watched():
+def test_each_program_has_a_workload_that_runs_its_command():
     assert sorted(WORKLOADS) == sorted(KINDS)
     for name in WORKLOADS:
         assert container(name)["args"] == [name]
@@ -168,13 +168,13 @@ def test_the_programs_are_those_of_a_ledger_that_is_watched():
     assert 'ENTRYPOINT ["plexy-ledger"]' in DOCKERFILE
 
 
-def test_the_image_is_the_one_of_this_version():
+def test_every_workload_runs_the_image_of_this_version():
     assert KUSTOMIZATION["images"] == [{"name": "plexy-ledger", "newTag": PROJECT["version"]}]
     assert {container(name)["image"] for name in WORKLOADS} == {"plexy-ledger"}
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.iterdir()))
-def test_every_setting_that_is_named_exists(file):
+def test_every_named_setting_exists(file):
     known = {name for command in READ_BY for name in variables(command)}
     assert set(re.findall(r"\bLEDGER_\w+", (FOLDER / file).read_text())) - known == set()
 
@@ -193,7 +193,7 @@ def test_a_program_reads_every_variable_that_is_set_only_for_it(program):
     assert own <= set(variables(program))
 
 
-def test_all_programs_agree_about_the_topics_and_the_version(tmp_path):
+def test_all_programs_agree_on_the_topics_and_the_version(tmp_path):
     for name in (variable.removeprefix("LEDGER_").lower() for variable in variables("topics")):
         if name not in {"kafka_username", "kafka_password", "kafka_ca_file"}:
             values = {
@@ -224,7 +224,7 @@ def test_without_its_own_secret_a_program_does_not_start(program, variable, tmp_
         KINDS[program].from_environment(environment(program, tmp_path) | {variable: ""})
 
 
-def test_no_file_has_a_secret_and_only_programs_that_check_signatures_get_theirs():
+def test_no_file_contains_a_secret_and_only_programs_that_need_a_secret_get_it():
     assert {value for data in SECRETS.values() for value in data.values()} == {""}
     for path in FOLDER.iterdir():
         assert "whsec_" not in path.read_text()
@@ -239,7 +239,7 @@ def test_no_file_has_a_secret_and_only_programs_that_check_signatures_get_theirs
     assert {f"Secret {name}" for name in SECRETS} <= used
 
 
-def test_a_worker_checks_signatures_once_its_line_is_uncommented(tmp_path):
+def test_uncommenting_the_secrets_makes_a_worker_check_signatures(tmp_path):
     text = (FOLDER / "secrets.example.yaml").read_text()
     text, lines = re.subn(r"(?m)^  # (LEDGER_WEBHOOK_SECRETS: )", r"  \1", text)
     assert lines == 1
@@ -269,9 +269,7 @@ def test_a_container_declares_the_port_that_it_listens_on_beyond_loopback(progra
 
 
 @pytest.mark.parametrize("program", SERVING)
-def test_probes_ask_paths_that_the_program_serves_and_only_readiness_asks_for_kafka(
-    program, tmp_path
-):
+def test_probes_request_served_paths_and_only_readiness_depends_on_kafka(program, tmp_path):
     own = settings(program, tmp_path)
     served = {
         "ingest": lambda: {route.path for route in create_app(own, FakeLog()).routes},
@@ -306,7 +304,7 @@ def test_a_workload_selects_its_own_pods_and_no_others(program):
         assert selected(spread["labelSelector"]["matchLabels"]) == [program]
 
 
-def test_at_most_one_of_several_pods_is_evicted_at_a_time():
+def test_at_most_one_pod_of_a_program_is_evicted_at_a_time():
     budgets = {
         program: each["spec"]["maxUnavailable"]
         for each in of_kind("PodDisruptionBudget")
@@ -347,19 +345,19 @@ def test_a_worker_has_its_own_disk_for_its_data_and_writes_nowhere_else(tmp_path
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_the_brokers_authority_is_mounted_at_the_configured_path(program):
+def test_the_brokers_certificate_authority_is_mounted_at_the_configured_path(program):
     (volume,) = [each for each in pod(program)["volumes"] if each["name"] == "kafka"]
     (mount,) = [m for m in container(program)["volumeMounts"] if m["name"] == "kafka"]
     looked_for = OBJECTS["ConfigMap plexy-ledger"]["data"]["LEDGER_KAFKA_CA_FILE"]
     assert looked_for == f"{mount['mountPath']}/ca.crt"
-    # It is not among the objects, because applying it would overwrite the real one.
+    # The ConfigMap is not among the objects, because applying it would overwrite the real one.
     name = volume["configMap"]["name"]
     assert f"ConfigMap {name}" not in OBJECTS
     assert f"create configmap {name} --from-file=ca.crt" in PAGE
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_a_pod_has_no_right_that_it_does_not_need(program):
+def test_a_pod_has_no_unneeded_privileges(program):
     (user,) = re.findall(r"(?m)^USER (\S+)$", DOCKERFILE)
     spec = pod(program)
     assert spec["automountServiceAccountToken"] is False
@@ -383,7 +381,7 @@ def test_a_pod_has_no_right_that_it_does_not_need(program):
     ("program", "ends_within_s"),
     [("ingest", LONGEST_ANSWER_S), ("worker", _STOPPED_WITHIN_S)],
 )
-def test_a_pod_that_is_deleted_has_time_to_end_in_order(program, ends_within_s):
+def test_a_deleted_pod_has_time_to_end_cleanly(program, ends_within_s):
     waits_s = container(program)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod(program)["terminationGracePeriodSeconds"] >= waits_s + 1.5 * ends_within_s
 
@@ -395,7 +393,7 @@ def test_there_are_no_more_workers_than_partitions_and_fewer_standbys_than_worke
     assert (own.replication_factor, own.min_insync_replicas) == (3, 2)
 
 
-def test_a_network_policy_opens_ports_that_its_pods_have():
+def test_a_network_policy_opens_only_ports_that_its_pods_have():
     for policy in of_kind("NetworkPolicy"):
         programs = selected(policy["spec"]["podSelector"].get("matchLabels", {}))
         assert programs
@@ -408,7 +406,7 @@ def test_a_network_policy_opens_ports_that_its_pods_have():
                 assert not inside or selected(inside) in (["worker"], ["audit"])
 
 
-def test_all_pods_reach_the_brokers_and_nothing_is_open_that_no_policy_opens():
+def test_all_pods_reach_the_brokers_and_all_other_traffic_is_denied_by_default():
     nothing = OBJECTS["NetworkPolicy plexy-ledger-nothing"]["spec"]
     assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     policy = OBJECTS["NetworkPolicy plexy-ledger-kafka"]["spec"]
@@ -454,7 +452,7 @@ def test_the_page_names_the_jobs_of_the_alarms_and_their_targets():
         assert spec["publishNotReadyAddresses"]
 
 
-def test_the_overlay_of_the_page_changes_existing_objects():
+def test_the_overlay_on_the_page_changes_existing_objects():
     (text,) = re.findall(r"(?s)   ```yaml\n(.*?)   ```", PAGE)
     overlay = yaml.safe_load(text)
     assert overlay["resources"] == ["<this repository>/deploy/kubernetes"]

@@ -1,4 +1,4 @@
-"""The monitoring fits the ledger: alarms and dashboard name existing metrics and pages."""
+"""The monitoring fits the ledger: its alarms and dashboard name existing metrics and pages."""
 
 import json
 import re
@@ -38,7 +38,7 @@ PROMTOOL = shutil.which("promtool") or shutil.which(str(ROOT / "build" / "tools"
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^]]*\]")
 _WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
-# A name with its selector; a name before a bracket is a function. Numbers are matched whole.
+# A name may have a selector; a name before a bracket is a function. Numbers are matched whole.
 _NAME = re.compile(r"\d[\w.]*|([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?\s*(\()?")
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*""')
 
@@ -119,7 +119,7 @@ def test_the_tables_of_metrics_have_a_line_for_each_metric_that_a_program_declar
     assert [row.split("`")[1] for row in rows] == [m.name for m in programs()[program].declared]
 
 
-def test_no_name_in_an_expression_is_missed():
+def test_every_metric_in_an_expression_is_found():
     expression = 'histogram_quantile(0.99, sum by (le) (rate(x_bucket{a="2"}[5m]))) > 1e3 unless y'
     assert list(selected(expression)) == [("x_bucket", {"a"}), ("y", set())]
     assert list(selected('time() - z{job=~"a(b|c)"} * on (job) group_left () 0.8')) == [
@@ -139,7 +139,7 @@ def test_an_alarm_says_how_urgent_it_is_and_links_to_an_existing_section(name):
     assert all(cell.strip() for cell in row.split("|")[1:4])
 
 
-def test_every_alarm_that_wakes_somebody_is_tested():
+def test_every_paging_alarm_is_tested():
     tested = {
         each["alertname"]
         for test in TESTS["tests"]
@@ -156,7 +156,7 @@ def test_the_jobs_of_the_alarms_are_scraped():
     assert asked <= jobs
 
 
-def test_panels_have_their_data_from_the_source_that_is_chosen_and_do_not_overlap():
+def test_panels_use_the_chosen_data_source_and_do_not_overlap():
     places: set[tuple[int, int]] = set()
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     for panel in DASHBOARD["panels"]:
@@ -170,7 +170,7 @@ def test_panels_have_their_data_from_the_source_that_is_chosen_and_do_not_overla
 
 
 def lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
-    """Yield the places at which a document has fields that the other one lacks."""
+    """Yield the places at which ``kept`` lacks or changes a field of ``given``."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for name, value in given.items():
             if name in kept:
@@ -185,7 +185,7 @@ def lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
 
 
 def unknown_to_grafana(dashboard: dict[str, Any]) -> list[str]:
-    """Return the dashboard's fields that Grafana's own types do not have."""
+    """Return the fields of the dashboard that Grafana's own types lack."""
     register_default_plugins()
     kept = JSONEncoder(sort_keys=True).encode(Dashboard.from_json(dashboard))
     return list(lost(dashboard, json.loads(kept)))
@@ -225,7 +225,7 @@ def test_prometheus_own_tool_finds_nothing_wrong(check):
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 @pytest.mark.parametrize("name", QUERIES)
 def test_prometheus_parses_each_query_of_the_dashboard(name, tmp_path):
-    # Grafana inserts the interval.
+    # Grafana replaces this variable with the interval of the panel.
     rule = {"record": "panel", "expr": QUERIES[name].replace("$__rate_interval", "1m")}
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": [rule]}]}))

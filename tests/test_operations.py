@@ -21,7 +21,7 @@ _PROGRAMS = "".join(
     for folder in ("processors", "ingest", "runtime")
     for file in (_ROOT / folder).rglob("*.py")
 )
-# The exceptions that end a program. Internal exceptions are not shown to anybody.
+# These exceptions end a program. The subtracted exceptions are internal and are never shown.
 _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
     "BatchRefusedError",
     "ChunkTooLargeError",
@@ -37,7 +37,7 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "_RewrittenError",
 }
 _LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'
-# Every worker's last line ends with a reason of one of these kinds.
+# The line "the worker ends" is left out, because its reason is always one of the errors above.
 _LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
 _LOOKING = "".join((_ROOT / "cli/status" / name).read_text() for name in ("looks.py", "command.py"))
 _PROBLEMS = sorted({*re.findall(r'Problem\("(\w+)"', _LOOKING)})
@@ -80,12 +80,12 @@ def test_every_anomaly_and_every_problem_of_status_has_a_line_with_its_remedy(pa
 @pytest.mark.parametrize("said", sorted(_ENDINGS | _LOGGED | _OTHERS))
 def test_every_message_of_a_worker_or_ingress_has_a_line_with_its_remedy(said):
     rows = [line.split("|") for line in _TROUBLES.splitlines() if line.startswith("| ")]
-    told = [row for row in rows if said in row[1]]
-    assert told
-    assert all(cell.strip() for row in told for cell in row[1:4])
+    matching = [row for row in rows if said in row[1]]
+    assert matching
+    assert all(cell.strip() for row in matching for cell in row[1:4])
 
 
-def test_the_texts_that_are_searched_for_are_those_of_the_programs():
+def test_the_programs_contain_the_texts_that_are_looked_up():
     assert {"behind", "no_answer"} <= {*_PROBLEMS}
     assert {"LostRecordsError", "RecordTooLargeError", "InterruptedWorkError"} <= _ENDINGS
     assert {"fenced", "rejected", "chunks did not finish in time"} <= _LOGGED

@@ -31,7 +31,7 @@ _HOSTS = (
     ("debian", "org"),
 )
 REGISTRY = re.compile("|".join(rf"\b{re.escape('.'.join(host))}\b" for host in _HOSTS))
-# Home folders, and the working folder on the developers' machines.
+# These are home folders, and the working folder on the developers' machines.
 MACHINE = re.compile(r"(?<![\w.~}-])/(?:home/[a-z]|Users/[A-Za-z]|root/|work/)")
 
 
@@ -136,7 +136,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_no_test_module_is_imported():
-    """Code that tests share is in a module without tests, or is a fixture in a `conftest.py`."""
+    """Shared test code belongs in a module without tests, or in a fixture of a `conftest.py`."""
     found = [
         f"{name} imports {module}"
         for name, path in files().items()

@@ -1,4 +1,4 @@
-"""The files of a peer are built once for each state of their sources."""
+"""A peer is built once, and rebuilt only after its source changes."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def source(tmp_path):
     return file
 
 
-def test_a_peer_is_built_once_and_the_build_says_so(tmp_path, source, capsys):
+def test_a_peer_is_built_once_and_the_build_is_announced(tmp_path, source, capsys):
     folder = tmp_path / "build" / "thing"
     build(folder, source, MAKES)
     build(folder, source, MAKES)  # a second build would fail: the folder exists
@@ -32,7 +32,7 @@ def test_a_peer_is_built_once_and_the_build_says_so(tmp_path, source, capsys):
     assert capsys.readouterr().err == "Building the thing, once …\n"
 
 
-def test_a_change_of_its_source_builds_a_peer_again(tmp_path, source):
+def test_a_peer_is_rebuilt_after_its_source_changes(tmp_path, source):
     folder = tmp_path / "thing"
     build(folder, source, MAKES)
     (folder / "thing").unlink()
@@ -41,7 +41,7 @@ def test_a_change_of_its_source_builds_a_peer_again(tmp_path, source):
     assert (folder / "thing").exists()
 
 
-def test_a_failed_build_says_why_and_is_not_taken_for_a_complete_one(tmp_path, source):
+def test_a_failed_build_reports_the_reason_and_does_not_count_as_complete(tmp_path, source):
     folder = tmp_path / "thing"
     with pytest.raises(BenchError, match=r"the thing can't be built(?s:.*)no such library"):
         build(folder, source, FAILS)

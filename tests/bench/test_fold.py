@@ -18,7 +18,7 @@ def test_the_expected_totals_include_the_warm_up():
     assert len(whole.expected) > len(without.expected)
 
 
-def test_equal_orders_have_no_differences_and_others_are_named():
+def test_equal_orders_have_no_differences_and_differing_orders_are_named():
     paid = OrderTotals("paid", (("KZT", 500, 0),))
     less = OrderTotals("paid", (("KZT", 499, 0),))
     assert differences({"A": paid}, {"A": paid}) == []

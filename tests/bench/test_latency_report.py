@@ -27,11 +27,11 @@ def test_the_99th_percentile_of_a_few_times_is_the_longest():
     assert within_ms([0.001, 0.5], 0.99) == pytest.approx(500)
 
 
-def test_no_times_have_no_percentile():
+def test_without_times_there_is_no_percentile():
     assert math.isnan(within_ms([], 0.5))
 
 
-def test_a_load_that_was_sent_in_time_accepted_and_seen_is_sound():
+def test_a_load_that_was_sent_on_time_accepted_and_seen_is_sound():
     assert _latency().is_sound
 
 

@@ -1,4 +1,4 @@
-"""The open-loop load sends each delivery when it is due, and counts its latency from then."""
+"""The open-loop load sends each delivery when it is due, and measures the latency from then on."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ _LOAD = LoadSettings(
 class _Server:
     """Answers 200 to every POST after ``stall_s``, and to a GET from the second time on.
 
-    It can also hang up on every client, or block the process, which is the load's too, once.
+    It can also hang up on every client, or once block the process, which it shares with the load.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ def test_deliveries_are_due_evenly():
     assert schedule(4, 1) == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_a_sample_is_the_first_delivery_of_its_order_and_comes_after_the_warm_up():
+def test_a_sample_is_the_first_delivery_of_its_order_and_follows_the_warm_up():
     deliveries = record_orders(range(200), 1)
     due_s = schedule(100, len(deliveries) / 100)
     names = [order_named_in(each.body) for each in deliveries]
@@ -108,7 +108,7 @@ async def test_a_stalled_server_is_still_sent_the_next_deliveries():
         outcome = await send(load)
     assert outcome.sent == 100
     assert not outcome.refused
-    # If each waited for the answer to the last, they would arrive 0.4 s apart.
+    # Deliveries that waited for the previous answer would arrive 0.4 s apart.
     assert server.posted[-1] - server.posted[0] < 10
     # A timer may be early by the clock's resolution.
     assert min(outcome.ack_s) > 0.39
@@ -134,7 +134,7 @@ async def test_each_sample_is_requested_until_it_is_found_and_bounded_on_both_si
         assert 0 < sample.not_before_s < sample.seen_s
 
 
-async def test_deliveries_on_which_a_server_hangs_up_are_refused():
+async def test_deliveries_on_which_a_server_hangs_up_count_as_refused():
     async with _serving(_Server(hangs_up=True)) as load:
         outcome = await send(load)
     assert outcome.refused == 120

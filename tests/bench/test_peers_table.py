@@ -1,4 +1,4 @@
-"""The programs that are measured, and those that are skipped."""
+"""Programs that this machine cannot run are skipped, and no two programs share a name."""
 
 from bench.__main__ import _runnable
 from bench.peers.table import PROGRAMS

@@ -1,4 +1,4 @@
-"""A rate is the median of runs, and of the fastest setting; slow settings run less often."""
+"""A peer's rate is the median of its fastest setting's runs; slow settings run less often."""
 
 import io
 import json
@@ -50,11 +50,11 @@ def test_the_file_has_the_rates_and_every_run(tmp_path):
     write(path, [run(LedgerWorker, 14_000.0), run(FaustPlain, 700.0, "1 of 9 orders differ")])
     document = json.loads(path.read_text())
     assert document["fold"] == {"ours": 14_000.0, "faust_plain": 700.0}
-    told = [(each["program"], each["equal"]) for each in document["details"]["fold"]["runs"]]
-    assert told == [("ours", True), ("faust_plain", False)]
+    runs = [(each["program"], each["equal"]) for each in document["details"]["fold"]["runs"]]
+    assert runs == [("ours", True), ("faust_plain", False)]
 
 
-def test_rounds_alternate_and_only_the_fastest_setting_of_a_quick_peer_goes_on():
+def test_rounds_alternate_and_a_quick_peer_continues_only_with_its_fastest_setting():
     done: list[FoldRun] = []
     rate = {LedgerWorker: 14_000.0, OneThread: 8_000.0, FourThreads: 9_000.0, FaustPlain: 700.0}
     order = []

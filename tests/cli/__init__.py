@@ -1,1 +1,1 @@
-"""Tests of the commands that need no Kafka."""
+"""Tests of the commands, without Kafka."""

@@ -64,7 +64,7 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
         assert f"  {example}\n" in result.output
     for variable in variables(name.split()[0]):
         assert variable in result.output
-    # Typer prints click's mark against wrapping, so the help must not contain it.
+    # Typer prints click's mark against wrapping, so the help must not contain the mark.
     assert "\\b" not in result.output
     assert "\b" not in result.output
     assert "[[" not in result.output.partition("\n")[0]
@@ -88,7 +88,7 @@ def test_each_example_parses_and_sets_only_what_its_command_reads(
     arguments = words[words.index("plexy-ledger") + 1 :]
     depth = len(name.split())
     assert arguments[:depth] == name.split()
-    # The files that the examples read.
+    # The examples read these files.
     monkeypatch.chdir(tmp_path)
     Path("ledger-2026-01-31.log").touch()
     Path("settlement.csv").touch()

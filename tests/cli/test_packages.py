@@ -1,4 +1,4 @@
-"""A package of another project with one of our names is an error with its path and a remedy."""
+"""A foreign package with one of our names causes an error that names the path and a remedy."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def test_a_package_that_shadows_ours_is_one_line_with_its_path(tmp_path, started
     other = tmp_path / file
     other.parent.mkdir(exist_ok=True)
     other.write_text("")
-    # Without `-P`, Python searches the current folder, or the script's, before PYTHONPATH.
+    # Without `-P`, Python searches the current folder, or the script's folder, before PYTHONPATH.
     python = [sys.executable, "-P"]
     done = subprocess.run(
         [*python, *started_by, "version"],

@@ -98,13 +98,13 @@ def test_further_data_overrides_the_options():
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "5"])
-def test_further_data_that_is_no_object_is_refused(text):
+def test_further_data_that_is_not_an_object_is_refused(text):
     options = EventOptions("t", "pay_1", None, None, 5, "USD", None, None, text)
     with pytest.raises(WrongOptionError, match="--data"):
         event_of(options, now_s=7)
 
 
-def test_an_event_id_is_new_each_time():
+def test_each_event_has_a_new_id():
     ids = {event_of(_OPTIONS, now_s=7)["id"] for _ in range(10)}
     assert len(ids) == 10
 
@@ -119,7 +119,7 @@ def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
     assert DEVELOPMENT_SECRET not in output
 
 
-def test_without_an_address_the_settings_give_the_one_of_ingress(ingress, capsys):
+def test_without_an_address_the_settings_give_the_address_of_ingress(ingress, capsys):
     port = str(urlsplit(ingress).port)
     assert send_event(_OPTIONS, None, "whsec_right", {"LEDGER_INGEST_PORT": port})
     assert "\n200 {}" in capsys.readouterr().out

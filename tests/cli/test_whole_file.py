@@ -1,4 +1,4 @@
-"""A file gets its name once it is complete, and never replaces another file."""
+"""A file gets its name once the file is complete, and never replaces an existing file."""
 
 import errno
 from pathlib import Path
@@ -11,7 +11,7 @@ from cli.whole_file import appears_whole
 
 @pytest.fixture(params=["with links", "without links"], autouse=True)
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with hard links, and as on a file system without them."""
+    """Run each test with hard links, and as if the file system had none."""
 
     def refuse(_self: Path, _target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -37,7 +37,7 @@ def test_an_existing_file_is_not_replaced(tmp_path):
     assert path.read_bytes() == b"another's"
 
 
-def test_a_file_that_appears_during_the_writing_is_not_replaced(tmp_path):
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "file"
     with pytest.raises(WrongOptionError, match="has appeared meanwhile"), appears_whole(path):
         path.write_bytes(b"another's")
@@ -45,7 +45,7 @@ def test_a_file_that_appears_during_the_writing_is_not_replaced(tmp_path):
     assert path.read_bytes() == b"another's"
 
 
-def test_an_interrupted_writing_leaves_no_file(tmp_path):
+def test_an_interrupted_write_leaves_no_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), appears_whole(tmp_path / "file"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A run is judged by its limits; each violation names its cause."""
+"""A run is judged by its limits; each violation is reported with its cause."""
 
 import time
 from types import SimpleNamespace
@@ -55,7 +55,7 @@ def broken(*costs: Cost, answers: Answers | None = None, slack: float = 1.0, **s
     return [each for limit in judged for each in limit.broken]
 
 
-def test_no_limit_is_violated_if_everything_is_in_time():
+def test_no_limit_is_violated_if_everything_is_on_time():
     assert broken(COST, with_stop(9.9), answers=heard(Attempt(0.0, 9.9, "503"))) == []
 
 
@@ -64,20 +64,20 @@ def test_a_limit_that_was_not_measured_is_not_reported_as_kept():
     assert [limit.measured for limit in judged[1:4]] == ["", "", ""]
 
 
-def test_a_fault_after_which_nothing_is_folded_any_more():
+def test_folding_that_never_resumes_violates_a_limit():
     cost = msgspec.structs.replace(COST, cost_s=None)
     assert broken(cost) == ["fault 7, worker killed for good: did not fold again in time"]
 
 
-def test_partitions_that_other_workers_take_over_too_late():
+def test_partitions_that_are_taken_over_too_late_violate_a_limit():
     late = msgspec.structs.replace(COST, cost_s=15.5)
-    (told,) = broken(late)
-    assert "others took 15.5 s to fold the partitions of worker 1: expected at most 15 s" in told
+    (found,) = broken(late)
+    assert "others took 15.5 s to fold the partitions of worker 1: expected at most 15 s" in found
     assert broken(late, slack=2) == []
     assert broken(msgspec.structs.replace(late, take_over=False)) == []
 
 
-def test_an_answer_that_comes_too_late_or_never_although_ingress_was_there():
+def test_a_late_or_missing_answer_violates_a_limit_unless_ingress_was_away():
     slow, none = Attempt(5.0, 10.5, "200"), Attempt(50.0, 30.0, "timeout")
     late = broken(answers=heard(slow, none))
     assert [each.partition(": ")[0] for each in late] == [
@@ -88,18 +88,18 @@ def test_an_answer_that_comes_too_late_or_never_although_ingress_was_there():
 
 
 @pytest.mark.parametrize(("took_s", "code"), [(10.1, 0), (1.0, 1)])
-def test_a_sigterm_that_takes_too_long_or_ends_with_an_error(took_s, code):
+def test_a_stop_that_is_slow_or_ends_with_an_error_violates_a_limit(took_s, code):
     violation, last_line = broken(with_stop(took_s, code))
     assert f"worker 1 ended with exit code {code}, {took_s} s after SIGTERM" in violation
     assert last_line == "  why"
 
 
-def test_without_kafka_a_program_may_end_with_any_code_but_in_time():
+def test_without_kafka_a_program_may_end_with_any_code_but_not_late():
     assert broken(with_stop(9.9, 1, kafka_away=True)) == []
     assert broken(with_stop(10.1, 1, kafka_away=True)) != []
 
 
-def test_a_program_that_ended_by_itself_with_its_last_lines():
+def test_a_program_that_ended_by_itself_is_reported_with_its_last_lines():
     end = UnplannedEnd("worker 1", "ended with exit code 1", "broker killed", ("why",))
     assert broken(unplanned=[end]) == [
         "worker 1 ended with exit code 1 during broker killed:",

@@ -1,4 +1,4 @@
-"""The stage of a run reports on its programs, and shows the judge its own environment only."""
+"""The stage of a run reports on its programs, and the judge sees only the stage's environment."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ from faults.stage import FaultStage, StageError
 
 
 class Ended:
-    """A program's command that ends at once at every start, each time with a new pid."""
+    """A program's command that ends as soon as it is started; each start has a new pid."""
 
     def __init__(self, *last_lines: str) -> None:
         self.pid = 1
@@ -53,9 +53,7 @@ def probe():
         server.shutdown()
 
 
-def test_only_a_program_that_was_not_ready_since_its_start_may_end_as_kafka_is_away(
-    tmp_path, probe
-):
+def test_a_missing_kafka_excuses_an_end_only_before_the_program_is_ready(tmp_path, probe):
     _, url = probe
     command = Ended("Kafka does not answer at 127.0.0.1:1", "some later line")
     program = ProgramUnderFault(command, tmp_path, label="worker 1", url=url)
@@ -71,14 +69,14 @@ def test_only_a_program_that_was_not_ready_since_its_start_may_end_as_kafka_is_a
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """Return a stage with ten workers, of which only the proxy was started."""
+    """Return a stage for ten workers that has started only its proxy."""
     monkeypatch.setenv("LEDGER_ALLOW_UNSIGNED", "true")
     described = FaultStage(tmp_path, KafkaCache(folder=tmp_path / "cache"), 10)
     with described.proxies[0]:
         yield described
 
 
-def test_a_stage_that_does_not_get_ready_says_what_the_probe_answered(stage, probe):
+def test_a_stage_that_does_not_become_ready_reports_the_probes_answer(stage, probe):
     answers, url = probe
     answers.answer = (503, b"2 partitions are being recovered")
     stage.ingest.url = url
@@ -89,13 +87,13 @@ def test_a_stage_that_does_not_get_ready_says_what_the_probe_answered(stage, pro
         stage.settle(0)
 
 
-def test_the_judge_sees_the_stage_and_nothing_of_the_shell_s_ledger(stage):
+def test_the_judge_sees_the_stages_settings_and_none_of_the_shells(stage):
     assert "LEDGER_ALLOW_UNSIGNED" not in stage.environment
     assert stage.environment["LEDGER_KAFKA_BOOTSTRAP"] == stage.brokers[0].bootstrap
     assert stage.environment["PATH"]
 
 
-def test_a_fault_is_charged_with_the_stops_of_its_own_targets_alone(stage):
+def test_a_fault_is_charged_only_with_the_stops_of_its_own_targets(stage):
     stops = {}
     for program in stage.workers:
         stops[program.label] = Stop(program.label, 5.0, 1.0, "ended", is_clean=True)

@@ -15,11 +15,11 @@ CODES: Final = {code for code, status in STATUS.items() if status != 500}
 
 
 class UndocumentedError(AssertionError):
-    """The server gave an answer that it does not document."""
+    """The server sent an undocumented answer."""
 
 
 class Answer(NamedTuple):
-    """One answer; ``code`` is that of its problem, or `accepted`."""
+    """One answer; ``code`` is the code of its problem, or `accepted`."""
 
     status: int
     code: str
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 def answers_in(received: bytes) -> list[Answer]:
-    """Parse all bytes of a connection; an answer that is cut off is an error."""
+    """Parse all bytes of a connection; a truncated answer is an error."""
     found = []
     while received:
         head, separator, rest = received.partition(b"\r\n\r\n")
@@ -38,7 +38,7 @@ def answers_in(received: bytes) -> list[Answer]:
             received = rest
             continue
         length = int(headers.get("content-length", "-1"))
-        # An answer to HEAD has no body, and only the brace of a JSON body shows that there is one.
+        # An answer to HEAD has no body; every other body is JSON and begins with a brace.
         body = rest[:length] if rest.startswith(b"{") else b""
         if body and len(body) != length:
             raise UndocumentedError(f"an answer's body is cut off: {received[:200]!r}")

@@ -1,6 +1,6 @@
 """Attacks a server with slow or endless requests, and with connections that end too early.
 
-Input: a target, and a duration. Output: the number of connections, whose answers are checked.
+Input: a target, and a duration. Output: the number of connections; their answers are checked.
 Invariant: an attacker whose connection is closed opens another one at once.
 """
 
@@ -21,9 +21,9 @@ _DRIP_S: Final = 0.25
 
 
 class Attack(NamedTuple):
-    """One kind of attack, by this many attackers at a time.
+    """One kind of attack, carried out by ``attackers`` clients at the same time.
 
-    ``most_mb`` is the limit for ingress' memory during the attack; an idle ingress has some 55 MB.
+    ``most_mb`` is the limit for ingress' memory during the attack; an idle ingress has about 55 MB.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Attack(NamedTuple):
 
 
 async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
-    """Send the opening, and then slowly one drop after another, until the server closes."""
+    """Send the opening, then slowly drop after drop, until the server closes the connection."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader))
     try:
@@ -48,7 +48,7 @@ async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
 
 
 async def _pour(target: Target, opening: bytes, block: bytes, *, hear: bool = True) -> bytes:
-    """Send the opening, and then block after block, as fast as the server accepts them."""
+    """Send the opening, then block after block, as fast as the server accepts them."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader) if hear else asyncio.sleep(3600, b""))
     said = asyncio.create_task(_say(writer, opening, block))
@@ -71,7 +71,7 @@ async def _say(writer: asyncio.StreamWriter, opening: bytes, block: bytes) -> No
 
 
 async def _hear(reader: asyncio.StreamReader) -> bytes:
-    """Return the bytes that the server sends before it closes, up to about one block."""
+    """Return the bytes that the server sends before closing, cut off after about one block."""
     received = bytearray()
     with contextlib.suppress(OSError):
         while chunk := await reader.read(_BLOCK):
@@ -81,7 +81,7 @@ async def _hear(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _go_away(target: Target, raw: bytes, *, politely: bool) -> bytes:
-    """Send bytes and leave: by closing the sending half, or by a reset."""
+    """Send bytes and leave, either by closing the sending half or by a reset."""
     if politely:
         return await target.exchange(raw, half_close=True, within_s=20)
     _, writer = await connect(target.port)

@@ -1,4 +1,4 @@
-"""Sends requests drawn from a seed, then carries out every attack, and measures.
+"""Sends requests drawn from a seed, then carries out every attack, and measures the target.
 
 Input: a target. Output: the numbers of requests, the time, the memory, and the answers to honest
 deliveries. An undocumented or wrong answer is an error that names the seed.
@@ -54,7 +54,7 @@ async def send_inputs(
 
 
 async def all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all coroutines; the first error ends the others, and is raised unchanged."""
+    """Wait for all coroutines; the first error cancels the others, and is raised unchanged."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.gather(*tasks)

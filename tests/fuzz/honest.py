@@ -1,9 +1,9 @@
 """Delivers honestly during an attack, as a proxy in front of ingress would.
 
-Input: a target's port. Output: the time of each delivery, and the reason of each that was not
-answered 200. A kept connection that the server has closed is opened again once, as by any proxy.
+Input: a target's port. Output: the time of each delivery, and the reason of each refusal. If the
+server has closed a kept connection, the sender reopens it once, as any proxy would.
 `python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the result.
-It is a separate process, so that the work of the attackers does not delay it.
+The sender has its own process, so that the work of the attackers does not delay it.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from tests.fuzz.target import PROJECT, connect
 from tests.ingest.conftest import PATH, SECRET
 
 _PAUSE_S = 0.02
-# A delivery that has waited for this long at the end counts as refused.
+# A delivery that has waited this long when the run ends counts as refused.
 _GIVEN_UP_S = 1.0
 
 
 class Fared(msgspec.Struct):
-    """The time of each honest delivery, and the reason of each that was not answered 200."""
+    """The time of each honest delivery, and the reason of each refusal."""
 
     took_s: list[float] = []
     refused: list[str] = []
@@ -70,10 +70,10 @@ class _Sender:
     _began: float = 0.0
     _kept: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def until_the_end_of(self, told: asyncio.StreamReader) -> None:
+    async def until_the_end_of(self, stdin: asyncio.StreamReader) -> None:
         """Deliver until the stream ends."""
         sending = asyncio.create_task(self._send())
-        await told.read()
+        await stdin.read()
         if (waits_s := time.monotonic() - self._began) > _GIVEN_UP_S:
             self.fared.refused.append(f"no answer within {waits_s:.0f} s")
         sending.cancel()
@@ -130,13 +130,13 @@ class _Sender:
 
 
 async def _main(port: int) -> None:
-    told = asyncio.StreamReader()
+    stdin = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     sender = _Sender(port)
     sys.stdout.write("delivering\n")
     sys.stdout.flush()
-    await sender.until_the_end_of(told)
+    await sender.until_the_end_of(stdin)
     sys.stdout.write(msgspec.json.encode(sender.fared).decode())
 
 

@@ -1,6 +1,6 @@
 """Draws hostile requests from a seed: their bodies, signatures and heads.
 
-Input: a random generator. Output: a request's bytes, and the codes that may answer it. A request is
+Input: a random generator. Output: a request and the codes that may answer the request. A request is
 whole or broken on purpose; attacks that need time or many connections are in ``attacks``.
 """
 
@@ -18,9 +18,9 @@ RETIRED: Final = "whsec_retired_long_ago"
 
 
 class Case(NamedTuple):
-    """One request; ``codes`` may answer it, or any documented code if ``codes`` is empty.
+    """One request; one of ``codes`` may answer it, or any documented code if ``codes`` is empty.
 
-    ``ends`` says that the connection may end without an answer.
+    If ``ends`` is true, the connection may also end without an answer.
     """
 
     name: str
@@ -150,7 +150,7 @@ def _wrong_types(rng: Random) -> bytes:
 
 
 def _control(rng: Random) -> bytes:
-    """Return an event whose id or type has a control character, escaped or as it is."""
+    """Return an event whose id or type has a control character, either escaped or raw."""
     character = chr(rng.choice([0x00, 0x0A, 0x1B, 0x1F, 0x7F, 0x85, 0x9F]))
     changes = {rng.choice(["id", "type"]): f"evt_{character}{rng.randrange(10**9)}"}
     return json.dumps(an_event(rng, **changes), ensure_ascii=rng.random() < 0.5).encode()
@@ -223,7 +223,7 @@ def _post(body: bytes, signature: bytes, *more: bytes, framing: bytes | None = N
 
 
 def signed_body(rng: Random) -> Case:
-    """Draw a hostile body with a good signature; it is accepted or refused, and never a failure."""
+    """Draw a hostile body with a valid signature; ingress must accept or refuse the body."""
     make = rng.choice(BODIES)
     body = make(rng)
     more = [b"Content-Encoding: gzip"] if rng.random() < 0.1 else []
@@ -238,7 +238,7 @@ def forged_signature(rng: Random) -> Case:
 
 
 def good_delivery(rng: Random) -> Case:
-    """Draw a good delivery, which must be accepted among all others."""
+    """Draw a good delivery, which must be accepted despite the hostile requests."""
     body = json.dumps(an_event(rng)).encode()
     return Case("good", _post(body, _good(body, rng)), TAKEN)
 
@@ -285,7 +285,7 @@ def trailers(rng: Random) -> Case:
 
 
 def bad_framing(rng: Random) -> Case:
-    """Draw a wrong or repeated length, or one given in two ways, as for request smuggling."""
+    """Draw a wrong or repeated length, or a length given in two ways, as for request smuggling."""
     body = json.dumps(an_event(rng)).encode()
     size = len(body)
     framings = [
@@ -310,7 +310,7 @@ def bad_framing(rng: Random) -> Case:
 
 
 def bad_head(rng: Random) -> Case:
-    """Draw malformed request lines and headers, or far too many or too long ones."""
+    """Draw request lines and headers that are malformed, too many or too long."""
     heads = [
         b"GET\r\n\r\n",
         b"\r\n" * rng.choice([1, 10_000]),
@@ -343,13 +343,13 @@ def bad_head(rng: Random) -> Case:
     ]
     raw = rng.choice(heads)
     if b"Host:" not in raw:
-        # Without this header, nearly all of them would be refused for its absence.
+        # Without this header, nearly all of these requests would be refused for the missing Host.
         raw = raw.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: x\r\n", 1)
     return Case("head", raw, ends=True)
 
 
 def bad_host(rng: Random) -> Case:
-    """Draw a good delivery whose Host headers are not one host."""
+    """Draw a good delivery whose Host headers do not name exactly one host."""
     hosts = [
         b"",
         b"Host:\r\n",

@@ -1,7 +1,7 @@
 """Runs the ingress under attack as a process, measures its memory, and opens bare connections.
 
-Input: settings. Output: a running `ingest.server`, with its peak memory. Invariant: there is no
-client library between an attack and the socket.
+Input: settings. Output: a running `ingest.server`, with its peak memory. Invariant: no client
+library lies between an attack and the socket.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Target:
         self.log_file = log_file
 
     def memory_mb(self, line: str = "VmRSS") -> int:
-        """Return the current resident memory, or with ``VmHWM`` its peak."""
+        """Return the current resident memory, or its peak if ``line`` is ``VmHWM``."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (found,) = [text for text in status.splitlines() if text.startswith(f"{line}:")]
         return int(found.split()[1]) // 1024
@@ -41,7 +41,7 @@ class Target:
     ) -> bytes:
         """Send bytes on a new connection; return all bytes until the server closes.
 
-        If the server keeps the connection open, close it here, a moment after the last bytes.
+        If the server keeps the connection open, close the connection shortly after the last bytes.
         """
         reader, writer = await connect(self.port)
         received = bytearray()
@@ -75,7 +75,7 @@ async def _read(reader: asyncio.StreamReader, quiet_s: float) -> bytes:
 async def running(env: Mapping[str, str], log_file: Path) -> AsyncIterator[Target]:
     """Run ingress with this environment until the block ends."""
     with log_file.open("wb") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 - done in a moment
+        process = subprocess.Popen(  # noqa: ASYNC220 - takes a moment
             SERVE, cwd=PROJECT, env=os.environ | env, stderr=log
         )
     target = Target(int(env["LEDGER_INGEST_PORT"]), process, log_file)

@@ -50,7 +50,7 @@ async def serving(app: Starlette, limits: Limits = Limits()) -> AsyncIterator[st
         config = server_config(app, limits)
         config.load()
         server = uvicorn.Server(config)
-        # This is what `Server.serve` does, without its signal handlers and its tick of 0.1 s.
+        # `Server.serve` does the same, and also handles signals and ticks every 0.1 s.
         server.lifespan = config.lifespan_class(config)
         await server.startup(sockets=[listener])
         try:
@@ -67,7 +67,7 @@ class Ingress:
         self.log = log
 
     async def deliver(self, body: bytes, **headers: str) -> httpx.Response:
-        """Deliver a signed body; ``headers`` (`_` for `-`) replace the usual ones or are added."""
+        """Deliver a signed body; ``headers`` (`_` for `-`) replace or extend the usual ones."""
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
         kept = {k: v for k, v in signed(body).items() if k.lower() not in changed}
         return await self.client.post(PATH, content=body, headers=kept | changed)

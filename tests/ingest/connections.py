@@ -14,7 +14,7 @@ ALIVE = b'{"status":"alive"}'
 
 
 def delivery(body: bytes) -> bytes:
-    """Return the request that delivers a body, with a good signature."""
+    """Return the request that delivers a body, with a valid signature."""
     headers = signed(body) | {"Host": "x", "Content-Length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
@@ -22,7 +22,7 @@ def delivery(body: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def connecting(log=None, handler=None, **limits):
-    """Serve with these limits and any direct handler, and yield a function that connects."""
+    """Serve with these limits, and a direct handler if given; yield a function that connects."""
     app = create_app(settings(), log or FakeLog())
     if handler is not None:
         app.state.direct = handler
@@ -42,11 +42,11 @@ async def connecting(log=None, handler=None, **limits):
 
 
 async def answer_to(reader, writer, *pieces: bytes) -> bytes:
-    """Send a request piece by piece; return the head and body of its answer."""
+    """Send a request piece by piece; return the head and body of the answer."""
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
-        # During the pause, the server reads this piece in a read of its own.
+        # The pause makes the server read each piece separately.
         await asyncio.sleep(0.05)
     async with asyncio.timeout(5):
         head = await reader.readuntil(b"\r\n\r\n")

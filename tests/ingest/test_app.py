@@ -63,15 +63,15 @@ async def test_the_log_runs_while_the_application_does():
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-async def test_unsigned_deliveries_are_warned_of_at_the_start(monkeypatch, allowed):
+async def test_a_warning_at_start_up_reports_unsigned_deliveries(monkeypatch, allowed):
     lines = CapturingLogger()
     monkeypatch.setattr(ingest.app, "_log", lines)
     async with serving(create_app(settings(allow_unsigned=allowed), FakeLog())):
-        told = [(call.method_name, call.args[0]) for call in lines.calls]
-    assert told == ([("warning", "signatures_not_checked")] if allowed else [])
+        logged = [(call.method_name, call.args[0]) for call in lines.calls]
+    assert logged == ([("warning", "signatures_not_checked")] if allowed else [])
 
 
-async def test_the_application_works_without_a_server_too():
+async def test_the_application_also_works_without_a_server():
     transport = httpx.ASGITransport(create_app(settings(), FakeLog()))
     async with httpx.AsyncClient(transport=transport, base_url="http://ingress") as client:
         assert (await client.get("/healthz")).json() == {"status": "alive"}
@@ -80,7 +80,7 @@ async def test_the_application_works_without_a_server_too():
         assert (await client.post(PATH, content=large, headers=headers)).status_code == 413
 
 
-def test_the_module_has_no_other_attribute():
+def test_an_unknown_attribute_of_the_module_is_an_error():
     with pytest.raises(AttributeError, match="nothing_like_it"):
         ingest.app.nothing_like_it  # noqa: B018
 

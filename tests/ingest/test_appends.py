@@ -1,4 +1,4 @@
-"""A turn's records go out together, in one batch per partition at a time, and fail together."""
+"""Records of one turn are sent together, one batch per partition at a time, and fail together."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ def written(partition: int, offset: int) -> RecordMetadata:
 
 
 class Producer:
-    """The batch side of aiokafka's producer, which acknowledges or fails batches on demand."""
+    """A fake of aiokafka's producer that acknowledges or fails batches on demand."""
 
     def __init__(self, batch_bytes: int = 10_000) -> None:
         self.identities = 1
@@ -48,7 +48,7 @@ class Producer:
         return [count for _, count, _ in self.batches]
 
     def refuse(self) -> None:
-        """Refuse the batches under way for their size, as a topic with a new, lower limit does."""
+        """Refuse the batches in flight as too large, as a topic with a lowered limit does."""
         for _, _, future in self.batches:
             if not future.done():
                 future.set_exception(MessageSizeTooLargeError())
@@ -64,7 +64,7 @@ class Producer:
 
 
 class Lost(list):
-    """A callback that records why a producer was given up."""
+    """A callback that records why the producer was given up."""
 
     def __call__(self, reason: str) -> None:
         self.append(reason)
@@ -94,15 +94,15 @@ async def settled(producer: Producer, kept: list[asyncio.Future]) -> None:
     await asyncio.gather(*kept)
 
 
-def in_time() -> float:
+def far_off() -> float:
     return asyncio.get_running_loop().time() + 60
 
 
-async def test_the_records_of_a_turn_are_one_batch_for_each_partition():
+async def test_the_records_of_a_turn_form_one_batch_for_each_partition():
     producer = Producer()
     appends, _ = started(producer)
     keys = [b"evt_%d" % n for n in range(100)]
-    kept = [appends.append(a_record(key), in_time()) for key in keys]
+    kept = [appends.append(a_record(key), far_off()) for key in keys]
     await until(lambda: len(producer.batches) == PARTITIONS)
     expected = Counter(partition_for(key, PARTITIONS) for key in keys)
     assert {partition: count for partition, count, _ in producer.batches} == expected
@@ -111,12 +111,12 @@ async def test_the_records_of_a_turn_are_one_batch_for_each_partition():
     await asyncio.gather(*kept)
 
 
-async def test_records_that_arrive_during_a_batch_are_the_next_batch():
+async def test_records_that_arrive_during_a_batch_form_the_next_batch():
     producer = Producer()
     appends, _ = started(producer)
-    first = appends.append(a_record(), in_time())
+    first = appends.append(a_record(), far_off())
     await until(lambda: producer.records == [1])
-    later = [appends.append(a_record(), in_time()) for _ in range(7)]
+    later = [appends.append(a_record(), far_off()) for _ in range(7)]
     await asyncio.sleep(0.01)
     assert producer.records == [1]
     producer.acknowledge()
@@ -127,18 +127,18 @@ async def test_records_that_arrive_during_a_batch_are_the_next_batch():
     await asyncio.gather(*later)
 
 
-async def test_records_that_do_not_fit_go_with_the_next_batch_and_the_largest_goes_alone():
+async def test_records_that_do_not_fit_join_the_next_batch_and_the_largest_is_sent_alone():
     producer = Producer(batch_bytes=1000)
     appends, _ = started(producer)
-    kept = [appends.append(a_record(size=size), in_time()) for size in (400, 400, 400, 5000, 10)]
+    kept = [appends.append(a_record(size=size), far_off()) for size in (400, 400, 400, 5000, 10)]
     await settled(producer, kept)
     assert producer.records == [2, 1, 1, 1]
 
 
-async def test_a_batch_that_is_refused_for_its_size_goes_out_in_parts_under_another_identity():
+async def test_a_batch_refused_for_its_size_is_resent_in_parts_under_a_new_identity():
     producer = Producer()
     appends, lost = started(producer)
-    kept = [appends.append(a_record(size=400), in_time()) for _ in range(4)]
+    kept = [appends.append(a_record(size=400), far_off()) for _ in range(4)]
     await until(lambda: producer.records == [4])
     producer.refuse()
     await until(lambda: producer.records == [4, 1])
@@ -150,23 +150,23 @@ async def test_a_batch_that_is_refused_for_its_size_goes_out_in_parts_under_anot
 async def test_a_record_that_is_refused_alone_fails_alone_until_the_limit_is_raised():
     producer = Producer()
     appends, lost = started(producer)
-    large = appends.append(a_record(size=4000), in_time())
+    large = appends.append(a_record(size=4000), far_off())
     await until(lambda: producer.records == [1])
-    small = appends.append(a_record(), in_time())
+    small = appends.append(a_record(), far_off())
     producer.refuse()
     with pytest.raises(LogUnavailableError, match=r"takes at most \d+ bytes, and this record has"):
         await large
     await settled(producer, [small])
     appends.bound({"log": 10_000})
-    await settled(producer, [appends.append(a_record(size=4000), in_time())])
+    await settled(producer, [appends.append(a_record(size=4000), far_off())])
     assert (producer.records, lost) == ([1, 1, 1], [])
 
 
-async def test_no_batch_is_larger_than_the_topic_takes():
+async def test_no_batch_is_larger_than_the_topic_allows():
     producer = Producer()
     appends, _ = started(producer, limit_bytes=1000)
-    kept = [appends.append(a_record(size=400), in_time()) for _ in range(4)]
-    too_large = appends.append(a_record(size=1000), in_time())
+    kept = [appends.append(a_record(size=400), far_off()) for _ in range(4)]
+    too_large = appends.append(a_record(size=1000), far_off())
     await settled(producer, kept)
     assert producer.records == [2, 2]
     with pytest.raises(LogUnavailableError, match=r"--add-config max\.message\.bytes=10485760"):
@@ -177,10 +177,10 @@ async def test_a_late_acknowledgement_fails_all_records_and_gives_up_the_produce
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
-    under_way = appends.append(a_record(), now + 60)
+    in_flight = appends.append(a_record(), now + 60)
     await until(lambda: producer.records == [1])
     waiting = [appends.append(a_record(key), now + 0.05) for key in (b"evt_1", b"evt_other")]
-    for each in (under_way, *waiting, appends.append(a_record(), now + 60)):
+    for each in (in_flight, *waiting, appends.append(a_record(), now + 60)):
         with pytest.raises(LogUnavailableError, match="did not acknowledge in time"):
             await each
     assert lost == ["Kafka did not acknowledge in time"]
@@ -188,7 +188,7 @@ async def test_a_late_acknowledgement_fails_all_records_and_gives_up_the_produce
         await appends.append(a_record(), now + 60)
 
 
-async def test_records_that_are_acknowledged_in_time_keep_the_producer():
+async def test_records_acknowledged_before_the_deadline_keep_the_producer():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
@@ -208,12 +208,12 @@ async def test_each_record_receives_its_place():
     producer = Producer()
     appends, _ = started(producer)
     keys = [b"evt_%d" % n for n in range(20)]
-    told = []
+    acks = []
     for some in (keys[:10], keys[10:]):
-        told += await acknowledged(producer, [appends.append(a_record(k), in_time()) for k in some])
+        acks += await acknowledged(producer, [appends.append(a_record(k), far_off()) for k in some])
     for partition in range(PARTITIONS):
         mine = [key for key in keys if partition_for(key, PARTITIONS) == partition]
-        places = [told[keys.index(key)] for key in mine]
+        places = [acks[keys.index(key)] for key in mine]
         assert places == [Place(partition, offset) for offset in range(len(mine))]
 
 
@@ -225,10 +225,10 @@ async def test_each_record_receives_its_place():
         lambda batch: batch.set_result(written(0, -1)),
     ],
 )
-async def test_a_batch_that_fails_or_is_dropped_is_never_an_acknowledgement(end):
+async def test_a_batch_that_fails_or_is_dropped_is_never_acknowledged(end):
     producer = Producer()
     appends, lost = started(producer)
-    kept = [appends.append(a_record(key), in_time()) for key in (b"evt_1", b"evt_other")]
+    kept = [appends.append(a_record(key), far_off()) for key in (b"evt_1", b"evt_other")]
     await until(lambda: producer.records == [1, 1])
     end(producer.batches[0][2])
     for each in kept:
@@ -244,7 +244,7 @@ async def test_a_batch_that_fails_or_is_dropped_is_never_an_acknowledgement(end)
 async def test_a_cancelled_append_does_not_affect_the_others():
     producer = Producer()
     appends, lost = started(producer)
-    gone, kept = [appends.append(a_record(), in_time()) for _ in range(2)]
+    gone, kept = [appends.append(a_record(), far_off()) for _ in range(2)]
     gone.cancel()
     await until(lambda: producer.records == [2])
     producer.acknowledge()

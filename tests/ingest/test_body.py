@@ -1,4 +1,4 @@
-"""A body is read as a whole, or the reason why it was not is returned."""
+"""The reader returns the whole body, or the reason why the body was not read."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from ingest.load import SMALL_BYTES, BodyMemory
 
 
 def receiving(*messages):
-    """Make an ASGI `receive` that returns these messages, and then waits forever."""
+    """Return an ASGI `receive` that returns these messages, and then waits forever."""
     left = list(messages)
 
     async def receive():
@@ -48,7 +48,7 @@ async def test_the_limit_is_the_largest_size_that_is_read(size, fault):
     assert await read(chunk(body[:6]), chunk(body[6:], more=False)) == (fault or body)
 
 
-async def test_too_much_is_noticed_before_the_end():
+async def test_a_body_over_the_limit_is_noticed_before_its_end():
     assert await read(chunk(b"x" * 11)) is BodyFault.TOO_LARGE
 
 
@@ -60,7 +60,7 @@ async def test_a_sender_may_disconnect():
     assert await read(chunk(b"x"), {"type": "http.disconnect"}) is BodyFault.DISCONNECTED
 
 
-async def test_a_cancelled_request_is_cancelled_and_not_slow():
+async def test_a_cancelled_request_does_not_count_as_slow():
     reading = asyncio.create_task(read())
     await asyncio.sleep(0)
     reading.cancel()
@@ -68,7 +68,7 @@ async def test_a_cancelled_request_is_cancelled_and_not_slow():
         await reading
 
 
-async def test_a_body_that_finds_no_room_is_not_read_further_and_gives_its_room_back():
+async def test_a_body_that_finds_no_room_is_not_read_further_and_releases_its_room():
     memory = BodyMemory(max_bytes=2 * SMALL_BYTES)
     large = chunk(b"x" * (2 * SMALL_BYTES))
     no_room = await read(large, chunk(b"x"), limit_bytes=2**20, memory=memory)

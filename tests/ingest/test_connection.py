@@ -70,7 +70,7 @@ async def test_a_head_that_is_too_large_is_431_before_it_is_complete(raw):
         assert_refused(await said(connect, raw), 431, "head_too_large")
 
 
-async def test_a_large_head_within_the_limits_is_taken():
+async def test_a_large_head_within_the_limits_is_accepted():
     headers = b"".join(b"A%d: %b\r\n" % (n, b"b" * 140) for n in range(98))
     async with connecting() as connect:
         answer = await said(connect, GET[:-2] + headers + b"Connection: close\r\n\r\n")
@@ -147,7 +147,7 @@ async def test_too_many_bytes_outside_the_body_end_the_connection(before, begun,
         (POST.replace(b"application/json", b"text/plain"), 415),
     ],
 )
-async def test_a_body_that_goes_on_after_the_answer_ends_the_connection(head, status):
+async def test_a_body_that_continues_after_the_answer_ends_the_connection(head, status):
     async with connecting(stalled_after_s=60, dropped_bytes=50_000) as connect:
         reader, writer = await connect()
         writer.write(head + b"Content-Length: %d\r\n\r\n" % 2**40)
@@ -157,7 +157,7 @@ async def test_a_body_that_goes_on_after_the_answer_ends_the_connection(head, st
             assert await reader.read() == b""
 
 
-async def test_a_short_rest_of_a_refused_body_leaves_the_connection_open():
+async def test_a_short_remainder_of_a_refused_body_leaves_the_connection_open():
     async with connecting(dropped_bytes=50_000) as connect:
         reader, writer = await connect()
         writer.write(POST.replace(b"json", b"xml") + b"Content-Length: 40000\r\n\r\n")
@@ -168,7 +168,7 @@ async def test_a_short_rest_of_a_refused_body_leaves_the_connection_open():
 
 
 @BOTH_WAYS
-async def test_chunks_with_extensions_and_trailers_within_the_limit_are_taken(before):
+async def test_chunks_with_extensions_and_trailers_within_the_limit_are_accepted(before):
     body = event(padding="x" * 700)
     pieces = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in body)
     raw = chunked(body, JSON, signature(body), trailers=b"X-Sum: 1\r\n" * 100)
@@ -185,7 +185,7 @@ async def test_chunks_with_extensions_and_trailers_within_the_limit_are_taken(be
 
 @BOTH_WAYS
 async def test_a_signature_in_a_trailer_is_ignored(before):
-    """A proxy passes on trailers without looking at them."""
+    """A proxy passes trailers on without checking them."""
     log = FakeLog()
     raw = chunked(event(), JSON, trailers=signature(event()) + b"\r\n")
     async with connecting(log) as connect:
@@ -213,15 +213,15 @@ async def test_a_trailer_does_not_change_a_delivery(before, trailer):
     with_trailer = chunked(event(), JSON, signature(event()), trailers=trailer + b"\r\n")
     async with connecting(log) as connect:
         answers = [await said(connect, before + each + CLOSING) for each in (raw, with_trailer)]
-    plain, other = [without_what_varies(answer) for answer in answers]
+    plain, other = [stable_lines(answer) for answer in answers]
     assert other == plain
     assert answers[1].count(b"HTTP/1.1 200 ") == (3 if before else 2)
     headers = [[h for h in record.headers if h[0] != "received-at-ms"] for record in log.records]
     assert headers[0] == headers[1]
 
 
-def without_what_varies(answer: bytes) -> list[bytes]:
-    """Return an answer's lines without those that differ between deliveries."""
+def stable_lines(answer: bytes) -> list[bytes]:
+    """Return the lines of an answer that are the same for every delivery."""
     varying = (b"date:", b"ledger-position:")
     return [line for line in answer.splitlines() if not line.startswith(varying)]
 
@@ -257,7 +257,7 @@ HOSTS = [
 @BOTH_WAYS
 @pytest.mark.parametrize("host", HOSTS)
 async def test_an_invalid_host_is_400(before, host):
-    """RFC 9112, 3.2 also requires that a request without a Host, or with several, is refused."""
+    """RFC 9112, section 3.2, also requires refusing a request with no Host or with several."""
     log = FakeLog()
     async with connecting(log) as connect:
         for raw in (delivery(event()), GET, GET.replace(b"healthz", b"elsewhere")):
@@ -347,7 +347,7 @@ async def test_a_kept_connection_lives_longer_than_a_stalled_one():
             await asyncio.sleep(0.3)
 
 
-async def test_a_sender_that_does_not_fetch_the_answers_is_cut_off():
+async def test_a_sender_that_does_not_read_the_answers_is_cut_off():
     async with connecting(stalled_after_s=0.5, pipelined=10_000_000) as connect:
         _, writer = await connect()
         async with asyncio.timeout(30):
@@ -373,7 +373,7 @@ async def test_one_pipelined_request_too_many_closes_the_connection_after_the_an
         assert answers.count(b"HTTP/1.1 200 ") == answers.count(ALIVE) == 4
 
 
-async def test_one_connection_too_many_replaces_the_one_with_the_longest_wait():
+async def test_one_connection_too_many_replaces_the_connection_with_the_longest_wait():
     async with connecting(connections=3) as connect:
         oldest, second, third = [await connect() for _ in range(3)]
         # This connection has begun a request, so its wait is no longer the longest.
@@ -389,7 +389,7 @@ async def test_one_connection_too_many_replaces_the_one_with_the_longest_wait():
             await reader.readuntil(ALIVE)
 
 
-async def test_a_connection_whose_delivery_waits_for_kafka_is_never_replaced():
+async def test_a_connection_with_a_delivery_that_waits_for_kafka_is_never_replaced():
     log = FakeLog()
     log.acknowledging.clear()
     async with connecting(log, connections=2) as connect:

@@ -20,7 +20,7 @@ def after(*steps: str) -> ConnectionState:
     return state
 
 
-def test_every_state_has_its_waits():
+def test_every_state_defines_its_waits():
     assert set(WAITS) == set(get_args(State))
 
 

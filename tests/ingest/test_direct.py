@@ -1,4 +1,4 @@
-"""A delivery that arrives whole bypasses the application, and gets the same answer."""
+"""A delivery that arrives whole bypasses the application, but gets the same answer."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ async def test_a_large_delivery_goes_to_the_application():
     assert answer.endswith(b'{"received": true}')
 
 
-async def test_both_ways_give_the_same_answers():
+async def test_the_handler_and_the_application_give_the_same_answers():
     log = FakeLog()
     refused = delivery(event()).replace(b"Plexy-Signature: t=", b"Plexy-Signature: t=1")
     async with connecting(log) as connect:
@@ -79,7 +79,7 @@ async def test_both_ways_give_the_same_answers():
 
 
 def without_date(answer: bytes) -> list[bytes]:
-    """Return the lines that do not differ between deliveries."""
+    """Return the lines of an answer that are the same for every delivery."""
     varying = (b"date:", b"ledger-position:")
     return sorted(line for line in answer.splitlines() if not line.startswith(varying))
 
@@ -118,12 +118,12 @@ async def test_requests_after_a_waiting_delivery_are_answered_in_order():
         await asyncio.sleep(0.05)
         assert log.waiting == 1
         log.acknowledging.set()
-        told = b""
+        answers = b""
         async with asyncio.timeout(5):
-            while told.count(ALIVE) < 2:
-                told += await reader.read(65_536)
-    received, alive = (told.find(b'{"received": true}'), told.find(ALIVE))
-    assert 0 < received < alive < told.rfind(b'{"received": true}') < told.rfind(ALIVE)
+            while answers.count(ALIVE) < 2:
+                answers += await reader.read(65_536)
+    received, alive = (answers.find(b'{"received": true}'), answers.find(ALIVE))
+    assert 0 < received < alive < answers.rfind(b'{"received": true}') < answers.rfind(ALIVE)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def test_a_connection_without_keep_alive_is_closed_after_the_answer(old, n
 
 
 async def test_nothing_after_a_request_that_closes_the_connection_is_read(caplog):
-    """This holds after an immediate answer, and after an answer that waits for the log."""
+    """The connection ends after an immediate answer, and after an answer that waits for the log."""
     closing = delivery(event()).replace(b"Host: x", b"Connection: close\r\nHost: x")
     log = FakeLog()
     async with connecting(log) as connect:
@@ -171,7 +171,7 @@ async def test_a_sender_that_disconnects_before_the_acknowledgement_causes_no_er
     assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
 
 
-async def test_a_sender_of_deliveries_that_does_not_fetch_the_answers_is_cut_off():
+async def test_a_sender_of_deliveries_that_does_not_read_the_answers_is_cut_off():
     async with connecting(stalled_after_s=0.5, pipelined=10_000_000) as connect:
         _, writer = await connect()
         async with asyncio.timeout(30):
@@ -192,7 +192,7 @@ async def test_pipelined_requests_that_are_refused_at_once_are_limited_too():
     assert answers.count(b"HTTP/1.1 401 ") == 5
 
 
-async def test_answers_that_are_not_fetched_are_not_gathered():
+async def test_unread_answers_do_not_accumulate():
     calls = 0
 
     def large() -> Response:
@@ -206,7 +206,7 @@ async def test_answers_that_are_not_fetched_are_not_gathered():
         for _ in range(100):
             writer.write(delivery(event()))
             await asyncio.sleep(0.005)
-    # Ingress makes no more answers than fit into the system's own buffers.
+    # Ingress produces only as many answers as fit into the operating system's buffers.
     assert 0 < calls < 50
 
 

@@ -30,13 +30,13 @@ async def test_not_ready_is_503_with_the_reason(running):
     )
 
 
-async def test_many_probes_at_once_are_one_question_to_the_log(running):
+async def test_simultaneous_probes_ask_the_log_only_once(running):
     answers = await asyncio.gather(*(running.client.get("/readyz") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert running.log.asked == 1
 
 
-async def test_an_answer_is_not_repeated_for_long(monkeypatch):
+async def test_an_answer_is_reused_only_briefly(monkeypatch):
     monkeypatch.setattr(health, "_FRESH_S", 0.0)
     async with ingress() as started:
         assert (await started.client.get("/readyz")).status_code == 200
@@ -46,6 +46,6 @@ async def test_an_answer_is_not_repeated_for_long(monkeypatch):
         assert (await started.client.get("/readyz")).status_code == 200
 
 
-async def test_head_is_answered_too(running):
+async def test_head_requests_are_answered(running):
     assert (await running.client.head("/healthz")).status_code == 200
     assert (await running.client.head("/readyz")).status_code == 200

@@ -8,8 +8,8 @@ from ingest.answers import STATUS
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
 
 
-def test_the_page_lists_every_error_of_ingress_with_its_status_and_no_other():
+def test_the_page_lists_exactly_the_errors_of_ingress_with_their_statuses():
     section = PAGE.partition("\nOf ingress:\n")[2].partition("\nOf the views:\n")[0]
     rows = [line.split("|")[1:3] for line in section.splitlines() if re.match(r"\| \d{3} \|", line)]
-    told = {code: int(status) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
-    assert told == dict(STATUS)
+    page = {code: int(status) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert page == dict(STATUS)

@@ -1,4 +1,4 @@
-"""The load in flight is bounded by the number of deliveries, and by bytes that have arrived."""
+"""The load in flight is bounded by the number of deliveries, and by the bytes that have arrived."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ def test_the_bytes_of_large_bodies_are_bounded():
     assert memory.grow(0, 30 * KIB)
 
 
-def test_a_small_body_finds_room_in_a_full_memory():
+def test_a_small_body_finds_room_when_memory_is_full():
     memory = BodyMemory(max_bytes=100 * KIB)
     assert memory.grow(0, 100 * KIB)
     assert memory.grow(0, SMALL_BYTES)

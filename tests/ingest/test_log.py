@@ -46,7 +46,7 @@ async def test_without_kafka_an_append_fails_at_once_and_says_why(nobody):
         await log.close()
 
 
-async def test_before_it_was_started_an_append_fails_too():
+async def test_an_append_fails_before_the_log_is_started():
     log = WebhookLog(settings())
     with pytest.raises(LogUnavailableError, match="not connected yet"):
         await log.append(RECORD, asyncio.get_running_loop().time() + 10)
@@ -67,10 +67,10 @@ async def test_an_absent_kafka_is_logged_once(nobody, lines, monkeypatch):
     await log.start()
     await until(lambda: attempts > 5)
     await log.close()
-    [told] = lines.calls
-    assert (told.method_name, told.args) == ("warning", ("log_unavailable",))
-    assert nobody in told.kwargs["detail"]
-    assert told.kwargs["aiokafka"]
+    [logged] = lines.calls
+    assert (logged.method_name, logged.args) == ("warning", ("log_unavailable",))
+    assert nobody in logged.kwargs["detail"]
+    assert logged.kwargs["aiokafka"]
 
 
 async def test_the_answer_names_no_broker(nobody):
@@ -80,7 +80,7 @@ async def test_the_answer_names_no_broker(nobody):
     await log.close()
 
 
-async def test_the_lines_of_aiokafka_are_logged_again_after_the_end(nobody):
+async def test_aiokafka_logs_its_own_lines_again_after_the_log_is_closed(nobody):
     logger = logging.getLogger("aiokafka")
     before = (list(logger.handlers), logger.propagate)
     log = WebhookLog(settings(kafka_bootstrap=nobody))

@@ -1,4 +1,4 @@
-"""Ingress counts each delivery once, on both ways through it, and the load in flight."""
+"""Ingress counts the load in flight, and each delivery once, whichever way the delivery takes."""
 
 import asyncio
 import contextlib
@@ -150,7 +150,7 @@ async def test_a_delivery_that_waits_for_the_log_is_in_flight_until_its_answer()
         await until(lambda: ingress.scraped().by("process", "in_flight") == {})
 
 
-async def test_the_state_of_the_log_is_asked_for_repeatedly_and_reported_with_its_time():
+async def test_the_log_is_polled_and_its_state_is_reported_with_the_time():
     async with counted() as ingress:
         await until(lambda: ingress.scraped().by("process", "log_available") == {"0": 1})
         looked_at = ingress.scraped().value("looked_timestamp_seconds", process=0)
@@ -174,7 +174,7 @@ def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_each_outcome_has_its_own_place(outcome):
+def test_each_outcome_has_its_own_count(outcome):
     rows = new_rows(1)
     ProcessCounts(rows[0]).delivered(outcome, 0.002, 5)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")

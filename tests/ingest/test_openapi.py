@@ -22,30 +22,30 @@ def documented(path: str, method: str = "post") -> dict[str, set[str]]:
     return {status: codes_of(answer) for status, answer in answers.items() if status != "200"}
 
 
-def test_it_is_valid_openapi_3_1():
+def test_the_document_is_valid_openapi_3_1():
     assert DOCUMENT["openapi"].startswith("3.1.")
     assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
 
 
-def test_the_validator_would_find_a_fault():
+def test_the_validator_finds_a_fault():
     broken = DOCUMENT | {"paths": {"/x": {"get": {"responses": {"200": {}}}}}}
     assert list(OpenAPIV31SpecValidator(broken).iter_errors())
 
 
-async def test_ingress_publishes_it(running):
+async def test_ingress_publishes_the_document(running):
     answer = await running.client.get("/openapi.json")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == DOCUMENT
 
 
-def test_it_has_every_path_of_the_application():
+def test_the_document_has_every_path_of_the_application():
     routes = create_app(settings(), FakeLog()).routes
     assert {route.path for route in routes} == set(DOCUMENT["paths"])
 
 
 def test_a_delivery_may_be_answered_with_every_code_except_not_found():
-    told = documented(PATH)
-    assert {code: int(status) for status, codes in told.items() for code in codes} == {
+    listed = documented(PATH)
+    assert {code: int(status) for status, codes in listed.items() for code in codes} == {
         code: status for code, status in STATUS.items() if code != "not_found"
     }
     assert codes_of(DOCUMENT["components"]["responses"]["NotFound"]) == {"not_found"}
@@ -53,12 +53,12 @@ def test_a_delivery_may_be_answered_with_every_code_except_not_found():
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
 def test_every_page_lists_the_answers_common_to_all_requests(path):
-    told = documented(path, "get")
-    assert {"400", "405", "431", "500"} <= set(told)
-    assert ("503" in told) == (path == "/readyz")
+    listed = documented(path, "get")
+    assert {"400", "405", "431", "500"} <= set(listed)
+    assert ("503" in listed) == (path == "/readyz")
 
 
-def test_it_agrees_with_the_settings():
+def test_the_document_agrees_with_the_settings():
     limited = describe(settings(max_body_bytes=77))
     body = limited["paths"][PATH]["post"]["requestBody"]
     assert "77 bytes" in body["description"]
@@ -67,7 +67,7 @@ def test_it_agrees_with_the_settings():
     assert not signature["required"]
 
 
-async def test_a_body_that_fits_its_schema_is_taken(running):
+async def test_a_body_that_matches_the_schema_is_accepted(running):
     required = DOCUMENT["components"]["schemas"]["Envelope"]["required"]
     assert set(required) == {"id", "type", "created", "data"}
     for name in required:

@@ -1,4 +1,4 @@
-"""Records of the log are made from a request's head and body."""
+"""Records of the log are built from a request's head and body."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_a_rejected_delivery_is_kept_with_its_reason_and_its_source():
         (b'{"id": "evt_\\u0000"}', None),
     ],
 )
-def test_an_id_is_read_if_it_is_usable(body, event_id):
+def test_only_a_usable_id_is_read(body, event_id):
     assert readable_event_id(json_object(body) or {}) == event_id
 
 
@@ -100,7 +100,7 @@ def test_an_id_is_read_if_it_is_usable(body, event_id):
         b"\xef\xbb\xbf{}",
     ],
 )
-def test_a_body_that_is_not_a_json_object_is_none(body):
+def test_a_body_that_is_not_a_json_object_is_read_as_none(body):
     assert json_object(body) is None
 
 

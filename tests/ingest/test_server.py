@@ -53,7 +53,7 @@ def get(port: int, path: str) -> httpx.Response | None:
 
 
 @pytest.mark.parametrize("as_module", [False, True])
-def test_it_serves_without_kafka_until_sigterm(as_module):
+def test_ingress_serves_without_kafka_until_sigterm(as_module):
     port = free_port()
     command = [*UVICORN, str(port)] if as_module else ["-c", SERVE]
     with started(command, port) as process:
@@ -65,10 +65,10 @@ def test_it_serves_without_kafka_until_sigterm(as_module):
         assert alive.json() == {"status": "alive"}
         assert get(port, "/readyz").status_code == 503
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=20)
     # uvicorn's own command raises the signal again, while our command ends with 0.
     assert process.returncode == (-signal.SIGTERM if as_module else 0)
-    assert "Traceback" not in told
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -81,10 +81,10 @@ def test_our_server_does_not_reveal_its_software_and_ends_with_0(number):
             time.sleep(0.05)
         assert "server" not in answer.headers
         process.send_signal(number)
-        _, told = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "Traceback" not in told
-    assert [json.loads(line)["event"] for line in told.splitlines()][:2] == [
+    assert "Traceback" not in log
+    assert [json.loads(line)["event"] for line in log.splitlines()][:2] == [
         "libraries",
         "listening",
     ]
@@ -94,9 +94,9 @@ def test_a_port_in_use_is_refused_by_name():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with started(["-c", SERVE], port) as process:
-            _, told = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert f"LEDGER_INGEST_PORT={port}: can't listen there" in told
+    assert f"LEDGER_INGEST_PORT={port}: can't listen there" in log
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
@@ -106,7 +106,7 @@ def test_an_address_that_is_not_ours_is_refused_by_name(host, monkeypatch):
         serve(settings(ingest_host=host, ingest_port=free_port()))
 
 
-def test_without_a_port_of_their_own_there_are_no_metrics_and_never_on_the_public_one():
+def test_metrics_are_served_only_on_a_port_of_their_own():
     port, metrics = free_port(), free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_METRICS_PORT=str(metrics)) as process:
         eventually(lambda: get(port, "/healthz"))
@@ -123,7 +123,7 @@ def test_without_a_port_of_their_own_there_are_no_metrics_and_never_on_the_publi
 
 @contextlib.contextmanager
 def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
-    """Start an ingress of two processes; yield the first process, their port, and the two."""
+    """Start an ingress with two children; yield the parent, their port, and the children's pids."""
     port = free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **more) as process:
         try:
@@ -135,7 +135,7 @@ def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
 
 
 def listeners(parent: int, port: int, count: int) -> set[int]:
-    """Return the children once ``count`` of them serve; each connection reaches one of them."""
+    """Return the children's pids once ``count`` of them listen, and until then an empty set."""
     children = set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
     table = Path("/proc/net/tcp").read_text()
     return children if table.count(f"0100007F:{port:04X} 00000000:0000 0A") == count else set()
@@ -162,25 +162,25 @@ class TestSeveralProcesses:
             assert len(children) == 2
             assert all(get(port, "/healthz").status_code == 200 for _ in range(20))
             process.send_signal(number)
-            _, told = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=20)
             assert process.returncode == 0
             assert all(map(gone, children))
-        assert "Traceback" not in told
+        assert "Traceback" not in log
 
-    def test_if_one_ends_by_itself_all_end(self):
+    def test_if_one_process_ends_by_itself_all_processes_end(self):
         with several() as (process, port, children):
             os.kill(min(children), signal.SIGKILL)
-            _, told = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=20)
             assert process.returncode == 1
             assert all(map(gone, children))
             assert get(port, "/healthz") is None
-        assert "process_ended" in told
+        assert "process_ended" in log
 
-    def test_one_page_has_the_metrics_of_both(self):
+    def test_one_page_has_the_metrics_of_both_processes(self):
         metrics = free_port()
         with several(LEDGER_INGEST_METRICS_PORT=str(metrics)) as (_, port, _):
             url, count = f"http://127.0.0.1:{port}{PATH}", 40
-            # Each delivery has its own connection, which either process may receive.
+            # Each delivery has its own connection, which either process may accept.
             for n in range(count):
                 body = event(f"evt_{n}")
                 answer = httpx.post(url, content=body, headers=signed(body), trust_env=False)
@@ -195,26 +195,26 @@ class TestSeveralProcesses:
 
             eventually(looked)
 
-    def test_they_end_if_the_port_of_their_metrics_is_in_use(self):
+    def test_they_end_if_the_port_for_metrics_is_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             metrics, port = taken.getsockname()[1], free_port()
             settings_ = {"LEDGER_INGEST_METRICS_PORT": str(metrics)}
             with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **settings_) as process:
-                _, told = process.communicate(timeout=30)
+                _, log = process.communicate(timeout=30)
                 assert process.returncode == 1
-                assert f"LEDGER_INGEST_METRICS_PORT={metrics}: can't listen there" in told
+                assert f"LEDGER_INGEST_METRICS_PORT={metrics}: can't listen there" in log
             eventually(lambda: get(port, "/healthz") is None)
 
-    def test_none_outlives_the_first(self):
+    def test_no_child_outlives_the_parent(self):
         with several() as (process, _, children):
             process.kill()
             eventually(lambda: all(map(gone, children)))
 
-    def test_another_ingress_does_not_share_their_port(self):
+    def test_a_second_ingress_cannot_share_their_port(self):
         with (
             several() as (_, port, _),
             started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2") as second,
         ):
-            _, told = second.communicate(timeout=30)
+            _, log = second.communicate(timeout=30)
             assert second.returncode == 1
-            assert f"LEDGER_INGEST_PORT={port}: can't listen there" in told
+            assert f"LEDGER_INGEST_PORT={port}: can't listen there" in log

@@ -22,12 +22,12 @@ def test_several_secrets_are_separated_by_commas():
 
 
 @pytest.mark.parametrize("value", ["", " ", ","])
-def test_without_a_secret_it_refuses_to_start_and_says_what_to_set(value):
+def test_without_a_secret_ingress_refuses_to_start_and_says_what_to_set(value):
     with pytest.raises(SettingsError, match=r"LEDGER_WEBHOOK_SECRETS.*LEDGER_ALLOW_UNSIGNED"):
         IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": value})
 
 
-def test_without_a_secret_it_starts_if_allowed_explicitly():
+def test_without_a_secret_ingress_starts_if_unsigned_deliveries_are_allowed():
     settings = IngestSettings.from_environment({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert settings.allow_unsigned
 

@@ -29,7 +29,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     with receiving() as started:
         for name, value in started.environment.items():
             monkeypatch.setenv(name, value)
-        # With this delay, the spans that arrive were sent when ingress ended.
+        # With so long a delay, spans arrive only because ingress sends them when it ends.
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
         yield started
 
@@ -44,7 +44,7 @@ class ShortWayOnly(WebhookEndpoint):
 async def deliver(
     body: bytes, *, in_pieces: bool, log: FakeLog | None = None, **headers: str
 ) -> list[NewRecord]:
-    """Deliver once to an ingress that traces, and end it; return the kept records."""
+    """Deliver once to an ingress that traces, and stop the ingress; return the kept records."""
     log = log or FakeLog()
     async with tracing(log, in_pieces=in_pieces) as (reader, writer):
         await answer_to(reader, writer, *request(body, in_pieces=in_pieces, **headers))
@@ -64,7 +64,7 @@ async def tracing(log: FakeLog, *, in_pieces: bool) -> AsyncIterator[Connection]
 
 
 def request(body: bytes, *, in_pieces: bool, **headers: str) -> list[bytes]:
-    """Return a delivery in the pieces to send; ``headers`` replace the usual ones or are added."""
+    """Return a delivery in the pieces to send; ``headers`` replace or extend the usual ones."""
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
     given = {**{name.lower(): value for name, value in signed(body).items()}, **changed}
     lines = [f"POST {PATH} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
@@ -104,7 +104,7 @@ async def test_an_accepted_delivery_is_a_span_that_its_record_names(receiver, in
     assert traceparents(record) == [span.traceparent]
 
 
-async def test_it_is_a_part_of_the_trace_that_its_sender_names(receiver, in_pieces):
+async def test_the_span_is_part_of_the_trace_that_the_sender_names(receiver, in_pieces):
     (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=SAMPLED)
     span = only(receiver)
     assert (span.trace_id, span.parent_id) == (TRACE, PARENT)
@@ -112,7 +112,7 @@ async def test_it_is_a_part_of_the_trace_that_its_sender_names(receiver, in_piec
     assert kept.startswith(f"00-{TRACE}-{span.span_id}-".encode())
 
 
-async def test_a_trace_that_its_sender_does_not_sample_is_not_sampled(receiver, in_pieces):
+async def test_a_trace_that_the_sender_does_not_sample_is_not_sampled(receiver, in_pieces):
     (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED)
     assert (receiver.spans, traceparents(record)) == ([], [])
 
@@ -125,7 +125,7 @@ async def test_an_invalid_traceparent_begins_a_trace(receiver, in_pieces, named)
     assert traceparents(record) == [span.traceparent]
 
 
-async def test_a_stranger_s_trace_is_linked_and_decides_nothing(receiver, in_pieces):
+async def test_the_trace_of_an_unsigned_request_is_only_linked(receiver, in_pieces):
     stranger = {"plexy_signature": f"t={int(time.time())},v1={'0' * 64}"}
     await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED, **stranger)
     span = only(receiver)
@@ -172,14 +172,14 @@ async def test_the_span_of_a_bug_is_an_error_with_the_name_of_the_exception(rece
     assert b"somebody@example.com" not in receiver.raw
 
 
-async def test_a_delivery_that_the_shutdown_cuts_off_is_no_bug(receiver, in_pieces, monkeypatch):
+async def test_a_delivery_cut_off_by_the_shutdown_is_not_a_bug(receiver, in_pieces, monkeypatch):
     monkeypatch.setattr("ingest.server.LONGEST_ANSWER_S", 0)
     log = FakeLog()
     log.acknowledging.clear()
     async with tracing(log, in_pieces=in_pieces) as (_, writer):
         for piece in request(event(), in_pieces=in_pieces):
             writer.write(piece)
-            # During the pause, the server reads this piece in a read of its own.
+            # The pause makes the server read each piece separately.
             await asyncio.sleep(0.05)
         await until(lambda: log.waiting)
     # The direct handler leaves no span here, because its delivery has no outcome yet.
@@ -192,7 +192,7 @@ async def test_a_delivery_that_the_shutdown_cuts_off_is_no_bug(receiver, in_piec
         assert receiver.spans == []
 
 
-async def test_a_span_has_no_signature_and_only_ids_of_the_body(receiver, in_pieces):
+async def test_a_span_has_no_signature_and_only_the_event_id_of_the_body(receiver, in_pieces):
     data = {"id": "pay_1", "amount": 12345678, "email": "somebody@example.com"}
     body = event("evt_9", type="type.of.nobody", data=data)
     (record,) = await deliver(body, in_pieces=in_pieces)
@@ -202,7 +202,7 @@ async def test_a_span_has_no_signature_and_only_ids_of_the_body(receiver, in_pie
         assert secret not in receiver.raw
 
 
-async def test_the_sampler_is_opentelemetry_s(receiver, in_pieces, monkeypatch):
+async def test_the_sampler_of_opentelemetry_applies(receiver, in_pieces, monkeypatch):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
     (record,) = await deliver(event(), in_pieces=in_pieces)

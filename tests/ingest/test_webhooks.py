@@ -1,4 +1,4 @@
-"""Senders get the right answers from a real server, and the log holds the right records."""
+"""Senders get the right answers from a real server, and the log gets the right records."""
 
 import asyncio
 import gzip
@@ -65,7 +65,7 @@ async def test_every_type_of_event_is_accepted(running, event_type):
     assert (await running.deliver(event(type=event_type))).status_code == 200
 
 
-async def test_the_content_of_data_is_not_judged(running):
+async def test_the_content_of_data_is_not_validated(running):
     answer = await running.deliver(event(data={"amount": "a lot", "currency": 3, "id": None}))
     assert answer.status_code == 200
 
@@ -85,7 +85,7 @@ async def test_topics_carry_the_prefix():
 
 
 class TestSignature:
-    async def test_none_is_401_and_nothing_is_kept(self, running):
+    async def test_a_missing_signature_is_401_and_nothing_is_kept(self, running):
         answer = await running.client.post(
             PATH, content=event(), headers={"Content-Type": "application/json"}
         )
@@ -98,13 +98,13 @@ class TestSignature:
         answer = await running.deliver(event(), plexy_signature=header)
         assert_problem(answer, 401, "signature_malformed")
 
-    async def test_a_signature_by_another_secret_is_a_mismatch(self, running):
+    async def test_a_signature_with_a_different_secret_is_a_mismatch(self, running):
         wrong = signed(event(), secret="whsec_other")["Plexy-Signature"]
         answer = await running.deliver(event(), plexy_signature=wrong)
         assert_problem(answer, 401, "signature_mismatch")
         assert running.log.records == []
 
-    async def test_one_over_another_body_is_a_mismatch(self, running):
+    async def test_a_signature_of_a_different_body_is_a_mismatch(self, running):
         right = signed(event())["Plexy-Signature"]
         answer = await running.deliver(event() + b" ", plexy_signature=right)
         assert_problem(answer, 401, "signature_mismatch")
@@ -178,7 +178,7 @@ class TestSignature:
         answer = await running.deliver(event(), plexy_signature=fresh)
         assert_problem(answer, 401, "signature_mismatch")
 
-    async def test_one_that_is_not_signed_can_and_so_it_is_the_id_that_counts(self, running):
+    async def test_an_unsigned_recorded_time_can_be_made_fresh_under_the_same_id(self, running):
         """With the form on Plexy's current page, a replayed delivery is kept twice."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
@@ -214,12 +214,12 @@ class TestSignature:
         answer = await running.client.post(PATH, content=event(), headers=headers)
         assert_problem(answer, 401, "signature_malformed")
 
-    async def test_it_is_checked_before_the_envelope(self, running):
+    async def test_the_signature_is_checked_before_the_envelope(self, running):
         answer = await running.deliver(b"not json", plexy_signature="t=1,v1=" + "0" * 64)
         assert_problem(answer, 401, "signature_mismatch")
         assert running.log.records == []
 
-    async def test_it_is_not_checked_if_unsigned_deliveries_are_allowed(self):
+    async def test_the_signature_is_not_checked_if_unsigned_deliveries_are_allowed(self):
         async with ingress(allow_unsigned=True, webhook_secrets=()) as started:
             answer = await started.client.post(
                 PATH, content=event(), headers={"Content-Type": "application/json"}
@@ -247,7 +247,7 @@ class TestEnvelope:
             (event(type="payment\n"), "control_characters", "type"),
         ],
     )
-    async def test_a_bad_one_is_400_and_names_the_field(self, running, body, code, field):
+    async def test_an_invalid_envelope_is_400_and_names_the_field(self, running, body, code, field):
         document = assert_problem(await running.deliver(body), 400, code)
         assert document.get("field") == field
         assert [record.topic for record in running.log.records] == ["plexy.rejected"]
@@ -276,7 +276,7 @@ class TestEnvelope:
         assert record.key == hashlib.sha256(body).hexdigest().encode()
         assert dict(record.headers)["reason"] == b"control_characters"
 
-    async def test_a_bad_one_is_kept_with_the_reason_under_its_id(self, running):
+    async def test_an_invalid_envelope_is_kept_with_the_reason_under_its_id(self, running):
         body = event("evt_9", created="yesterday")
         document = assert_problem(await running.deliver(body), 400, "invalid_envelope")
         [record] = running.log.records
@@ -288,16 +288,16 @@ class TestEnvelope:
         assert {"plexy-signature", "received-at-ms", "content-type"} <= set(headers)
 
     @pytest.mark.parametrize("body", [b"{}", b'{"id": 3}', event(id="x" * 513), event(id="")])
-    async def test_a_bad_one_without_a_readable_id_is_kept_under_its_hash(self, running, body):
+    async def test_an_envelope_without_a_readable_id_is_kept_under_its_hash(self, running, body):
         await running.deliver(body)
         [record] = running.log.records
         assert record.key == hashlib.sha256(body).hexdigest().encode()
 
-    async def test_a_bad_one_that_cannot_be_kept_is_503_so_that_it_is_retried(self, running):
+    async def test_an_invalid_envelope_that_cannot_be_kept_is_503_for_a_retry(self, running):
         running.log.reason = "Kafka does not answer"
         assert_problem(await running.deliver(b"{}"), 503, "log_unavailable")
 
-    async def test_a_compressed_body_is_no_json(self, running):
+    async def test_a_compressed_body_is_not_json(self, running):
         body = gzip.compress(event())
         assert_problem(await running.deliver(body), 400, "malformed_json")
 
@@ -312,24 +312,24 @@ class TestMediaType:
             "application/json ; x=y",
         ],
     )
-    async def test_json_is_taken_whatever_its_case_and_parameters(self, running, content_type):
+    async def test_json_is_accepted_in_any_case_and_with_parameters(self, running, content_type):
         answer = await running.deliver(event(), content_type=content_type)
         assert answer.status_code == 200
 
     @pytest.mark.parametrize(
         "content_type", ["text/plain", "application/json-patch+json", "application/jsonx", ""]
     )
-    async def test_anything_else_is_415(self, running, content_type):
+    async def test_any_other_media_type_is_415(self, running, content_type):
         answer = await running.deliver(event(), content_type=content_type)
         assert_problem(answer, 415, "unsupported_media_type")
         assert running.log.records == []
 
-    async def test_none_is_415(self, running):
+    async def test_a_missing_media_type_is_415(self, running):
         assert_problem(await running.client.post(PATH, content=b"x"), 415, "unsupported_media_type")
 
 
 class TestSize:
-    async def test_a_body_of_exactly_the_limit_is_taken(self):
+    async def test_a_body_of_exactly_the_limit_is_accepted(self):
         body = event()
         async with ingress(max_body_bytes=len(body)) as started:
             assert (await started.deliver(body)).status_code == 200
@@ -341,7 +341,7 @@ class TestSize:
         assert (await running.deliver(body)).status_code == 200
         assert_problem(await running.deliver(body + b" "), 413, "body_too_large")
 
-    async def test_the_limit_holds_without_a_content_length(self, running):
+    async def test_the_limit_applies_without_a_content_length(self, running):
         async def chunks():
             for _ in range(40):
                 yield b" " * 2**16
@@ -351,7 +351,7 @@ class TestSize:
         assert_problem(answer, 413, "body_too_large")
         assert answer.headers["connection"] == "close"
 
-    async def test_a_chunked_body_within_the_limit_is_taken(self, running):
+    async def test_a_chunked_body_within_the_limit_is_accepted(self, running):
         async def chunks():
             for byte in event():
                 yield bytes([byte])
@@ -389,7 +389,7 @@ class TestTime:
             assert json.loads(body)["code"] == "request_timeout"
             writer.close()
 
-    async def test_without_an_acknowledgement_the_answer_is_503_in_time(self):
+    async def test_without_an_acknowledgement_the_answer_is_503_within_the_limit(self):
         async with ingress(answer_within_s=1.0) as started:
             started.log.acknowledging.clear()
             began = time.monotonic()
@@ -421,7 +421,7 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
 
 
 class TestLoad:
-    async def test_strangers_who_promise_much_take_no_place(self):
+    async def test_strangers_who_announce_large_bodies_take_no_place(self):
         async with ingress(max_in_flight=1) as started:
             head = (
                 b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -460,7 +460,7 @@ class TestLoad:
             assert [(await one).status_code for one in taken] == [200, 200]
             assert (await started.deliver(event())).status_code == 200
 
-    async def test_a_refused_delivery_gives_its_place_back(self):
+    async def test_a_refused_delivery_releases_its_place(self):
         async with ingress(max_in_flight=1) as started:
             for _ in range(3):
                 assert (await started.deliver(b"{")).status_code == 400
@@ -478,14 +478,14 @@ class TestLogLine:
         monkeypatch.setattr(webhooks, "_log", captured)
         return captured
 
-    async def test_there_is_one_for_each_delivery(self, running, lines):
+    async def test_each_delivery_has_one_line(self, running, lines):
         await running.deliver(event("evt_1"))
         await running.deliver(event("evt_2", created=None))
         await running.deliver(event("evt_3"), plexy_signature="x")
         running.log.reason = "down"
         await running.deliver(event("evt_4"))
-        told = [(c.kwargs["outcome"], c.kwargs["event_id"], c.kwargs["type"]) for c in lines.calls]
-        assert told == [
+        seen = [(c.kwargs["outcome"], c.kwargs["event_id"], c.kwargs["type"]) for c in lines.calls]
+        assert seen == [
             ("accepted", "evt_1", "payment.succeeded"),
             ("invalid_envelope", "evt_2", None),
             ("signature_malformed", None, None),
@@ -493,8 +493,8 @@ class TestLogLine:
         ]
         assert all(call.kwargs["ms"] >= 0 for call in lines.calls)
 
-    async def test_it_has_neither_body_nor_signature_nor_secret(self, running, lines):
+    async def test_the_line_has_neither_body_nor_signature_nor_secret(self, running, lines):
         answer = await running.deliver(event(note="in the body only"))
-        told = repr(lines.calls)
+        seen = repr(lines.calls)
         for hidden in ("in the body only", SECRET, answer.request.headers["plexy-signature"]):
-            assert hidden not in told
+            assert hidden not in seen

@@ -1,4 +1,4 @@
-"""The site shows the pictures that the page's test made, unless they are out of date."""
+"""The site shows the pictures that the page's test produced, unless they are out of date."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from website.hooks import gallery, pictures, tell
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """Return a folder with a file of the page that was changed at second 100."""
+    """Return a folder with a file of the page; the file was changed at second 100."""
     folder = tmp_path / "page"
     (folder / "views").mkdir(parents=True)
     file = folder / "views" / "order.js"

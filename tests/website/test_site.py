@@ -29,7 +29,7 @@ from website.hooks import _entries
 from website.reference import commands, topic_settings
 
 ROOT = Path(__file__).parents[2]
-# The attributes that a browser fetches when it shows a page; an <a> waits for a click.
+# A browser fetches these attributes when it shows a page; an <a> waits for a click.
 FETCHED = {
     "script": "src",
     "link": "href",
@@ -98,7 +98,7 @@ class _Site:
         return json.loads(script.partition("=")[2])["docs"]
 
     def broken(self, page: _Page) -> Iterator[str]:
-        """Yield the links of a page within the site that lead nowhere."""
+        """Yield the page's links within the site that lead nowhere."""
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -141,7 +141,7 @@ def test_every_page_of_the_documentation_is_in_the_site(site):
     assert set(site.pages) == wanted | made | {"changelog.html", "404.html"}
 
 
-def test_every_page_is_in_the_navigation_of_the_first(site):
+def test_every_page_is_in_the_navigation_of_the_first_page(site):
     first = site.pages["index.html"]
     linked = {str(Path(unquote(urlsplit(link).path))) for link in first.links}
     assert set(site.pages) - {"index.html", "404.html"} <= linked
@@ -154,7 +154,7 @@ def test_no_page_fetches_anything_from_another_host(site):
         assert outside == [], name
 
 
-def test_no_style_fetches_anything_from_another_host(site):
+def test_no_style_sheet_fetches_anything_from_another_host(site):
     styles = list(site.folder.rglob("*.css"))
     assert styles
     for style in styles:
@@ -176,7 +176,7 @@ def test_the_search_finds_words_of_written_and_generated_pages(site):
     assert any(location.startswith("settings.html") for location in texts)
 
 
-def test_the_search_loads_its_worker_before_its_script_even_in_a_page_in_a_folder(site):
+def test_the_search_loads_the_worker_before_the_script_even_on_a_page_in_a_folder(site):
     for name, page in site.pages.items():
         names = [Path(urlsplit(url).path).name.split(".")[0] for url in page.fetched]
         assert names.index("iframe-worker") < names.index("bundle"), name
@@ -233,7 +233,7 @@ def test_the_reference_has_every_setting_and_every_topic(site):
     ],
     ids=["settings", "metrics", "topic settings"],
 )
-def test_a_page_has_the_table_that_the_program_makes(site, page, table):
+def test_a_page_has_the_table_that_the_program_generates(site, page, table):
     shown = {cell for cells in site.pages[f"{page}.html"].tables.values() for cell in cells}
     lines = [line for line in table().splitlines() if line.startswith("| `")]
     assert lines
@@ -268,7 +268,7 @@ def test_links_to_the_documents_source_lead_to_the_generated_pages(site):
     assert {"reference/ingress.html", "reference/views.html"} <= set(site.pages["http.html"].links)
 
 
-def test_a_schema_without_words_fails_the_build():
+def test_a_schema_that_words_cannot_describe_fails_the_build():
     with pytest.raises(ValueError, match="no words for the schema"):
         _value({"not": {}})
 
@@ -281,7 +281,7 @@ def test_the_page_of_commands_has_each_command_with_its_options_and_an_example()
     assert "\\b" not in page
 
 
-def test_an_entry_without_a_page_is_left_out_and_a_folder_is_replaced_by_its_pages():
+def test_an_entry_without_a_page_is_left_out_and_a_folder_is_replaced_with_its_pages():
     pages = ["a.md", "b/1.md", "b/README.md"]
     nav = [{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}]
     assert list(_entries(nav, pages)) == [{"A": "a.md"}, {"B": ["b/README.md", "b/1.md"]}]

@@ -1,4 +1,4 @@
-"""Each format is read back exactly by its own program, for any ids."""
+"""Each format's own program reads the exported entries back exactly, for any ids."""
 
 import csv
 import io
@@ -119,7 +119,7 @@ def test_an_id_of_the_usual_form_is_not_changed(text):
         (MAX_AMOUNT_MINOR, "9999-12-31"),
     ],
 )
-def test_a_day_is_in_utc_and_later_times_have_the_last_possible_day(created, expected):
+def test_a_day_is_in_utc_and_never_later_than_the_end_of_9999(created, expected):
     assert day(created) == expected
 
 
@@ -161,7 +161,7 @@ def test_beancount_loads_every_entry_exactly_and_without_an_error(given_entries)
 
 @given(st.lists(entries(), min_size=10, max_size=40))
 @settings(max_examples=10)
-def test_hledger_reads_every_entry_exactly_and_in_its_strictest_checks(several):
+def test_hledger_reads_every_entry_exactly_under_its_strictest_checks(several):
     snapshot = JournalSnapshot()
     for entry in {entry.entry_id: entry for some in several for entry in some}.values():
         snapshot.read(entry.entry_id.encode(), ENTRIES.encode(entry))

@@ -34,12 +34,12 @@ def test_a_file_is_read_line_by_line(read):
     ]
 
 
-def test_columns_may_be_in_any_order_and_among_others(read):
+def test_columns_may_be_in_any_order_and_among_other_columns(read):
     text = 'kind,fee,currency,note,payment_id,amount\nrefund,0.10,JPY,"a, b\nc",pay 1,7\n'
     assert read(text) == [Line(3, "pay 1", "refund", Money(7, "JPY"))]
 
 
-def test_a_file_of_a_spreadsheet_is_read(read):
+def test_a_file_from_a_spreadsheet_is_read(read):
     text = "\ufeff" + HEADER.replace("\n", "\r\n") + '"pay_1","5.00","KZT","payment"\r\n\r\n'
     assert read(text) == [Line(2, "pay_1", "payment", Money(500, "KZT"))]
 
@@ -51,7 +51,7 @@ def test_minor_units_are_read_unchanged_and_must_be_digits(read):
             read(f"{HEADER}p,{amount},KZT,payment\n", minor=True)
 
 
-def test_a_refund_may_have_a_minus_and_a_payment_may_not(read):
+def test_a_refund_may_have_a_minus_but_a_payment_may_not(read):
     assert read(HEADER + "p,-5.00,KZT,refund\n")[0].money == Money(500, "KZT")
     assert read(HEADER + "p,-500,KZT,refund\n", minor=True)[0].money == Money(500, "KZT")
     with pytest.raises(WrongOptionError, match=r"line 2: amount: .*got '-5\.00'"):

@@ -1,4 +1,4 @@
-"""Completion works in real shells: it is installed by the command, and used with Tab in a terminal.
+"""Completion works in real shells: the command installs it, and Tab uses it in a terminal.
 
 Every installed shell is tested, and the program runs from this checkout under its own name.
 """
@@ -59,7 +59,7 @@ class _Terminal:
         os.write(self._end, text.encode())
 
     def until(self, text: str, *, within_s: float = 30) -> None:
-        """Read until a text is shown, and drop everything up to its end."""
+        """Read until the text is shown, and drop everything up to the end of the text."""
         deadline = time.monotonic() + within_s
         while text not in self.shown:
             left_s = deadline - time.monotonic()
@@ -79,8 +79,8 @@ class _Terminal:
 def home(tmp_path: Path) -> Path:
     """Return a home folder with a script `bin/plexy-ledger`.
 
-    The script runs the program for completion, and counts its answers. It only records the
-    arguments of every other command.
+    For a completion, the script runs the program and counts the answers. For any other command,
+    the script only records the arguments.
     """
     program = tmp_path / "bin" / "plexy-ledger"
     program.parent.mkdir()
@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         f'export PYTHONPATH="{ROOT}"\n'
         'case "$_PLEXY_LEDGER_COMPLETE$*" in\n'
-        # `exec` keeps the shell the program's parent, from which the program detects the shell.
+        # The program detects the shell by its parent process; `exec` keeps the shell the parent.
         f'--install*) exec "{sys.executable}" -P -m cli "$@" ;;\n'
         f'complete*) "{sys.executable}" -P -m cli "$@"; code=$?\n'
         '  echo "$_TYPER_COMPLETE_FISH_ACTION $code" >> "$HOME/completed"; exit $code ;;\n'
@@ -131,7 +131,7 @@ def test_after_the_installation_tab_completes_commands_options_values_and_files(
         for typed in TYPED:
             ran, completed = _ran(home), _completed(home)
             terminal.type(f"plexy-ledger {typed}\t")
-            # Text that is typed before the answer would become a part of the word.
+            # Text that is typed before the answer would become part of the word.
             until(lambda: _completed(home) > completed, within_s=30, what=f"an answer: {typed}")  # noqa: B023
             terminal.type("\n")
             until(lambda: len(_ran(home)) > len(ran), within_s=30, what=f"a command: {typed}")  # noqa: B023
@@ -144,7 +144,7 @@ def _ran(home: Path) -> list[str]:
 
 
 def _completed(home: Path) -> int:
-    """Count the answers; fish asks twice: whether there is an answer, and for the answer."""
+    """Count the answers; fish asks twice, first whether there is an answer, then for the answer."""
     file = home / "completed"
     lines = file.read_text().splitlines() if file.exists() else []
     return len([line for line in lines if line != "is-args 0"])

@@ -1,4 +1,4 @@
-"""The AsyncAPI document is valid by AsyncAPI's own schema, and its examples are valid records."""
+"""The AsyncAPI document satisfies AsyncAPI's own schema, and every example is a valid record."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_the_examples_are_valid_records():
             writer("plexy.rejected").validate(example["headers"])
 
 
-def test_there_is_an_example_of_every_status():
+def test_every_status_has_an_example():
     examples = MESSAGES["orderDocument"]["examples"]
     statuses = schemas()["ledger.orders.v1.schema.json"]["properties"]["status"]["enum"]
     assert [example["payload"]["status"] for example in examples] == statuses

@@ -14,7 +14,7 @@ ORDERS = schema_of("ledger.orders")
 
 
 def changed(**edits: object):
-    """Return the schema of orders with other values by path; ``None`` removes a key."""
+    """Return the schema of orders with values changed by path; ``None`` removes a key."""
     schema = copy.deepcopy(ORDERS)
     for path, value in edits.items():
         *parents, last = path.split("__")
@@ -81,7 +81,7 @@ FIELD = {"type": "string", "description": "new"}
         changed(required=[*reversed(ORDERS["required"])]),
     ],
 )
-def test_other_descriptions_and_new_optional_fields_need_no_new_version(now):
+def test_changed_descriptions_and_new_optional_fields_need_no_new_version(now):
     assert breaking_changes(ORDERS, now) == []
 
 
@@ -97,7 +97,7 @@ def test_a_type_may_be_renamed():
     ("now", "named"),
     [
         (changed(properties__version=None), "$.version is gone"),
-        # A reader of v1 does not expect the field, and older records lack it.
+        # A reader of v1 relies on a required field, and older records lack a new field.
         (changed(required=ORDERS["required"][1:]), "$.required"),
         (changed(properties__note=FIELD, required=[*ORDERS["required"], "note"]), "$.required"),
         (changed(properties__version__type="string"), "$.version.type"),

@@ -1,4 +1,4 @@
-"""The files of docs/events match the types, and every folded record validates against them."""
+"""The files in docs/events match the types, and every folded record validates against them."""
 
 import msgspec
 import pytest
@@ -92,7 +92,7 @@ def test_a_reader_ignores_an_unknown_field_and_a_writer_adds_none():
     ("field", "value"),
     [("entry_id", ""), ("created", -1), ("offset", 1.5), ("postings", []), ("payment_id", None)],
 )
-def test_an_entry_that_no_fold_makes_does_not_validate(field, value):
+def test_an_entry_that_no_fold_produces_does_not_validate(field, value):
     posted = as_json(fold_payments([fact()], {}).entries[0])
     with pytest.raises(ValidationError):
         ENTRIES.validate({**posted, field: value})

@@ -9,12 +9,12 @@ from cli.contract.schemas import schema_of
 
 
 def reader(topic: str) -> Draft202012Validator:
-    """Return the validator of a downstream program."""
+    """Return the validator that a downstream program uses."""
     return Draft202012Validator(schema_of(topic))
 
 
 def writer(topic: str) -> Draft202012Validator:
-    """Return a validator that also refuses fields which the schema does not have."""
+    """Return a validator that also refuses fields unknown to the schema."""
     return Draft202012Validator(closed(schema_of(topic)))
 
 

@@ -1,4 +1,4 @@
-"""The sample and its expected outcome agree by the ledger's rules alone, without Kafka or HTTP."""
+"""The sample folds to the expected outcome under the ledger's rules, without Kafka or HTTP."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

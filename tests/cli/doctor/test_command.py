@@ -57,7 +57,7 @@ def test_only_a_problem_fails_the_command(patient, monkeypatch, results, good):
     assert look(patient, monkeypatch, only=lambda _: results)[0] is good
 
 
-def test_only_a_run_without_commands_suggests_naming_them(patient, monkeypatch, capsys):
+def test_only_a_run_without_named_programs_suggests_naming_them(patient, monkeypatch, capsys):
     monkeypatch.setattr("cli.doctor.command.CHECKS", {"only": lambda _: [problem("a", "b")]})
     doctor(patient.environment, (), Console(width=80), as_json=False)
     assert "`plexy-ledger doctor run`" in capsys.readouterr().out

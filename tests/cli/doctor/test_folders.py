@@ -52,8 +52,8 @@ def closed() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("below", ["", "below"])
-def test_a_folder_that_this_user_may_not_write_is_a_problem(closed, below):
-    """The check runs as a user other than root, who may write every folder."""
+def test_a_folder_that_the_user_may_not_write_to_is_a_problem(closed, below):
+    """The check does not run as root, because root may write to every folder."""
     folder = closed / below
     done = subprocess.run(
         [sys.executable, "-c", AS_NOBODY.format(nobody=NOBODY), str(folder)],
@@ -68,7 +68,7 @@ def test_a_folder_that_this_user_may_not_write_is_a_problem(closed, below):
     assert "give the user write access" in line
 
 
-def test_too_little_room_is_a_problem_that_names_the_needed_room(patient):
+def test_too_little_room_is_a_problem_that_names_the_required_room(patient):
     result = one(
         Level.PROBLEM, check_folders(with_settings(patient, table_memory_mb=10_000_000_000))
     )
@@ -111,7 +111,7 @@ def test_unused_tables_are_a_warning_that_names_their_size(patient, tmp_path, fo
     once = [True] if expected else []
     assert [expected in each.what for each in found] == once
     assert [f"{tables} has 1.0 MiB" in each.what for each in found] == once
-    # The tables of earlier versions are not reported, because they allow a way back.
+    # The tables of earlier versions are not reported, because a rollback needs these tables.
     newer = with_settings(patient, data_dir=tmp_path, version=3)
     warned = bool(only(Level.WARNING, check_folders(newer)))
     assert warned == (bool(expected) and "v2" not in folder)

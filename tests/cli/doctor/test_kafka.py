@@ -95,7 +95,7 @@ def test_topics_without_a_fault_are_counted():
     assert one(Level.OK, judge(examination)).what == "all 2 topics are as expected"
 
 
-def test_without_kafka_there_is_a_problem_and_the_topics_are_not_checked(patient):
+def test_an_absent_kafka_is_a_problem_and_the_topics_are_not_checked(patient):
     bootstrap = patient.environment["LEDGER_KAFKA_BOOTSTRAP"]
     result = one(Level.PROBLEM, check_kafka(patient))
     assert f"Kafka does not answer at {bootstrap}" in result.what
@@ -104,7 +104,7 @@ def test_without_kafka_there_is_a_problem_and_the_topics_are_not_checked(patient
     assert "were not checked" in one(Level.WARNING, check_topics(patient)).what
 
 
-def test_a_listener_that_does_not_answer_as_kafka_gets_another_remedy(patient):
+def test_a_listener_that_does_not_answer_as_kafka_gets_its_own_remedy(patient):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         at = f"127.0.0.1:{mute.getsockname()[1]}"
         result = one(Level.PROBLEM, check_kafka(with_settings(patient, kafka_bootstrap=at)))

@@ -1,4 +1,4 @@
-"""The check of ports names the process on a taken port, and only warns of our own programs."""
+"""The check names the process on a taken port, and only warns about one of our own programs."""
 
 import os
 import socket
@@ -65,7 +65,7 @@ def test_a_taken_port_is_a_problem_that_names_process_and_setting(patient, varia
     assert f"choose another one with LEDGER_{variable.upper()}" in result.remedy
 
 
-def test_a_port_that_a_program_of_the_ledger_has_is_a_warning(patient):
+def test_a_port_taken_by_a_program_of_the_ledger_is_a_warning(patient):
     with alive() as port:
         result = one(Level.WARNING, check_ports(with_settings(patient, web_port=port)))
     assert "a program of the ledger answers there" in result.what

@@ -30,11 +30,11 @@ def test_the_installed_versions_are_those_that_the_package_requires(patient):
         "the internal names that the programs use exist in aiokafka, ",
     ):
         assert name in printed
-    # The settings name a Kafka, so the embedded one and its Java are not needed.
+    # The settings name a Kafka, so the embedded Kafka and its Java are not needed.
     assert "openjdk" not in printed
 
 
-def test_the_java_of_the_embedded_kafka_is_started_if_it_would_run(patient, tmp_path):
+def test_java_is_started_if_the_embedded_kafka_would_run(patient, tmp_path):
     embedding = with_settings(patient, "run", kafka_bootstrap="", kafka_cache=tmp_path)
     found = list(check_versions(embedding))
     assert any("openjdk" in result.what for result in only(Level.OK, found))
@@ -44,14 +44,14 @@ def test_the_java_of_the_embedded_kafka_is_started_if_it_would_run(patient, tmp_
 
 
 @pytest.mark.parametrize("version", ["3.10.12", "3.15.0"])
-def test_a_wrong_python_is_a_problem_that_names_the_expected_one(version):
+def test_a_wrong_python_is_a_problem_that_names_the_expected_version(version):
     result = one(Level.PROBLEM, python_version(version, ">=3.11,<3.15"))
     assert result.what == f"Python {version}, expected >=3.11,<3.15"
     assert "-m venv FOLDER" in result.remedy
 
 
 @pytest.mark.parametrize("package", ["ledger", "ingest", "processors", "runtime", "cli"])
-def test_no_installed_program_suggests_make_which_needs_a_checkout(package):
+def test_no_program_suggests_make_because_make_needs_a_checkout(package):
     files = list((Path(__file__).parents[3] / package).rglob("*.py"))
     assert files
     assert [file for file in files if "`make " in file.read_text()] == []

@@ -68,7 +68,7 @@ def read(data: bytes) -> tuple[LogFile, list[Block]]:
 
 @st.composite
 def logs(draw: st.DrawFn) -> tuple[list[Block], tuple[int, ...]]:
-    """Blocks of up to three partitions, without a gap."""
+    """Draw blocks of up to three partitions, without a gap, and the end of each partition."""
     ends = [0] * draw(st.integers(1, 3))
     blocks = []
     for _ in range(draw(st.integers(0, 5))):
@@ -197,7 +197,7 @@ def _with_block(payload: bytes) -> bytes:
     return file.getvalue()
 
 
-# A process starts with its parent's memory, so a small process starts the measured one.
+# A process starts with its parent's memory, so a small process starts the measured process.
 _MEASURED = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -217,7 +217,7 @@ def _checked(file: Path) -> tuple[int, str, float]:
     return done.returncode, output + done.stderr, int(memory) * unit
 
 
-def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_in_little_memory(tmp_path):
+def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_with_little_memory(tmp_path):
     """An idle command takes about 100 MB."""
     bomb = tmp_path / "bomb.log"
     bomb.write_bytes(_with_block(_zeros(512 * 2**20)))
@@ -228,8 +228,8 @@ def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_in_little_memor
     assert memory < 300e6
 
 
-def test_memory_holds_one_block_even_of_the_densest_records(tmp_path):
-    """An empty header takes three bytes in the file, and about eighty in memory."""
+def test_memory_contains_only_one_block_even_of_the_densest_records(tmp_path):
+    """An empty header takes three bytes in the file, but about eighty in memory."""
     headers = MAX_BLOCK_BYTES // 3 - 20
     several = b"\xdd" + headers.to_bytes(4, "big") + b"\x92\xa0\xc0" * headers
     file = tmp_path / "dense.log"
@@ -286,7 +286,7 @@ def test_a_record_too_large_for_a_frame_is_left_out_and_named():
     assert [block.offset for block in blocks] == [0, 2]
 
 
-def test_the_most_headers_of_a_kafka_record_fit():
+def test_the_largest_possible_number_of_headers_fits():
     """The record has 10 MiB in Kafka, and consists of empty headers of two bytes each."""
     headers = (("", None),) * (MAX_RECORD_BYTES // 2)
     _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, None, headers)])], (1,))[0])
@@ -313,7 +313,7 @@ def test_an_invalid_header_is_damage(payload):
         LogFile(io.BytesIO(file.getvalue()))
 
 
-def test_a_file_of_another_version_is_refused():
+def test_a_file_of_a_different_version_is_refused():
     with pytest.raises(LogFileError, match="no log file of this version"):
         read(small().replace(b"ledger log 1", b"ledger log 2"))
 

@@ -36,13 +36,13 @@ def test_without_a_secret_the_development_secret_is_used_and_reported():
     assert "LEDGER_WEBHOOK_SECRETS is not set" in text
 
 
-def test_without_signatures_no_secret_is_needed_and_the_text_says_so():
+def test_without_signatures_no_secret_is_needed_and_the_text_reports_this():
     planned = plan({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert planned.ingest.webhook_secrets == ()
     assert "none is required" in _described(LEDGER_ALLOW_UNSIGNED="true")
 
 
-def test_a_list_without_an_entry_is_refused():
+def test_an_empty_list_is_refused():
     with pytest.raises(SettingsError, match="LEDGER_ORDER_FIELDS"):
         plan({"LEDGER_ORDER_FIELDS": ","})
 

@@ -81,7 +81,7 @@ async def test_a_wrong_token_is_a_clear_error(views):
     assert await _check(views.origin, token="right", within_s=5) == []
 
 
-async def test_an_answer_that_is_no_order_is_a_difference(views):
+async def test_an_answer_that_is_not_an_order_is_a_difference(views):
     views.documents = {_A: b"[]"}
     (found,) = await _check(views.origin, predicted={_A: _PREDICTED[_A]}, within_s=0.3)
     assert "no order document" in found.lines[0]

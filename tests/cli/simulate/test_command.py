@@ -22,7 +22,7 @@ from cli.simulate.schedule import deliveries
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Accepts every delivery, and has no order."""
+    """Accepts every delivery, but has no orders."""
 
     protocol_version = "HTTP/1.1"
 
@@ -75,7 +75,7 @@ def _run(options, *, terminal=False, width=200) -> tuple[int, str]:
     return simulate(options, {}, console), shown.getvalue()
 
 
-def test_without_a_check_acknowledged_events_are_enough(server, tmp_path):
+def test_without_a_check_acknowledged_events_are_a_success(server, tmp_path):
     file = tmp_path / "report.json"
     code, shown = _run(_options(server, json_file=file))
     report = json.loads(file.read_bytes())
@@ -105,7 +105,7 @@ def test_a_terminal_shows_a_bar(server):
     assert "acknowledged" in shown
 
 
-def test_without_a_seed_each_run_has_a_new_one(server):
+def test_without_a_seed_each_run_chooses_a_new_seed(server):
     _, first = _run(_options(server, seed=None, events=1))
     _, second = _run(_options(server, seed=None, events=1))
     assert first.splitlines()[0] != second.splitlines()[0]
@@ -122,7 +122,7 @@ def test_a_wrong_address_is_a_wrong_option():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_command_with_130_and_the_owed_events(number, tmp_path):
+def test_an_interrupt_ends_the_command_with_130_and_names_the_owed_events(number, tmp_path):
     file = tmp_path / "report.json"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -30,7 +30,7 @@ def test_without_an_attempt_nothing_is_reported():
 
 
 @given(st.lists(st.floats(0, 100), min_size=1))
-def test_the_figures_are_in_order_and_exact_to_three_digits(times):
+def test_the_figures_ascend_and_are_exact_to_three_digits(times):
     (found,) = summaries(*(("200", each) for each in times)).values()
     assert found.attempts == len(times)
     assert found.p50_ms <= found.p99_ms <= found.longest_ms

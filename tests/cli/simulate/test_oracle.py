@@ -1,4 +1,4 @@
-"""The oracle agrees with sums made by hand, and with the ledger on any simulation."""
+"""The oracle agrees with sums computed by hand, and with the ledger on any simulation."""
 
 from random import Random
 
@@ -30,7 +30,7 @@ _EXAMPLE = [
 ]
 
 
-def test_a_small_example_agrees_with_sums_made_by_hand():
+def test_a_small_example_agrees_with_sums_computed_by_hand():
     found = oracle.orders([*_EXAMPLE, _EXAMPLE[1], _EXAMPLE[2]])
     assert found == {
         "17": CheckedOrder(
@@ -49,7 +49,7 @@ def test_a_small_example_agrees_with_sums_made_by_hand():
                 ),
             ),
         ),
-        # The orders of the refunds while the payments were unknown.
+        # The refunds had these orders while the payments were unknown.
         "pay_1": None,
         "pay_2": None,
     }

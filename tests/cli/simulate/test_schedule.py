@@ -1,4 +1,4 @@
-"""One seed always gives the same bytes, and these cover everything that Plexy may send."""
+"""One seed always gives the same bytes, and the bytes cover everything that Plexy may send."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ def test_the_same_seed_sends_the_same_bytes_in_the_same_order_in_any_process():
 
 
 @pytest.mark.parametrize("other", [(4, 500), (5, 501)])
-def test_another_run_sends_other_events(other):
+def test_a_different_run_sends_different_events(other):
     ids = {each.event_id for each in deliveries(5, 500)}
     assert not ids & {each.event_id for each in deliveries(*other)}
 
@@ -60,18 +60,18 @@ def test_the_requested_number_of_events_is_sent(count):
     assert len({each.event_id for each in deliveries(1, count)}) == count
 
 
-def test_later_deliveries_take_neither_time_nor_memory():
+def test_deliveries_are_generated_only_when_they_are_needed():
     assert len(list(islice(deliveries(1, 10**12), 100))) == 100
 
 
-def test_each_delivery_has_the_number_of_earlier_events(sent):
+def test_each_delivery_carries_the_number_of_earlier_events(sent):
     seen = set()
     for number, each in enumerate(sent):
         assert (each.number, each.events_before) == (number, len(seen))
         seen.add(each.event_id)
 
 
-def test_a_duplicate_has_the_same_content_and_sometimes_other_bytes(sent):
+def test_a_duplicate_has_the_same_content_but_sometimes_different_bytes(sent):
     bodies = defaultdict(list)
     for each in sent:
         bodies[each.event_id].append(each.body)
@@ -89,7 +89,7 @@ def test_every_delivery_is_an_event_that_the_ledger_can_read(sent):
     assert kinds == {Event, Unfolded}
 
 
-def test_events_arrive_out_of_order_and_some_of_them_late(events):
+def test_events_arrive_out_of_order_and_some_are_late(events):
     refunded_early = paid = 0
     succeeded = {event["data"]["id"] for event in events if event["type"] == "payment.succeeded"}
     seen = set()

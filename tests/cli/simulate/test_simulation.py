@@ -55,7 +55,7 @@ async def test_a_failed_delivery_is_retried_until_it_is_acknowledged(ingress):
     assert acknowledged == Counter(_all_sent())
     assert acknowledged <= Counter(ingress.kept)
     tally = simulation.tally
-    # On a busy machine an answer may be too late, and then counts as no answer.
+    # On a busy machine, an answer may be late and then counts as unanswered.
     assert 0 < tally.refused["503 log_unavailable"] <= ingress.refused
     assert tally.unanswered["timeout"] > 0
     assert tally.unanswered["ServerDisconnectedError"] > 0
@@ -72,7 +72,7 @@ async def test_the_order_of_first_attempts_does_not_depend_on_the_answers(ingres
     assert list(dict.fromkeys(ingress.bodies)) == list(dict.fromkeys(_all_sent()))
 
 
-async def test_an_ingress_that_is_down_at_first_and_in_the_middle_gets_everything():
+async def test_an_ingress_that_is_down_at_first_and_again_later_gets_everything():
     ingress = Ingress()
     ingress.port = free_port()
     simulation = _simulation(ingress.url, time_scale=0.02)
@@ -92,7 +92,7 @@ async def test_an_ingress_that_is_down_at_first_and_in_the_middle_gets_everythin
     assert Counter(_all_sent()) <= Counter(ingress.kept)
 
 
-async def test_secrets_are_changed_in_the_middle(ingress):
+async def test_secrets_are_changed_halfway(ingress):
     await _simulation(ingress.url, concurrency=1, events=400).run()
     signed = [secret for secret in ingress.signed_with if secret]
     change = signed.index(NEW)
@@ -102,7 +102,7 @@ async def test_secrets_are_changed_in_the_middle(ingress):
     assert 150 < len(seen) < 250
 
 
-async def test_without_a_second_secret_the_first_signs_all(ingress):
+async def test_without_a_second_secret_the_first_signs_every_delivery(ingress):
     ingress.secrets = [OLD]
     await _simulation(ingress.url, secrets=(OLD,)).run()
     assert set(ingress.signed_with) <= {OLD, None}
@@ -126,7 +126,7 @@ async def test_after_a_stop_unacknowledged_events_are_owed_and_their_orders_unde
     async with asyncio.timeout(5):
         await running
     attempted = {json.loads(body)["id"] for body in ingress.bodies}
-    # A request that was stopped before it reached ingress is owed too.
+    # An event whose request was stopped before reaching ingress is owed too.
     assert attempted <= simulation.owed.keys() | simulation.acknowledged.keys()
     assert not simulation.owed.keys() & simulation.acknowledged.keys()
     undecided = simulation.undecided()

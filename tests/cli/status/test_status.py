@@ -1,4 +1,4 @@
-"""`status` distinguishes a lag from new records, and prints its look as text and JSON."""
+"""`status` distinguishes a lag from new records, and prints the state as text or JSON."""
 
 import json
 from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ def test_new_records_are_not_behind():
     behind = Behind(5)
     assert behind.judge(hop(0, 10), now_s=0) == ([], True)
     assert behind.judge(hop(9, 15), now_s=3) == ([], True)
-    # The first records are folded, and the rest is new.
+    # The first records are folded, and the other records are new.
     assert behind.judge(hop(12, 20), now_s=9) == ([], False)
 
 
@@ -113,7 +113,7 @@ def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
     assert {name: number for name, number in numbers.items() if number} == {"accepted": 2}
 
 
-def test_json_has_the_whole_look_and_whether_all_is_well():
+def test_json_has_the_whole_look_and_reports_whether_all_is_well():
     problem = StatusProblem("not_ready", "worker http://w", "recovering")
     program = ProgramStatus("worker", "http://w", ready=False, numbers=None)
     document = json.loads(encode(Look(hop(4, 10), [program], [problem])))

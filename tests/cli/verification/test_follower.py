@@ -1,4 +1,4 @@
-"""The follower compares replicas in every round with the new records of the changelogs."""
+"""In every round, the follower compares the replicas with the new records of the changelogs."""
 
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from runtime.rules import DEFAULT_NAMES
 NAMES = LedgerNames(TopicNames("", 1), "group")
 CHANGELOG = NAMES.changelog("orders")
 CLAIM = (RESERVED + b"claim", None)
-# A row of a large order, stored next to its head: see ``ledger.large_orders``.
+# This row of a large order is stored next to the order's head: see ``ledger.large_orders``.
 OF_A_LARGE_ORDER = b"b\xffrow"
 
 
@@ -78,7 +78,7 @@ def follower(reader: _Reader) -> Follower:
 
 
 async def about_disks(follower: Follower, tables: AllTables | None) -> list[Difference]:
-    """Return a round's differences of the disks, without those of the orders."""
+    """Run a round; return the differences of the disks, but not those of the orders."""
     return [each for each in await follower.round({}, tables) if each.kind.startswith("replica")]
 
 
@@ -119,7 +119,7 @@ async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_
     assert found.kind == DifferenceKind.REPLICA_DIFFERS
     assert found.subject == "partition 0 of the table orders on http://one"
     reader.records += [(b"c", b"1")]
-    # The difference stays the same with other digests, and while no worker answers.
+    # The difference stays the same with different digests, and while no worker answers.
     assert await about_disks(follower, reader.tables(4, {**skipped, b"c": b"1"})) == [found]
     assert await about_disks(follower, None) == [found]
     assert compared(follower) == 0

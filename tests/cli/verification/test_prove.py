@@ -1,4 +1,4 @@
-"""`plexy-ledger prove` prints a verdict, and its exit code tells it to scripts."""
+"""`plexy-ledger prove` prints a verdict, and the exit code reports the verdict to scripts."""
 
 import io
 import json
@@ -110,7 +110,7 @@ def test_without_a_secret_no_proof_passes(file):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b'{"format": 1}'])
-def test_a_file_that_is_no_proof_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_proof_is_refused(tmp_path, content):
     path = tmp_path / "x.json"
     if content is not None:
         path.write_bytes(content)

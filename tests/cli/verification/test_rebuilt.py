@@ -75,7 +75,7 @@ def test_a_version_that_does_not_follow_from_the_log_is_never_suggested():
     assert "LEDGER_VERSION=2" not in text
 
 
-def test_only_topics_of_the_old_version_are_to_be_deleted():
+def test_only_topics_of_the_old_version_are_listed_for_deletion():
     lines = list(how_to_switch(OLD, NEW))
     deleted = [line.rpartition(" ")[2] for line in lines if "--delete" in line]
     assert deleted == [

@@ -52,8 +52,8 @@ def comparison(
     return Comparison(frozenset(equal), frozenset({left_open} - {None}), differing or {})
 
 
-def test_a_difference_is_reported_when_it_is_found_twice_in_a_row():
-    """Compaction may have removed a value below the replica's end between report and reading."""
+def test_a_difference_is_reported_once_it_is_found_twice_in_a_row():
+    """Compaction may have removed a value below the replica's end after the report."""
     watch = DiskWatch()
     watch.judge(comparison(differing={PLACE: difference()}), [])
     assert watch.differences == []
@@ -89,7 +89,7 @@ def test_a_reported_difference_stays_while_the_replica_cannot_be_compared(meanwh
     assert watch.differences == []
 
 
-def test_options_name_the_workers_and_otherwise_the_settings_do():
+def test_the_options_or_else_the_settings_name_the_workers():
     settings = VerifySettings.from_environment(
         {"LEDGER_ALLOW_UNSIGNED": "true", "LEDGER_WEB_BIND": "0.0.0.0", "LEDGER_WEB_PORT": "6070"}  # noqa: S104
     )
@@ -164,7 +164,7 @@ async def test_verify_waits_until_the_disks_were_read_again(monkeypatch):
     assert scrubs == [True, False, False, False]
 
 
-async def test_a_disk_that_is_not_read_in_time_cannot_be_compared(monkeypatch):
+async def test_a_disk_that_is_not_read_within_the_limit_cannot_be_compared(monkeypatch):
     async def ask(_self: Workers, **_options: bool) -> AllTables:
         return standby(1)
 
@@ -174,7 +174,7 @@ async def test_a_disk_that_is_not_read_in_time_cannot_be_compared(monkeypatch):
     assert [each.digest for each in report.workers[0].replicas] == [None]
 
 
-def test_one_line_counts_the_compared_and_the_other_replicas():
+def test_one_line_counts_the_compared_replicas_and_the_others():
     whole = AllTables(workers=[], unreachable=[])
     three = comparison(PLACE, OTHER, ReplicaPlace("http://one", "orders", 1))
     assert str(disks_of(whole, three)) == "3 partitions on 2 workers compared with the changelogs"
@@ -189,7 +189,7 @@ def test_one_line_counts_the_compared_and_the_other_replicas():
     assert Disks().replicas == 0
 
 
-def test_only_damages_after_a_time_are_reported():
+def test_only_damage_found_after_a_time_is_reported():
     damaged = [
         Damage(table="orders", partition=2, found_at_ms=at, detail=f"it holds {at}")
         for at in (1000, 3_600_000)

@@ -76,7 +76,7 @@ class _Reader:
         return {0: time_ms}
 
 
-async def test_a_time_is_taken_as_utc():
+async def test_a_time_is_read_as_utc():
     given = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - the option has no time zone
     found = await _since(_Reader(), VerifyOptions(since=given))
     assert found == {0: int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp() * 1000)}
