@@ -2,7 +2,7 @@
 
 A new interpreter spends 0.8 s of CPU on imports, and these tests start some 700 commands. A fork
 is a process with its own id, environment, exit code and end, like any other. An environment with
-other variables than `LEDGER_*` needs a new interpreter, because libraries read their variables
+variables other than `LEDGER_*` needs a new interpreter, because libraries read their variables
 when they are imported.
 """
 
@@ -54,7 +54,7 @@ class Fork:
 
 
 def _run(arguments: Sequence[str], env: Mapping[str, str], out: Path, err: Path) -> None:
-    """Become the command, in the process of the fork."""
+    """Run the command in the process of the fork."""
     os.environ.clear()
     os.environ.update(env)
     for path, number in ((out, 1), (err, 2)):

@@ -206,14 +206,14 @@ class WorkerProcess:
 
 
 def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
-    """Return the settings of another worker of a ledger: a data folder and a port of its own."""
+    """Return the settings of a second worker of a ledger, with its own data folder and port."""
     return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
 def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
-    """Return a worker with a copy of another worker's id, which advertises the same address.
+    """Return a worker that has a copy of another worker's id, and advertises the same address.
 
-    It listens on another address of this machine, as a worker on a second machine would.
+    The copy listens on a different address of this machine, as if it ran on a second machine.
     """
     folder.mkdir()
     shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
@@ -274,7 +274,7 @@ def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str
 
 
 def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a payment for each of some orders."""
+    """Return a payment for each of these orders."""
     return [event(n, order=f"ord_{n}") for n in numbers]
 
 

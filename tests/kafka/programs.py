@@ -80,7 +80,7 @@ class AuditProcess(WorkerProcess):
         return {name: float(value) for name, value in lines}
 
     def wait_rounds(self, more: int = 2, within_s: float = 30) -> dict[str, float]:
-        """Wait for more rounds, so that all current data has been judged; return the metrics."""
+        """Wait for further rounds, so that all current data has been judged; return the metrics."""
         wanted = self.metrics()["rounds"] + more
         until(
             lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
@@ -136,7 +136,7 @@ class Run:
         self.until(started, within_s=120, what="the lines to paste")
 
     def until(self, condition: Callable[[], object], *, within_s: float, what: str) -> None:
-        """Wait for a condition, and show the log if it fails."""
+        """Wait for a condition; on a timeout, show the log."""
         try:
             until(condition, within_s=within_s, what=what)
         except AssertionError as error:

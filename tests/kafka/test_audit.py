@@ -44,7 +44,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class Audited(NamedTuple):
-    """A worker that folds a history, and an audit of it."""
+    """A worker that folds a history, and an audit of the worker's ledger."""
 
     worker: WorkerProcess
     audit: AuditProcess
@@ -96,7 +96,7 @@ def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
 
 
 def test_the_audit_stays_green_as_a_large_order_grows_and_names_a_lost_row(own):
-    """The order has many rows in the changelog, and each round reads only the new ones."""
+    """The order has many rows in the changelog, and each round reads only the new rows."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
     for n in range(5):

@@ -58,7 +58,7 @@ async def test_a_growing_worker_is_measured_at_each_size(kafka: EmbeddedKafka, t
     assert [size.orders for size in sizes] == [50, 130]
     assert sizes[-1].deliveries == webhooks
     assert sizes[-1].event_ids < sizes[-1].deliveries
-    # A chunk writes one record of its progress in addition to a record of each event id.
+    # A chunk writes one record of its progress in addition to a record for each event id.
     assert sizes[-1].restored_records > seen >= sizes[-1].event_ids
     for size in sizes:
         assert [start.after for start in size.restarts] == ["SIGTERM", "SIGKILL"]

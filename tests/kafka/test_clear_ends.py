@@ -38,7 +38,7 @@ def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
     return output.splitlines()[-1]
 
 
-def test_a_worker_whose_port_is_taken_names_the_settings_that_choose_another(
+def test_a_worker_whose_port_is_taken_names_the_settings_for_a_different_port(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path)
@@ -162,7 +162,7 @@ def test_workers_and_ingress_are_reached_and_reach_each_other_over_ipv6(
             body = event(f"evt_{number}", data=data)
             assert client.post(ingest + PATH, content=body, headers=signed(body)).status_code == 200
         wait_folded(env, one, two)
-        # Each worker is asked for every order: for its own, and for those of the other worker.
+        # Each worker is asked for every order: its own orders, and the other worker's orders.
         for url in workers:
             statuses = [client.get(f"{url}/orders/o{n}").status_code for n in range(12)]
             assert set(statuses) == {200}, statuses

@@ -1,7 +1,7 @@
-"""Of three brokers, any one may be killed and lose its disk, and no acknowledged delivery is lost.
+"""Any of three brokers may be killed and lose its disk, but no acknowledged delivery is lost.
 
-The brokers, the ingress and the worker are real processes. The virtual Plexy's own sums say what
-the orders must be.
+The brokers, the ingress and the worker are real processes. The virtual Plexy's own sums give
+the expected orders.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ pytestmark = pytest.mark.timeout(420)
 
 SECRET = "whsec_of_the_cluster"
 RATE_PER_S = 100.0
-# The ledger promises these times. A delivery that still waits for Kafka then is answered 503.
+# The ledger promises these times. A delivery that waits for Kafka any longer gets a 503.
 GOES_ON_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 10.0
-# A machine of two cores that runs three brokers may add this to the times.
+# A two-core machine that runs three brokers may add this much to the times.
 SCHEDULING_S = 0.5
 
 
@@ -103,7 +103,7 @@ class Ledger:
             secrets=(SECRET,),
             rate_per_s=RATE_PER_S,
             time_scale=0.05,
-            # With so many places, no delivery waits for one, and the rate stays steady.
+            # At this concurrency, no delivery waits for an earlier one, and the rate stays steady.
             concurrency=2000,
         )
         return Simulation(seed, 1_000_000, options)
@@ -121,7 +121,7 @@ class Ledger:
 
 @pytest.fixture(scope="module")
 def ledger(cluster: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """Run the ledger of most tests. Each of them leaves all brokers in sync."""
+    """Run the ledger that most tests share; each test leaves all brokers in sync."""
     started = Ledger(cluster, tmp_path_factory.mktemp("ledger"), min_insync_replicas=2)
     with started.running():
         yield started
@@ -212,7 +212,7 @@ async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(le
     assert unclean == dict.fromkeys(names, "false")
 
 
-async def test_who_asks_a_broker_that_coordinates_others_is_not_told_that_nothing_is_committed(
+async def test_a_broker_that_is_not_the_coordinator_never_reports_that_nothing_is_committed(
     ledger, cluster
 ):
     """Any client that knew the coordinator before it moved asks the wrong broker."""
@@ -237,7 +237,7 @@ async def test_who_asks_a_broker_that_coordinates_others_is_not_told_that_nothin
         await admin.close()
 
 
-async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else_is_lost(
+async def test_each_broker_in_turn_is_killed_and_loses_its_disk_but_nothing_else_is_lost(
     ledger, cluster, watch, record_property
 ):
     left = list(range(3))
@@ -249,7 +249,7 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else
             ]
             lost_disk = broker.directory_id
             broker.kill()
-            # The worker goes on without a restart, before the broker is back.
+            # The worker continues without a restart, before the broker is back.
             await folds(ledger, watch, 60)
             broker.erase()
             await asyncio.to_thread(cluster.start_again, broker)
@@ -269,7 +269,7 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else
 
 
 async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.Response:
-    """Deliver once, and check that the answer comes in time, with or without Kafka."""
+    """Deliver once, and check that the answer arrives within the limit, with or without Kafka."""
     began_s = time.monotonic()
     answer = await client.post(
         ledger.ingest_url + PATH, content=body, headers=signed(body, secret=SECRET)
@@ -297,7 +297,7 @@ def assert_refused(answers: list[httpx.Response]) -> None:
     assert all("retry-after" in answer.headers for answer in answers)
 
 
-async def test_with_two_brokers_down_it_answers_503_and_goes_on_when_the_first_one_is_back(
+async def test_with_two_brokers_down_ingress_answers_503_until_the_first_one_is_back(
     ledger, cluster, watch
 ):
     first, second, last = cluster.brokers
@@ -331,7 +331,7 @@ def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
         yield started
 
 
-async def test_with_fewer_replicas_in_sync_than_asked_for_it_answers_503(strict, cluster):
+async def test_with_fewer_replicas_in_sync_than_required_ingress_answers_503(strict, cluster):
     """With separate controllers, the loss of two brokers looks like this: the leader refuses."""
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):

@@ -35,7 +35,7 @@ def payments(first: int) -> list[dict[str, object]]:
 def test_workers_and_commands_read_topics_of_every_codec(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Each start restores tables from the batches of the codec before; `verify` reads all."""
+    """Each start restores tables from the previous codec's batches; `verify` reads all batches."""
     env = environment(kafka.bootstrap, tmp_path / "ledger", allow_unsigned="true")
     settings = TopicSettings.from_environment(env)
     asyncio.run(ensure_topics(settings))
@@ -43,7 +43,7 @@ def test_workers_and_commands_read_topics_of_every_codec(
     folded, before = 0, state_of(env)
     for codec in ("gzip", "snappy", "lz4", "zstd", "producer"):
         asyncio.run(alter(env, *everything, compression_type=codec))
-        # The worker restores its tables from their changelogs, and goes on folding.
+        # The worker restores its tables from their changelogs, and continues to fold.
         shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables", ignore_errors=True)
         with WorkerProcess(env) as worker:
             worker.wait_ready()

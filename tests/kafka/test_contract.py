@@ -420,7 +420,7 @@ def test_a_second_fold_of_the_log_publishes_the_same_bytes_under_the_same_keys(
     names = names_of(again)
     asyncio.run(ensure_topics(TopicSettings.from_environment(again)))
     with WorkerProcess(again) as worker:
-        # Kill the worker as soon as it has published something, so that it publishes some twice.
+        # Kill the worker as soon as it has published something, so that it repeats some records.
         until(lambda: read_topic(again, names.entries), within_s=90, what="an entry of version 2")
         worker.signal(signal.SIGKILL)
         worker.wait(10)
@@ -432,7 +432,7 @@ def test_a_second_fold_of_the_log_publishes_the_same_bytes_under_the_same_keys(
     entries_again = read_topic(again, names.entries)
     one, other = by_key(entries), by_key(entries_again)
     # The second fold interleaves the log's partitions differently, so it may post and reverse
-    # other entries. Entries that both folds have are equal byte for byte.
+    # different entries. Entries that both folds have are equal byte for byte.
     assert all(len(values) == 1 for values in [*one.values(), *other.values()])
     assert {key: one[key] for key in one.keys() & other} == {
         key: other[key] for key in one.keys() & other

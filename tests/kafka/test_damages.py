@@ -1,4 +1,4 @@
-"""A damaged table is named, set aside and restored from its changelog, with any kind of damage.
+"""A damaged table is named, set aside and restored from its changelog, whatever the damage.
 
 The tests damage the folder of a stopped worker, as a failing disk would.
 """

@@ -31,7 +31,7 @@ TOPICS: dict[str, Callable[[dict[str, str]], str]] = {
 
 
 @pytest.mark.parametrize("name", TOPICS)
-def test_a_worker_whose_topic_is_deleted_ends_in_time_and_names_the_remedy(
+def test_a_worker_whose_topic_is_deleted_ends_on_time_and_names_the_remedy(
     kafka: EmbeddedKafka, tmp_path: Path, name: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger", standby_replicas=0)

@@ -121,7 +121,7 @@ class Damaged:
 def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]) -> None:
     """Stop a worker, damage a partition in its folder, and start the worker again.
 
-    It returns as the same member of its group, so that no partition moves.
+    The worker returns as the same member of its group, so that no partition moves.
     """
     worker.stop(20)
     damaged = Damaged(worker, partition)
@@ -199,7 +199,7 @@ def files_of(damaged: Damaged) -> list[Path]:
         (Damaged.flip_a_bit_of_a_file, "RocksDB can't read it: Corruption"),
     ],
 )
-def test_a_damage_under_an_active_table_ends_the_worker_which_restores_it_and_is_named(
+def test_damage_to_an_active_table_is_named_and_ends_the_worker_which_then_restores_it(
     workers, audit, how, said
 ):
     worker, _ = workers
@@ -207,7 +207,7 @@ def test_a_damage_under_an_active_table_ends_the_worker_which_restores_it_and_is
     damage(worker, partition, how)
     found = wait_named(audit, "replica_damaged", worker, partition)
     assert said in found["detail"]
-    # A damaged value may end the worker with another error, before the whole disk is read.
+    # A damaged value may end the worker with a different error, before the whole disk is read.
     last = worker.logged("the worker ends")[-1]
     assert last["reason"].startswith(
         f"DamagedTableError: partition {partition} of the table {TABLE} is damaged: "
@@ -222,7 +222,7 @@ def test_a_damage_under_an_active_table_ends_the_worker_which_restores_it_and_is
     assert (code, named(output)) == (0, []), output
 
 
-def test_disks_that_no_worker_reports_are_said_not_to_be_compared(workers, audit):
+def test_disks_that_no_worker_reports_are_listed_as_not_compared(workers, audit):
     one, two = workers
     for worker in workers:
         worker.signal(signal.SIGTERM)
@@ -230,7 +230,7 @@ def test_disks_that_no_worker_reports_are_said_not_to_be_compared(workers, audit
     until(lambda: audit.metrics()["replicas_compared"] == 0, within_s=60, what="no worker")
     audit.wait_rounds(3)
     assert audit.get("/readyz")[0] == 200, audit.tail()
-    # The first round may have found the other worker still there.
+    # The first round may have found the other worker still running.
     *_, warning = audit.logged("disks_not_compared")
     assert warning["detail"] == f"no worker answers at {url_of(one)} (ConnectError)"
     code, output = verify(one.env, "--worker", url_of(one), "--worker", url_of(two))

@@ -120,7 +120,7 @@ def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_named(
     assert f"--alter --topic {names.webhooks} --add-config retention.ms=-1" in retention
 
 
-def test_another_number_of_partitions_than_the_ledgers_is_named(env):
+def test_a_number_of_partitions_other_than_the_ledgers_is_named(env):
     _, findings = doctor(env | {"LEDGER_PARTITIONS": "5"}, "topics")
     (problem,) = findings["problem"]
     assert "this ledger has 4 partitions, and LEDGER_PARTITIONS is 5" in problem
@@ -218,9 +218,9 @@ def look_at_kafka(env: Mapping[str, str]) -> list[CheckResult]:
     return list(check_kafka(Patient(env, tuple(READ_BY))))
 
 
-def test_the_brokers_clock_is_read_and_a_wrong_clock_of_ours_is_named(env, monkeypatch):
+def test_the_brokers_clock_is_read_and_a_wrong_local_clock_is_named(env, monkeypatch):
     (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
-    # The broker runs on this machine, so its clock is ours.
+    # The broker runs on this machine, so both use the same clock.
     assert seen.level is Level.OK
     apart_s = re.search(r"clock is ([\d.]+) s", seen.what)
     assert apart_s

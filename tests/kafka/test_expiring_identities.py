@@ -1,4 +1,4 @@
-"""Kafka forgets an idle producer identity, so a worker renews its identities, or does not start.
+"""Kafka forgets idle producer identities, so a worker renews its own or refuses to start.
 
 The broker of these tests forgets an identity that is idle for two seconds.
 """
@@ -88,16 +88,16 @@ async def test_a_worker_that_has_nothing_to_write_keeps_its_identities(
 
     async with running(settings, work) as app:
         await ready(app)
-        held = app.writers._writers[TP(app.names.webhooks, PARTITION)]
+        own = app.writers._writers[TP(app.names.webhooks, PARTITION)]
         await wait_forgotten(bootstrap, "any")
         assert not app.crashed, app.crash_reason
         async with writer(bootstrap, identity) as next_owner:
-            # A broker compares the epochs of one producer id only.
-            assert producer_id(next_owner) == producer_id(held)
-            assert next_owner._identity.producer_epoch > held._identity.producer_epoch
+            # A broker compares only epochs of the same producer id.
+            assert producer_id(next_owner) == producer_id(own)
+            assert next_owner._identity.producer_epoch > own._identity.producer_epoch
 
 
-def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_says_the_same(
+def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_agrees(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger")

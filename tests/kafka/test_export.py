@@ -222,7 +222,7 @@ def idle(kafka: EmbeddedKafka, tmp_path) -> dict[str, str]:
 
 
 def corrected(payment: str = "pay_1") -> list[OutRecord]:
-    """Return the entries of a payment whose earliest success came last: three records."""
+    """Return the entries of a payment whose earliest success arrived last: three records."""
     facts = [
         success("evt_2", 2, 700, payment=payment, offset=1),
         success("evt_1", 1, 500, payment=payment, offset=2),

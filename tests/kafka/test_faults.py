@@ -44,8 +44,8 @@ pytestmark = pytest.mark.timeout(420)
 
 
 def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
-    """The kinds come from every layer; `docs/decisions/0008` tells what the first one found."""
-    # Without root the run reports that the disk's fault is left out.
+    """The faults cover every layer; `docs/decisions/0008` reports what the first run found."""
+    # Without root, the run reports that the disk fault is left out.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "network refuses"]
     # Other tests run at the same time. A larger factor would allow more than is measured.
@@ -60,10 +60,10 @@ def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
     assert max(map(len, done.stdout.splitlines())) <= WIDTH
 
 
-async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
+async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
     kafka, tmp_path, monkeypatch
 ):
-    """Without ingress, without workers and with a slow ``verify``, the run reports each of them."""
+    """Ingress and workers are missing and ``verify`` is slow; the run reports all three faults."""
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     await ensure_topics(settings)
@@ -110,7 +110,7 @@ async def test_a_part_that_raises_is_a_difference_and_the_others_are_judged(
     assert disks.startswith("the disks could not be judged: Exception: ")
 
 
-def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka, tmp_path):
+def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_named(kafka, tmp_path):
     """The disk of a worker that stopped long ago is compared with the changelog of that time."""
     env = environment(kafka.bootstrap, tmp_path / "one")
     settings = TopicSettings.from_environment(env)
@@ -130,7 +130,7 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
     (unfinished / "LOCK").touch()
     assert asyncio.run(disk_differences(settings, folders)) == []
 
-    # Choose a partition that this worker had from the start, since it has no digest of others yet.
+    # This worker has digests only of the partitions that it had from the start, so choose one.
     path = next(each for each in folders["first"].rglob("payments-*.db") if knows_digest(each))
     with opened(path) as db:
         changed, lost = list(rows_of(db))[:2]
@@ -158,7 +158,7 @@ async def append(settings: TopicSettings, value: str) -> None:
         await producer.send_and_wait(settings.names.webhooks, value.encode(), partition=0)
 
 
-def test_the_same_seed_plans_the_same_faults_and_each_kind_comes_before_any_comes_again():
+def test_the_same_seed_plans_the_same_faults_and_each_kind_occurs_before_any_repeats():
     def planned(seed: int) -> list[str]:
         return [kind.name for kinds in plan(list(KINDS), 40, seed) for kind in kinds]
 
@@ -168,7 +168,7 @@ def test_the_same_seed_plans_the_same_faults_and_each_kind_comes_before_any_come
     assert set(planned(1)) == {kind.name for kind in KINDS}
 
 
-def test_a_setting_that_a_fault_changes_is_the_topic_s_own_again_after_it(kafka, tmp_path):
+def test_a_setting_that_a_fault_changes_is_restored_after_the_fault(kafka, tmp_path):
     settings = TopicSettings.from_environment(environment(kafka.bootstrap, tmp_path))
     asyncio.run(ensure_topics(settings))
     stage = SimpleNamespace(settings=settings, brokers=[kafka])
@@ -178,7 +178,7 @@ def test_a_setting_that_a_fault_changes_is_the_topic_s_own_again_after_it(kafka,
     def changed() -> bool:
         return asyncio.run(describe(env)) != before
 
-    # A broker shows a change a moment after it has taken it.
+    # A broker shows a change a moment after it has accepted the change.
     for seed in range(4):
         for inject in (change_settings, change_compression, lower_max_message_bytes):
             with inject(stage, random.Random(seed)):  # noqa: S311 - drawn by the test
@@ -186,11 +186,11 @@ def test_a_setting_that_a_fault_changes_is_the_topic_s_own_again_after_it(kafka,
             until(lambda: not changed(), within_s=15, what="the topics' own settings")
 
 
-def test_faults_that_come_in_pairs_are_of_different_layers():
+def test_paired_faults_are_in_different_layers():
     pairs = [kinds for kinds in plan(list(KINDS), 200, 5) if len(kinds) > 1]
     assert pairs
     assert all(one.layer != other.layer for one, other in pairs)
-    # The time that others take is judged, so no second fault may delay them.
+    # The time that a lone fault takes is judged, so no second fault may delay it.
     assert not any(kind.comes_alone for kinds in pairs for kind in kinds)
 
 

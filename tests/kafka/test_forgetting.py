@@ -106,7 +106,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         deliver(
             env,
             *map(event, range(20)),
-            # Two events reuse old ids for other content: for the same payment, and for another.
+            # Two events reuse old ids for new content: one about the same payment, one not.
             event(20, amount=1, merchantReference="ord_other"),
             event(21, id="pay_other", merchantReference="ord_other"),
             at_s=days_ago(99),
@@ -123,7 +123,7 @@ def test_forgotten_ids_are_deleted_by_records_that_are_never_the_last_of_a_chang
     records = seen(env)
     tombstones = [record for record in records if record.value is None]
     assert {record.key for record in tombstones} == old
-    # Each id is deleted once, and not again with each chunk.
+    # Each id is deleted once, not once per chunk.
     assert len(tombstones) == OLD
     for partition in range(PARTITIONS):
         *_, last = (record for record in records if record.partition == partition)

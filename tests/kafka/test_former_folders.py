@@ -1,4 +1,4 @@
-"""A worker on an earlier release's folder uses its tables, or restores those it can't trust.
+"""A worker on an earlier release's folder uses the tables, or restores the untrusted ones.
 
 The tests make such a folder by deleting the keys that the earlier release did not write.
 """

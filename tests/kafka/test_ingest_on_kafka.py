@@ -223,7 +223,7 @@ async def test_an_invalid_envelope_is_kept_in_rejected_before_the_400(running):
     assert await running.log_of_record() == []
 
 
-async def test_while_a_broker_is_stopped_deliveries_get_503_in_time(own_kafka, tmp_path):
+async def test_while_a_broker_is_stopped_deliveries_get_503_on_time(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started)
@@ -253,7 +253,7 @@ async def test_a_killed_broker_loses_nothing_that_was_acknowledged(own_kafka, tm
         await load.assert_kept()
 
 
-async def test_while_a_broker_is_frozen_deliveries_get_503_in_time(own_kafka, tmp_path):
+async def test_while_a_broker_is_frozen_deliveries_get_503_on_time(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         load = Load(started)
         await until(lambda: len(load.accepted) > 50)
@@ -343,7 +343,7 @@ async def test_sigterm_under_load_ends_with_0_and_every_200_is_in_the_log(runnin
     assert [body for body in load.accepted if kept[body] != 1] == []
 
 
-async def test_sigterm_in_an_outage_ends_with_0_in_time(own_kafka, tmp_path):
+async def test_sigterm_in_an_outage_ends_with_0_on_time(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         own_kafka.pause()
@@ -409,7 +409,7 @@ async def test_records_that_timed_out_do_not_stay_in_memory(own_kafka, tmp_path)
         )
         assert {type(outcome) for outcome in outcomes} == {LogUnavailableError}
         assert loop.time() - began < 2
-        # The errors refer to the frames that raised them, and these refer to the records.
+        # The errors refer to the frames that raised them, and the frames refer to the records.
         del outcomes
         await until(lambda: batches_in_memory() <= before)
         own_kafka.resume()

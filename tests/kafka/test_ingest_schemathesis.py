@@ -32,7 +32,7 @@ bounded = hypothesis_settings(
 
 
 class Signed(requests.auth.AuthBase):
-    """Replaces the generated signature by one that is valid for the body."""
+    """Replaces the generated signature with a signature that is valid for the body."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""

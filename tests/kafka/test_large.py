@@ -42,7 +42,7 @@ def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def paid(number: int) -> dict[str, Any]:
-    """Return a payment of the large order, with ids of the largest length."""
+    """Return a payment of the large order, with ids of the maximum length."""
     body = event(number, id=f"{LONG}{number}", amount=100, merchantReference=LONG)
     return body | {"id": f"{number}{LONG}"}
 
@@ -105,13 +105,13 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_no_worker(worker)
         status, problem = worker.get(path("orders", LONG, rest))
         assert (status, problem["code"]) == (413, "order_too_large"), rest
 
-    # Another payment adds as many records as it does in a small order.
+    # A further payment adds as many records as it would to a small order.
     changelog = changelog_name(group_of(env), "orders")
     before = len(read_topic(env, changelog)), len(read_topic(env, names.orders))
     deliver(env, [paid(9_999)])
     wait_folded(env, worker)
     rows, documents = read_topic(env, changelog), read_topic(env, names.orders)
-    # The last record of each chunk holds the folded offset of the source.
+    # The last record of each chunk contains the folded offset of the source.
     assert (len(rows) - before[0], len(documents) - before[1]) == (3 + 1, 1)
     assert max(bytes_of(rows)) < 300_000
     assert max(bytes_of(documents)) < 300_000

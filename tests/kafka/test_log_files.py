@@ -197,14 +197,14 @@ def test_an_import_notices_that_its_topic_begins_to_replace_the_times_of_records
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "as it was exported" not in output
-    # Kafka reads the setting twice in one append. It may report new times, and yet keep the old.
+    # Kafka reads the setting twice in one append. It may report new times but keep the old ones.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
     assert (code, "another record at offset" in output) == (int(has_other_times), has_other_times)
 
 
-def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kafka, tmp_path):
+def test_a_topic_with_a_different_record_is_refused_and_nothing_is_written(live, kafka, tmp_path):
     _, _, file = live
     env = new_ledger(kafka, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
@@ -234,7 +234,7 @@ def test_records_that_a_topic_refuses_for_their_times_name_the_settings(kafka, t
     assert "message.timestamp.before.max.ms and message.timestamp.after.max.ms" in output
 
 
-def test_another_number_of_partitions_is_refused_before_a_topic_is_created(live, kafka, tmp_path):
+def test_a_different_number_of_partitions_is_refused_before_topics_exist(live, kafka, tmp_path):
     _, _, file = live
     env = new_ledger(kafka, tmp_path) | {"LEDGER_PARTITIONS": "3"}
     code, output = run(env, "import-log", file)

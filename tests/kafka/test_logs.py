@@ -81,7 +81,7 @@ def logs_of(run: Run) -> dict[str, str]:
     return {str(file.relative_to(run.folder)): file.read_text(errors="replace") for file in files}
 
 
-def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
+def test_no_log_of_a_whole_run_contains_a_secret_or_a_body(tmp_path: Path):
     run = Run(
         tmp_path / "run",
         LEDGER_WEBHOOK_SECRETS=",".join(SECRETS),
@@ -95,7 +95,7 @@ def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
         signatures = deliver_everything(ingest)
         run.until(lambda: order_is_there(views), within_s=60, what="an order")
         ask_for_everything(views)
-        # A worker that is killed and recovers logs more than one that runs.
+        # A worker that recovers from a kill logs more than a worker that keeps running.
         os.kill(run.child("worker"), signal.SIGKILL)
         run.until(lambda: "worker was started again" in run.err, within_s=60, what="a new worker")
         run.until(lambda: is_ready(views), within_s=90, what="ready again")

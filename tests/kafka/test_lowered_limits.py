@@ -63,7 +63,7 @@ def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
     lowered = written_by_workers(env)[topics]
     with worker_that_folded(env, map(paid, range(10))) as worker:
         asyncio.run(alter(env, *lowered, max_message_bytes=str(LIMIT)))
-        # Each record is smaller than the limit, but the records of a chunk are larger together.
+        # Each record is smaller than the limit, but the records of a chunk together exceed it.
         deliver(env, [paid(n) for n in range(10, 400)] + [unfoldable(n) for n in range(400, 420)])
         wait_folded(env, worker)
         assert worker.logged("batch refused")

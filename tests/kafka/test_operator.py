@@ -91,7 +91,7 @@ def wait_refused(env: Mapping[str, str], *words: str) -> None:
         assert answer.status_code == 503, answer.text
         return all(word in answer.json()["detail"] for word in words)
 
-    # Ingress may find another reason between the two requests, so both are repeated.
+    # Ingress may find a different reason between the two requests, so both are repeated.
     until(lambda: refused() and not_kept(), within_s=30, what=f"503 with {words}")
 
 
@@ -171,7 +171,7 @@ def test_a_worker_ends_if_one_of_its_topics_is_recreated(
     assert "`plexy-ledger rebuild`" in reason
 
 
-# A wrong value for each right value of a setting.
+# Each right value of a setting is mapped to a wrong value.
 WRONG = {"-1": WEEK_MS, "delete": "compact", "CreateTime": "LogAppendTime", "false": "true"}
 
 
@@ -300,7 +300,7 @@ def test_a_worker_ends_if_partitions_are_added_to_topics_derived_from_the_log(
 def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """A foreign producer has written to the new partitions, and repeated old events there."""
+    """A foreign producer has written to the new partitions, and repeated old events in them."""
     log = names_of(env).webhooks
     with worker_that_folded(env, map(paid, range(40))) as worker:
         worker.stop()

@@ -86,7 +86,7 @@ def test_a_twin_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
         first.wait_ready(120)
         with deliveries(env, pause_s=0.1):
             until(lambda: read_topic(env, names_of(env).orders), within_s=60, what="folded orders")
-            # Without its coordinator, another broker must know which process has the name.
+            # If the coordinator is down, another broker must know which process has the name.
             down = cluster.brokers[asyncio.run(coordinator_of(env)) - 1]
             down.kill()
             with copy_of(env, tmp_path / "copy") as second:

@@ -1,4 +1,4 @@
-"""A view can wait for an event, and gives a reason if the event is not folded in time."""
+"""A view can wait for an event, and gives a reason if the event is not folded by the limit."""
 
 import contextlib
 import http.client

@@ -72,7 +72,7 @@ def of_version(env: dict[str, str], version: int, folder: Path | None = None) ->
 
 
 def twice() -> list[dict[str, Any]]:
-    """Return successes that arrive twice; the earlier one arrives later, and corrects the other."""
+    """Return three successes of each payment; the second is the earliest and corrects the first."""
     return [
         event(number, id=f"pay_t{n}", merchantReference=f"ord_t{n}") | {"created": created}
         for created in (1_767_225_900, 1_767_225_700, 1_767_225_800)
@@ -96,7 +96,7 @@ def documents(env: dict[str, str]) -> dict[bytes, bytes]:
     return latest(env, names_of(env).orders)
 
 
-def test_a_rebuild_beside_a_live_ledger_is_equal_and_the_workers_go_on_with_it(ledger):
+def test_a_rebuild_next_to_a_live_ledger_is_equal_and_the_workers_switch_to_it(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     with deliveries(env):
         code, output = rebuild(env)
@@ -120,12 +120,12 @@ def test_a_rebuild_beside_a_live_ledger_is_equal_and_the_workers_go_on_with_it(l
         status, order = worker.get("/orders/ord_2")
         assert status == 200
         assert "pay_late" in [each["payment_id"] for each in order["payments"]]
-        # No worker writes to the old version any more.
+        # No worker writes to the old version from now on.
         assert documents(env) == before
         code, output = verify(new)
         assert (code, named(output)) == (0, []), output
         assert "0 payments in motion" in output
-    # Switch back: the old version goes on where it stopped.
+    # Switch back: the old version continues where it stopped.
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         wait_folded(env, worker)
@@ -164,14 +164,14 @@ def test_a_wrong_value_of_the_old_version_is_named_and_not_in_the_new_one(ledger
     assert "--to 3" in line
 
 
-def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
+def test_a_rebuild_that_is_killed_continues_where_it_stopped(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     deliver(env, *(event(10_000 + n, merchantReference=f"ord_{n % 500}") for n in range(5000)))
     wait_folded(env, ledger)
     # Chunks are small, so that the rebuild is killed in the middle of them.
     slow = env | {"LEDGER_CHUNK_RECORDS": "2"}
     with rebuilding(slow) as process:
-        # This line comes after the topics were created.
+        # This line is printed after the topics were created.
         assert process.stdout
         assert process.stdout.readline().startswith("Making version 2")
         until(
@@ -180,7 +180,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
             what="commits of the new version",
         )
         children = children_of(process.pid)
-    # The killed rebuild's worker must not outlive it.
+    # The killed rebuild's worker must not outlive the rebuild.
     until(lambda: not any(is_running(each) for each in children), within_s=10, what="its end")
     assert children
     folded = len(read_topic(new, changelog_name(group_of(new), "seen")))
@@ -203,7 +203,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     assert "version 2 is there already" in output
 
 
-def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_looked_at_again(
+def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_checked_again(
     ledger,
 ):
     env, new = ledger.env, of_version(ledger.env, 2)
@@ -243,7 +243,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledger):
+def test_an_old_version_that_is_behind_or_has_lost_a_topic_stops_no_rebuild(ledger):
     env = ledger.env
     ledger.stop()
     deliver(env, event(8000, merchantReference="ord_2"))
@@ -261,7 +261,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledge
     assert named(output) == [], output
     assert f"version 1 can't be compared: it has no {lost}" in output
     assert "set LEDGER_VERSION=3" in output
-    # Rebuild from a whole version to the next.
+    # Rebuild once more, with a whole version as the old one.
     code, output = rebuild(of_version(env, 3), "--to", "7")
     assert code == 0, output
 
@@ -273,7 +273,7 @@ def delete_topic(env: dict[str, str], topic: str) -> None:
         try:
             await admin.delete_topics([topic])
             async with asyncio.timeout(15):
-                while topic in await admin.list_topics():  # noqa: ASYNC110 - nobody is told
+                while topic in await admin.list_topics():  # noqa: ASYNC110 - no event to wait for
                     await asyncio.sleep(0.05)
         finally:
             await admin.close()
@@ -289,7 +289,7 @@ def delete_topic(env: dict[str, str], topic: str) -> None:
         ({"LEDGER_VERSION": "0"}, [], 2, "LEDGER_VERSION: Expected `int` >= 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_nothing_is_made(  # noqa: PLR0917
+def test_an_impossible_rebuild_is_refused_and_nothing_is_created(  # noqa: PLR0917
     kafka, tmp_path, settings, arguments, code, error
 ):
     env = environment(kafka.bootstrap, tmp_path / "ledger") | settings

@@ -95,7 +95,7 @@ def changelog(settings: WorkerSettings) -> TopicPartition:
 
 
 async def write(settings: WorkerSettings, values: dict[bytes, bytes | None]) -> None:
-    """Write to a new segment of the changelog, so that the previous one can be cleaned."""
+    """Write to a new segment of the changelog, so that the previous segment can be cleaned."""
     await asyncio.sleep(0.01)
     async with producer(settings.bootstrap_servers[0]) as client:
         records = [OutRecord(key, value) for key, value in values.items()]
@@ -159,7 +159,7 @@ async def test_a_changelog_that_has_only_tombstones_left_is_recovered(
         assert not app.crashed
 
 
-async def test_a_table_that_is_older_than_tombstones_are_kept_is_restored_from_scratch(
+async def test_a_table_older_than_the_retention_of_tombstones_is_restored_from_scratch(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))

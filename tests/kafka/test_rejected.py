@@ -82,7 +82,7 @@ def kinds(output: str) -> set[str]:
 def history() -> list[dict[str, Any]]:
     """Return good events, and three that the old settings can't read, one of them with a refund.
 
-    The quarantine does not keep the bytes of the last of the three, because they are too many.
+    The third event is too large, so the quarantine does not keep its bytes.
     """
     good = [event(n, orderReference=f"ord_{n % 3}") for n in range(12)]
     bad = [event(n, orderReference="ord_1", merchantReference=TOO_LONG) for n in (50, 51, 52)]

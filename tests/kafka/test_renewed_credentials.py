@@ -1,6 +1,6 @@
 """An operator renews certificates and passwords without a restart of any program.
 
-The tests have a broker of their own, which requires a certificate and a password of each client,
+The tests have a broker of their own, which requires a certificate and a password from each client,
 and restarts with new certificates.
 """
 

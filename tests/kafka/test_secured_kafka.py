@@ -449,7 +449,7 @@ def test_a_command_without_credentials_ends_in_bounded_time(env):
 
 
 def test_the_brokers_log_has_no_secret(secured, env, tmp_path):
-    """The broker logs accepted and refused logins, and this test makes both."""
+    """The broker logs accepted and refused logins, and this test causes both."""
     for settings in (env, refused(env, "password", tmp_path)):
         end_of("topics", settings)
     text = secured.log_file.read_text()

@@ -1,7 +1,7 @@
 """A worker whose state and log do not match folds the state from scratch, or does not run.
 
-It must never show a state with a hole, even after somebody deleted, moved or mixed up the folder of
-the tables, their changelogs, or the topics between the agents.
+The worker must never show a state with a hole, even after somebody deleted, moved or mixed up
+the folder of the tables, their changelogs, or the topics between the agents.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "ledger")
 
 
-def test_tables_that_were_kept_beside_another_kafka_are_not_taken_for_this_ones(
+def test_tables_that_belong_to_a_different_kafka_are_not_used(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
     """The other Kafka's changelogs are as long, so offsets alone can't distinguish them."""
@@ -91,7 +91,7 @@ def test_tables_that_were_kept_beside_another_kafka_are_not_taken_for_this_ones(
         assert worker.get("/orders/there_1")[0] == 404
 
 
-def test_another_version_folds_the_whole_log_anew_to_the_same_documents_and_entries(
+def test_a_new_version_folds_the_whole_log_to_the_same_documents_and_entries(
     env: dict[str, str],
 ) -> None:
     fold(env, payments(60, "shop"))
@@ -111,7 +111,7 @@ def test_another_version_folds_the_whole_log_anew_to_the_same_documents_and_entr
 
 
 @pytest.mark.parametrize(("committed", "deleted_before"), [(1, 5), (1000, 0)])
-async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
+async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
     env: dict[str, str], committed: int, deleted_before: int
 ) -> None:
     """Records were deleted before they were folded, or the log ends before the commit."""
@@ -129,7 +129,7 @@ async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
 async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_start(
     env: dict[str, str],
 ) -> None:
-    """Kafka forgets a group's commits when it was empty for a week, and deletes these records."""
+    """Kafka forgets the commits of a group that was empty for a week, and deletes such records."""
     await ensure_topics(TopicSettings.from_environment(env))
     partition = TopicPartition(names_of(env).events, 2)
     async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -141,7 +141,7 @@ async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_sta
         assert "it is unknown whether the earlier records were folded" in worker.tail()
 
 
-def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
+def test_records_that_are_deleted_before_a_running_worker_folds_them_end_the_worker(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
@@ -160,10 +160,10 @@ def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
         assert "records were deleted before they were folded" in worker.tail()
 
 
-def test_a_log_that_loses_what_it_held_under_a_running_worker_ends_the_worker(
+def test_a_log_that_loses_records_under_a_running_worker_ends_the_worker(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
-    """A failing disk does this. New records at offsets that were read would never be folded."""
+    """A failing disk causes this loss. New records at old offsets would never be folded."""
     with EmbeddedKafka(tmp_path / "own", cache=kafka_cache) as broker:
         env["LEDGER_KAFKA_BOOTSTRAP"] = broker.bootstrap
         with WorkerProcess(env) as worker:
@@ -223,10 +223,10 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_nothing_is_folded_where_a_source_was_assigned_apart_from_its_changelog(
+def test_nothing_is_folded_if_a_source_was_assigned_without_its_changelog(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The group's leader does so if a member has subscribed to a part of the topics.
+    """The group's leader assigns like this if a member has subscribed to only some of the topics.
 
     A worker would fold with tables that it has not recovered, and lose facts.
     """

@@ -1,4 +1,4 @@
-"""`plexy-ledger status` shows the state of real programs, and its exit code says if all is well."""
+"""`plexy-ledger status` shows the state of real programs, and its exit code reports problems."""
 
 import json
 import os
@@ -106,7 +106,7 @@ def test_an_ingress_that_has_ended_is_named(programs):
     wait_ingress(ingest)
 
 
-def test_all_is_well_when_a_backlog_is_folded_in_time(programs):
+def test_all_is_well_when_a_backlog_is_folded_within_the_limit(programs):
     worker, _ = programs
     worker.freeze()
     deliver(worker.env, (event(n) for n in range(200)))

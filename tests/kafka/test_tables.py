@@ -37,7 +37,7 @@ VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range
 PARTITION = 1
 # The first record of each changelog is the claim of the worker that folds the partition.
 CLAIM = 1
-# The last record of each write holds the folded offset of the source.
+# The last record of each write contains the folded offset of the source.
 SOURCE = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
@@ -207,7 +207,7 @@ async def test_the_offset_is_that_of_the_last_record_even_in_several_batches(
         assert await end_of(settings, changelog(table)) == CLAIM + 3 * len(VALUES) + 4 * SOURCE
 
 
-async def test_a_scan_continues_where_another_ended_and_sees_only_values(
+async def test_a_scan_continues_where_the_previous_one_ended_and_sees_only_values(
     settings: WorkerSettings,
 ) -> None:
     async with written(settings) as table:

@@ -216,7 +216,7 @@ async def test_the_error_for_a_topic_that_would_lose_or_keep_wrong_records_names
 
 
 async def test_default_settings_and_larger_limits_than_needed_are_accepted(env):
-    """A topic of an earlier release lacks the settings that were not checked then."""
+    """A topic of an earlier release lacks the settings that were not checked at that time."""
     await create(env, names_of(env).webhooks, retention_ms="-1", max_message_bytes="20000000")
     changes = {"compression_type": "zstd", "delete_retention_ms": "172800000"}
     orders = names_of(env).orders

@@ -182,7 +182,7 @@ async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
     assert {record.key for record in written} == {CLAIM_KEY}
 
 
-async def test_the_group_itself_decides_whether_a_chunk_is_ours(settings: WorkerSettings) -> None:
+async def test_the_group_itself_decides_who_owns_a_chunk(settings: WorkerSettings) -> None:
     """A worker that was suspended has an old generation of the group."""
     said: list[Any] = []
 
@@ -236,7 +236,7 @@ async def test_records_that_faust_drops_after_a_fetch_are_fetched_again(
 
 
 async def test_a_gap_in_the_offsets_of_the_log_is_passed(settings: WorkerSettings) -> None:
-    """The end of a transaction takes an offset, but is not a record."""
+    """The end of a transaction occupies an offset, but is not a record."""
     worked: list[str] = []
 
     async def work(chunk: Chunk) -> None:

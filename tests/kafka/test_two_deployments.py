@@ -25,7 +25,7 @@ from tests.kafka.programs import AuditProcess
 pytestmark = pytest.mark.timeout(300)
 
 CHECKED = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": SECRET}
-# Each has a worker's settings, and the settings of strangers that differ in one setting each.
+# Each case has a worker's settings, and the settings of strangers with one difference each.
 OTHERS = {
     "workers that check no signature": (
         {},
@@ -48,7 +48,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("workers", OTHERS)
-def test_a_worker_that_would_fold_otherwise_is_kept_out_and_says_which_setting_differs(
+def test_a_worker_that_would_fold_differently_is_kept_out_and_names_the_differing_setting(
     kafka: EmbeddedKafka, tmp_path: Path, workers: str
 ) -> None:
     one, others = OTHERS[workers]
@@ -81,7 +81,7 @@ def test_workers_that_share_a_secret_fold_side_by_side_while_it_is_replaced(
             assert second.logged("ready")[-1]["partitions"]
 
 
-def test_a_worker_comes_back_with_other_settings_once_the_last_of_the_others_has_ended(
+def test_a_worker_returns_with_different_settings_once_all_others_have_ended(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path)
@@ -96,7 +96,7 @@ def test_a_worker_comes_back_with_other_settings_once_the_last_of_the_others_has
         assert after.get("/orders/ord_1")[0] == 200
 
 
-def test_workers_that_differ_in_what_does_not_change_the_fold_are_one_ledger(
+def test_workers_with_differences_that_do_not_change_the_fold_are_one_ledger(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one")

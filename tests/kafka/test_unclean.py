@@ -69,7 +69,7 @@ class Brokers:
     def ledger(
         self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
     ) -> dict[str, str]:
-        """Create a ledger's topics; LAGS may lead those with an ending from ``loses``."""
+        """Create a ledger's topics; LAGS may lead the topics whose names end with ``loses``."""
         settings = {"replication_factor": 2, "standby_replicas": 0, **settings}
         while True:
             env = environment(self._cluster.bootstrap, folder, **settings)
@@ -183,7 +183,7 @@ def assert_right(env: dict[str, str]) -> None:
 
 
 def wait_served(worker: WorkerProcess, numbers: Iterable[int]) -> None:
-    """Wait until a worker knows all of some orders; fail at once if it ends."""
+    """Wait until a worker knows all these orders; fail at once if the worker ends."""
     missing = set(numbers)
 
     def served() -> bool:
@@ -241,7 +241,7 @@ def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
                 within_s=30,
                 what="a standby that is restored",
             )
-        # A worker's next write does not continue the changelog that it knows, so it ends.
+        # A worker's next write does not continue the changelog that it knows, so the worker ends.
         deliver(one, orders(range(60, 100)))
         for worker in both:
             reason = worker.reason_of_end(90)
@@ -270,7 +270,7 @@ def write_claims(env: dict[str, str], count: int) -> None:
     asyncio.run(send())
 
 
-def test_what_was_published_and_is_lost_is_named_by_a_running_audit_and_by_verify(
+def test_published_records_that_are_lost_are_named_by_a_running_audit_and_by_verify(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The topics are longer than the part that the audit has read, so no offset shows the loss."""
@@ -340,7 +340,7 @@ def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_
 
 
 def assert_looked_past_lost_leaders(env: dict[str, str]) -> None:
-    """Ask where the topics begin; nobody is waited for who could say it of a lost partition."""
+    """Check that asking where the topics begin does not wait for the leaders of lost partitions."""
     log, orders = names_of(env).webhooks, names_of(env).orders
 
     async def look() -> dict[str, dict[int, int]]:
@@ -372,7 +372,7 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
 def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The next hop has folded nothing of what is lost, and its place is still in the topic."""
+    """The next hop folded none of the lost records, and its position is still within the topic."""
     held: dict[str, list[TableName]] = {
         "ledger.events": ["payments", "orders"],
         "ledger.payments": ["orders"],
@@ -396,9 +396,7 @@ def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_
         assert "`plexy-ledger rebuild`" in reason
 
 
-def test_commits_that_are_lost_are_found_again_from_the_tables(
-    brokers: Brokers, tmp_path: Path
-) -> None:
+def test_lost_commits_are_recovered_from_the_tables(brokers: Brokers, tmp_path: Path) -> None:
     env = brokers.ledger(tmp_path, loses_commits=True)
     with WorkerProcess(env) as worker:
         worker.wait_ready(120)

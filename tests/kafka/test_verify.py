@@ -69,7 +69,7 @@ def shared(
 
 @contextmanager
 def altered(env: Mapping[str, str], topic: str, key: bytes, value: bytes | None) -> Iterator[None]:
-    """Give a key of a compacted topic another value during the block."""
+    """Give a key of a compacted topic a different value during the block."""
     right = latest(env, topic)[key]
     write(env, topic, [OutRecord(key, value)])
     try:
@@ -78,7 +78,7 @@ def altered(env: Mapping[str, str], topic: str, key: bytes, value: bytes | None)
         write(env, topic, [OutRecord(key, right)])
 
 
-def test_verify_leaves_no_group_behind_and_nothing_written(shared):
+def test_verify_leaves_no_group_behind_and_writes_nothing(shared):
     env = shared.env
     names = names_of(env)
     tables = [changelog_name(group_of(env), t) for t in ("seen", "payments", "orders")]
@@ -89,7 +89,7 @@ def test_verify_leaves_no_group_behind_and_nothing_written(shared):
     until(lambda: shared.get("/readyz")[0] == 200, within_s=10, what="a worker that is ready still")
 
 
-def test_a_clean_history_verifies_also_while_more_is_delivered(ledger):
+def test_a_clean_history_verifies_even_during_deliveries(ledger):
     env = ledger.env
     code, output = verify(env)
     assert (code, named(output)) == (0, []), output
@@ -139,7 +139,7 @@ def test_a_table_that_lost_a_key_is_named(shared, table, key, difference):
     assert "    evt_4  payment.succeeded  partition" in output
 
 
-def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back(ledger, kafka):
+def test_a_record_that_a_changelog_lost_is_named_if_an_older_value_reappears(ledger, kafka):
     env = ledger.env
     topic, partition = (
         changelog_name(group_of(env), "payments"),
@@ -149,7 +149,7 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
         n for n in range(1000, 2000) if partition_for(b"pay_%d" % n, PARTITIONS) == partition
     )
     older = latest(env, topic)[b"pay_4"]
-    # Deliver one after the other, so that each is a batch of its own, and one follows the lost one.
+    # Deliver one by one, so that each delivery is a batch, and a batch follows the lost batch.
     for body in (
         event(300, "refund.succeeded", id="re_late", payment_id="pay_4", amount=7),
         event(neighbour, merchantReference="ord_after"),
@@ -182,7 +182,7 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
     assert "    evt_300  refund.succeeded  partition" in output
 
 
-def test_a_value_where_no_worker_looks_for_it_is_named(ledger):
+def test_a_value_in_the_wrong_partition_is_named(ledger):
     env = ledger.env
     topic = changelog_name(group_of(env), "payments")
     value = latest(env, topic)[b"pay_4"]
@@ -197,7 +197,7 @@ def test_a_value_where_no_worker_looks_for_it_is_named(ledger):
     assert (code, named(output)) == (1, [f"value_misplaced  key pay_4 of {topic}"]), output
 
 
-def test_a_record_that_plexy_did_not_sign_is_named_also_where_an_id_was_known(ledger):
+def test_a_record_that_plexy_did_not_sign_is_named_even_under_a_known_id(ledger):
     env = ledger.env
     forged = [
         event(900, merchantReference="ord_forged"),
@@ -236,7 +236,7 @@ def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
     at = content.index(old)
     content[at : at + len(old)] = new
     (batch,) = (each for each in batches(content) if each.start <= at < each.stop)
-    # The checksum comes 5 bytes later, and covers the rest of the batch (KIP-98).
+    # The checksum is 5 bytes later, and covers the rest of the batch (KIP-98).
     checksum = calc_crc32c(content[batch.start + 21 : batch.stop])
     content[batch.start + 17 : batch.start + 21] = checksum.to_bytes(4)
     segment.write_bytes(content)
@@ -254,12 +254,12 @@ def drop_on_disk(segment: Path, offset: int, records: int) -> None:
     assert last_offset_delta + 1 == records
     del content[batch]
     segment.write_bytes(content)
-    # The positions in the indexes are wrong now, and the broker makes new ones.
+    # The positions in the indexes are wrong now; the broker will create new indexes.
     for index in ("index", "timeindex"):
         segment.with_suffix(f".{index}").unlink()
 
 
-def test_a_record_that_was_altered_in_the_log_is_named_with_what_follows_from_it(ledger, kafka):
+def test_a_record_that_was_altered_in_the_log_is_named_with_the_consequences(ledger, kafka):
     env = ledger.env
     topic, partition = names_of(env).webhooks, partition_for(b"evt_4", PARTITIONS)
     kafka.kill()
@@ -306,7 +306,7 @@ def test_a_forged_entry_is_named_with_the_accounts_that_it_skews(ledger):
     ], output
 
 
-def test_a_published_order_that_is_not_what_the_log_says_is_named(shared):
+def test_a_published_order_that_differs_from_the_log_is_named(shared):
     topic = names_of(shared.env).orders
     wrong = latest(shared.env, topic)[b"ord_2"].replace(b'"paid":', b'"paid":1')
     with altered(shared.env, topic, b"ord_2", wrong):
@@ -332,7 +332,7 @@ def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_
     assert "no secret is in it" in output
 
 
-def test_since_leaves_out_what_arrived_before(ledger):
+def test_since_leaves_out_earlier_deliveries(ledger):
     env = ledger.env
     deliver(env, event(300), secret="whsec_guessed")
     wait_folded(env, ledger)
@@ -342,7 +342,7 @@ def test_since_leaves_out_what_arrived_before(ledger):
     assert "of what arrived from 2100-01-01 00:00:00 UTC on" in output
 
 
-def test_without_a_worker_verify_waits_no_longer_than_it_may_and_says_what_is_left(ledger):
+def test_without_a_worker_verify_waits_within_its_limit_and_names_the_rest(ledger):
     env = ledger.env
     ledger.process.terminate()
     ledger.wait(20)

@@ -61,7 +61,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_generated_requests_to_views_are_answered_as_documented(
     case: Any, env: dict[str, str]
 ) -> None:
-    # Generated waits of several seconds would take all the time of this test.
+    # Generated waits of several seconds would use up the time of this test.
     if case.query and "wait" in case.query:
         case.query["wait"] = "1ms"
     address = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"

@@ -1,4 +1,4 @@
-"""A worker process may be killed, stopped, doubled or fail, and its states are still right."""
+"""A worker process may be killed, stopped, doubled or fail, but its states stay right."""
 
 import json
 import shutil
@@ -118,7 +118,7 @@ def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
     two.wait_ready()
 
 
-def test_a_worker_that_comes_again_at_once_at_another_address_goes_on(
+def test_a_worker_that_restarts_at_once_at_a_different_address_continues(
     env: dict[str, str],
 ) -> None:
     """Until its session ends, Kafka would assign its former partitions to the old address."""
@@ -154,7 +154,7 @@ def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_k
 
 
 def assert_either_answers_for_every_order(one: WorkerProcess, two: WorkerProcess) -> None:
-    """Ask both for orders of each, and check that each answer comes from the order's owner."""
+    """Ask both workers for each worker's orders, and check that the order's owner answers."""
     owned: dict[int, list[str]] = {0: [], 1: []}
     for n in range(40):
         partition = partition_for(f"ord {n}/ü".encode(), PARTITIONS)
@@ -220,7 +220,7 @@ def changelog_of(env: dict[str, str], table: TableName) -> dict[bytes, bytes]:
     return latest(env, changelog_name(group_of(env), table))
 
 
-def test_sigterm_stops_in_time_with_everything_that_was_done_committed(
+def test_sigterm_stops_a_worker_on_time_with_all_finished_work_committed(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
@@ -234,7 +234,7 @@ def test_sigterm_stops_in_time_with_everything_that_was_done_committed(
         worker.start()
         wait_folded(env, worker)
     assert_states_are_right(env, EVENTS)
-    # Nothing was done twice: each event and its entry are there once.
+    # Nothing was done twice: each event and its entry exist once.
     for topic in (names_of(env).events, names_of(env).entries):
         assert len(read_topic(env, topic)) == EVENTS
 
@@ -302,7 +302,7 @@ def test_a_worker_that_meets_an_unexpected_exception_exits_and_folds_the_chunk_a
     assert_states_are_right(env, 200)
 
 
-def test_an_event_id_that_comes_with_another_body_is_quarantined_and_the_first_stands(
+def test_an_event_id_with_a_different_body_is_quarantined_and_the_first_body_stands(
     env: dict[str, str],
 ) -> None:
     first = event("evt_1", "payment.succeeded", "pay_1", 500, order="ord_1")
@@ -322,7 +322,7 @@ def test_an_event_id_that_comes_with_another_body_is_quarantined_and_the_first_s
     assert headers["source-offset"] == b"2"
 
 
-def test_no_id_from_outside_is_taken_for_a_key_of_the_tables_own(
+def test_no_id_from_outside_is_taken_for_a_reserved_key_of_a_table(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     """Faust's own key for a changelog's offset is a text that contains a control character."""

@@ -76,7 +76,7 @@ async def test_writes_that_wait_for_a_closed_writer_end_with_the_loss_of_the_par
     assert await keys_of(settings, settings.names.orders) == ["there"]
 
 
-async def test_the_owner_according_to_the_group_takes_back_an_epoch_that_another_took(
+async def test_the_owner_according_to_the_group_takes_back_an_epoch_from_another_worker(
     settings: WorkerSettings,
 ) -> None:
     """A worker that is suspended before its first write takes the epoch when it resumes."""
@@ -109,7 +109,7 @@ async def test_the_owner_according_to_the_group_takes_back_an_epoch_that_another
 async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_the_next_start(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table lacks the other writer's record, so the worker ends and reads it when it starts."""
+    """The table lacks another writer's record, so the worker ends, and reads it after a restart."""
     folds: list[Chunk] = []
     announced: list[int] = []
 

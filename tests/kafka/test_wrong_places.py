@@ -49,7 +49,7 @@ def fold(env: dict[str, str], numbers: Iterable[int]) -> None:
 
 
 def wait_served(worker: WorkerProcess, numbers: Iterable[int]) -> None:
-    """Wait until a worker knows all of some orders; fail at once if it ends."""
+    """Wait until a worker knows all these orders; fail at once if the worker ends."""
     missing = set(numbers)
 
     def served() -> bool:
@@ -109,7 +109,7 @@ class Disk:
         return copy
 
     def bring_back(self, copy: Path, older: Path | None = None, topics: Sequence[str] = ()) -> None:
-        """Replace the disk by a copy, and some of its topics by those of an older copy."""
+        """Replace the disk with a copy, and some of its topics with those of an older copy."""
         self._broker.stop()
         shutil.rmtree(self._data)
         shutil.copytree(copy, self._data)
@@ -156,10 +156,10 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
         worker.stop()
 
 
-def test_what_a_changelog_has_lost_is_folded_again_from_the_source(
+def test_records_that_a_changelog_lost_are_folded_again_from_the_source(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """By its commits, everything is folded. The worker first has its tables, then an empty disk."""
+    """The commits say all is folded. The worker first has its tables, and then an empty disk."""
     lost = [changelog_name(group_of(alone), table) for table in ("payments", "orders")]
     fold(alone, range(20))
     first = disk.keep()
@@ -176,7 +176,7 @@ def test_what_a_changelog_has_lost_is_folded_again_from_the_source(
             worker.stop()
 
 
-def test_a_changelog_that_has_lost_everything_is_made_anew_from_the_source(
+def test_a_changelog_that_has_lost_everything_is_rebuilt_from_the_source(
     alone: dict[str, str], broker: EmbeddedKafka
 ) -> None:
     fold(alone, range(20))
@@ -194,7 +194,7 @@ def test_a_changelog_that_has_lost_everything_is_made_anew_from_the_source(
         worker.stop()
 
 
-def test_workers_that_run_and_workers_that_take_over_go_on_where_kafka_has_lost_their_identities(
+def test_running_workers_and_their_successors_continue_after_kafka_loses_their_identities(
     alone: dict[str, str], broker: EmbeddedKafka, tmp_path: Path
 ) -> None:
     """The topic `__transaction_state` is empty, so the next owners have other producer ids."""
@@ -222,7 +222,7 @@ def test_workers_that_run_and_workers_that_take_over_go_on_where_kafka_has_lost_
 def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_scratch(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """A standby serves nothing, but folds on from its own tables once it receives the partition."""
+    """A standby serves nothing, but continues from its own tables once it owns the partition."""
     one = alone | {"LEDGER_STANDBY_REPLICAS": "1"}
     two = second_of(one, tmp_path / "two")
     fold(one, range(20))

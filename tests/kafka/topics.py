@@ -21,7 +21,7 @@ async def create(env: Mapping[str, str], name: str, partitions: int = 4, **confi
     try:
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dotted)])
         async with asyncio.timeout(15):
-            while name not in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            while name not in await admin.list_topics():  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()
@@ -101,7 +101,7 @@ async def delete(env: Mapping[str, str], topic: str) -> None:
     try:
         await admin.delete_topics([topic])
         async with asyncio.timeout(15):
-            while topic in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            while topic in await admin.list_topics():  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()

@@ -1,4 +1,4 @@
-"""Events written by hand: a test sets the fields that matter to it, and omits the others."""
+"""Provides hand-written events; a test sets only the fields that matter to the test."""
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.money import Money
@@ -15,7 +15,7 @@ def failure(event_id="evt_f", created=1, amount=500, *, payment="pay_1", **more)
 def refund(
     event_id="evt_r", created=2, amount=100, *, refund_id="re_1", payment="pay_1", **more
 ) -> Event:
-    """Make a refund; with ``payment=None`` its own id is the payment's key."""
+    """Create a refund; with ``payment=None``, the refund's own id is the payment's key."""
     fields = {"data_id": refund_id, "payment": payment, **more}
     return _event(REFUND_SUCCEEDED, event_id, created, amount, **fields)
 

@@ -1,4 +1,4 @@
-"""The three folds in a row, in memory: the work of the agents without Kafka."""
+"""Runs the three folds one after another in memory, as the agents do with Kafka."""
 
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ class MemoryRows(dict[bytes, bytes]):
 
 
 class OrdersHop:
-    """The hop ``orders``: its input, its rows, and the last document that it published of a key."""
+    """The hop ``orders``: its input, its rows, and the last document published under each key."""
 
     def __init__(self) -> None:
         self.arrived: list[Arrived] = []
@@ -42,7 +42,7 @@ class OrdersHop:
         return self.arrived[first:]
 
     def fold(self, arrived: list[Arrived], *, rows_written: int | None = None) -> int:
-        """Fold a chunk, and return its number of rows; a crash only writes ``rows_written``."""
+        """Fold a chunk and return the number of rows; a crash writes only ``rows_written``."""
         known = {
             name: ORDERS.decode(row)
             for name in {each.snapshot.order_id for each in arrived}
@@ -64,7 +64,7 @@ class OrdersHop:
 
 
 class Pipeline:
-    """The content of the tables and topics; records with the same key and bytes are one."""
+    """The content of the tables and topics; records with equal keys and bytes count as one."""
 
     def __init__(self) -> None:
         self.payments: dict[str, Payment] = {}

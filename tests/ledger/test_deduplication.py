@@ -1,4 +1,4 @@
-"""Each event counts once: new, seen with the same content, and seen with other content."""
+"""An event counts once, even if its id is seen again with the same or different content."""
 
 import json
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def test_a_replay_of_repeats_adds_nothing():
 @pytest.mark.parametrize(
     "changed", [{"data": OTHER}, {"created": 8}, {"kind": "payment.failed"}, {"kind": "other"}]
 )
-def test_other_content_under_a_seen_id_is_quarantined_and_the_first_stands(runs, changed):
+def test_different_content_under_a_seen_id_is_quarantined_and_the_first_stands(runs, changed):
     first, second = record(offset=5), record(offset=6, **changed)
     known = judge(first).seen if runs == 2 else {}
     result = judge(*([first] if runs == 1 else []), second, known=known)
@@ -99,7 +99,7 @@ def test_other_content_under_a_seen_id_is_quarantined_and_the_first_stands(runs,
     assert result.counts["rejected.event_id_reused"] == 1
 
 
-def test_after_other_content_was_quarantined_the_first_content_is_still_a_duplicate():
+def test_after_different_content_is_quarantined_the_first_content_is_still_a_duplicate():
     records = [record(offset=5), record(data=OTHER, offset=6), record(offset=7)]
     result = judge(*records)
     assert result.outcomes == ["folded", "rejected.event_id_reused", "duplicate"]
@@ -147,7 +147,7 @@ def test_a_value_that_is_not_json_is_rejected_without_an_id(value):
 
 
 def test_ids_with_control_characters_in_the_log_are_rejected_in_any_chunks():
-    """Earlier versions of ingress accepted them, so a rebuild reads them, in different chunks."""
+    """Earlier ingress versions accepted such ids, so a rebuild reads them in different chunks."""
     odd = "evt_\0\x9b"
     records = [
         record(odd, offset=0),
@@ -194,7 +194,7 @@ def test_an_event_that_is_not_folded_is_counted_by_type_and_remembered():
     assert result.counts == {"unfolded.invoice.paid": 1, "duplicate": 1}
 
 
-def test_the_names_of_the_fields_are_passed_on():
+def test_the_configured_field_names_are_passed_on():
     names = FieldNames(order=("bestellung",))
     (event,) = deduplicate([record(data=GOOD | {"bestellung": "ord_1"})], {}, names).events
     assert event.order_reference == "ord_1"
@@ -202,7 +202,7 @@ def test_the_names_of_the_fields_are_passed_on():
 
 @st.composite
 def logs(draw):
-    """Draw a run of records in which ids, contents and defects meet."""
+    """Draw a run of records that mixes repeated ids, different contents and defects."""
     ids, data = st.sampled_from(["evt_1", "evt_2", "№"]), st.sampled_from([GOOD, OTHER, UNUSABLE])
     kinds = st.sampled_from(["payment.succeeded", "other"])
     bodies = st.builds(body, ids, data, kinds)
@@ -249,7 +249,7 @@ def test_a_chunk_judged_again_folds_nothing_and_rejects_nothing(log):
 
 @settings(max_examples=100)
 @given(logs())
-def test_a_chunk_whose_rows_were_kept_without_progress_folds_nothing_again(log):
+def test_a_chunk_whose_rows_were_written_without_its_progress_is_not_folded_twice(log):
     first = judge(*log)
     again = judge(*log, known=first.seen)
     assert (again.events, again.seen) == ([], {})

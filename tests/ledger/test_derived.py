@@ -1,4 +1,4 @@
-"""A record that a hop wrote is read as it was written; any other record has a rejection."""
+"""A record that a hop wrote is read as it was written; any other record is rejected."""
 
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ def test_an_unread_batch_keeps_its_own_reason():
     assert rejected(read_snapshots, Written(None, value))[0][0] is Reason.BATCH_TOO_LARGE
 
 
-def test_a_value_with_further_fields_is_read_by_an_older_worker():
+def test_a_value_with_additional_fields_is_read_by_an_older_worker():
     fields = msgspec.msgpack.decode(EVENTS.encode(EVENT))
     later = Written(b"pay_1", msgspec.msgpack.encode([*fields, "new"]))
     assert read_events([later]).values == [EVENT]

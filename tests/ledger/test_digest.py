@@ -1,4 +1,4 @@
-"""A table's digest depends only on its rows, and every change of the rows changes it."""
+"""A table's digest depends only on its rows, and every change to the rows changes the digest."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ def test_the_order_of_rows_does_not_change_the_digest(rows, chance):
 
 
 @given(ROWS, ROWS)
-def test_tables_with_other_rows_have_other_digests(one, other):
+def test_tables_with_different_rows_have_different_digests(one, other):
     assert (digest_of(one) == digest_of(other)) is (one == other)
 
 
@@ -42,7 +42,7 @@ def test_the_digest_is_the_same_on_every_machine():
     assert digest_of({b"pay_1": b"value", b"": b""}) == Digest(890573378121459456, 2)
 
 
-# The offsets of a changelog grow, but not by one, because compaction leaves gaps.
+# Consecutive offsets of a changelog may differ by more than one: compaction leaves gaps.
 RECORDS = st.lists(
     st.tuples(
         st.integers(1, 3),
@@ -80,7 +80,7 @@ class _Changelog:
 
 
 @given(RECORDS)
-def test_at_each_offset_the_digest_is_that_of_the_final_values_below_it(records):
+def test_the_digest_at_each_offset_covers_the_final_values_below_that_offset(records):
     changelog, digest = _Changelog(records), ChangelogDigest()
     changelog.read(digest, 0, changelog.end)
     for end in range(changelog.end + 1):
@@ -89,7 +89,7 @@ def test_at_each_offset_the_digest_is_that_of_the_final_values_below_it(records)
 
 
 @given(RECORDS, st.data())
-def test_a_digest_that_is_read_in_rounds_knows_every_offset_not_forgotten(records, data):
+def test_a_digest_that_is_read_in_rounds_knows_every_offset_that_is_not_forgotten(records, data):
     changelog, digest = _Changelog(records), ChangelogDigest()
     begin = kept = 0
     while begin < changelog.end:

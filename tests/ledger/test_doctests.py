@@ -19,7 +19,7 @@ WITH_EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_hold(name):
+def test_the_examples_in_a_module_are_correct(name):
     failed, attempted = doctest.testmod(importlib.import_module(name))
     assert failed == 0
     assert attempted or name not in WITH_EXAMPLES

@@ -72,7 +72,7 @@ def test_no_depth_of_nesting_raises(depth, opened, closed):
 
 @pytest.mark.parametrize("where", ["data", "livemode", "more"])
 @pytest.mark.parametrize(("depth", "kind"), [(MAX_NESTING, Envelope), (MAX_NESTING + 1, Rejection)])
-def test_the_bound_of_nesting_is_the_same_in_every_field(where, depth, kind):
+def test_the_limit_on_nesting_is_the_same_in_every_field(where, depth, kind):
     """The decoder's own bound depends on its caller's stack, which differs between programs."""
     value = '{"a":' * depth + '"]]}}[[{{\\"["' + "}" * depth
     fields = {"id": '"e"', "type": '"t"', "created": "1", "data": "{}"} | {where: value}
@@ -105,7 +105,7 @@ def test_order_and_space_do_not_change_the_content(envelope):
 
 
 @given(envelopes, envelopes)
-def test_other_content_has_another_digest(one, other):
+def test_different_content_has_a_different_digest(one, other):
     same = (one.type, one.created, one.data) == (other.type, other.created, other.data)
     assert (content_digest(one) == content_digest(other)) is same
 
@@ -155,7 +155,7 @@ def test_every_control_character_in_an_id_or_a_type_is_refused_by_name(field, en
 
 
 def test_no_other_character_is_a_control_character():
-    """The test covers neighbours, spaces, invisible characters, and changes of direction."""
+    """The characters include neighbours, spaces, invisible characters and direction marks."""
     for character in " ~\xa0\xad\u200b\u200e\u2028\u2029\u202e\ufeff\ufffe\ue000\U0010ffff":
         assert not has_control_characters(f"evt_{character}1")
 

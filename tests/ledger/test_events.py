@@ -67,7 +67,7 @@ def _assert_in_bounds(event):
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("digits", [20, 4299, 4300, 4301, 100_000])
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_no_length_of_a_number_in_a_body_raises(field, digits, sign):
+def test_a_number_of_any_length_in_a_body_raises_nothing(field, digits, sign):
     data = f'{{"id":"pay_1","amount":5,"currency":"KZT","{field}":{sign}{"9" * digits}}}'
     body = f'{{"id":"e","type":"refund.succeeded","created":1,"data":{data}}}'.encode()
     envelope = decode_envelope(body)
@@ -92,7 +92,7 @@ def test_an_event_has_the_fields_of_its_envelope_and_data():
 
 
 @pytest.mark.parametrize("kind", ["payment.created", "refund.failed", "", "Payment.Succeeded"])
-def test_another_type_is_unfolded_whatever_its_data(kind):
+def test_any_other_type_is_unfolded_whatever_its_data(kind):
     assert decode({"amount": -1.5}, kind) == Unfolded(kind)
 
 
@@ -136,7 +136,7 @@ def test_an_absent_field_is_missing(field, reason):
     assert decode(data).reason is reason
 
 
-def test_a_rejection_holds_no_more_of_the_data_than_a_few_characters():
+def test_a_rejection_quotes_only_a_few_characters_of_the_data():
     assert len(decode(VALID | {"currency": "x" * 10_000}).detail) < 120
 
 
@@ -158,7 +158,7 @@ def test_only_a_refund_names_another_payment(kind):
     assert (event.payment_reference, event.payment_id) == (None, "pay_1")
 
 
-def test_the_first_name_that_is_found_counts_and_data_comes_before_metadata():
+def test_the_first_name_that_is_found_counts_and_data_precedes_metadata():
     assert order_of(order="last", merchantReference="first") == "first"
     assert order_of(order="data", metadata={"merchantReference": "metadata"}) == "data"
     assert order_of(metadata={"order": "last", "orderId": "first"}) == "first"
@@ -244,6 +244,6 @@ def test_a_status_that_is_not_a_short_text_is_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 
-def test_a_fact_is_about_the_payment_it_names_else_about_its_own_id():
+def test_a_fact_concerns_the_payment_that_it_names_or_else_its_own_id():
     assert decode(VALID, REFUND_SUCCEEDED).payment_id == "pay_1"
     assert decode(VALID | {"payment": "pay_9"}, REFUND_SUCCEEDED).payment_id == "pay_9"

@@ -1,4 +1,4 @@
-"""For every history, the fold is a join, and the journal balances with it."""
+"""For every history, the fold is a join, and the journal balances."""
 
 from collections import defaultdict
 
@@ -24,7 +24,7 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
     one.fold([event] for event in history)
     other.fold([event] for event in shuffled)
     assert other.documents() == one.documents()
-    # Corrections depend on the order of arrival, but an entry that both have is identical.
+    # Corrections depend on the order of arrival, but entries that both pipelines have are equal.
     assert all(one.entries.get(key, entry) == entry for key, entry in other.entries.items())
 
 
@@ -42,10 +42,10 @@ def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) 
 
 @more
 @given(st.data())
-def test_two_folds_in_any_orders_leave_one_entry_standing_for_each_subject(
+def test_folds_in_different_orders_leave_the_same_entry_standing_for_each_subject(
     data: st.DataObject,
 ) -> None:
-    """This also holds for both journals together: a reader of one may continue with the other."""
+    """This also holds for both journals together, so a reader may switch between the journals."""
     history = data.draw(histories())
     one, other = Pipeline(), Pipeline()
     one.fold([event] for event in history)
@@ -66,7 +66,7 @@ def _money(entries: dict[str, Entry]) -> dict[tuple[str, str], int]:
 
 
 def _standing(entries: dict[str, Entry]) -> dict[Subject, str]:
-    """Return the event of the only standing entry, by subject."""
+    """Return the event id of each subject's only standing entry."""
     reversed_ids = {entry.reverses for entry in entries.values() if entry.reverses}
     assert reversed_ids <= entries.keys()
     standing: dict[Subject, str] = {}

@@ -1,4 +1,4 @@
-"""An event id is forgotten by the log's time, whenever its row is deleted."""
+"""An event id is forgotten according to the log's time, no matter when its row is deleted."""
 
 import json
 from collections import Counter
@@ -57,7 +57,7 @@ def taken(result: Deduplicated) -> list[int]:
 @pytest.mark.parametrize(
     ("day", "offsets"), [(89.9, [0]), (90, [0]), (90.1, [0, 1]), (400, [0, 1])]
 )
-def test_an_id_is_new_again_once_more_than_the_horizon_has_passed(day, offsets):
+def test_an_id_is_new_again_only_after_the_horizon(day, offsets):
     assert taken(judge(record(0, 0), record(1, day))) == offsets
     first = judge(record(0, 0))
     again = judge(record(1, day), known=first.seen, progress=first.progress)
@@ -81,9 +81,9 @@ def test_the_horizon_is_a_setting():
 
 
 def test_time_is_the_logs_time_and_never_goes_back():
-    """Records of several ingresses have no strict order in time, and a clock may be wrong."""
+    """Records from several ingresses have no strict order in time, and a clock may be wrong."""
     result = judge(record(0, 0), record(1, 100, "evt_2"), record(2, 1), record(3, 2))
-    # `evt_2` moves the time on, so `evt_1` is forgotten, and new again at the time of `evt_2`.
+    # `evt_2` advances the log's time, so `evt_1` is forgotten, and then new as of that time.
     assert taken(result) == [0, 1, 2]
     assert result.seen[b"evt_1"].timestamp_ms == FIRST_MS + 100 * DAY_MS
     assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS)
@@ -104,7 +104,7 @@ def test_only_forgotten_ids_may_be_deleted():
     assert forgettable(seen.seen, last.progress, FORGET_AFTER_MS) == [b"evt_1", b"evt_2"]
 
 
-def test_judged_records_are_passed_over_even_if_their_ids_were_deleted_or_repeated():
+def test_judged_records_are_skipped_even_if_their_ids_were_deleted_or_repeated():
     log = [record(0, 0), record(1, 1, amount=7), record(2, 100), record(3, 101, "evt_2")]
     first = judge(*log)
     for known in (first.seen, {}):
@@ -113,8 +113,8 @@ def test_judged_records_are_passed_over_even_if_their_ids_were_deleted_or_repeat
         assert again.counts == {"replayed": 4}
 
 
-def test_another_log_is_not_passed_over():
-    """The offsets of a new log start from 0, where new deliveries would look already judged."""
+def test_the_records_of_a_different_log_are_not_skipped():
+    """The offsets of a new log start from 0, so new deliveries would look already judged."""
     progress = judge(record(0, 0), record(1, 1, "evt_2")).progress
     with pytest.raises(AnotherLogError, match="plexy-ledger rebuild"):
         judge(record(0, 2, "evt_3"), progress=progress)
@@ -174,7 +174,7 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
             before = table.progress
             known = {r.key: table.seen[r.key] for r in chunk if r.key in table.seen}
             result = judge(*chunk, known=known, progress=before)
-            # An event that is published twice is the same both times.
+            # An event that is published twice is equal both times.
             for event in result.events:
                 assert events.setdefault(event.offset, event) == event
             for item in result.rejected:
@@ -206,7 +206,7 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
 
 
 def moved(event: Event, **more: Any) -> Event:
-    """Return a repeat of an event, at another place in the log."""
+    """Return a repeat of an event, at a different place in the log."""
     return msgspec.structs.replace(event, offset=event.offset + 1000, **more)
 
 
@@ -224,7 +224,7 @@ def test_events_that_are_redelivered_after_they_were_forgotten_change_nothing(da
     assert (pipeline.payments, pipeline.orders, pipeline.entries) == before
 
 
-def test_other_content_about_the_same_payment_changes_nothing_and_is_reported():
+def test_different_content_about_the_same_payment_changes_nothing_and_is_reported():
     pipeline = Pipeline()
     pipeline.fold([[success(), refund()]])
     other = moved(success(amount=1, order="ord_9"))
@@ -233,8 +233,8 @@ def test_other_content_about_the_same_payment_changes_nothing_and_is_reported():
     assert folded.reused == [other]
 
 
-def test_other_content_about_another_payment_is_a_fact_of_that_payment():
-    """A sender that reuses an id makes two facts, each with its own entries and order."""
+def test_different_content_about_a_different_payment_is_a_fact_of_that_payment():
+    """A sender that reuses an id creates two facts, each with its own entries and order."""
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
     ledger = Ledger(history, days=[0, 100])

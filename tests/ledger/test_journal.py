@@ -1,4 +1,4 @@
-"""Entries balance, are never changed, and are corrected by a reversal and a new entry."""
+"""Entries balance and never change; a correction is a reversal and a new entry."""
 
 from itertools import permutations
 from urllib.parse import unquote
@@ -126,7 +126,7 @@ def test_a_later_fact_posts_nothing_because_the_earliest_stands():
     assert list(entries_of(refund(), refund("evt_s", 3))) == ["refund/pay_1/re_1/evt_r"]
 
 
-def test_an_earlier_fact_about_the_same_money_takes_its_place():
+def test_an_earlier_fact_about_the_same_money_replaces_a_later_one():
     """Otherwise the order of arrival would decide which of the two entries stands."""
     entries = entries_of(success("evt_1", 5), success("evt_2", 4))
     base = "payment/pay_1"
@@ -134,7 +134,7 @@ def test_an_earlier_fact_about_the_same_money_takes_its_place():
     assert balances(entries) == {(PLEXY, "KZT"): 500, (SALES, "KZT"): -500}
 
 
-def test_an_earlier_fact_about_other_money_reverses_the_old_entry_and_posts_a_new_one():
+def test_an_earlier_fact_about_different_money_reverses_the_old_entry_and_posts_a_new_one():
     entries = entries_of(success("evt_1", 5, 500), success("evt_2", 4, 400, currency="USD"))
     first, reversal, second = entries.values()
     assert shown(reversal) == [(PLEXY, -500, "KZT"), (SALES, 500, "KZT")]

@@ -36,7 +36,7 @@ def _little_room():
 
 
 def one_payment(max_size: int = 20) -> st.SearchStrategy[list[Event]]:
-    """Draw the facts of one payment, which may be more than it has room for."""
+    """Draw the facts of one payment, possibly more facts than the payment has room for."""
 
     def about_one(history: list[Event]) -> list[Event]:
         return [
@@ -105,19 +105,19 @@ def test_a_run_that_crashed_before_its_state_was_written_has_the_same_result(
 
 @more
 @given(one_payment())
-def test_the_snapshot_of_each_state_is_newer_than_all_before_it(history: list[Event]) -> None:
-    fold, told = PaymentFold("pay_1", None), list[Snapshot]()
+def test_the_snapshot_of_each_state_is_newer_than_all_earlier_ones(history: list[Event]) -> None:
+    fold, earlier = PaymentFold("pay_1", None), list[Snapshot]()
     for event in history:
         fold.changed = False
         fold.add(event)
         *_, snapshot = fold.snapshots()
-        assert all(snapshot.is_newer_than(each) == fold.changed for each in told[-1:])
-        assert not any(each.is_newer_than(snapshot) for each in told)
-        told.append(snapshot)
+        assert all(snapshot.is_newer_than(each) == fold.changed for each in earlier[-1:])
+        assert not any(each.is_newer_than(snapshot) for each in earlier)
+        earlier.append(snapshot)
 
 
 @given(one_payment(max_size=30))
-def test_the_kept_facts_fit_and_the_first_fact_aside_would_not(history: list[Event]) -> None:
+def test_the_kept_facts_fit_but_the_first_fact_set_aside_would_not(history: list[Event]) -> None:
     facts = {event.event_id: event for event in history}
     kept, first_aside = kept_of(facts)
     size = sum(len(msgspec.json.encode(fact)) for fact in kept.values())
@@ -129,7 +129,7 @@ def test_the_kept_facts_fit_and_the_first_fact_aside_would_not(history: list[Eve
         assert {key_of(fact) < first_aside for fact in kept.values()} <= {True}
 
 
-def test_a_payment_without_room_says_so_and_posts_nothing_for_facts_set_aside():
+def test_a_payment_without_room_is_an_anomaly_and_posts_nothing_for_facts_set_aside():
     refunds = [refund(f"evt_{n}", n, 10, refund_id=f"re_{n}") for n in range(9, 1, -1)]
     pipeline = folded([[success(amount=500, order="ord_1")], refunds])
     document = pipeline.documents()["ord_1"]
@@ -147,13 +147,13 @@ def test_events_that_are_set_aside_are_reported_each_time_they_are_delivered():
     assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
 
 
-def test_a_payment_from_before_the_bound_existed_is_cut_with_its_next_fact():
+def test_a_payment_older_than_the_limit_on_facts_is_trimmed_with_its_next_fact():
     facts = {f"evt_{n}": failure(f"evt_{n}", n) for n in range(9)}
     after = fold_payments([failure("evt_9", 9)], {"pay_1": Payment("pay_1", facts)})
     assert after.payments["pay_1"] == payment_of("pay_1", {**facts, "evt_9": failure("evt_9", 9)})
 
 
-def test_a_payment_whose_facts_are_longer_than_any_release_makes_them_keeps_the_first_ones():
+def test_a_payment_with_longer_facts_than_any_release_writes_keeps_the_first_one():
     longest = [
         msgspec.structs.replace(failure(f"evt_{n}", n), status="x" * 1_000) for n in range(3)
     ]
@@ -162,15 +162,15 @@ def test_a_payment_whose_facts_are_longer_than_any_release_makes_them_keeps_the_
     assert after.facts.keys() == {"evt_0"}
 
 
-def test_rows_and_snapshots_from_before_the_bound_existed_are_read():
+def test_rows_and_snapshots_older_than_the_limit_on_facts_are_read():
     payment = msgspec.msgpack.encode(["pay_1", {}])
     assert PAYMENTS.decode(payment) == Payment("pay_1")
     snapshot = msgspec.msgpack.encode(["ord_1", "pay_1", 2, None])
     assert SNAPSHOTS.decode(snapshot) == Snapshot("ord_1", "pay_1", 2, None)
 
 
-def test_eight_facts_of_any_ids_fit():
-    """Nearly every payment has no more than eight facts, which are therefore not measured."""
+def test_eight_facts_with_any_ids_fit():
+    """Nearly every payment has at most eight facts, so their size need not be measured."""
     worst = "\0" * 512
     fact = success(worst, 2**53 - 1, 2**53 - 1, payment=worst, order=worst, offset=2**63 - 1)
     fact = msgspec.structs.replace(fact, status=worst, payment_reference=worst, partition=2**31 - 1)

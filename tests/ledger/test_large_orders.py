@@ -23,7 +23,7 @@ more = settings(max_examples=200, deadline=None)
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_bounds():
-    """Let a document list only one or two payments, and an order's only row hold as few."""
+    """Limit a document, and the only row of a small order, to one or two payments."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders, "_ALWAYS_FIT_EVENTS", 0)
         for module in (orders, large_orders):
@@ -88,7 +88,7 @@ def test_the_form_in_the_table_changes_no_document(
 def test_a_crash_between_any_two_rows_changes_nothing(
     history: list[Event], data: st.DataObject
 ) -> None:
-    """The chunk is folded again in other cuts, on top of the rows that the crash left."""
+    """The chunk is folded again, cut differently, on top of the rows that the crash left."""
     told = snapshots_of(history, [history[n : n + 2] for n in range(0, len(history), 2)])
     clean, crashed = OrdersHop(), OrdersHop()
     for each in clean.publish(told):
@@ -182,7 +182,7 @@ def test_an_order_that_shrinks_lists_its_payments_again_and_an_empty_order_has_n
     assert_sound(pipeline.hop)
 
 
-def test_a_fold_reads_and_writes_as_many_rows_for_a_large_order_as_for_one_just_above_the_bound():
+def test_a_fold_reads_and_writes_as_many_rows_for_a_huge_order_as_for_a_slightly_large_one():
     """The cost of a fold therefore does not grow with the order."""
 
     class Counted(MemoryRows):
@@ -228,7 +228,7 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
     [("{}", "p"), ("{:\0>512}", "p"), ("{:a>512}", "p"), ("{:a>50}", "p")],
 )
 def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, payment_id):
-    """With any ids, the facts that a payment keeps take about 390 KiB in its document."""
+    """Whatever the ids, the facts that a payment keeps take about 390 KiB in a document."""
     numbers = range(3_000)
     facts = {
         event_id.format(n): refund(event_id.format(n), n, 1, refund_id=payment_id, payment=None)
@@ -258,7 +258,7 @@ def test_no_row_of_an_order_is_taken_for_a_row_of_another_order():
 
 
 @given(histories())
-def test_a_summary_says_of_the_whole_order_what_a_list_would_say(history: list[Event]) -> None:
+def test_a_summary_describes_the_whole_order_as_a_list_would(history: list[Event]) -> None:
     payments = fold_payments(history, {}).payments.values()
     order = order_of("ord_1", map(describe_placed, payments))
     whole, document = describe_whole(order), describe(order)
@@ -272,12 +272,12 @@ def test_a_summary_says_of_the_whole_order_what_a_list_would_say(history: list[E
 class TestIdOfAPayment:
     """A payment without a reference is an order under its own id, which a shop may also use."""
 
-    def test_an_order_that_a_payment_of_its_id_has_joined_says_so(self):
+    def test_an_order_with_the_id_of_one_of_its_payments_has_an_anomaly(self):
         pipeline = Pipeline()
         pipeline.fold([[success("evt_1", payment="A"), success("evt_2", payment="p", order="A")]])
         assert pipeline.documents()["A"].anomalies == ("order_id_is_payment_id",)
 
-    def test_a_payment_alone_under_its_id_is_no_anomaly_and_neither_is_one_that_left(self):
+    def test_a_payment_that_is_alone_under_its_id_or_has_left_is_no_anomaly(self):
         pipeline = Pipeline()
         pipeline.fold([[success("evt_1", payment="A")]])
         assert pipeline.documents()["A"].anomalies == ()
@@ -285,7 +285,7 @@ class TestIdOfAPayment:
         pipeline.fold([[success("evt_3", payment="A", order="B")]])
         assert pipeline.documents()["A"].anomalies == ()
 
-    def test_a_large_order_says_so_too(self):
+    def test_a_large_order_has_the_anomaly_too(self):
         pipeline = Pipeline()
         pipeline.fold([many(5, "A"), [success("evt_a", payment="A")]])
         document = pipeline.documents()["A"]

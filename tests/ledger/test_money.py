@@ -159,7 +159,7 @@ def test_an_amount_in_major_units_is_read_back_exactly(amount, currency):
 
 
 @given(amounts, currencies, st.integers(0, 5))
-def test_zeros_after_the_last_decimal_and_decimals_left_out_change_nothing(amount, currency, zeros):
+def test_trailing_zeros_and_omitted_decimals_change_nothing(amount, currency, zeros):
     text = major_units(amount, currency)
     if "." in text:
         assert minor_units(text.rstrip("0").rstrip("."), currency) == amount

@@ -18,13 +18,13 @@ def order_of(*events):
 
 
 def paid(amount, **more):
-    """Make a success of order A; each currency has its own payment, named ``p_`` and the code."""
+    """Create a success for order A; the payment's id is ``p_`` followed by the currency."""
     currency = more.get("currency", "KZT")
     return success(f"evt_{currency}", amount=amount, payment=f"p_{currency}", order="A", **more)
 
 
 def back(amount, currency="KZT", event_id="evt_r"):
-    """Make a refund of the payment that ``paid`` makes in a currency."""
+    """Create a refund of the payment that ``paid`` creates in a currency."""
     more = {"payment": f"p_{currency}", "refund_id": event_id, "order": "A"}
     return refund(f"{event_id}_{currency}", amount=amount, currency=currency, **more)
 
@@ -59,7 +59,7 @@ def back(amount, currency="KZT", event_id="evt_r"):
         ("failed", [failure(order="A"), failure("evt_2", payment="pay_2", order="A")]),
     ],
 )
-def test_the_status_is_the_first_that_holds(status, events):
+def test_the_status_is_the_first_that_applies(status, events):
     for arrived in permutations(events):
         assert order_of(*arrived).status == status
 
@@ -123,7 +123,7 @@ def snapshot(*events, known=None):
     return fold_payments(events, known or {}).snapshots[-1]
 
 
-def test_the_snapshot_of_a_payment_with_more_facts_holds():
+def test_the_snapshot_with_more_facts_of_a_payment_wins():
     old, new = snapshot(success(order="A")), snapshot(success(order="A"), refund())
     for arrived in ([old, new], [new, old], [old, new, old, new]):
         order = fold_orders(arrived, {})["A"]
@@ -186,7 +186,7 @@ def order_before(*events):
     return order
 
 
-def test_an_anomaly_is_new_once_to_the_order_that_has_it():
+def test_an_anomaly_is_new_only_once_to_its_order():
     first, second = back(300), back(201, event_id="evt_s")
     good, bad = order_before(paid(500), first), order_before(paid(500), first, second)
     worse = order_before(paid(500), first, second, back(1, event_id="evt_t"))

@@ -10,7 +10,7 @@ from tests.ledger.pipeline import Pipeline
 
 
 def payment_of(*events) -> Payment:
-    """Return the payment, after a check that every order of arrival leads to it."""
+    """Return the payment; fail unless every order of arrival leads to the same payment."""
     folded = [fold_payments(order, {}).payments for order in permutations(events)]
     (payment,) = folded[0].values()
     documents = [describe_placed(next(iter(payments.values()))) for payments in folded]
@@ -27,7 +27,7 @@ def anomalies_of(*events):
 
 
 def published(folded):
-    """Return each order's snapshot: the payment's number of facts, or that it moved away."""
+    """Return each order's snapshot as the payment's number of facts, or as ``withdrawn``."""
     return {
         snapshot.order_id: len(snapshot.payment.events) if snapshot.payment else "withdrawn"
         for snapshot in folded.snapshots
@@ -113,7 +113,7 @@ def test_anomalies_are_each_named_once_and_sorted():
 # Status, amount and refunds.
 
 
-def test_the_status_is_succeeded_if_any_attempt_did_else_failed_if_any_did_else_unknown():
+def test_a_success_outranks_a_failure_and_without_either_the_status_is_unknown():
     assert document_of(failure(), success(), refund()).status == "succeeded"
     assert document_of(failure(), failure("evt_2"), refund()).status == "failed"
     assert document_of(refund()).status == "unknown"
@@ -135,7 +135,7 @@ def test_a_payment_without_success_has_no_money_and_is_as_old_as_its_first_fact(
     assert (document.amount, document.currency, document.created) == (None, None, 4)
 
 
-def test_a_refund_counts_once_by_its_own_id_as_its_earliest_fact_says():
+def test_a_refund_counts_once_under_its_own_id_with_its_earliest_fact():
     (counted,) = document_of(success(), refund("evt_3", 3, 30), refund("evt_2", 2, 20)).refunds
     assert (counted.refund_id, counted.amount) == ("re_1", 20)
     assert (counted.created, counted.event_id) == (2, "evt_2")
@@ -223,18 +223,18 @@ def test_a_late_fact_that_names_the_same_order_withdraws_nothing():
     assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
 
 
-def test_an_order_that_a_later_fact_names_is_told_that_the_payment_is_elsewhere():
+def test_a_payment_is_withdrawn_from_a_different_order_that_a_later_fact_names():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     named = fold_payments([refund(created=9, order="B")], known)
     assert published(named) == {"A": 2, "B": "withdrawn"}
 
 
-def test_every_order_that_a_payment_only_passed_through_in_one_chunk_is_told():
+def test_a_payment_is_withdrawn_from_every_order_that_it_passed_through_in_one_chunk():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABC")]
     assert published(fold_payments(run, {})) == {"A": "withdrawn", "B": "withdrawn", "C": 3}
 
 
-def test_an_order_that_was_told_of_a_payment_before_a_crash_is_told_that_it_moved():
+def test_a_payment_that_was_published_before_a_crash_is_withdrawn_when_it_moves():
     first, earlier = success("evt_1", 5, order="A"), success("evt_2", 4, order="B")
     pipeline = Pipeline()
     pipeline.fold([[first]], crash_before_state=True)

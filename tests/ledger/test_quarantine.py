@@ -1,4 +1,4 @@
-"""An item that was written repeatedly is listed once, and put back as a fold would produce it."""
+"""An item that was written repeatedly is listed once, and put back as a fold would write it."""
 
 import json
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ def test_a_rejection_that_was_written_twice_is_one_item():
     assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
 
 
-def test_deliveries_of_the_same_bytes_are_one_item_and_of_other_bytes_another():
+def test_deliveries_of_equal_bytes_are_one_item_and_different_bytes_are_two():
     quarantine = read(kept(0, b"x", None), kept(1, b"x", None, timestamp=2000), kept(2, b"y", None))
     assert sorted(item.times for item in quarantine.items.values()) == [1, 2]
     assert all(item_id.startswith("http/") for item_id in quarantine.items)
@@ -200,7 +200,7 @@ def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
     assert (event.partition, event.offset, event.order_reference) == (2, 118, "ord_1")
 
 
-def test_an_item_that_is_still_bad_stays_with_its_present_reason():
+def test_an_item_that_is_still_bad_stays_and_its_current_reason_is_given():
     assert judged(Logged(b"evt_1", TOO_LONG), OLD_NAMES).why.startswith(
         "it is still rejected: reference_too_long: data.merchantReference"
     )
@@ -214,13 +214,13 @@ def test_a_decision_is_not_reversed(reason):
 @pytest.mark.parametrize(
     "reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.CONTROL_CHARACTERS]
 )
-def test_a_record_that_was_not_an_event_then_needs_a_fold_of_the_whole_log(reason):
+def test_a_record_that_was_rejected_as_no_event_needs_a_fold_of_the_whole_log(reason):
     verdict = judged(Logged(b"evt_1", TOO_LONG), reason=reason, event_id=None)
     assert "plexy-ledger rebuild" in verdict.why
 
 
 def test_an_event_with_a_bad_reference_is_put_back_once_the_reference_is_no_longer_read():
-    """An event's id is rejected for the same reason, but here the event's id was seen."""
+    """A bad event id is rejected for the same reason, but this event's id is valid and was seen."""
     odd = body(merchantReference="ord_\0", orderReference="ord_1")
     record = Logged(b"evt_1", odd)
     (rejected,) = deduplicate([record], {}, OLD_NAMES).rejected
@@ -229,7 +229,7 @@ def test_an_event_with_a_bad_reference_is_put_back_once_the_reference_is_no_long
     assert [event] == deduplicate([record], {}, NAMES).events
 
 
-def test_other_bytes_at_the_place_of_an_item_are_not_put_back():
+def test_different_bytes_at_the_place_of_an_item_are_not_put_back():
     item = read(kept(0, TOO_LONG)).items["plexy.webhooks/2/118"]
     for record in (None, Logged(b"evt_1", body()), Logged(b"evt_1", None)):
         verdict = judge_logged(item, TOO_LONG, record, NAMES)
@@ -279,7 +279,7 @@ def test_a_delivery_is_judged_at_the_time_of_its_arrival():
     assert isinstance(judge_delivery(delivery(body(), b"whsec_guessed"), None), Envelope)
 
 
-def test_a_delivery_that_is_still_not_an_event_stays():
+def test_a_delivery_that_is_still_not_an_event_is_not_put_back():
     assert judge_delivery(delivery(b"{}"), TRUST).why.startswith(
         "it is still rejected: invalid_envelope"
     )

@@ -81,7 +81,7 @@ def test_no_header_is_missing(header):
         f"t={NOW_S},v1={'0' * 64}," + "x=1," * 1100,
     ],
 )
-def test_a_header_of_another_shape_is_malformed(header):
+def test_a_header_of_any_other_shape_is_malformed(header):
     assert faults_of(header) is SignatureFault.MALFORMED
 
 
@@ -114,7 +114,7 @@ def test_without_a_secret_nothing_is_accepted():
 
 @given(bodies, st.integers(1, 10**9), st.integers(-(10**6), 10**6))
 def test_a_time_that_was_signed_in_neither_form_is_a_mismatch(body, at_s, shift_s):
-    """If the time is signed, the digest fits no other time in either form."""
+    """If the time is signed, the digest matches no other time in either form."""
     header = sign(body, SECRET, at_s, SignedForm.TIMESTAMPED)
     moved = header.replace(f"t={at_s}", f"t={abs(at_s + shift_s)}")
     if moved != header:

@@ -55,12 +55,12 @@ def test_every_topic_is_kept_as_the_design_says(name, policy, retention_ms):
     assert (topic.cleanup_policy, topic.retention_ms) == (policy, retention_ms)
 
 
-def test_there_are_only_the_topics_of_the_design_and_no_name_twice():
+def test_the_topics_are_exactly_those_of_the_design_with_distinct_names():
     names = [topic.name for topic in all_topics(TopicNames(), "app")]
     assert len(names) == len(set(names)) == 9
 
 
-def test_the_configuration_is_in_kafkas_own_words():
+def test_the_configuration_uses_kafkas_own_names():
     topic = Topic(name="t", cleanup_policy="compact", retention_ms=5)
     assert topic.config(2) == {
         "cleanup.policy": "compact",

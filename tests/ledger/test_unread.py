@@ -36,9 +36,9 @@ def test_an_unread_batch_has_its_own_reason_and_the_events_around_it_count():
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_only_the_value_that_a_reader_made_covers_the_offsets_before_it(is_written):
+def test_only_the_value_that_a_reader_created_covers_the_offsets_before_it(is_written):
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
-    # A stranger can write the same bytes, but not the value that a reader makes.
+    # A stranger can write the same bytes, but not the value that a reader creates.
     value = bytes(unread) if is_written else unread
     truth = Truth(NAMES, None, partition_of)
     for partition, records in log_with(value).partitions.items():

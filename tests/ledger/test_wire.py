@@ -37,7 +37,7 @@ EVENTS = st.builds(
 
 
 def written(history):
-    """Return everything that the agents write for a history, by the name of its format."""
+    """Return everything that the agents write for a history, by format name."""
     pipeline, snapshots = Pipeline(), []
     for event in history:
         snapshots += fold_payments([event], pipeline.payments).snapshots
@@ -61,7 +61,7 @@ def assert_inverse(kind: wire.Format, value) -> None:
     assert kind.encode(decoded) == encoded
 
 
-def test_every_format_is_among_those_that_are_tested():
+def test_every_format_is_tested():
     formats = {name for name, value in vars(wire).items() if isinstance(value, wire.Format)}
     assert formats == {*written([]), "SEEN", "PROGRESS"}
 
@@ -175,6 +175,6 @@ def test_an_empty_field_is_an_empty_list_or_null_and_never_omitted():
 
 @pytest.mark.parametrize("name", ["EVENTS", "SNAPSHOTS", "PAYMENTS", "ORDERS", "ENTRIES", "SEEN"])
 @pytest.mark.parametrize("encoded", [b"", b"\xc1", b"{}", b"\x90"])
-def test_bytes_that_hold_no_such_value_are_an_error_of_the_decoder(name, encoded):
+def test_bytes_that_contain_no_value_of_the_format_are_a_decoding_error(name, encoded):
     with pytest.raises(msgspec.DecodeError):
         getattr(wire, name).decode(encoded)

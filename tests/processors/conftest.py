@@ -1,4 +1,4 @@
-"""Makes a worker's app for tests that need no Kafka."""
+"""Creates a worker's app for tests that need no Kafka."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -40,7 +40,7 @@ def test_records_that_are_acknowledged_below_a_noted_end_are_a_loss(table):
     table._db(0).put(FED_KEY, encode_ends({0: 3, 1: 7}))
     assert table.fed(0) == decode_ends(b"0:3 1:7") == {0: 3, 1: 7}
     assert fed_after(table, table.feeds, Written(7, 8, 2)) == {0: 3, 1: 9}
-    # Kafka returns no offset for a repeated batch that it took long before.
+    # Kafka returns no offset for a repeated batch that it accepted long before.
     assert fed_after(table, table.feeds, Written(-1, 0, 2)) == {0: 3, 1: 7}
     with pytest.raises(LostOutputsError, match=r"ledger\.events\[1\] has lost records"):
         fed_after(table, table.feeds, Written(5, 9, 5))

@@ -1,4 +1,4 @@
-"""A worker counts whole chunks, once they are written, under a bounded number of labels."""
+"""A worker counts whole chunks after they are written, with a bounded number of labels."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The last seconds of a count."""
+"""Only the last seconds of a count are kept."""
 
 from processors.recent import SECONDS, LastSeconds
 

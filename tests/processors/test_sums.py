@@ -42,7 +42,7 @@ class Numbers:
 
 
 class Ledger:
-    """A real table, and the parts of a worker that sums look at."""
+    """A real table, and the parts of a worker that the sums use."""
 
     def __init__(self, folder: Path) -> None:
         self.app = create_app(WorkerSettings(data_dir=folder, partitions=PARTITIONS))
@@ -134,7 +134,7 @@ async def test_a_partition_that_another_worker_wrote_to_is_summed_again(ledger):
     ledger.write(0, {b"a": 1})
     await ledger.sums.look()
     ledger.give(1)
-    # The partition comes back before the next look.
+    # The partition returns before the sums are next updated.
     ledger.take_over(0, {b"a": 5, b"b": 7})
     ledger.give(0, 1)
     assert ledger.total(0) is None
@@ -152,7 +152,7 @@ async def test_a_partition_that_moved_to_another_worker_is_forgotten(ledger):
 
 
 @pytest.mark.parametrize("what", ["rebalance", "changelog"])
-async def test_an_interrupted_sum_is_made_from_scratch(ledger, what, monkeypatch):
+async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())

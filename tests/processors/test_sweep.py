@@ -1,4 +1,4 @@
-"""The search for forgotten ids is bounded, runs only while there may be some, and misses none."""
+"""The search for forgotten ids is bounded, runs only while such ids may exist, and misses none."""
 
 import random
 from functools import partial

@@ -1,4 +1,4 @@
-"""A worker's start."""
+"""A worker logs the versions of its libraries when it starts."""
 
 from structlog.testing import capture_logs
 

@@ -1,4 +1,4 @@
-"""A server without a token answers only to loopback names; a token is long, and must be equal."""
+"""A server without a token answers only to loopback names; tokens are long and must match."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_a_loopback_name_is_allowed_with_a_token_and_without(host):
 
 
 @pytest.mark.parametrize("host", OTHERS)
-def test_another_name_is_allowed_only_if_the_server_has_a_token(host):
+def test_any_other_name_is_allowed_only_if_the_server_has_a_token(host):
     problem = wrong_host([host], None)
     assert problem is not None
     assert (problem.status, problem.code) == (421, "host_not_allowed")
@@ -64,7 +64,7 @@ def test_another_name_is_allowed_only_if_the_server_has_a_token(host):
 
 @pytest.mark.parametrize("token", [None, TOKEN])
 @pytest.mark.parametrize("hosts", [[], ["localhost", "localhost"], *([host] for host in MALFORMED)])
-def test_anything_except_one_valid_host_is_a_400_that_does_not_repeat_it(hosts, token):
+def test_anything_except_one_valid_host_is_a_400_that_does_not_quote_the_host(hosts, token):
     problem = wrong_host(hosts, token)
     assert problem is not None
     assert (problem.status, problem.code) == (400, "invalid_host")

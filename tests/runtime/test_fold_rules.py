@@ -19,7 +19,7 @@ def test_settings_that_do_not_change_the_fold_do_not_change_the_name():
     assert protocols(other) == protocols(read())
 
 
-def test_each_secret_of_the_workers_makes_a_name_that_does_not_contain_it():
+def test_each_secret_of_the_workers_gives_a_name_that_does_not_contain_the_secret():
     names = protocols(read(**SECRETS))
     assert len(set(names)) == 2
     assert not any("whsec" in name for name in names)
@@ -43,14 +43,14 @@ def test_a_group_with_another_fold_runs_another_release():
     assert "they run another release" in str(difference(read(), later))
 
 
-def test_a_check_of_signatures_on_only_one_side_is_the_only_difference():
+def test_signature_checks_on_only_one_side_are_the_only_difference():
     (agreed,) = protocols(read())
     fault = difference(read(**SECRETS), agreed)
     assert fault
     assert fault.what.endswith("LEDGER_VERIFY_SIGNATURES is ingress there and worker here")
 
 
-def test_secrets_differ_only_if_none_of_them_is_in_common():
+def test_secrets_differ_only_if_they_have_none_in_common():
     settings = read(**SECRETS)
     (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_3"}))
     fault = difference(settings, other)

@@ -1,4 +1,4 @@
-"""A library's private names are in the table and the pinned version, and used in few modules."""
+"""Private names of libraries are listed, exist in the pinned version, and are used rarely."""
 
 import ast
 import subprocess
@@ -113,7 +113,7 @@ def replaced(text: str) -> Iterator[tuple[str, str]]:
 
 
 def uses() -> Iterator[tuple[str, str, set[str]]]:
-    """Yield a module, a private name that it uses, and the libraries with that name."""
+    """Yield each module, a private name that the module uses, and the libraries with that name."""
     for path, text in sources():
         for name in overridden(path, text).union(private_names_on(text, "noqa: SLF001")) - OWN:
             yield str(path), name, libraries_with(name)

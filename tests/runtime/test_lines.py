@@ -33,7 +33,7 @@ def logged(log_format: str = "json", level: str = "info", end: str = "") -> str:
     ).stderr
 
 
-def test_a_line_is_the_one_that_structlog_writes():
+def test_a_line_equals_the_line_that_structlog_writes():
     theirs, *ours = [json.loads(line) for line in logged().splitlines()]
     assert [line["ms"] for line in ours] == [0, 1, 2, 3]
     for line in ours:

@@ -47,7 +47,7 @@ ATTACK = "<img src=x onerror=document.title='run'>"
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# The page of an order reads the order again in intervals that are a little shorter than this.
+# The page of an order reads the order again at intervals that are a little shorter than this.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 
@@ -90,7 +90,7 @@ class Ledger(NamedTuple):
 
 @contextlib.contextmanager
 def ledger_with_a_story(bootstrap: str, folder: Path) -> Iterator[Ledger]:
-    """Run a worker and an ingress, and deliver a story in which everything occurs."""
+    """Run a worker and an ingress, and deliver a story with every kind of event."""
     env = environment(
         bootstrap, folder, api_token=TOKEN, webhook_secrets=SECRET, ingest_port=free_port()
     )
@@ -145,7 +145,7 @@ def _deliver_story(ledger: Ledger) -> None:
 
 
 class Watch:
-    """Checks that the page requests nothing of other hosts, and has only intended errors."""
+    """Checks that the page requests nothing from other hosts, and has only intended errors."""
 
     def __init__(self, address: str, intended: str) -> None:
         self._intended = intended

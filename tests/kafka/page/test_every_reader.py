@@ -33,8 +33,8 @@ ODD = {
     "long": (f"#/orders/ord_{LONG}", "2 deliveries"),
     "turned": (f"#/orders/{quote(TURNED)}", "1 delivery"),
 }
-# These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture is made
-# at the last width of each theme.
+# These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture
+# is taken at the last width of each theme.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
 # This script returns the elements that scroll sideways: the page, tables, and the search field.
 TOO_WIDE = """() => {

@@ -23,7 +23,7 @@ class TestContent:
     def test_the_overview_shows_the_numbers_of_the_ledger_and_follows_them(self, page, ledger):
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         totals = page.get_by_role("table", name="Totals by currency")
-        # No double holds this amount of 2 * (2**53 - 1) - 1 cents.
+        # No double can represent this amount of 2 * (2**53 - 1) - 1 cents.
         expect(row(totals, "USD")).to_contain_text("180,143,985,094,819.81")
         expect(row(totals, "IQD")).to_contain_text("1,234.567")
         expect(row(totals, "JPY")).to_contain_text("1,234")
@@ -80,7 +80,7 @@ class TestDays:
                 currency="SEK",
             ),
         )
-        # After a reload, the numbers come from the ledger, and not from an earlier stream.
+        # After a reload, the numbers are from the ledger, not from an earlier stream.
         page.reload()
         drawing = page.get_by_role("img", name="by day")
         page.get_by_label("Currency").select_option("SEK")
@@ -192,7 +192,7 @@ class TestTwoWorkers:
         with opened(browser, address, token="") as page:
             yield page
 
-    def test_an_empty_ledger_says_so_on_each_page(self, page):
+    def test_each_page_shows_that_the_ledger_is_empty(self, page):
         expect(page.locator("main")).to_contain_text("Nothing was paid yet.")
         for at, word in {
             "#/orders": "No order yet.",

@@ -1,4 +1,4 @@
-"""The sums by account, currency and day are the sums of the standing entries."""
+"""Sums by account, currency and day equal those of the standing entries."""
 
 from hypothesis import given
 from hypothesis import strategies as st

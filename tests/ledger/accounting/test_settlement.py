@@ -57,7 +57,7 @@ def test_equal_lines_and_entries_match():
         ([line(2, currency="USD")], [paid()], (Discrepancy.CURRENCY_DIFFERS, 2, "pay_1")),
     ],
 )
-def test_each_way_to_differ_has_its_name(lines, entries, expected):
+def test_each_kind_of_mismatch_is_named(lines, entries, expected):
     assert found(lines, entries) == (0, [expected])
 
 
@@ -81,7 +81,7 @@ def test_refunds_of_a_payment_match_as_a_multiset():
     assert found(lines, entries) == (2, [(Discrepancy.AMOUNT_DIFFERS, 4, "re_2")])
 
 
-def test_a_pair_in_one_currency_is_closer_than_a_pair_in_two():
+def test_equal_currencies_pair_before_different_ones():
     entries = [refunded("re_1", 10, "USD"), refunded("re_2", 20)]
     lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
     assert found(lines, entries) == (
@@ -90,11 +90,11 @@ def test_a_pair_in_one_currency_is_closer_than_a_pair_in_two():
     )
 
 
-def test_entries_of_other_days_are_not_missing_in_the_file():
+def test_entries_outside_the_period_are_not_reported_as_missing():
     entries = [paid("pay_1", created=9), paid("pay_2", created=10), paid("pay_3", created=20)]
     period = Period(10, 20)
     assert found([], entries, period) == (0, [(Discrepancy.MISSING_THERE, None, "pay_2")])
-    # A line of another day still finds its entry.
+    # A line still matches an entry from outside the period.
     assert found([line(2), line(3, payment="pay_2")], entries, period) == (2, [])
     assert found([line(2, amount=1), line(3, payment="pay_2")], entries, period) == (
         1,
@@ -102,10 +102,10 @@ def test_entries_of_other_days_are_not_missing_in_the_file():
     )
 
 
-def test_a_refund_of_another_amount_and_period_is_another_refund():
+def test_a_refund_of_a_different_amount_outside_the_period_is_never_paired():
     entries = [refunded("re_1", 10, created=1), refunded("re_2", 15, created=11)]
     period = Period(10, None)
-    # Two entries are alike: the line matches the one of the period, which is then not missing.
+    # The line matches the entry inside the period rather than an equal entry outside it.
     twice = [*entries, refunded("re_3", 15, created=2)]
     assert found([line(2, "refund", 15)], twice, period) == (1, [])
     assert found([line(2, "refund", 10), line(3, "refund", 15)], entries, period) == (2, [])
@@ -125,7 +125,7 @@ periods = st.builds(Period, st.none() | st.integers(0, 9), st.none() | st.intege
 
 @st.composite
 def books(draw):
-    """Draw standing entries: at most one per payment, any number of refunds, each with a place."""
+    """Draw standing entries with places: at most one per payment, and any number of refunds."""
     entries = []
     for number, payment in enumerate(("pay_1", "pay_2", "pay_3")):
         if draw(st.booleans()):

@@ -1,4 +1,4 @@
-"""A snapshot has each entry once, in a fixed order, and finds corrections that were cut."""
+"""A snapshot lists each entry once, in a fixed order, and detects incomplete corrections."""
 
 import pytest
 from hypothesis import given
@@ -25,13 +25,13 @@ def snapshot_of(records):
     return snapshot
 
 
-# Three successes arrive in the wrong order; the earliest stands, after two corrections.
+# Three successes arrive in the wrong order, so the earliest stands only after two corrections.
 LATE, EARLIER, EARLIEST = (success(f"evt_{n}", n, amount=n, offset=9 - n) for n in (3, 2, 1))
 CORRECTED = records_of([LATE, EARLIER, refund(), EARLIEST])
 
 
 @given(histories(), st.data())
-def test_neither_order_nor_repetition_of_the_records_changes_anything(events, data):
+def test_reordered_and_repeated_records_change_nothing(events, data):
     records = records_of(events)
     again = data.draw(st.lists(st.sampled_from(records))) if records else []
     shuffled = data.draw(st.permutations(records + again))
@@ -42,7 +42,7 @@ def test_neither_order_nor_repetition_of_the_records_changes_anything(events, da
 
 
 @given(histories())
-def test_days_never_go_back_and_a_reversal_comes_after_its_entry(events):
+def test_days_never_go_back_and_a_reversal_directly_follows_its_entry(events):
     ordered = snapshot_of(records_of(events)).ordered()
     assert [entry.created for entry in ordered] == sorted(entry.created for entry in ordered)
     places = {entry.entry_id: place for place, entry in enumerate(ordered)}
@@ -69,7 +69,7 @@ def test_the_standing_entries_are_those_of_the_standing_facts_with_equal_sums(ev
 
 
 @given(histories())
-def test_a_complete_journal_has_no_cut_correction(events):
+def test_a_complete_journal_has_no_incomplete_correction(events):
     assert snapshot_of(records_of(events)).cut_corrections() == set()
 
 
@@ -103,7 +103,7 @@ def test_a_record_that_is_not_an_entry_under_its_own_id_is_refused(key, value, w
     assert why in str(caught.value)
 
 
-def test_a_repeated_entry_with_other_money_is_refused():
+def test_a_repeated_entry_with_different_money_is_refused():
     snapshot = snapshot_of(CORRECTED)
     key, value = CORRECTED[0]
     with pytest.raises(JournalFaultError, match="occurred before with other content"):

@@ -1,4 +1,4 @@
-"""A ledger in memory: a signed log of record, and the workers' tables and topics, as bytes.
+"""Provides a ledger in memory: a signed log of record, and the workers' tables and topics.
 
 Tests of the audit alter one part of the ledger, and check the differences.
 """
@@ -116,7 +116,7 @@ class Ledger:
         self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
 
     def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
-        """Make all tables and topics but ``seen`` again, from the log's events in another order."""
+        """Rebuild all tables and topics except ``seen`` from the events in a different order."""
         self.pipeline = Pipeline()
         self.pipeline.fold(cut(events))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)
@@ -129,7 +129,7 @@ class Ledger:
         ]
 
     def events(self) -> list[Event]:
-        """Return the log's events with their places in it."""
+        """Return the log's events with their places."""
         return [fact for facts in self.truth().facts.values() for fact in facts.values()]
 
     def truth(self, *, settled: Mapping[int, int] | None = None) -> Truth:

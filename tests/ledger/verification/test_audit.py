@@ -1,4 +1,4 @@
-"""The audit finds no difference in a state that the ledger made, and names each corruption."""
+"""The audit finds no difference in a state that the ledger folded, and names each corruption."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ EVT_1 = (partition_of(b"evt_1"), b"evt_1")
 
 
 @given(st.data())
-def test_a_state_that_the_ledger_made_has_no_difference(data: st.DataObject) -> None:
+def test_a_state_that_the_ledger_folded_has_no_difference(data: st.DataObject) -> None:
     history = data.draw(histories())
     ledger = Ledger(history, lambda events: data.draw(chunked(events)))
     assert ledger.differences() == []
@@ -196,7 +196,7 @@ def test_a_payment_of_another_order_is_named():
     assert found.detail == "payment pay_3: it belongs to order ord_3"
 
 
-def test_an_order_that_holds_a_payment_that_moved_away_is_named():
+def test_an_order_that_still_has_a_payment_that_moved_away_is_named():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
@@ -304,9 +304,9 @@ def test_a_table_may_lack_the_repeats_that_arrived_while_it_was_read(held, settl
 
 
 def _forgetful(*days: int) -> Ledger:
-    """Return a ledger with one event, repeated on other days, and a later event on the last day.
+    """Return a ledger with one event, its repeats on other days, and a later event on the last day.
 
-    The later event is in the same partition, so its day is the log's time there.
+    The later event is in the same partition, so the last day is the log's time there.
     """
     events = [success("evt_1", payment="pay_1")] * (len(days) - 1)
     return Ledger([*events, success("evt_4", payment="pay_2")], days=days)
@@ -324,7 +324,7 @@ def test_only_a_forgotten_id_may_be_deleted():
         assert kinds(ledger) == found
 
 
-def test_an_id_that_is_seen_again_after_it_was_forgotten_has_its_new_row():
+def test_an_id_that_is_seen_again_after_it_was_forgotten_has_a_new_row():
     ledger = _forgetful(0, 100, 150)
     assert SEEN.decode(ledger.seen[EVT_1]).offset == 1
     assert ledger.differences() == []
@@ -341,7 +341,7 @@ def test_an_id_that_is_seen_again_after_it_was_forgotten_has_its_new_row():
         assert kinds(ledger, settled=settled) == []
 
 
-def test_an_unexplained_id_is_a_difference_unless_it_is_forgotten_and_so_decides_nothing():
+def test_an_unexplained_id_is_a_difference_unless_the_id_is_forgotten():
     ledger = _forgetful(0, 100)
     partition = partition_of(b"evt_1")
     first = SEEN.decode(ledger.seen[EVT_1])

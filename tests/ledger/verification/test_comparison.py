@@ -1,4 +1,4 @@
-"""Versions of a ledger differ in content, but not in what only the order of arrival decides."""
+"""Versions are compared by content, without what depends only on the order of arrival."""
 
 import msgspec
 import pytest
@@ -58,7 +58,7 @@ def test_equal_versions_have_no_difference():
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_two_folds_of_one_log_in_any_orders_have_no_difference(data: st.DataObject) -> None:
+def test_two_folds_of_one_log_in_different_orders_have_no_difference(data: st.DataObject) -> None:
     history = data.draw(histories())
     one, other = Ledger(history), Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
@@ -136,7 +136,7 @@ def test_an_entry_that_only_one_journal_has_is_named(which):
     assert found.events
 
 
-def test_an_entry_with_other_money_and_an_unreadable_entry_are_named():
+def test_an_entry_with_different_money_and_an_unreadable_entry_are_named():
     old = example()
     key, value = old.entries[0]
     entry = ENTRIES.decode(value)
@@ -152,7 +152,7 @@ def test_an_entry_with_other_money_and_an_unreadable_entry_are_named():
     ]
 
 
-def test_entries_that_only_one_journal_has_and_reversed_are_counted():
+def test_reversed_entries_that_only_one_journal_has_are_counted():
     events = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     old, new = Ledger(events), Ledger(events)
     new.refold(sorted(new.events(), key=lambda event: event.created))

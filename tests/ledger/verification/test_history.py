@@ -1,4 +1,4 @@
-"""A new fold of the log gives the outcome of each delivery, and an order at any time."""
+"""A new fold of the log gives the outcome of each delivery, and an order's state at any time."""
 
 import sys
 from collections import Counter
@@ -76,7 +76,7 @@ def test_a_body_that_is_not_an_event_has_its_reason():
     assert told.detail
 
 
-def test_a_delivery_after_a_time_does_not_count_then_even_if_it_occurred_before():
+def test_a_delivery_that_arrived_after_a_time_does_not_count_even_if_it_occurred_before():
     late = success("evt_2", created=1, amount=70, payment="pay_2", order="ord_1")
     records = logged([success("evt_1", created=5, order="ord_1"), late])
     before = as_of(records, RULES, "ord_1", SECOND_MS - 1)
@@ -88,8 +88,8 @@ def test_a_delivery_after_a_time_does_not_count_then_even_if_it_occurred_before(
     assert as_of(records, RULES, "ord_1", -1) is None
 
 
-def test_an_order_that_its_payment_left_existed_before():
-    """A fact that occurred earlier but arrived later names another order."""
+def test_an_order_existed_until_its_payment_left():
+    """A fact that occurred earlier but arrived later names a different order."""
     moves = [
         success("evt_1", created=5, order="ord_1"),
         success("evt_2", created=4, order="ord_2"),
@@ -100,8 +100,8 @@ def test_an_order_that_its_payment_left_existed_before():
     assert as_of(records, RULES, "ord_2", SECOND_MS) is not None
 
 
-def test_a_record_after_later_deliveries_in_the_log_had_not_arrived_before_them():
-    """A clock went back, but the log's own order holds, and its time never goes back."""
+def test_a_record_never_arrived_before_the_records_that_precede_it_in_the_log():
+    """A clock went back, but the log keeps its order, and the log's time never goes back."""
     names = [name for name in (f"evt_{n}" for n in range(99)) if partition_of(name.encode()) == 0]
     events = [
         success(name, payment=f"pay_{n}", amount=1, order="ord_1")
@@ -169,7 +169,7 @@ def test_each_step_is_the_order_at_its_time_and_the_last_step_is_the_order(
 
 
 def _calls_of_steps(events: list[Event]) -> int:
-    """Count the Python calls for the order after each delivery."""
+    """Count the Python calls that compute the order after each delivery."""
     records, calls = logged(events), Counter[str]()
     sys.setprofile(lambda _frame, event, _of: calls.update([event]))
     try:

@@ -1,4 +1,4 @@
-"""The audit of the journal names each wrong entry, and the accounts that it falsifies."""
+"""The audit of the journal names each wrong entry, and the accounts that the entry skews."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_a_forged_entry_is_named_with_the_accounts_that_it_skews():
     ]
 
 
-def test_an_entry_with_other_money_under_a_known_id_is_named():
+def test_an_entry_with_different_money_under_a_known_id_is_named():
     ledger = example()
     entry = ledger.pipeline.entries["refund/pay_1/re_1/evt_2"]
     other = (Posting(REFUNDS, 90, "KZT"), Posting("assets:elsewhere", -90, "KZT"))
@@ -70,7 +70,7 @@ def test_an_entry_under_another_key_is_named():
 @pytest.mark.parametrize("gone", range(5))
 def test_a_missing_entry_is_named(gone):
     ledger = example()
-    # A payment and its refund; another payment, its reversal, and the new standing entry.
+    # The entries are a payment, its refund, a second payment, its reversal and its replacement.
     assert len(ledger.entries) == 5
     del ledger.entries[gone]
     found = kinds(ledger)
@@ -107,8 +107,8 @@ def test_money_that_is_posted_twice_is_named():
     assert "standing: evt_1, evt_2" in str(found[0])
 
 
-def test_a_later_fact_that_stands_for_the_earliest_is_named_even_with_the_same_money():
-    """Another fold would leave the other entry, and both journals together would have two."""
+def test_a_later_fact_that_stands_instead_of_the_earliest_is_named_even_with_the_same_money():
+    """A different fold would leave the other entry, so both journals together would have two."""
     late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     ledger = Ledger(late_first)
     stays = ledger.entries[0][1]

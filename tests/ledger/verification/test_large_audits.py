@@ -33,7 +33,7 @@ def _small_bounds():
 
 
 def example() -> Ledger:
-    """Make an order of five payments, and an order whose only payment has too many facts."""
+    """Create an order of five payments, and an order whose only payment has too many facts."""
     many = [success(f"evt_{n}", n + 1, 100, payment=f"pay_{n}", order="ord_1") for n in range(5)]
     refunds = [
         refund(f"evt_r{n}", n + 9, 1, refund_id=f"re_{n}", payment="pay_x") for n in range(9)
@@ -43,7 +43,7 @@ def example() -> Ledger:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_nothing_differs_in_any_order_and_any_cuts(data: st.DataObject) -> None:
+def test_no_order_and_no_cut_of_the_events_causes_a_difference(data: st.DataObject) -> None:
     history = data.draw(histories(max_size=16))
     ledger = Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
@@ -56,7 +56,7 @@ def test_nothing_differs_in_any_order_and_any_cuts(data: st.DataObject) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_two_versions_with_orders_in_other_forms_are_equal(data: st.DataObject) -> None:
+def test_two_versions_with_orders_in_different_forms_are_equal(data: st.DataObject) -> None:
     history = data.draw(histories())
     old = Ledger(history)
     with pytest.MonkeyPatch.context() as patch:

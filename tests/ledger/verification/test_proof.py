@@ -1,4 +1,4 @@
-"""A proof that the ledger makes holds, and an altered proof does not."""
+"""A proof from the ledger holds, but an altered proof does not."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.strategies import histories
 
 
 def example() -> Proof:
-    """Return a proof as it is read from its file."""
+    """Return a proof as read from a file."""
     paid = success("evt_1", 1, 500, order="ord_1")
     events = [failure("evt_0", order="ord_1"), paid, refund("evt_2", 2, 100), paid]
     return msgspec.json.decode(
@@ -114,8 +114,8 @@ def test_the_rules_of_the_ledger_are_part_of_the_proof():
     assert check(replace(proof, rules=RULES), TRUST, RULES).faults
 
 
-def test_a_proof_with_other_rules_than_the_ledgers_is_named():
-    """Otherwise the maker of a proof could hide a refund although every signature is good."""
+def test_a_proof_with_rules_that_differ_from_the_ledgers_is_named():
+    """Otherwise the author of a proof could hide a refund although every signature is good."""
     names = replace(RULES.names, payment=("nowhere",))
     events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 500)]
     forged = make(logged(events), Rules(names=names), "ord_1")

@@ -1,4 +1,4 @@
-"""A replica is compared with its changelog at its own end, and every difference is named."""
+"""A replica is compared with its changelog at the replica's end, and each difference is named."""
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ RECORDS = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
 
 
 def replica(end: int, rows: dict[bytes, bytes] | None = None) -> Replica:
-    """Return a replica at ``end``, with the changelog's rows or with others."""
+    """Return a replica at ``end``, with the changelog's rows or the given rows."""
     held = dict(RECORDS[:end]) if rows is None else rows
     digest = digest_of({key: value for key, value in held.items() if value is not None})
     return Replica(
@@ -59,7 +59,7 @@ def replicas() -> Replicas:
 
 
 @pytest.mark.parametrize("end", range(len(RECORDS) + 1))
-def test_a_replica_that_holds_its_changelog_is_equal_at_any_end(replicas, end):
+def test_a_replica_that_matches_its_changelog_is_equal_at_any_end(replicas, end):
     read(replicas)
     found = replicas.compare(tables(one=replica(end), two=replica(1)))
     assert found == Comparison(
@@ -72,15 +72,15 @@ def test_a_replica_that_holds_its_changelog_is_equal_at_any_end(replicas, end):
     [{b"b": b"2"}, {b"a": b"9", b"b": b"2"}, {b"a": b"1", b"b": b"2"}, {b"a": b"3"}, {}],
     ids=["lost", "flipped", "skipped", "too old", "empty"],
 )
-def test_a_replica_with_other_rows_differs_and_the_remedy_is_named(replicas, rows):
+def test_a_replica_with_different_rows_differs_and_the_remedy_is_named(replicas, rows):
     read(replicas)
     found = replicas.compare(tables(one=replica(3, rows), two=replica(3)))
     assert found.equal == {ReplicaPlace(OTHER, "payments", 3)}
     (place, difference), *others = found.differing.items()
     assert (place, difference.kind, others) == (PLACE, DifferenceKind.REPLICA_DIFFERS, [])
     assert difference.subject == f"partition 3 of the table payments on {WORKER}"
-    held, due = replica(3, rows), replica(3)
-    assert f"below offset 3 it holds {held.rows} rows with digest {held.digest}" in (
+    actual, due = replica(3, rows), replica(3)
+    assert f"below offset 3 it holds {actual.rows} rows with digest {actual.digest}" in (
         difference.detail
     )
     assert f"{CHANGELOG} holds 2 rows with digest {due.digest} there" in difference.detail
@@ -93,7 +93,7 @@ def test_a_replica_that_ends_beyond_its_changelog_differs(replicas):
     assert f"{CHANGELOG} ends at 4. Unless" in found.differing[PLACE].detail
 
 
-def test_a_replica_whose_disk_was_not_read_yet_or_long_ago_is_left_open(replicas):
+def test_a_replica_whose_disk_was_never_or_not_recently_read_is_left_open(replicas):
     read(replicas, 0, 2)
     replicas.forget_compacted()
     read(replicas, 2)

@@ -54,7 +54,7 @@ def test_a_record_that_is_not_an_event_is_named_by_its_key():
     assert found.subject.endswith(", key evt_9")
 
 
-def test_another_body_under_a_known_id_is_named():
+def test_a_different_body_under_a_known_id_is_named():
     (found,) = _append(example(), body_of(success("evt_1", amount=9)), b"evt_1", secret=b"other")
     assert (found.kind, found.payment_id) == (DifferenceKind.SIGNATURE_INVALID, "pay_1")
 
@@ -106,7 +106,7 @@ def test_a_log_that_lost_its_end_is_named():
 
 
 def test_only_ids_that_are_not_forgotten_are_kept_in_memory():
-    """An id that is seen again after it was forgotten comes after ids seen before."""
+    """An id that is seen again after it was forgotten follows the ids seen earlier."""
     ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
     ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])
     partition = partition_of(b"evt_1")

@@ -1,4 +1,4 @@
-"""Another worker, as a router sees it: the owner of a partition, and a small web server."""
+"""Provides the other worker that a router asks: a partition's owner and a small web server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +33,6 @@ async def served(handler: Any) -> AsyncIterator[URL]:
 
 
 async def never_answers(request: web.Request) -> web.Response:
-    """Handle a request until its sender has gone."""
+    """Give no answer, and wait until the sender has gone."""
     await until(lambda: request.transport is None)
     return web.Response()

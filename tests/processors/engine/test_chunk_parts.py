@@ -1,4 +1,4 @@
-"""A chunk whose rows are too large to be read at once is folded in parts, in order."""
+"""A chunk whose rows are too large to be read at once is folded in consecutive parts."""
 
 from pathlib import Path
 from types import SimpleNamespace

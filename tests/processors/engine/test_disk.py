@@ -58,17 +58,17 @@ def test_too_few_open_files_for_the_partitions_are_named_with_both_numbers(monke
         (OSError(errno.EROFS, "Read-only file system"), "mount it so that it can be written"),
     ],
 )
-def test_an_error_of_the_disk_names_the_folder_and_the_remedy(error, remedy, tmp_path):
-    told = explain(error, tmp_path)
-    assert f"LEDGER_DATA_DIR={tmp_path}" in told
-    assert told.rpartition("; ")[2].startswith(remedy)
+def test_a_disk_error_names_the_folder_and_the_remedy(error, remedy, tmp_path):
+    explained = explain(error, tmp_path)
+    assert f"LEDGER_DATA_DIR={tmp_path}" in explained
+    assert explained.rpartition("; ")[2].startswith(remedy)
     assert not is_damage(error)
 
 
-def test_the_remedy_for_a_disk_without_inodes_is_not_to_make_room(tmp_path, monkeypatch):
+def test_the_remedy_for_a_disk_without_inodes_is_to_delete_files(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=9, f_favail=0))
-    told = explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
-    assert told.endswith(
+    explained = explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert explained.endswith(
         "there is no inode left for a new file: delete files there, or use a "
         "file system with more inodes"
     )
@@ -82,7 +82,7 @@ def test_the_remedy_for_a_disk_without_inodes_is_not_to_make_room(tmp_path, monk
         "IO error: No such file or directory: While opening a file for sequentially reading",
     ],
 )
-def test_files_that_are_lost_or_altered_are_a_damage_of_the_table(text):
+def test_lost_or_altered_files_are_damage_to_the_table(text):
     assert is_damage(Exception(text))
     assert not is_damage(ValueError(text))
 

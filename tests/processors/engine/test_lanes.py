@@ -40,12 +40,12 @@ async def test_chunks_of_one_partition_are_worked_on_one_after_another():
     assert consumer.at_work == set()
 
 
-async def test_chunks_of_other_partitions_overlap():
+async def test_chunks_of_different_partitions_overlap():
     consumer = FakeConsumer()
     everybody = asyncio.Barrier(3)
 
     async def work(_chunk: Chunk) -> None:
-        # The work ends only if all three chunks are at work at once.
+        # The work ends only once all three chunks are in progress together.
         await everybody.wait()
 
     async with asyncio.timeout(10):
@@ -72,7 +72,7 @@ async def test_a_blocked_partition_does_not_delay_the_others():
     assert ended[3:] == [(0, 1), (0, 2), (0, 3)]
 
 
-async def test_an_exception_ends_all_lanes_and_no_later_chunk_of_its_partition_runs():
+async def test_an_exception_ends_all_lanes_and_no_later_chunk_of_the_partition_runs():
     consumer = FakeConsumer()
     begun = []
 
@@ -99,7 +99,7 @@ async def test_work_cancelled_from_within_is_an_error_and_no_later_chunk_runs():
 
     async def work(chunk: Chunk) -> None:
         begun.append(chunk.next_offset)
-        # A client that cancels a future has the same effect on the code that awaits it.
+        # A client that cancels a future has the same effect on the code that awaits the future.
         raise asyncio.CancelledError
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -109,7 +109,7 @@ async def test_work_cancelled_from_within_is_an_error_and_no_later_chunk_runs():
     assert consumer.offsets.partitions() == []
 
 
-async def test_an_exception_cancels_the_work_of_other_partitions_which_is_not_done():
+async def test_an_exception_cancels_the_work_of_other_partitions_which_then_is_not_done():
     consumer = FakeConsumer()
     cancelled = []
 
@@ -149,7 +149,7 @@ async def test_a_chunk_that_was_given_back_is_dropped_and_the_redelivered_one_is
         yield redelivered[0]
 
     await work_in_lanes(chunks(), work)
-    # The chunk at work and the chunk that waited after it were both given back, so neither ended.
+    # The chunk in progress and the waiting chunk were both given back, so neither ended.
     assert ended == redelivered
     assert consumer.offsets.committable(TP("topic", 0)) == 2
 
@@ -162,7 +162,7 @@ async def test_a_chunk_that_ends_after_its_partition_was_given_back_is_not_done(
         consumer.chunk(0, 0)
 
     await work_in_lanes(stream(consumer.chunk(0, 0)), work)
-    # The redelivered chunk has the same offset, and must not be taken for done.
+    # The redelivered chunk has the same offset, and must not count as done.
     assert consumer.offsets.committable(TP("topic", 0)) is None
 
 

@@ -1,4 +1,4 @@
-"""A name that is taken ends a worker; its own former membership does not."""
+"""A worker ends if its name is taken, but not because of its own former membership."""
 
 import time
 from types import SimpleNamespace
@@ -38,26 +38,24 @@ async def send(
     await GroupCoordinator._send_req(coordinator, request or heartbeat)
 
 
-async def test_a_heartbeat_that_is_fenced_says_whose_name_is_taken(coordinator, monkeypatch):
+async def test_a_fenced_heartbeat_raises_an_error_with_the_taken_name(coordinator, monkeypatch):
     with pytest.raises(TakenNameError, match="group under this worker's name, name"):
         await send(coordinator, monkeypatch, joins_as="first")
 
 
-async def test_a_worker_that_has_joined_again_meanwhile_is_not_another_one(
+async def test_a_worker_that_has_rejoined_meanwhile_is_not_taken_for_another_worker(
     coordinator, monkeypatch
 ):
     with pytest.raises(UnknownMemberIdError):
         await send(coordinator, monkeypatch, joins_as="second")
 
 
-async def test_a_worker_that_has_not_joined_again_yet_does_not_claim_its_name(
-    coordinator, monkeypatch
-):
+async def test_a_worker_that_has_not_rejoined_yet_does_not_claim_its_name(coordinator, monkeypatch):
     coordinator.member_id = ""
     await send(coordinator, monkeypatch, joins_as="")
 
 
-async def test_a_join_that_is_fenced_says_whose_name_is_taken(coordinator, monkeypatch):
+async def test_a_fenced_join_raises_an_error_with_the_taken_name(coordinator, monkeypatch):
     protocols = [("faust", b"")]
     join = JoinGroupRequest("group", 1, 1, coordinator.member_id, "name", "consumer", protocols)
     with pytest.raises(TakenNameError, match="group under this worker's name, name"):

@@ -1,6 +1,6 @@
-"""Another worker's answer comes back unchanged, and a worker that is gone is a 503.
+"""Another worker's answer is returned unchanged, and a worker that is gone causes a 503.
 
-The worker that is asked has a real router; the other worker is a small web server.
+The worker under test has a real router; the other worker is a small web server.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ async def test_a_key_is_looked_up_by_the_partition_of_its_changelog(app):
         assert found == URL(f"http://worker-{partition_for(key, PARTITIONS)}:80")
 
 
-async def test_a_key_without_an_owner_is_a_503_that_says_so(app):
+async def test_a_key_without_an_owner_is_a_503_that_gives_the_reason(app):
     answer = await ask(app)
     assert answer.status == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -73,7 +73,7 @@ async def test_a_worker_answers_for_its_own_key_itself(app):
         await app.router.route_req("orders", KEY, None, None)
 
 
-async def test_status_body_and_caching_headers_come_back_unchanged(app):
+async def test_status_body_and_caching_headers_are_returned_unchanged(app):
     given = b'{"amount": "\xd1\x82"}\n'
 
     async def answers(_request: web.Request) -> web.Response:
@@ -173,7 +173,7 @@ async def test_a_worker_that_is_gone_is_a_503_that_names_it(app):
     assert gone in problem["detail"]
 
 
-async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
+async def test_a_worker_that_does_not_answer_within_the_limit_is_a_503(app, monkeypatch):
     monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.05)
 
     async with served(never_answers) as other:
@@ -183,7 +183,7 @@ async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
     assert answer.json["code"] == "unavailable"
 
 
-async def test_a_view_that_needs_more_time_is_given_it(app, monkeypatch):
+async def test_a_view_that_needs_more_time_has_a_longer_limit(app, monkeypatch):
     monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.0001)
 
     async def answers(_request: web.Request) -> web.Response:

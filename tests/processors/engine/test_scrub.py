@@ -1,4 +1,4 @@
-"""A scrub finds rows that a partition lost, gained or changed; it is restored from scratch."""
+"""A scrub finds lost, gained and changed rows, and has the partition restored from scratch."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> ChunkTable:
 
 @pytest.fixture
 def app() -> Any:
-    """Return a stand-in for an app that folds nothing now."""
+    """Return a stand-in for an app that is folding nothing."""
     consumer = SimpleNamespace(at_work=set())
     return SimpleNamespace(
         should_stop=False, rebalancing=False, consumer_generation_id=1, consumer=consumer
@@ -168,7 +168,7 @@ def test_a_worker_that_crashes_finds_the_damage_that_may_be_the_cause(table, scr
 async def test_a_rebalance_in_the_middle_ends_the_round_without_a_verdict(
     table, app, scrubber, monkeypatch
 ):
-    """Another worker may have the partition by then, and the iterator does not show its writes."""
+    """Another worker may have the partition by then, and the iterator lacks that worker's rows."""
     monkeypatch.setattr(processors.engine.scrub, "_PAUSE_S", 0)
     change_a_row(table)
     pauses = 0
@@ -210,7 +210,7 @@ async def test_a_round_begins_on_request(app, scrubber):
     await keeping
 
 
-def test_only_the_last_damages_are_kept(table, scrubber, tmp_path):
+def test_only_the_latest_reports_of_damage_are_kept(table, scrubber, tmp_path):
     for n in range(30):
         scrubber.discard(DamagedTableError(table, PARTITION, f"damage {n}"))
         folder_of(table).mkdir()
@@ -219,7 +219,7 @@ def test_only_the_last_damages_are_kept(table, scrubber, tmp_path):
 
 
 async def test_a_running_worker_does_not_compare_with_the_digest_on_disk(table, scrubber):
-    """A running worker has the digest in memory, and reads the one on disk at its next start."""
+    """A running worker has the digest in memory, and reads the stored digest at its next start."""
     table._db(PARTITION).put(DIGEST_KEY, b"2500 1 2500")
     await scrubber.round()
     reopened(table)

@@ -1,4 +1,4 @@
-"""The spans of a written chunk: the records that have one, and each span's parent and links."""
+"""A written chunk exports spans for its traced records, each with its parent and links."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def chunk(**traces: bytes | None) -> Chunk:
 
 @pytest.fixture
 def export(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chunk], Receiver]]:
-    """Return a function that exports a chunk's spans; it returns the receiver of the spans."""
+    """Return a function that exports a chunk's spans, and returns their receiver."""
     with receiving() as receiver:
         for name, value in receiver.environment.items():
             monkeypatch.setenv(name, value)
@@ -75,7 +75,7 @@ def test_a_record_that_names_no_sampled_span_has_none(export, broken):
     assert span.parent_id == f"{7:016x}"
 
 
-def test_a_full_queue_drops_new_spans_and_says_so_once(export, monkeypatch, capsys):
+def test_a_full_queue_drops_new_spans_and_logs_the_loss_once(export, monkeypatch, capsys):
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "2")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")

@@ -103,7 +103,7 @@ def test_a_gap_left_by_compaction_is_accepted(table):
 def test_a_table_older_than_the_retention_of_tombstones_refuses_a_chunk_with_a_gap(
     table, monkeypatch
 ):
-    """The gap may have held a tombstone; without a gap, no record is missing."""
+    """The gap may have contained a tombstone; without a gap, no record is missing."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s + DAY_S) * 1e9))
@@ -154,7 +154,7 @@ def test_a_chunk_of_another_table_is_refused(table):
         table.apply(foreign)
 
 
-def test_a_partition_that_is_folded_takes_nothing_from_its_changelog(table):
+def test_a_partition_that_is_folded_applies_nothing_from_its_changelog(table):
     write_rows(table, PARTITION, {b"a": b"1"})
     with pytest.raises(ChangelogMismatchError, match="is of a partition that is folded"):
         table.apply(chunk(table, 1, 2, (1, b"a", b"0")))
@@ -171,7 +171,7 @@ def test_a_partition_that_is_not_folded_here_is_not_written(table):
     [Written(2, 2, 1), Written(0, 0, 1), Written(1, 3, 2), Written(-1, -1, 1)],
     ids=["after a stranger's record", "again", "around a stranger's record", "without an offset"],
 )
-def test_a_fold_writes_only_what_its_changelog_took_at_the_table_s_end(table, written):
+def test_a_fold_writes_only_records_that_its_changelog_took_at_the_table_s_end(table, written):
     write_rows(table, PARTITION, {b"a": b"1"})
     with pytest.raises(ChangelogMismatchError, match="and the table ends at 1: another program"):
         table.write(PARTITION, NewRows(), written)
@@ -215,7 +215,7 @@ def test_folds_update_the_digest_and_an_applied_changelog_makes_it_unknown(table
 
 
 @pytest.mark.parametrize("stale", [None, b"1 12345 1"], ids=["without", "with an older one"])
-def test_a_digest_is_learned_while_the_fold_goes_on(table, stale):
+def test_a_digest_is_learned_while_the_fold_continues(table, stale):
     """An earlier version of the program writes rows and the offset, but no digest."""
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     db = table._db(PARTITION)

@@ -13,7 +13,7 @@ from processors.views.access import hide_unreadable_requests, middlewares
 
 SECRET = b"Authorization: Bearer token_of_the_tests"
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
-# The parts of a request; the second part is sent after the server has answered the first.
+# These are the parts of a request; a second part is sent after the answer to the first.
 UNREADABLE = {
     "no request": [SECRET + b"\r\n\r\n"],
     "a misread end": [HEAD + b"Content-Length: 0\r\n\r\n", SECRET + b"\r\n\r\n"],

@@ -1,4 +1,4 @@
-"""Pages merged from workers' lists lose and repeat nothing, however far each has searched."""
+"""Pages merged from workers' lists lose and repeat nothing, however far each worker searched."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,7 +72,7 @@ PARTITIONS = 2
 
 @pytest.fixture
 def app(tmp_path: Path) -> LedgerApp:
-    """Return a worker that holds twelve orders with anomalies, paid and over-refunded by turns.
+    """Return a worker with twelve orders with anomalies, alternately paid and over-refunded.
 
     The first order has the latest event. The worker was never started, and is only marked ready.
     """
@@ -119,7 +119,7 @@ async def test_a_worker_lists_all_its_orders_with_its_partitions(app):
     assert len(page(app, anomaly="any", since=95).orders) == 6
 
 
-async def test_a_worker_that_still_searches_its_orders_says_so(app):
+async def test_a_worker_that_is_still_searching_its_orders_gives_that_reason(app):
     with pytest.raises(ProblemError) as raised:
         page(app, anomaly="any")
     assert (raised.value.problem.status, raised.value.problem.code) == (503, "being_summed")

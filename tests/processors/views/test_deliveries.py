@@ -85,7 +85,7 @@ async def test_a_payment_that_left_and_is_not_written_yet_makes_the_answer_a_503
         assert workers.places == {(0, 0)}
 
 
-async def test_the_first_error_cancels_all_other_questions(workers, monkeypatch):
+async def test_the_first_error_cancels_all_other_requests(workers, monkeypatch):
     never = asyncio.Event()
     asked: list[str] = []
 
@@ -117,7 +117,7 @@ async def test_an_order_of_too_many_repeated_deliveries_is_refused_before_the_lo
 
 
 async def test_a_payment_that_left_with_more_events_than_it_keeps_is_too_large(workers):
-    """Its version may stay lower than the version with which it left."""
+    """The payment's version may stay lower than the version with which the payment left."""
     workers.version, workers.anomalies = 0, ("payment_too_large",)
     with pytest.raises(ProblemError) as raised:
         await of_order(workers.app, left_by(1))

@@ -1,4 +1,4 @@
-"""An answer has a time limit, however many readings and questions it takes, at any speed."""
+"""An answer keeps its time limit, however many reads and requests it needs."""
 
 import asyncio
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ PARTITIONS = 8
 
 
 class SlowReader:
-    """A reader that answers every single question within the time limit."""
+    """A reader that answers every single request within the time limit."""
 
     async def begins(self, _topic: str, partitions: int) -> dict[int, int]:
         await asyncio.sleep(ONE_S)
@@ -45,13 +45,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     )
 
 
-async def test_a_page_of_orders_ends_in_time(app):
+async def test_a_page_of_orders_ends_on_time(app):
     request = SimpleNamespace(query={})
     with pytest.raises(LogUnreadableError, match="a page of the orders: not read within"):
         await by_change.page(app, request, Filter(None, None, 0))
 
 
-async def test_an_event_s_story_ends_in_time(app, monkeypatch):
+async def test_an_event_s_story_ends_on_time(app, monkeypatch):
     async def nowhere(_app: Any, _event_id: str) -> None:
         return None
 
@@ -62,7 +62,7 @@ async def test_an_event_s_story_ends_in_time(app, monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [orders._deliveries, orders._as_of])
-async def test_an_order_s_deliveries_from_other_workers_end_in_time(app, monkeypatch, answer):
+async def test_an_order_s_deliveries_from_other_workers_end_on_time(app, monkeypatch, answer):
     async def slow(_app: Any, _payment_id: str) -> None:
         await asyncio.sleep(ONE_S)
 

@@ -1,4 +1,4 @@
-"""Each view says how much longer than usual its answer may take."""
+"""Each view declares how much longer than usual its answer may take."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A proof shows the current order; a changed order is read again, a contradiction is reported."""
+"""A proof shows the current order; a changed order is reread, and a contradiction reported."""
 
 import asyncio
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ def order_after(events: int) -> Order:
 
 
 class Worker:
-    """A worker whose order rests on the next number of events each time it is read."""
+    """A worker whose order is based on the next number of events in ``rests_on`` at each read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
@@ -91,7 +91,7 @@ async def test_an_order_that_lags_behind_its_snapshots_contradicts_nothing(monke
     assert raised.value.problem.code == "changing"
 
 
-async def test_a_log_that_is_not_read_in_time_is_reported_as_such(
+async def test_a_log_that_is_not_read_within_the_limit_is_reported_as_such(
     monkeypatch,
 ):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.1)

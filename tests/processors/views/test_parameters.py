@@ -1,4 +1,4 @@
-"""Parameters of a query, read to the millisecond."""
+"""Times in query parameters are read to the millisecond."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The workers that are asked for a part of an answer, and when the parts are complete."""
+"""All other workers are asked for parts of an answer, and incomplete parts are refused."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ def test_parts_are_complete_if_each_partition_is_served_once(served, whole):
 
 
 @pytest.mark.parametrize("theirs", [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3, 3]], ids=str)
-async def test_balances_count_no_partition_twice_and_lack_none(app, theirs):
+async def test_balances_count_each_partition_exactly_once(app, theirs):
     document = Balances(theirs, [Balance("assets:plexy", "KZT", 5)])
 
     async def answers(_request: web.Request) -> web.Response:

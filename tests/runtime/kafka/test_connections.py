@@ -22,7 +22,7 @@ ATTEMPTS = 20
 
 
 async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Reset a connection after its first bytes, as the end of a broker does."""
+    """Reset a connection after its first bytes, as a broker that ends does."""
     await reader.read(1)
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -94,7 +94,7 @@ async def close_a_connection(port: int, context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_connection_closes_in_time_if_the_broker_ignores_the_end_of_tls(
+def test_a_connection_closes_within_the_limit_if_the_broker_ignores_the_end_of_tls(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     authority = trustme.CA()

@@ -1,4 +1,4 @@
-"""Files of credentials are read again only after they were replaced."""
+"""Credential files are read again only after they have been replaced."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_password_in_another_encoding_is_refused_at_the_start_and_logged_later
     assert [line["reason"] for line in logs] == [str(raised.value)]
 
 
-def test_a_context_is_made_again_only_after_a_file_was_replaced(tmp_path):
+def test_a_context_is_created_again_only_after_a_file_was_replaced(tmp_path):
     certificate, key = write_pair(tmp_path, "one.test")
     files = TlsFiles(None, certificate, key)
     first = files.current()
@@ -92,7 +92,7 @@ def test_the_expiry_of_a_certificate_is_read_in_both_of_its_forms(tmp_path, year
     assert expires_s(certificate.read_bytes()) == at.timestamp()
 
 
-def test_a_brokers_expiry_is_the_earliest_in_its_chain_of_certificates():
+def test_a_brokers_expiry_is_the_earliest_in_its_certificate_chain():
     def certificate(name: str, issuer: str, year: int) -> dict[str, Any]:
         return {"subject": name, "issuer": issuer, "notAfter": f"Jan  1 00:00:00 {year} GMT"}
 

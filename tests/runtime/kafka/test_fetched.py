@@ -114,7 +114,7 @@ def test_a_valid_batch_of_the_largest_size_is_read():
 
 
 @pytest.mark.parametrize("codec", [0, 1])
-def test_a_header_name_that_is_no_text_is_read_with_escaped_bytes(codec):
+def test_a_header_name_that_is_not_text_is_read_with_escaped_bytes(codec):
     first, second = (b"k", b"v", [("ok", b"1")]), (b"k", b"v", [("hx", b"2"), ("h", None)])
     plain = batch(first, second, first, at=7)
     broken = placed(plain.replace(b"hx", b"\xff\xfe"), 7)
@@ -137,7 +137,7 @@ def test_only_the_first_headers_of_a_record_are_read():
 
 
 @given(st.binary(max_size=80), st.sampled_from([0, 1]))
-def test_bytes_that_are_no_records_are_one_record(body, codec):
+def test_bytes_that_are_not_records_become_one_record(body, codec):
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
     data = with_body(plain, gzip.compress(body) if codec else body, codec)
     after = batch((b"k", b"after", []), at=7)

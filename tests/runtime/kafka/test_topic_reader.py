@@ -1,4 +1,4 @@
-"""Readings are limited in number and in time if Kafka never answers."""
+"""Reads are limited in number, and in duration if Kafka never answers."""
 
 import asyncio
 import gc
