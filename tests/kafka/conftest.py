@@ -40,7 +40,7 @@ def kafka(
 
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
-    """Return the settings of a worker without standbys, whose topics exist."""
+    """Return the settings of a worker without standbys; the topics exist."""
     env = environment(kafka.bootstrap, tmp_path, standby_replicas=0)
     made = WorkerSettings.from_environment(env)
     await ensure_topics(made)

@@ -66,7 +66,7 @@ async def ready(*apps: LedgerApp) -> None:
 
 
 def second_settings(settings: WorkerSettings, folder: Path) -> WorkerSettings:
-    """Return the settings of another worker of the same group."""
+    """Return the settings of a second worker of the same group."""
     return replace(settings, data_dir=folder, web_port=free_port())
 
 

@@ -80,7 +80,7 @@ def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
         refund = {"id": f"re_{n}", "payment_id": "pay_1", "amount": 1}
         deliver(worker.env, *bodies, event(2000 + n, "refund.succeeded", **refund))
-        # This payment moves to another order with every delivery.
+        # This payment moves to a different order with every delivery.
         moved = event(3000 + n, id="pay_9", merchantReference=f"ord_{n}")
         deliver(worker.env, moved | {"created": 1000 - n})
         assert audit.get("/readyz") == (200, {"status": "ready"}), audit.tail()

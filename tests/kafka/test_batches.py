@@ -49,7 +49,7 @@ async def read(kafka: EmbeddedKafka, topic: str, partition: int) -> list[Consume
     return records
 
 
-async def test_more_records_than_a_batch_holds_are_cut_and_stay_in_order(kafka, topic):
+async def test_more_records_than_fit_in_a_batch_are_split_and_stay_in_order(kafka, topic):
     batches = []
 
     class Counted(AIOKafkaProducer):

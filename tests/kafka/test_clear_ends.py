@@ -31,7 +31,7 @@ needs_ipv6 = pytest.mark.skipif(
 
 
 def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
-    """Wait for a worker's end; return its last line, and check that no traceback precedes it."""
+    """Wait until a worker ends; check that its log has no traceback, and return the last line."""
     assert worker.wait(within_s) in {1, 2}
     output = worker.log_file.read_text()
     assert "Traceback" not in output, output

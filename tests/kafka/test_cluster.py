@@ -109,7 +109,7 @@ class Ledger:
         return Simulation(seed, 1_000_000, options)
 
     async def lost(self, simulation: Simulation) -> list[str]:
-        """Return the acknowledged deliveries that are not in the log of record, byte for byte."""
+        """Return the acknowledged deliveries of which the log of record has no exact copy."""
         topic = self.settings.names.webhooks
         records = await asyncio.to_thread(harness.read_topic, self.env, topic)
         logged = Counter((record.key.decode(), record.value) for record in records)
@@ -303,10 +303,10 @@ async def test_with_two_brokers_down_ingress_answers_503_until_the_first_one_is_
     first, second, last = cluster.brokers
     async with delivering(ledger, seed=42) as (simulation, _):
         first.kill()
-        # The first broker lacks all records that are acknowledged from here on.
+        # The first broker lacks all records that are acknowledged from now on.
         await folds(ledger, watch, 60)
         second.kill()
-        # Wait for the last answers to deliveries that were acknowledged before.
+        # Wait for the last answers to deliveries that Kafka acknowledged before the kill.
         await asyncio.sleep(1)
         before = simulation.tally.acknowledged
         assert_refused(await refusals(ledger, "two_down", 30))

@@ -92,7 +92,7 @@ def bodies() -> list[tuple[bytes, dict[str, str]]]:
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Yield a worker that has folded everything; its `env` has the other programs' settings."""
+    """Yield a worker that has folded everything; the `env` has the other programs' settings."""
     folder = tmp_path_factory.mktemp("contract")
     env = environment(
         kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
@@ -398,7 +398,7 @@ def by_key(records: list[Any]) -> dict[bytes, set[bytes]]:
 
 
 def standing(records: list[Any]) -> dict[bytes, bytes]:
-    """Return the entries that are not reversed and do not reverse another entry."""
+    """Return the entries that are not reversed and reverse no other entry."""
     values = {record.key.decode(): record.value for record in records}
     back = {ENTRIES.decode(value).reverses for value in values.values()}
     return {

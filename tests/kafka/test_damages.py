@@ -42,7 +42,7 @@ DAMAGES = [
 
 
 def damage(folder: Path, pattern: str, how: Callable[[Path], object]) -> None:
-    """Write all rows of a table to one file, and damage a file."""
+    """Write all rows of a table to one file, and then damage the matching file."""
     db = Rdict(str(folder), Options(raw_mode=True))
     db.compact_range(None, None)
     db.close()

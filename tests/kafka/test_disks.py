@@ -109,7 +109,7 @@ class Damaged:
         self.db.put(self.key, bytes([self.value[0] ^ 1]) + self.value[1:])
 
     def flip_a_bit_of_a_file(self) -> None:
-        """Flip a bit of the first block of the file that holds all rows."""
+        """Flip a bit in the first block of the file that contains all rows."""
         self.db.compact_range(None, None)
         self.db.close()
         (file,) = self.folder.glob("*.sst")

@@ -53,7 +53,7 @@ def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    """Return the settings of a good ledger, whose topics exist."""
+    """Return the settings of a good ledger with existing topics."""
     good = settings(kafka, tmp_path / "ledger")
     asyncio.run(ensure_topics(TopicSettings.from_environment(good)))
     return good
@@ -183,7 +183,7 @@ def test_a_folder_of_a_running_worker_is_named_and_the_worker_continues(env):
     assert findings["problem"] == findings["warning"] == []
 
 
-def test_tables_of_another_kafka_are_named(env):
+def test_tables_of_a_different_kafka_are_named(env):
     foreign = Path(env["LEDGER_DATA_DIR"]) / "tables" / "v1" / f"{group_of(env)}@another-cluster"
     foreign.mkdir(parents=True)
     code, findings = doctor(env, "worker")

@@ -100,7 +100,7 @@ async def test_a_broker_started_from_a_worker_thread_outlives_that_thread(kafka_
     assert broker.pid is None
 
 
-def test_records_survive_restart_kill_and_another_port(kafka_cache, tmp_path):
+def test_records_survive_a_restart_a_kill_and_a_change_of_port(kafka_cache, tmp_path):
     folder = tmp_path / "Zürich, = x"
     with EmbeddedKafka(folder, cache=kafka_cache) as broker:
         asyncio.run(_write(broker.bootstrap, "kept", b"before"))
@@ -238,7 +238,7 @@ def _command_line(pid: str) -> bytes:
     return file.read_bytes() if file.exists() else b""
 
 
-# The machine's cache has Maven's layout, so these tests serve it as a Maven repository.
+# The machine's cache has Maven's layout, so these tests serve the cache as a repository.
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def one_in_each_partition(first: int) -> list[dict[str, Any]]:
 
 
 def seen(env: dict[str, str]) -> list[Any]:
-    """Return the records of the changelog of `seen`, without those of reserved keys."""
+    """Return the records in the changelog of `seen`, except those with reserved keys."""
     records = read_topic(env, changelog_name(group_of(env), "seen"))
     return [record for record in records if not record.key.startswith(RESERVED)]
 
@@ -131,7 +131,7 @@ def test_forgotten_ids_are_deleted_by_records_that_are_never_the_last_of_a_chang
         assert PROGRESS.decode(last.value).timestamp_ms >= (NOW_S - 100 * DAY_S) * 1000
 
 
-def test_redeliveries_of_forgotten_ids_change_no_state_unless_they_name_another_payment(ledger):
+def test_redeliveries_of_forgotten_ids_change_no_state_unless_they_name_a_different_payment(ledger):
     env = ledger.env
     events = [EVENTS.decode(record.value) for record in read_topic(env, names_of(env).events)]
     assert sorted(e.event_id for e in events if e.event_id == "evt_3") == ["evt_3", "evt_3"]
@@ -162,7 +162,7 @@ def test_verify_and_audit_find_no_difference(ledger):
         assert audit.logged("difference") == []
 
 
-def test_verify_with_another_horizon_finds_differences(ledger):
+def test_verify_with_a_different_horizon_finds_differences(ledger):
     """A change of this setting therefore requires folding the log from scratch."""
     code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
     assert code == 1
@@ -170,7 +170,7 @@ def test_verify_with_another_horizon_finds_differences(ledger):
         assert kind in output
 
 
-def test_a_rebuild_with_another_horizon_is_whole_although_the_old_version_differs(ledger):
+def test_a_rebuild_with_a_different_horizon_is_whole_but_the_old_version_differs(ledger):
     code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
     assert code == 1
     assert "Version 3 is whole all the same" in output

@@ -232,7 +232,7 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_an_order_with_more_deliveries_than_an_answer_holds_gets_413(kafka, tmp_path):
+def test_an_order_with_more_deliveries_than_fit_in_an_answer_gets_413(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_FIVE]) as worker:
         worker.wait_ready(90)

@@ -174,7 +174,7 @@ def test_a_worker_that_is_killed_repeatedly_in_a_large_order_ends_with_the_right
         worker.wait_ready(90)
         for start in range(0, 4_000, 1_000):
             bodies = [event(n, merchantReference="ord_1") for n in range(start, start + 1_000)]
-            # Some of the payments then move to another order.
+            # Some of the payments then move to a different order.
             moved = [
                 event(10_000 + n, id=f"pay_{n}", merchantReference="ord_2") | {"created": n}
                 for n in range(start, start + 1_000, 50)

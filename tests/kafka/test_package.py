@@ -117,7 +117,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
     assert _content(wheel) == tree
 
 
-def test_every_package_says_that_it_is_typed(wheel):
+def test_every_package_is_marked_as_typed(wheel):
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(_content(wheel))
 
 

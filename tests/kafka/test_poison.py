@@ -85,7 +85,7 @@ def odd_headers() -> bytes:
 
 
 def two_long_statuses(env: dict[str, str], topic: str) -> None:
-    """Write two events of one payment, whose row would then be too large for a record."""
+    """Write two events of one payment; the payment's row would then be too large for a record."""
     long = "x" * 6 * MIB
     paid = event(900_000, status=long)
     refunded = event(900_010, "refund.succeeded", payment_id="pay_900000", status=long)

@@ -60,7 +60,7 @@ class TestReadYourWrite:
             ("/payments/pay_1?event=evt_left&wait=20s", "payment 'pay_2'"),
         ],
     )
-    def test_an_event_of_another_order_or_payment_gets_409_long_before_the_time_limit(
+    def test_an_event_of_a_different_order_or_payment_gets_409_long_before_the_time_limit(
         self, env, path, where
     ):
         began_s = time.monotonic()
@@ -119,7 +119,7 @@ class TestReadYourWrite:
         assert answer.json["field"] == "wait"
 
 
-# This worker does not search the log while a request waits, and reads few unjudged records.
+# While a request waits, this worker does not search the log; it reads few unjudged records.
 HOLDS_WORK_AND_READS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0
@@ -153,7 +153,7 @@ def held(ledger, folder: Path) -> Iterator[Path]:
 class TestBeforeAnEventIsJudged:
     """One worker, which writes nothing while the file `hold` exists."""
 
-    def test_an_event_that_is_only_in_the_log_is_accepted_until_it_is_judged(self, ledger, held):
+    def test_an_event_that_is_only_in_the_log_is_accepted_until_its_judgement(self, ledger, held):
         body = paid("evt_new", "pay_new", "ord_new")
         deliver(ledger, body, body)
         found = get(ledger, "/events/evt_new")

@@ -115,7 +115,7 @@ async def read(settings: WorkerSettings) -> list[Any]:
 
 
 async def write_marker(settings: WorkerSettings) -> None:
-    """Append a tombstone and a transaction's marker, whose offset has no record."""
+    """Append a tombstone and a transaction's marker, which occupies an offset without a record."""
     client = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id="any")
     async with client, client.transaction():
         topic, partition = changelog(settings)

@@ -182,7 +182,7 @@ def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_on
 def assert_equals_a_fold_from_scratch(
     env: dict[str, str], kafka: EmbeddedKafka, folder: Path
 ) -> None:
-    """Fold the same log from scratch, in another ledger, with the fix."""
+    """Fold the same log from scratch, in a new ledger, with the fix."""
     other = environment(kafka.bootstrap, folder / "scratch", webhook_secrets=SECRET) | FIX
     assert run(env, "export-log", folder / "file.log")[0] == 0
     assert run(other, "import-log", folder / "file.log")[0] == 0

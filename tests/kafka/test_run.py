@@ -35,7 +35,7 @@ def _paste(line: str) -> str:
 
 def _is_gone(pid: int) -> bool:
     try:
-        # A zombie counts as gone: it only waits to be reaped.
+        # A zombie counts as gone, because it is only waiting to be reaped.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
@@ -78,7 +78,7 @@ def test_a_second_run_names_the_port_that_is_taken(started, tmp_path):
     assert "LEDGER_KAFKA_PORT" in line
 
 
-def test_a_worker_that_dies_is_started_again_and_the_log_says_so(started):
+def test_a_worker_that_dies_is_restarted_and_the_restart_is_logged(started):
     worker = started.child("worker")
     os.kill(worker, signal.SIGKILL)
     until(lambda: started.child("worker") not in {None, worker}, within_s=60, what="a new worker")

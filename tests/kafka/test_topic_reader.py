@@ -70,7 +70,7 @@ async def test_a_place_without_a_record_is_an_error(log):
     assert len(await reader.at(topic, keys(0))) == 1
 
 
-async def test_a_place_with_another_record_is_an_error_that_names_the_place(log):
+async def test_a_place_with_a_different_record_is_an_error_that_names_the_place(log):
     """A log that has lost its end and has grown again has such places."""
     reader, topic = log
     with pytest.raises(LogUnreadableError, match=f"{topic} has another record at 1/7 than was"):

@@ -99,7 +99,7 @@ def traced(
 
 
 def trace_of(receiver: Receiver, event_id: str, *, spans: int, number: int = 0) -> list[Received]:
-    """Wait for the trace of an event's delivery; return its spans in the order of their start."""
+    """Wait for the trace of an event's delivery; return its spans, ordered by start."""
 
     def found() -> list[Received] | None:
         roots = [

@@ -282,7 +282,7 @@ async def test_a_partition_whose_position_is_being_reset_does_not_crash_the_work
 async def test_records_fetched_before_the_flow_resumes_are_not_lost(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust clears the agents' queues after the recovery, so no queue may have a record before."""
+    """Faust clears the agents' queues after the recovery, so queues must be empty until then."""
     seek = transport.Consumer.perform_seek
 
     async def slow_seek(consumer: transport.Consumer) -> None:

@@ -165,7 +165,7 @@ def cluster(
 
 @pytest.fixture
 def brokers(cluster: KafkaCluster) -> Iterator[Brokers]:
-    """Yield brokers that are in sync; afterwards, restart those that ended, and sync again."""
+    """Yield brokers that are in sync; afterwards, restart ended brokers, and wait for sync."""
     yield Brokers(cluster)
     for broker in cluster.brokers:
         if broker.pid is None:

@@ -71,7 +71,7 @@ def encoded(reference: str, *, keep: str = "") -> str:
 
 
 def payment(number: int, reference: str) -> dict[str, Any]:
-    """Return an event whose payment and order are both called ``reference``."""
+    """Return an event with a payment and an order that are both called ``reference``."""
     data = {"id": reference, "amount": 100 + number, "currency": "KZT", "status": "succeeded"}
     data["merchantReference"] = reference
     return {"id": f"evt_{number}", "type": "payment.succeeded", "created": 1, "data": data}
@@ -144,7 +144,7 @@ class TestToken:
         for name in {*existing.headers, *missing.headers} - varying:
             assert existing.headers[name] == missing.headers[name]
 
-    def test_an_authorization_of_another_kind_is_refused(self, env):
+    def test_an_authorization_of_any_other_kind_is_refused(self, env):
         connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]))
         for value in (TOKEN, f"Basic {TOKEN}", f"bearer  {TOKEN}", "Bearer t\u00fcr".encode()):
             connection.request("GET", "/orders/ord_1", headers={"Authorization": value})
@@ -227,7 +227,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "SEARCH"])
     @pytest.mark.parametrize("path", ["/orders/ord_1", "/payments/ord_1", "/healthz", "/readyz"])
-    def test_another_method_is_a_405_problem_that_names_the_allowed_methods(
+    def test_any_other_method_is_a_405_problem_that_names_the_allowed_methods(
         self, env, path, method
     ):
         answer = ask(env, path, method=method)

@@ -196,7 +196,7 @@ def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
 def has_all(
     worker: WorkerProcess, table: TableName, expected: dict[bytes, bytes], copies: Path
 ) -> bool:
-    """Return whether a worker's databases hold a whole table, as owner and as standby."""
+    """Return whether a worker's databases contain a whole table, as owner and as standby."""
     stored = {p: stored_in(worker, table, p, copies) for p in range(PARTITIONS)}
     own = partitions_of(worker)
     missing = [key for key in expected if key not in stored[partition_for(key, PARTITIONS)]]

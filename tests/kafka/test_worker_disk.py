@@ -98,7 +98,7 @@ def test_a_worker_whose_disk_fills_up_ends_and_continues_when_there_is_room(
 
 
 @needs_mount
-def test_a_worker_does_not_start_on_a_disk_without_room_and_says_so_in_one_line(
+def test_a_worker_on_a_disk_without_room_does_not_start_and_gives_the_reason_in_one_line(
     env: dict[str, str], disk: SmallDisk, tmp_path: Path
 ) -> None:
     disk.fill()
@@ -113,7 +113,7 @@ def test_a_worker_does_not_start_on_a_disk_without_room_and_says_so_in_one_line(
 
 
 @needs_mount
-def test_a_worker_does_not_start_on_a_disk_with_too_few_inodes_and_says_so(
+def test_a_worker_on_a_disk_with_too_few_inodes_does_not_start_and_gives_the_reason(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", DISK_MB, "nr_inodes=100") as disk:

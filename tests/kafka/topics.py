@@ -14,7 +14,7 @@ OF_THE_TOPIC = 1
 
 
 async def create(env: Mapping[str, str], name: str, partitions: int = 4, **config: str) -> None:
-    """Create a topic, as another program might have done."""
+    """Create a topic, as a program other than the ledger might."""
     dotted = {key.replace("_", "."): value for key, value in config.items()}
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()

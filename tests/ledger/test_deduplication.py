@@ -132,7 +132,7 @@ def test_a_replay_of_the_first_offset_of_an_id_publishes_nothing():
 
 
 @pytest.mark.parametrize("key", [None, b"", b"evt_2", b"EVT_1", b"evt_1 "])
-def test_a_record_under_another_key_is_rejected_and_not_remembered(key):
+def test_a_record_under_a_wrong_key_is_rejected_and_not_remembered(key):
     result = judge(LogRecord(key, body(), 5))
     assert reasons(result) == [Reason.KEY_MISMATCH]
     assert (result.events, result.seen, result.rejected[0].event_id) == ([], {}, "evt_1")

@@ -130,7 +130,7 @@ def test_the_snapshot_with_more_facts_of_a_payment_wins():
         assert order.payments == {"pay_1": new}
 
 
-def test_a_snapshot_that_is_known_or_older_changes_no_order():
+def test_a_known_or_older_snapshot_changes_no_order():
     old, new = snapshot(success(order="A")), snapshot(success(order="A"), refund())
     known = fold_orders([new], {})
     assert fold_orders([new, old], known) == {}

@@ -54,7 +54,7 @@ def test_refunds_may_not_exceed_the_earliest_success():
     assert anomalies_of(*events) == ("conflicting_amount", "refund_exceeds_payment")
 
 
-def test_a_refund_in_another_currency_is_an_anomaly_and_never_added():
+def test_a_refund_in_a_different_currency_is_an_anomaly_and_never_added():
     events = [success(amount=500), refund("evt_2", amount=900, currency="USD")]
     assert anomalies_of(*events) == ("currency_mismatch",)
     exceeding = refund("evt_3", amount=501, refund_id="re_2")

@@ -44,7 +44,7 @@ def test_a_signature_by_sign_is_accepted_within_the_tolerance(body, secret, at_s
 
 
 @given(bodies, bodies, forms)
-def test_a_signature_of_another_body_is_a_mismatch(body, other, form):
+def test_a_signature_of_a_different_body_is_a_mismatch(body, other, form):
     if body != other:
         assert faults_of(sign(body, SECRET, NOW_S, form), other) is SignatureFault.MISMATCH
 

@@ -22,7 +22,7 @@ FORGED = success("evt_1", 1, 999_999, payment="pay_1", order="ord_1")
 
 
 def forged_first() -> list[Any]:
-    """Return a log in which a forged record comes before the event with the same id."""
+    """Return a log in which a forged record precedes the event with the same id."""
     log = Log()
     log.append(body_of(FORGED), b"evt_1", secret=b"whsec_guessed")
     log.append(body_of(PAID), b"evt_1")
@@ -66,7 +66,7 @@ def test_the_history_and_the_proof_of_an_order_follow_the_same_rule():
     assert make(records[1:], SIGNED_ONLY, "ord_1", TRUST).order == order
 
 
-def test_a_proof_says_whether_unsigned_deliveries_count_and_other_rules_are_a_fault():
+def test_a_proof_states_whether_unsigned_deliveries_count_and_different_rules_are_a_fault():
     proof = make(forged_first()[1:], SIGNED_ONLY, "ord_1", TRUST)
     assert check(proof, TRUST, SIGNED_ONLY).faults == ()
     (fault,) = check(proof, TRUST, Rules()).faults

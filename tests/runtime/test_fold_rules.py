@@ -37,7 +37,7 @@ def test_a_group_whose_name_has_no_settings_runs_another_release():
     assert "fold the log with other settings than these: they run another release" in found
 
 
-def test_a_group_with_another_fold_runs_another_release():
+def test_a_group_with_a_different_fold_runs_another_release():
     rules = msgspec.json.decode(protocols(read())[0], type=FoldRules)
     later = msgspec.json.encode(msgspec.structs.replace(rules, fold=FOLD + 1)).decode()
     assert "they run another release" in str(difference(read(), later))

@@ -20,9 +20,9 @@ PRODUCT = ("cli", "faults", "ingest", "ledger", "processors", "runtime")
 PLACES = {place: names for places in USED.values() for place, names in places.items()}
 NAMES = {name for names in PLACES.values() for name in names.split()}
 LIBRARIES = {place.partition(":")[0].partition(".")[0] for place in PLACES}
-# The project's own private methods that are called on another object of the same class.
+# These private methods of the project are called on a different object of the same class.
 OWN = {"_launch"}
-# The only modules that may use, override or replace private names of a library.
+# Only these modules may use, override or replace private names of a library.
 MODULES = {
     "aiokafka": {"runtime/kafka/corrections.py", "runtime/kafka/internals.py"},
     "faust": {"processors/engine/internals.py"},

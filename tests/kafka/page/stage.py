@@ -159,7 +159,7 @@ class Watch:
         page.on("console", self._logged)
 
     def _requested(self, request: Request) -> None:
-        # A file that the page itself creates for a download comes from no host.
+        # A file that the page itself creates for a download is not from a host.
         if not request.url.startswith("blob:"):
             self.hosts.add(httpx.URL(request.url).netloc.decode())
 
@@ -213,7 +213,7 @@ def opened(*arguments: Any, **options: Any) -> Iterator[Page]:
 
 
 def go(page: Page, at: str) -> None:
-    """Go to another address of the page."""
+    """Go to a different address of the page."""
     page.goto(page.url.partition("#")[0] + at)
 
 

@@ -1,4 +1,4 @@
-"""The overview follows the ledger, and says so when it can't."""
+"""The overview follows the ledger, and shows a warning when it can't."""
 
 import re
 import signal
@@ -166,7 +166,7 @@ class TestWithoutAnAnswer:
             expect(page.locator("main")).to_contain_text("amount_negative")
         ledger.wait_folded()
 
-    def test_a_page_that_loaded_only_in_part_says_so_and_can_be_loaded_again(self, browser, ledger):
+    def test_a_partly_loaded_page_shows_a_message_and_can_be_loaded_again(self, browser, ledger):
         with opened(browser, ledger.address) as page:
             page.route("**/currencies.json", lambda route: route.abort(), times=1)
             page.reload()

@@ -61,7 +61,7 @@ def test_an_entry_that_does_not_balance_is_named():
     )
 
 
-def test_an_entry_under_another_key_is_named():
+def test_an_entry_under_a_wrong_key_is_named():
     ledger = example()
     ledger.entries.append((b"another", ledger.entries[0][1]))
     assert DifferenceKind.ENTRY_DIFFERS in kinds(ledger)

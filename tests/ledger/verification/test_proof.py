@@ -53,7 +53,7 @@ def _altered(proof: Proof, number: int, **more: Any) -> Proof:
     return replace(proof, records=tuple(records))
 
 
-def test_an_altered_body_has_a_bad_signature_and_another_state():
+def test_an_altered_body_has_a_bad_signature_and_a_different_state():
     proof = example()
     number = next(n for n, each in enumerate(proof.records) if each.key == b"evt_2")
     body = (proof.records[number].value or b"").replace(b"100", b"900")
@@ -99,7 +99,7 @@ def test_a_proof_of_nothing_does_not_hold():
     assert check(empty, TRUST).faults == ("it holds no delivery, and so proves nothing",)
 
 
-def test_another_format_is_named():
+def test_an_unknown_format_is_named():
     (fault,) = check(replace(example(), format="another"), TRUST).faults
     assert "another" in fault
 

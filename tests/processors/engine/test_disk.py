@@ -87,7 +87,7 @@ def test_lost_or_altered_files_are_damage_to_the_table(text):
     assert not is_damage(ValueError(text))
 
 
-def test_another_error_is_reported_unchanged():
+def test_any_other_error_is_reported_unchanged():
     assert explain(ConnectionResetError("gone"), FOLDER) == "ConnectionResetError: gone"
     assert explain(ValueError("IO error: x"), FOLDER) == "ValueError: IO error: x"
 

@@ -23,7 +23,7 @@ async def endless(*chunks: Chunk) -> AsyncIterator[Chunk]:
     await asyncio.Event().wait()
 
 
-async def test_chunks_of_one_partition_are_worked_on_one_after_another():
+async def test_chunks_of_one_partition_are_processed_one_by_one():
     consumer = FakeConsumer()
     steps = []
 

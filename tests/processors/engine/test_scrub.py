@@ -53,7 +53,7 @@ def reopened(table: ChunkTable) -> None:
 
 
 def flip_a_bit_of_a_file(table: ChunkTable) -> None:
-    """Flip a bit in the middle of the file that holds all rows."""
+    """Flip a bit in the middle of the file that contains all rows."""
     table._db(PARTITION).compact_range(None, None)
     (file,) = folder_of(table).glob("*.sst")
     content = bytearray(file.read_bytes())

@@ -22,7 +22,7 @@ def traceparent(span: int, flags: str = "01") -> bytes:
 
 
 def chunk(**traces: bytes | None) -> Chunk:
-    """Return a chunk with one record per argument, whose key is the first letter of the name."""
+    """Return a chunk with one record per argument; a record's key is the name's first letter."""
     records = [
         replace(a_record(TP_OF_EVENTS, offset), key=name[0].encode(), traceparent=trace)
         for offset, (name, trace) in enumerate(traces.items())

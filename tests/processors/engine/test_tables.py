@@ -148,7 +148,7 @@ def test_records_below_the_end_are_skipped(table):
     assert_holds(table, 3, {b"a": b"2", b"b": b"3"})
 
 
-def test_a_chunk_of_another_table_is_refused(table):
+def test_a_chunk_of_a_different_table_is_refused(table):
     foreign = ChangelogChunk(TP("plexy-ledger-seen-changelog", PARTITION), 0, 1, [])
     with pytest.raises(ChangelogMismatchError, match="is not of plexy-ledger-payments-changelog"):
         table.apply(foreign)

@@ -53,7 +53,7 @@ def test_an_empty_password_file_is_refused_at_the_start(tmp_path):
         PasswordFile(file)
 
 
-def test_a_password_in_another_encoding_is_refused_at_the_start_and_logged_later(tmp_path):
+def test_a_password_that_is_not_utf_8_is_refused_at_the_start_and_logged_later(tmp_path):
     file = tmp_path / "password"
     file.write_bytes("пароль".encode("cp1251"))
     with pytest.raises(SettingsError, match=r"_PASSWORD_FILE=.* is not UTF-8 text") as raised:
@@ -75,7 +75,7 @@ def test_a_context_is_created_again_only_after_a_file_was_replaced(tmp_path):
     assert files.current() is not first
 
 
-def test_a_key_of_another_certificate_is_refused_with_both_settings(tmp_path):
+def test_a_key_of_a_different_certificate_is_refused_with_both_settings(tmp_path):
     certificate, key = write_pair(tmp_path, "one.test")
     other = tmp_path / "other"
     other.mkdir()

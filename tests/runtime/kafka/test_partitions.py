@@ -21,7 +21,7 @@ MURMUR2 = {
 @pytest.mark.parametrize(("key", "hashed"), MURMUR2.items())
 @pytest.mark.parametrize("partitions", [1, 3, 4, 12, 1000])
 def test_a_key_goes_to_the_partition_of_kafkas_default_partitioner(key, hashed, partitions):
-    # Kafka's `toPositive` clears the sign bit; `abs` would choose another partition.
+    # Kafka's `toPositive` clears the sign bit; `abs` would choose a different partition.
     assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
 
 

@@ -45,18 +45,18 @@ async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaSettings
         yield KafkaSettings(kafka_bootstrap=f"127.0.0.1:{port}")
 
 
-async def test_the_time_limit_of_a_reading_includes_its_wait_for_a_client(silent, monkeypatch):
+async def test_the_time_limit_of_a_read_includes_the_wait_for_a_client(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(20)]
-    # Readings that ran one after another, or three at a time, would take seven times as long.
+    # Reads that ran one by one, or three at a time, would take seven times as long.
     done, late = await asyncio.wait(readings, timeout=5)
     assert not late
     assert {type(each.exception()) for each in done} == {LogUnreadableError}
     await reader.close()
 
 
-async def test_a_reading_above_the_limit_is_refused_at_once(silent, monkeypatch):
+async def test_a_read_above_the_limit_is_refused_at_once(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
     monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
     reader = TopicReader(silent)
@@ -66,7 +66,7 @@ async def test_a_reading_above_the_limit_is_refused_at_once(silent, monkeypatch)
         await reader.ends("topic", 1)
     assert not any(each.done() for each in readings)
     await asyncio.wait(readings)
-    # The first readings have ended, so another one may start.
+    # The first reads have ended, so a new read may start.
     with pytest.raises(LogUnreadableError, match="did not answer for topic"):
         await reader.ends("topic", 1)
     await reader.close()
@@ -86,7 +86,7 @@ async def test_a_client_without_an_answer_is_stopped(silent, monkeypatch):
     gc.collect()
 
 
-async def test_a_wait_for_another_reading_of_the_rejections_is_limited_too(silent, monkeypatch):
+async def test_a_wait_for_another_read_of_the_rejections_is_limited_too(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     rejected = rejections.Rejections(reader, TopicNames(), 1)

@@ -104,7 +104,7 @@ def test_the_recorded_number_stays_if_all_topics_and_the_setting_are_raised():
     assert len(miscounted([FOUR], None, **every)) == 5, "ingress has no such setting"
 
 
-def test_more_partitions_of_the_rejections_are_no_fault():
+def test_additional_partitions_of_the_rejections_are_no_fault():
     assert miscounted([FOUR], rejected=8) == []
 
 
