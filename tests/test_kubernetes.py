@@ -149,7 +149,7 @@ def test_every_object_is_valid_by_kubernetes_own_schema(name, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_secrets_are_valid_too_and_the_schemas_find_mistakes(version):
+def test_the_secrets_are_valid_and_the_schemas_find_mistakes(version):
     for secret in read("secrets.example.yaml"):
         kubernetes_validate.validate(secret, version, strict=True)
     worker = WORKLOADS["worker"]

@@ -1,4 +1,4 @@
-"""The docs say what each message to an operator means, and what to do about it."""
+"""The docs explain each message to an operator, and name the remedy."""
 
 import re
 from pathlib import Path

@@ -28,7 +28,7 @@ _LOAD = LoadSettings(
 class _Server:
     """Answers 200 to every POST after ``stall_s``, and to a GET from the second time on.
 
-    It can also hang up on every client, or once block the process, which it shares with the load.
+    It can also hang up on every client, or once block the process that server and load share.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ def test_a_sample_is_the_first_delivery_of_its_order_and_follows_the_warm_up():
         assert due_s[number] >= _LOAD.warm_up_s
 
 
-def test_there_are_no_more_samples_a_second_than_requested():
+def test_there_are_no_more_samples_per_second_than_requested():
     deliveries = record_orders(range(200), 1)
     due_s = schedule(100, len(deliveries) / 100)
     taken = [due_s[number] for number, _ in choose_samples(deliveries, due_s, _LOAD)]

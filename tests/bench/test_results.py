@@ -5,7 +5,7 @@ import json
 from bench.results import keep
 
 
-def test_a_half_replaces_itself_and_leaves_the_other_unchanged(tmp_path):
+def test_a_new_half_replaces_the_old_half_and_leaves_the_other_half_unchanged(tmp_path):
     path = tmp_path / "build" / "bench.json"
     keep(path, "ingest", {"ours": 5_000.0, "go": 20_000.0}, connections=256)
     keep(path, "fold", {"ours": 1.0, "gone": 2.0}, runs=["first"], gone=True)

@@ -57,7 +57,7 @@ def ingress() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("form", [SignedForm.BODY, SignedForm.TIMESTAMPED])
-def test_a_signature_is_one_that_the_ledger_accepts(form):
+def test_the_ledger_accepts_the_signature(form):
     body = encode(build_event("evt_1", "payment.succeeded", 1, {"id": "pay_ü"}))
     header = signed_headers(body, "whsec_1", at_s=1000, form=form)["Plexy-Signature"]
     assert verify(header, body, secrets=[b"whsec_1"], now_s=1000, form=form) is None

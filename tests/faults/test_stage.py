@@ -69,7 +69,7 @@ def test_a_missing_kafka_excuses_an_end_only_before_the_program_is_ready(tmp_pat
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """Return a stage for ten workers that has started only its proxy."""
+    """Return a stage with ten workers; only the stage's proxy has been started."""
     monkeypatch.setenv("LEDGER_ALLOW_UNSIGNED", "true")
     described = FaultStage(tmp_path, KafkaCache(folder=tmp_path / "cache"), 10)
     with described.proxies[0]:

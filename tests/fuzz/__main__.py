@@ -25,7 +25,7 @@ from tests.fuzz.target import running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
 
-# This time is shorter than the default; a slow body is refused after 0.6 of it.
+# This time is shorter than the default; a slow body is refused after 60 % of this time.
 ANSWER_WITHIN_S = 5
 
 

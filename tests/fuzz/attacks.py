@@ -1,7 +1,7 @@
 """Attacks a server with slow or endless requests, and with connections that end too early.
 
 Input: a target, and a duration. Output: the number of connections; their answers are checked.
-Invariant: an attacker whose connection is closed opens another one at once.
+Invariant: an attacker whose connection is closed opens a new connection at once.
 """
 
 import asyncio

@@ -232,7 +232,7 @@ def signed_body(rng: Random) -> Case:
 
 
 def forged_signature(rng: Random) -> Case:
-    """Draw a signature that was not made with the secret for this body and this time."""
+    """Draw a signature that was not computed from the secret, this body and this time."""
     body = rng.choice([json.dumps(an_event(rng)).encode(), rng.choice(BODIES)(rng)])
     return Case("forged", _post(body, _forged(rng, body)), FORGERY_REFUSED)
 

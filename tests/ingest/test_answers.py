@@ -1,4 +1,4 @@
-"""Every code has its status and the headers of that status."""
+"""Every code has a status, and every answer has the headers of its status."""
 
 import json
 

@@ -10,7 +10,7 @@ REQUEST = ("begun", "head complete", "complete")
 
 
 def after(*steps: str) -> ConnectionState:
-    """Return the state after these steps; the step "answered" is an answer that went out."""
+    """Return the state after these steps; the step "answered" is an answer that was sent."""
     state = ConnectionState()
     for step in steps:
         if step == "answered":

@@ -17,7 +17,7 @@ DIRECT = b"from the direct handler"
 
 
 class Handler:
-    """A direct handler that behaves as the test tells it to."""
+    """A direct handler whose behaviour the test chooses."""
 
     path = PATH.encode()
 

@@ -33,7 +33,7 @@ async def nobody():
     await server.wait_closed()
 
 
-async def test_without_kafka_an_append_fails_at_once_and_says_why(nobody):
+async def test_without_kafka_an_append_fails_at_once_and_names_the_reason(nobody):
     log = WebhookLog(settings(kafka_bootstrap=nobody))
     await log.start()
     try:

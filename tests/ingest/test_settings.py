@@ -1,4 +1,4 @@
-"""Ingress starts with its settings, but not without a secret."""
+"""Ingress starts with valid settings, but not without a secret."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from ledger.signature import SignedForm
 from runtime.settings import SettingsError, describe
 
 
-def test_one_secret_is_all_that_must_be_set():
+def test_only_a_secret_must_be_set():
     settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_1"})
     assert (settings.ingest_host, settings.ingest_port) == ("127.0.0.1", 8000)
     assert (settings.signed_form, settings.signature_tolerance_s) == (SignedForm.EITHER, 300)
@@ -58,7 +58,7 @@ def test_the_metrics_never_share_the_port_that_the_internet_reaches():
     assert IngestSettings.from_environment(given).ingest_metrics_port is None
 
 
-def test_the_settings_of_the_connection_to_kafka_are_checked_too():
+def test_the_settings_of_the_connection_to_kafka_are_also_checked():
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_USERNAME"):
         IngestSettings.from_environment(
             {"LEDGER_WEBHOOK_SECRETS": "s", "LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}

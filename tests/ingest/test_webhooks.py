@@ -110,7 +110,7 @@ class TestSignature:
         assert_problem(answer, 401, "signature_mismatch")
 
     @pytest.mark.parametrize("age_s", [310, -310])
-    async def test_a_signature_from_another_time_is_out_of_tolerance(self, running, age_s):
+    async def test_a_signature_from_a_distant_time_is_out_of_tolerance(self, running, age_s):
         answer = await running.deliver(
             event(), plexy_signature=signed(event(), age_s=age_s)["Plexy-Signature"]
         )

@@ -56,7 +56,7 @@ def test_a_picture_that_is_older_than_the_page_is_left_out_and_reported(
     assert "pytest tests/kafka/page" in lacking
 
 
-def test_missing_pictures_are_a_warning_or_an_error_that_says_how_to_make_them(
+def test_missing_pictures_are_a_warning_or_an_error_that_names_the_remedy(
     page: Path, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown, lacking = pictures(made, page)

@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         f'export PYTHONPATH="{ROOT}"\n'
         'case "$_PLEXY_LEDGER_COMPLETE$*" in\n'
-        # The program detects the shell by its parent process; `exec` keeps the shell the parent.
+        # The program identifies the shell by its parent process; `exec` keeps the shell as parent.
         f'--install*) exec "{sys.executable}" -P -m cli "$@" ;;\n'
         f'complete*) "{sys.executable}" -P -m cli "$@"; code=$?\n'
         '  echo "$_TYPER_COMPLETE_FISH_ACTION $code" >> "$HOME/completed"; exit $code ;;\n'

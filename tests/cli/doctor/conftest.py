@@ -32,7 +32,7 @@ def patient(tmp_path: Path) -> Patient:
 
 
 def with_settings(patient: Patient, *programs: str, **settings: object) -> Patient:
-    """Return a patient with other settings; an empty string removes a setting."""
+    """Return a patient with changed settings; an empty string removes a setting."""
     given = {f"LEDGER_{name.upper()}": str(value) for name, value in settings.items()}
     return Patient({**patient.environment, **given}, programs or patient.programs, patient.cluster)
 

@@ -52,7 +52,7 @@ async def test_the_check_waits_until_the_orders_are_right(views):
     assert await checking == []
 
 
-async def test_an_order_that_is_no_longer_right_is_found(views):
+async def test_an_order_that_becomes_wrong_is_found(views):
     views.documents = _DOCUMENTS | {_A: _altered(_A, version=99)}
     checking = asyncio.create_task(_check(views.origin, within_s=3))
     await until(lambda: views.asked.count(_A) > 2)

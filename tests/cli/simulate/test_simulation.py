@@ -142,7 +142,7 @@ async def test_after_finish_nothing_new_is_sent_and_nothing_is_owed(ingress):
     running = asyncio.create_task(simulation.run())
     await until(lambda: len(simulation.acknowledged) > 20)
     simulation.finish()
-    # A delivery may be a task that has not run yet; it starts in the loop's next turn.
+    # A delivery may be a task that has not run yet; the task starts in the loop's next turn.
     await asyncio.sleep(0)
     sent = simulation.tally.sent
     await running

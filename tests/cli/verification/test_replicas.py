@@ -52,7 +52,7 @@ def comparison(
     return Comparison(frozenset(equal), frozenset({left_open} - {None}), differing or {})
 
 
-def test_a_difference_is_reported_once_it_is_found_twice_in_a_row():
+def test_only_a_difference_found_twice_in_a_row_is_reported():
     """Compaction may have removed a value below the replica's end after the report."""
     watch = DiskWatch()
     watch.judge(comparison(differing={PLACE: difference()}), [])
