@@ -42,7 +42,8 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "aiokafka.consumer.fetcher": "FetchResult MemoryRecords PartitionRecords",
             "aiokafka.consumer.fetcher:FetchResult": "_partition_records has_more",
             "aiokafka.consumer.fetcher:Fetcher": (
-                "_create_fetch_waiter _records _subscriptions error_future"
+                "_create_fetch_waiter _fetch_task _pending_tasks _records _subscriptions close "
+                "error_future"
             ),
             "aiokafka.consumer.fetcher:PartitionRecords": (
                 "_consumer_record _records _records_iterator _tp _unpack_records next_fetch_offset"

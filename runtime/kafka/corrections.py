@@ -10,6 +10,8 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
   metadata, the client waits for metadata forever.
 - Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops wait 30 s for a broker
   that does not answer the end of TLS, so a worker would stop too late.
+- A consumer closes while a failed fetch waits for its retry. aiokafka raises the cancellation of
+  that wait, and Faust then waits forever for the consumer's thread.
 - Each new connection reads the TLS context and the password from their files. aiokafka keeps those
   from the client's creation.
 - Consumers unpack batches within the bounds of ``fetched``, and an error names the damaged offset.
@@ -18,6 +20,7 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
 - Heartbeats and commits can carry the member's name; see ``named``.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -58,6 +61,7 @@ _fetch_offsets = GroupCoordinator._do_fetch_commit_offsets  # noqa: SLF001
 _send = AIOKafkaConnection.send
 _close = AIOKafkaConnection.close
 _connect = AIOKafkaConnection.connect
+_close_fetcher = fetcher.Fetcher.close
 _build_metadata = MetadataRequest.build
 
 send_to_coordinator: Final = GroupCoordinator._send_req  # noqa: SLF001
@@ -78,6 +82,7 @@ def correct() -> None:
     AIOKafkaConnection.close = _close_in_time
     AIOKafkaConnection.connect = _connect_with_current
     MetadataRequest.build = _build_without_creation
+    fetcher.Fetcher.close = _close_with_fetches
     fetcher.MemoryRecords = Batches
     fetcher.PartitionRecords = PartitionRecords
 
@@ -124,6 +129,17 @@ def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) ->
     closed.add_done_callback(end)
     loop.call_later(_CLOSED_WITHIN_S, end)
     return over
+
+
+async def _close_with_fetches(closing: fetcher.Fetcher) -> None:
+    closing._fetch_task.cancel()  # noqa: SLF001
+    await asyncio.wait([closing._fetch_task])  # noqa: SLF001
+    if fetches := closing._pending_tasks.copy():  # noqa: SLF001
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.wait(fetches)
+        closing._pending_tasks.clear()  # noqa: SLF001
+    await _close_fetcher(closing)
 
 
 async def _connect_with_current(connection: AIOKafkaConnection) -> Any:

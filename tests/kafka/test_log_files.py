@@ -239,7 +239,7 @@ def test_a_different_number_of_partitions_is_refused_before_topics_exist(live, k
     env = new_ledger(kafka, tmp_path) | {"LEDGER_PARTITIONS": "3"}
     code, output = run(env, "import-log", file)
     assert code == 2
-    assert "has 4 partitions, and LEDGER_PARTITIONS is 3: set LEDGER_PARTITIONS=4" in output
+    assert "has 4 partitions, but LEDGER_PARTITIONS is 3: set LEDGER_PARTITIONS=4" in output
     code, output = run(env, "topics", "--check")
     assert "missing topics" in output
 
@@ -279,7 +279,7 @@ def test_an_export_of_a_log_that_lost_its_beginning_names_the_gap(kafka, tmp_pat
     other = new_ledger(kafka, tmp_path / "other")
     code, output = run(other, "import-log", file)
     assert code == 1
-    assert "look for an older one" in output
+    assert "find an older file" in output
     assert "missing topics" in run(other, "topics", "--check")[1]
 
 

@@ -12,6 +12,7 @@ import pytest
 import trustme
 import uvloop
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -102,3 +103,13 @@ def test_a_connection_closes_within_the_limit_if_the_broker_ignores_the_end_of_t
     authority.configure_trust(context)
     with never_reads(authority) as port, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(close_a_connection(port, context))
+
+
+async def test_a_consumer_closes_while_a_failed_fetch_waits_for_its_retry():
+    fetching = Fetcher.__new__(Fetcher)
+    fetching._fetch_waiters = set()
+    fetching._fetch_task, retry = (asyncio.create_task(asyncio.sleep(60)) for _ in range(2))
+    fetching._pending_tasks = {retry}
+    await asyncio.sleep(0)
+    await fetching.close()
+    assert retry.cancelled()
