@@ -72,7 +72,7 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def last_event(self) -> int:
-        """The time of the latest event of its payments, in Unix seconds; 0 if there is none."""
+        """The time of the latest event of its payments, in Unix seconds; 0 for no event."""
         return self.last[0] if self.last else 0
 
     @property

@@ -108,7 +108,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def last_event(self) -> int:
-        """The time of the latest event of its payments, in Unix seconds; 0 if there is none."""
+        """The time of the latest event of its payments, in Unix seconds; 0 for no event."""
         return max(_times(present_in(self)), default=0)
 
     @property

@@ -1,6 +1,6 @@
 """Makes one attempt at a delivery, as Plexy does: a signed POST that waits 30 s for an answer.
 
-The result is the answer, or the reason why there is none. ``simulation`` makes the retries.
+The result is the answer, or the reason for its absence. ``simulation`` makes the retries.
 """
 
 import time

@@ -159,7 +159,7 @@ class Recovery(Service):
             await self.crash(error)
 
     async def _wait_for_rebalance(self, apart: set[TP]) -> None:
-        """Fold nothing until the next rebalance; if there is none, end the worker."""
+        """Fold nothing until the next rebalance; without a rebalance in time, end the worker."""
         named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
         text = f"sources and changelogs were assigned apart: {named}; members of the group differ"
         log.warning("nothing is folded until the next rebalance", reason=text)

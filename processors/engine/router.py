@@ -73,7 +73,7 @@ class Router(FaustRouter):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
-        """Return the address of the worker that has the key; ``KeyError`` if there is none."""
+        """Return the address of the worker that has the key; ``KeyError`` if no worker has it."""
         changelog = self.app.tables[table_name].changelog_topic
         encoded, _ = changelog.prepare_key(key, None)
         partition = partition_for(encoded, self.app.conf.topic_partitions)

@@ -37,6 +37,10 @@ from tests.kafka.in_process import (
 pytestmark = WARNINGS_OF_FAUST
 
 
+async def idle(_: Chunk) -> None:
+    """Do nothing with a chunk."""
+
+
 def in_flight(*apps: LedgerApp) -> int:
     return sum(
         app.consumer.offsets.in_flight(tp) for app in apps for tp in app.consumer.assignment()
@@ -261,11 +265,7 @@ async def test_a_partition_whose_position_is_being_reset_does_not_crash_the_work
     settings: WorkerSettings,
 ) -> None:
     """Every few seconds, Faust asks for the positions of idle partitions."""
-
-    async def work(chunk: Chunk) -> None:
-        """Do nothing, since no record arrives."""
-
-    async with running(settings, work) as app:
+    async with running(settings, idle) as app:
         await ready(app)
         tp = TP(app.names.webhooks, 0)
         thread = app.consumer._thread
@@ -331,10 +331,7 @@ async def test_a_consumer_that_has_stopped_answers_no_question_to_its_thread(
     async def answer() -> int:
         return 1
 
-    async def work(_: Chunk) -> None:
-        """Do nothing."""
-
-    async with running(settings, work) as app:
+    async with running(settings, idle) as app:
         await ready(app)
         consumer = app.consumer
         assert await consumer.on_thread(answer) == 1
@@ -348,11 +345,7 @@ async def test_a_rebalance_that_ends_while_the_worker_stops_starts_no_recovery(
     settings: WorkerSettings,
 ) -> None:
     """The recovery would ask the consumer's thread, which has ended, and end with an error."""
-
-    async def work(_: Chunk) -> None:
-        """Do nothing."""
-
-    async with running(settings, work) as app:
+    async with running(settings, idle) as app:
         await ready(app)
     recovery = app.tables.recovery
     await recovery.on_rebalance(set(), set(), set(), app.consumer_generation_id)
