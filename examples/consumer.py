@@ -68,8 +68,10 @@ def apply_record(apply: Apply, database: sqlite3.Connection, record: ConsumerRec
         print(f"skipped {place}, which the ledger did not write: {error}", file=sys.stderr)
 
 
-async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> None:
-    """Read records and apply them in batches, until cancelled."""
+async def follow(
+    options: argparse.Namespace, database: sqlite3.Connection, stopping: asyncio.Event
+) -> None:
+    """Read records and apply them in batches; stop between two batches."""
     apply = {options.orders: apply_order, options.entries: apply_entry}
     consumer = AIOKafkaConsumer(
         *apply,
@@ -82,7 +84,7 @@ async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> N
     )
     try:
         await consumer.start()
-        while True:
+        while not stopping.is_set():
             fetched = await consumer.getmany(timeout_ms=1000, max_records=options.batch)
             # One transaction puts all these records into the file, or none.
             with database:
@@ -105,13 +107,12 @@ def balances(database: sqlite3.Connection) -> Counter[tuple[str, str]]:
 
 async def main(options: argparse.Namespace) -> None:
     """Follow until SIGINT or SIGTERM, then print the balances."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     with contextlib.closing(sqlite3.connect(options.database)) as database:
         database.executescript(TABLES)
-        following = asyncio.ensure_future(follow(options, database))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, following.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
+        await follow(options, database, stopping)
         for (account, currency), amount_minor in sorted(balances(database).items()):
             print(account, currency, amount_minor)
 
