@@ -210,14 +210,23 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
     return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
+def moved(env: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return the settings of a worker that keeps its name and address, but has an empty folder.
+
+    The worker rejoins its group at once. A worker with a name of its own would wait until the
+    session of the stopped worker ends.
+    """
+    folder.mkdir()
+    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
+    return env | {"LEDGER_DATA_DIR": str(folder)}
+
+
 def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
     """Return a worker that has a copy of another worker's id, and advertises the same address.
 
     The copy listens on a different address of this machine, as if it ran on a second machine.
     """
-    folder.mkdir()
-    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
-    return WorkerProcess(env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_BIND": "127.0.0.2"})
+    return WorkerProcess(moved(env, folder) | {"LEDGER_WEB_BIND": "127.0.0.2"})
 
 
 @contextlib.contextmanager
