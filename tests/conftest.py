@@ -1,6 +1,43 @@
-"""Removes the deadline of all property tests, because a slow example is not a fault."""
+"""Starts long tests first, and gives each process of pytest-xdist its own ports.
 
+No property test has a deadline, because a slow example is not a fault.
+"""
+
+import os
+
+import pytest
 from hypothesis import settings
+
+from cli.kafka import process
 
 settings.register_profile("ledger", deadline=None)
 settings.load_profile("ledger")
+
+# The name of this process, "gw0" and so on; it is empty in a run without pytest-xdist.
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def pytest_configure() -> None:
+    """Leave each process its own share of the ports.
+
+    Otherwise a process could take a port that another process has chosen but not yet opened.
+    """
+    if PROCESS:
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        # A process that replaces a crashed one has a higher number.
+        own = int(PROCESS.removeprefix("gw")) % count
+        process._returned.update(port for port in range(2**16) if port % count != own)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files with the highest time limits first, so that short files end the run.
+
+    The tests of a file without a limit of its own are short.
+    """
+    if PROCESS:
+        items.sort(key=_limit_s, reverse=True)
+
+
+def _limit_s(item: pytest.Item) -> float:
+    limit = item.get_closest_marker("timeout")
+    return limit.args[0] if limit else 0

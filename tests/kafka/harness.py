@@ -98,11 +98,16 @@ def group_of(env: Mapping[str, str]) -> str:
     return TopicSettings.from_environment(env).group_id
 
 
-def until(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
-    """Wait for a condition and return its value, or fail with ``what`` in the message."""
+def until(condition: Callable[[], Any], *, within_s: float, what: str | Callable[[], str]) -> Any:
+    """Wait for a condition and return its value, or fail with ``what`` in the message.
+
+    A function as ``what`` is called only for the message, and so shows the last state.
+    """
     deadline = time.monotonic() + within_s
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        assert time.monotonic() < deadline, (
+            f"not within {within_s} s: {what() if callable(what) else what}"
+        )
         time.sleep(0.05)
     return value
 
@@ -198,7 +203,9 @@ class WorkerProcess:
             status, problem = self.get("/readyz")
             return problem if status == 503 and problem["code"] == code else None
 
-        document: dict[str, Any] = until(refused, within_s=within_s, what=f"{code}\n{self.tail()}")
+        document: dict[str, Any] = until(
+            refused, within_s=within_s, what=lambda: f"{code}\n{self.tail()}"
+        )
         return document
 
     def tail(self) -> str:
@@ -210,14 +217,23 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
     return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
+def moved(env: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return the settings of a worker that keeps its name and address, but has an empty folder.
+
+    The worker rejoins its group at once. A worker with a name of its own would wait until the
+    session of the stopped worker ends.
+    """
+    folder.mkdir()
+    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
+    return env | {"LEDGER_DATA_DIR": str(folder)}
+
+
 def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
     """Return a worker that has a copy of another worker's id, and advertises the same address.
 
     The copy listens on a different address of this machine, as if it ran on a second machine.
     """
-    folder.mkdir()
-    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
-    return WorkerProcess(env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_BIND": "127.0.0.2"})
+    return WorkerProcess(moved(env, folder) | {"LEDGER_WEB_BIND": "127.0.0.2"})
 
 
 @contextlib.contextmanager
@@ -428,7 +444,7 @@ def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float
             assert worker.process.poll() is None, f"the worker died:\n{worker.tail()}"
         return not any(lags(env).values())
 
-    until(folded, within_s=within_s, what=f"lag zero, is {lags(env)}")
+    until(folded, within_s=within_s, what=lambda: f"lag zero, is {lags(env)}")
 
 
 def read_topic(env: Mapping[str, str], topic: str, partitions: int = PARTITIONS) -> list[Any]:

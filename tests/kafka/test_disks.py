@@ -61,7 +61,7 @@ def wait_compared(audit: AuditProcess) -> None:
     until(
         lambda: audit.metrics()["replicas_compared"] == REPLICAS,
         within_s=60,
-        what=f"all disks to be compared, {audit.metrics()}",
+        what=lambda: f"all disks to be compared, {audit.metrics()}",
     )
 
 
@@ -146,7 +146,7 @@ def wait_named(
         return next((each for each in told if each["kind"] == kind), None)
 
     found: dict[str, Any] = until(
-        logged, within_s=FOUND_WITHIN_S, what=f"{kind}\n{audit.tail()}\n{worker.tail()}"
+        logged, within_s=FOUND_WITHIN_S, what=lambda: f"{kind}\n{audit.tail()}\n{worker.tail()}"
     )
     return found
 

@@ -22,6 +22,7 @@ from tests.kafka.harness import (
     environment,
     event,
     group_of,
+    moved,
     names_of,
     produce_batch,
     run,
@@ -123,7 +124,7 @@ def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_place_and_remedy(
     write(env, changelog, [OutRecord(b"pay_1", b"\xff")])
     refund = event(50, "refund.succeeded", payment_id="pay_1")
     deliver(env, [refund])
-    with WorkerProcess(env | {"LEDGER_DATA_DIR": str(tmp_path / "other")}) as worker:
+    with WorkerProcess(moved(env, tmp_path / "other")) as worker:
         reason = worker.reason_of_end(within_s=90)
     place = partition_for(b"pay_1", PARTITIONS)
     assert f"in partition {place} of the table payments can't be decoded" in reason
@@ -140,7 +141,7 @@ def test_a_worker_ends_at_a_changelog_batch_that_unpacks_to_too_much_and_names_i
     ledger.stop(30)
     changelog = changelog_name(group_of(env), "orders")
     produce_batch(env, changelog, 2, bomb(300 * MIB, timestamp_ms=time.time_ns() // 1_000_000))
-    with WorkerProcess(env | {"LEDGER_DATA_DIR": str(tmp_path / "other")}) as worker:
+    with WorkerProcess(moved(env, tmp_path / "other")) as worker:
         reason = worker.reason_of_end(within_s=90)
     assert f"{changelog}[2] can't be applied at offset " in reason
     assert "unpacks to more than" in reason

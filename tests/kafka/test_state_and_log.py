@@ -24,6 +24,7 @@ from tests.kafka.harness import (
     commit,
     deliver,
     environment,
+    moved,
     names_of,
     positions,
     producer,
@@ -80,10 +81,8 @@ def test_tables_that_belong_to_a_different_kafka_are_not_used(
     """The other Kafka's changelogs are as long, so offsets alone can't distinguish them."""
     fold(env, payments(80, "here"))
     with EmbeddedKafka(tmp_path / "other", cache=kafka_cache) as other:
-        there = env | {"LEDGER_KAFKA_BOOTSTRAP": other.bootstrap}
-        there["LEDGER_DATA_DIR"] = str(tmp_path / "there")
-        fold(there, payments(40, "there"))
-    mixed_up = env | {"LEDGER_DATA_DIR": there["LEDGER_DATA_DIR"]}
+        mixed_up = moved(env, tmp_path / "there")
+        fold(mixed_up | {"LEDGER_KAFKA_BOOTSTRAP": other.bootstrap}, payments(40, "there"))
     with WorkerProcess(mixed_up) as worker:
         worker.wait_ready()
         statuses = {n: worker.get(f"/orders/here_{n}")[0] for n in range(80)}

@@ -3,6 +3,7 @@
 Each test runs the deployments as an operator would, each with settings of its own.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -53,12 +54,17 @@ def test_a_worker_that_would_fold_differently_is_kept_out_and_names_the_differin
 ) -> None:
     one, others = OTHERS[workers]
     env = environment(kafka.bootstrap, tmp_path / "one") | one
-    with WorkerProcess(env) as worker:
+    with WorkerProcess(env) as worker, ExitStack() as strangers:
         worker.wait_ready(90)
-        for setting, other in others.items():
-            stranger = second_of(env, tmp_path / setting) | other
-            with WorkerProcess(stranger) as kept_out:
-                reason = kept_out.reason_of_end(60)
+        # A stranger waits 15 s for the others to end, so all of them wait at the same time.
+        started = {
+            setting: strangers.enter_context(
+                WorkerProcess(second_of(env, tmp_path / setting) | other)
+            )
+            for setting, other in others.items()
+        }
+        for setting, kept_out in started.items():
+            reason = kept_out.reason_of_end(60)
             assert reason.startswith("OtherRulesError: ")
             assert f"{setting} " in reason
             for secret in (SECRET, "whsec_other"):

@@ -24,6 +24,7 @@ from tests.kafka.harness import (
     deliver_held,
     environment,
     group_of,
+    moved,
     names_of,
     orders,
     positions,
@@ -146,7 +147,7 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
     copy = disk.keep()
     fold(alone, range(20, 60))
     disk.bring_back(copy)
-    fold(second_of(alone, tmp_path / "two"), range(100, 160))
+    fold(moved(alone, tmp_path / "two"), range(100, 160))
     with WorkerProcess(alone) as worker:
         worker.wait_ready()
         wait_served(worker, [*range(20), *range(100, 160)])
@@ -165,9 +166,8 @@ def test_records_that_a_changelog_lost_are_folded_again_from_the_source(
     first = disk.keep()
     fold(alone, range(20, 60))
     second = disk.keep()
-    for folder in ("one", "new"):
+    for env in (alone, moved(alone, tmp_path / "new")):
         disk.bring_back(second, older=first, topics=lost)
-        env = second_of(alone, tmp_path / folder)
         with WorkerProcess(env) as worker:
             worker.wait_ready()
             wait_served(worker, range(60))
@@ -235,6 +235,7 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
         second.stop()
         first.stop()
     disk.bring_back(copy)
+    # Until the session of this worker ends, the other two wait, and then share the partitions.
     fold(second_of(one, tmp_path / "three"), range(100, 160))
     with WorkerProcess(one) as first, WorkerProcess(two) as second:
         first.wait_ready()
