@@ -65,7 +65,14 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     pauses = SHORT if options.short_pauses else LONG
     with (
-        FaultStage(folder, cache, options.workers, options.brokers, pauses) as stage,
+        FaultStage(
+            folder,
+            cache,
+            options.workers,
+            options.brokers,
+            pauses=pauses,
+            secured=options.secured,
+        ) as stage,
         _progress(console) as progress,
     ):
         kinds = _possible(stage, options, console)
@@ -134,6 +141,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="workers that run (default 2)")
     parser.add_argument(
         "--brokers", type=int, choices=(1, SIZE), default=1, help="3 brokers hold every record each"
+    )
+    parser.add_argument(
+        "--secured", action="store_true", help="use certificates and passwords, which faults change"
     )
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these kinds")
     parser.add_argument(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from faults import group, topic_settings
+from faults.credentials import Credentials
 from faults.disk import SmallDisk
 from faults.folders import DOWN_AT_MOST_S, damage_table, exhaust, run_copy
 from faults.kinds import FaultKind, Inject, Injected
@@ -156,6 +157,36 @@ def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     stage.start_again(broker)
 
 
+@contextmanager
+def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Change the password on the brokers, cut all connections, and then change the file."""
+    password = f"password {chance.getrandbits(32):x}"
+    stage.set_password(password)
+    # Kafka's tool, which sets the password, takes seconds to start.
+    since_s = time.monotonic()
+    for proxy in stage.proxies:
+        proxy.network = Network.REFUSING
+        proxy.network = Network.GOOD
+    yield Injected(("every program",), chance.uniform(1.0, 6.0), since_s=since_s)
+    _credentials(stage).password_file.write_text(password)
+
+
+@contextmanager
+def _renew_certificates(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Replace all certificates and their authority; the brokers restart with them afterwards."""
+    _credentials(stage).renew_certificates()
+    yield Injected(("every broker",), chance.uniform(0.0, 5.0))
+    for broker in stage.brokers:
+        broker.stop()
+        stage.start_again(broker)
+
+
+def _credentials(stage: FaultStage) -> Credentials:
+    if stage.credentials is None:
+        raise ValueError("the brokers of this stage demand no credentials")
+    return stage.credentials
+
+
 def _network(network: Network, longest_s: float) -> Inject:
     @contextmanager
     def inject(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
@@ -206,6 +237,16 @@ KINDS: Final[tuple[FaultKind, ...]] = (
         topic_settings.require_more_replicas,
         alone=True,
         takes_replicas=True,
+        restarts_broker=True,
+    ),
+    # No program can start while only one side has the new credentials.
+    FaultKind("password changed", "broker", _change_password, alone=True, takes_credentials=True),
+    FaultKind(
+        "certificates renewed",
+        "broker",
+        _renew_certificates,
+        alone=True,
+        takes_credentials=True,
         restarts_broker=True,
     ),
     # These kinds are in the brokers' layer, because a broker must be up to change a setting.

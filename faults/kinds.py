@@ -40,6 +40,7 @@ class FaultKind(msgspec.Struct, frozen=True):
     takes_disk: bool = False
     takes_replicas: bool = False
     takes_clock: bool = False
+    takes_credentials: bool = False
     restarts_broker: bool = False
 
     @property
@@ -57,4 +58,6 @@ class FaultKind(msgspec.Struct, frozen=True):
             return "libfaketime (Debian's package faketime)"
         if self.takes_replicas and len(stage.brokers) == 1:
             return "other brokers with the same records (--brokers 3)"
+        if self.takes_credentials and stage.credentials is None:
+            return "brokers that demand credentials (--secured)"
         return None

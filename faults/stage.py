@@ -24,6 +24,7 @@ from cli.kafka.properties import Node
 from cli.run.programs import Command
 from cli.settings import WEBHOOK_PATH
 from faults.clock import LIBRARY, ProgramClock
+from faults.credentials import USER, Credentials, set_password
 from faults.disk import can_mount, small_disk
 from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
@@ -62,18 +63,24 @@ class StageError(RuntimeError):
 
 
 class FaultStage:
-    """A context with all programs; its ``settings`` bypass the proxies of the brokers."""
+    """A context with all programs; its ``settings`` bypass the proxies of the brokers.
 
-    def __init__(
+    On a ``secured`` stage, the listeners behind the proxies demand ``credentials``.
+    """
+
+    def __init__(  # noqa: PLR0913 - one call describes a whole stage
         self,
         folder: Path,
         cache: KafkaCache,
         workers: int,
         brokers: int = 1,
+        *,
         pauses: Pauses = LONG,
+        secured: bool = False,
     ) -> None:
         self.folder = folder
         self.pauses = pauses
+        self.credentials = Credentials(folder / "credentials") if secured else None
         self.proxies: list[Proxy] = []
         self._cache = cache
         kafka = folder / "kafka"
@@ -83,6 +90,8 @@ class FaultStage:
         direct = ",".join(broker.bootstrap for broker in self.brokers)
         # This environment is for the programs that watch and judge.
         self.environment = self._shared | {"LEDGER_KAFKA_BOOTSTRAP": direct}
+        if self.credentials:
+            self._shared |= self.credentials.environment
         self.settings = TopicSettings.from_environment(self.environment)
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
@@ -98,6 +107,8 @@ class FaultStage:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._cluster or self.brokers[0])
+            if self.credentials:
+                self.set_password(self.credentials.password_file.read_text())
             for proxy in self.proxies:
                 stack.enter_context(proxy)
             asyncio.run(ensure_topics(self.settings))
@@ -126,6 +137,10 @@ class FaultStage:
     def programs(self) -> list[ProgramUnderFault]:
         """The programs that should always run."""
         return [self.ingest, *self.workers]
+
+    def set_password(self, password: str) -> None:
+        """Set the password that the brokers expect from the programs."""
+        set_password(self._cache, self.environment["LEDGER_KAFKA_BOOTSTRAP"], USER, password)
 
     def start_again(self, broker: EmbeddedKafka) -> None:
         """Start a broker that was ended."""
@@ -180,6 +195,9 @@ class FaultStage:
         """Return a broker with a second listener, which is advertised under a proxy's port."""
         direct, proxied, advertised = free_port(), free_port(), free_port()
         self.proxies.append(Proxy(advertised, proxied))
+        protocol, demands = "PLAINTEXT", {}
+        if self.credentials:
+            protocol, demands = "SASL_SSL", self.credentials.listener_properties("PROXIED")
         return EmbeddedKafka(
             folder,
             cache=self._cache,
@@ -187,11 +205,12 @@ class FaultStage:
             listeners={"PROXIED": proxied},
             properties={
                 "listener.security.protocol.map": (
-                    "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+                    f"PLAINTEXT:PLAINTEXT,PROXIED:{protocol},CONTROLLER:PLAINTEXT"
                 ),
                 "advertised.listeners": (
                     f"PLAINTEXT://{_LOOPBACK}:{direct},PROXIED://{_LOOPBACK}:{advertised}"
                 ),
+                **demands,
             },
             heap_mb=HEAP_MB,
             node=node,

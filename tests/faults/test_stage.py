@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from cli.kafka.distribution import KafkaCache
 from faults.injections import KINDS
 from faults.program import ProgramUnderFault, Stop
-from faults.stage import FaultStage, StageError
+from faults.stage import StageError
 
 
 class Ended:
@@ -68,12 +67,10 @@ def test_a_missing_kafka_excuses_an_end_only_before_the_program_is_ready(tmp_pat
 
 
 @pytest.fixture
-def stage(tmp_path, monkeypatch):
-    """Return a stage with ten workers; only the stage's proxy has been started."""
+def stage(describe, monkeypatch):
+    """Return a stage with ten workers."""
     monkeypatch.setenv("LEDGER_ALLOW_UNSIGNED", "true")
-    described = FaultStage(tmp_path, KafkaCache(folder=tmp_path / "cache"), 10)
-    with described.proxies[0]:
-        yield described
+    return describe(10)
 
 
 def test_a_stage_that_does_not_become_ready_reports_the_probes_answer(stage, probe):

@@ -5,127 +5,68 @@ and restarts with new certificates.
 """
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import trustme
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
-from cli.kafka.broker import EmbeddedKafka, fetch
+from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
+from faults.credentials import USER, Credentials, pems, set_password
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import WorkerProcess, environment, free_port, run, until
 from tests.kafka.programs import AuditProcess, ask_ingress, program, wait_ingress
 
 pytestmark = pytest.mark.timeout(420)
 
-USER, MECHANISM = "ledger", "SCRAM-SHA-512"
 IN_DAYS = 3
 
 
 class Secured:
-    """A broker and the files of its clients, all of which can be renewed."""
+    """A broker, and its clients' files; passwords and certificates can be renewed."""
 
     def __init__(self, folder: Path, cache: KafkaCache) -> None:
-        self.cache, self.files = cache, folder / "files"
-        self.files.mkdir()
-        self.authority = trustme.CA()
+        self.cache = cache
+        self.credentials = Credentials(folder / "files")
         self.kafka = EmbeddedKafka(
             folder / "kafka",
             cache=cache,
             listeners={"SASL_SSL": 0},
-            properties=self.properties(None),
+            properties=self.credentials.listener_properties("SASL_SSL"),
         )
-        self.write_files(None)
-        self.password_file.write_text("the first password\n")
 
     @property
     def password_file(self) -> Path:
-        return self.files / "password"
-
-    def properties(self, expires: datetime | None) -> dict[str, str]:
-        chain, key = pems(self.authority.issue_cert("127.0.0.1", not_after=expires))
-        module = "org.apache.kafka.common.security.scram.ScramLoginModule"
-        name = "listener.name.sasl_ssl"
-        return {
-            f"{name}.ssl.keystore.type": "PEM",
-            f"{name}.ssl.keystore.certificate.chain": chain,
-            f"{name}.ssl.keystore.key": key,
-            f"{name}.ssl.truststore.type": "PEM",
-            f"{name}.ssl.truststore.certificates": self.authority.cert_pem.bytes().decode(),
-            f"{name}.ssl.client.auth": "required",
-            f"{name}.sasl.enabled.mechanisms": MECHANISM,
-            f"{name}.{MECHANISM.lower()}.sasl.jaas.config": f"{module} required;",
-        }
-
-    def write_files(self, expires: datetime | None) -> None:
-        """Write the files of a client: the authority, a certificate and its key."""
-        chain, key = pems(self.authority.issue_cert("ledger.test", not_after=expires))
-        self.authority.cert_pem.write_to_path(self.files / "ca.pem")
-        (self.files / "certificate.pem").write_text(chain)
-        (self.files / "key.pem").write_text(key)
+        return self.credentials.password_file
 
     def set_password(self, password: str) -> None:
-        config = f"{MECHANISM}=[iterations=4096,password={password}]"
-        command = fetch(self.cache).command(
-            "kafka.admin.ConfigCommand",
-            *("--bootstrap-server", self.kafka.bootstrap, "--alter", "--add-config", config),
-            *("--entity-type", "users", "--entity-name", USER),
-        )
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        set_password(self.cache, self.kafka.bootstrap, USER, password)
 
     def renew(self, expires: datetime | None = None) -> None:
-        """Restart the broker with certificates of a new authority, and write its clients' files."""
-        self.authority = trustme.CA()
-        self.write_files(expires)
-        self.kafka.stop()
-        self.kafka._properties.update(self.properties(expires))
-        self.kafka.start()
+        """Write certificates of a new authority, and restart the broker with them."""
+        self.credentials.renew_certificates(expires)
+        self.kafka.restart()
 
-    def env(self, folder: Path, **more: Any) -> dict[str, str]:
-        return environment(
+    def env(self, folder: Path) -> dict[str, str]:
+        made = environment(
             self.kafka.address("SASL_SSL"),
             folder / "ledger",
             webhook_secrets=SECRET,
             ingest_port=free_port(),
             ingest_metrics_port=free_port(),
-            kafka_tls="true",
-            kafka_ca_file=self.files / "ca.pem",
-            kafka_certificate_file=self.files / "certificate.pem",
-            kafka_key_file=self.files / "key.pem",
-            kafka_sasl_mechanism=MECHANISM,
-            kafka_username=USER,
-            kafka_password_file=self.password_file,
-            **more,
         )
-
-
-def pems(certificate: trustme.LeafCert) -> tuple[str, str]:
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
-    # Kafka reads keys only in PKCS #8.
-    return chain.decode(), key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    ).decode()
+        return made | self.credentials.environment
 
 
 @pytest.fixture
 def secured(kafka_cache: KafkaCache, tmp_path: Path) -> Iterator[Secured]:
     made = Secured(tmp_path, kafka_cache)
     with made.kafka:
-        made.set_password("the first password")
+        made.set_password(made.password_file.read_text())
         yield made
 
 
@@ -247,9 +188,10 @@ def test_a_key_that_does_not_fit_its_certificate_is_named_and_the_former_key_sta
     env = secured.env(tmp_path)
     with program("worker", env) as worker:
         worker.wait_ready(120)
-        key = secured.files / "key.pem"
+        key = secured.credentials.key_file
         former = key.read_text()
-        key.write_text(pems(secured.authority.issue_cert("another.test"))[1])
+        _, other = pems(trustme.CA().issue_cert("another.test"))
+        key.write_text(other)
         (line, *_) = until(
             lambda: worker.logged("credentials_not_renewed"), within_s=60, what="a warning"
         )

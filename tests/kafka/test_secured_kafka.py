@@ -5,7 +5,6 @@ The tests create the certificates, for 127.0.0.1, and Kafka's own tool creates t
 
 import asyncio
 import re
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,15 +16,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
-from cli.kafka.broker import EmbeddedKafka, fetch
+from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
+from faults.credentials import MECHANISM, USER, password_properties, pems, set_password
 from ledger.topics import TABLES, changelog_name
 from runtime.kafka.connection import KafkaSettings
 from tests.ingest.conftest import PATH, SECRET, event, signed
@@ -43,8 +37,7 @@ from tests.kafka.topics import id_of
 
 pytestmark = pytest.mark.timeout(300)
 
-USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
-MECHANISM = "SCRAM-SHA-512"
+PASSWORD, WRONG = "pass=word of the tests", "some other word"
 # `USER` may do everything. Each of these users has only the rights that its program needs.
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
 STATUS = "status"
@@ -74,39 +67,21 @@ def secured(
         listeners=PROTOCOLS,
         properties=listener_properties(authority.issue_cert("127.0.0.1")) | AUTHORIZED,
     ) as broker:
-        create_users(broker, kafka_cache)
+        for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS, ACCOUNTS):
+            set_password(kafka_cache, broker.bootstrap, user, PASSWORD)
         yield broker
 
 
 def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
-    # Kafka reads keys only in PKCS #8.
-    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    properties = {}
+    chain, key = pems(certificate)
+    properties = password_properties("SASL_SSL") | password_properties("SASL_PLAINTEXT")
     for listener in ("sasl_ssl", "ssl"):
         properties |= {
             f"listener.name.{listener}.ssl.keystore.type": "PEM",
-            f"listener.name.{listener}.ssl.keystore.certificate.chain": chain.decode(),
-            f"listener.name.{listener}.ssl.keystore.key": pkcs8.decode(),
-        }
-    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
-    for listener in ("sasl_ssl", "sasl_plaintext"):
-        properties |= {
-            f"listener.name.{listener}.sasl.enabled.mechanisms": MECHANISM,
-            f"listener.name.{listener}.{MECHANISM.lower()}.sasl.jaas.config": f"{module} required;",
+            f"listener.name.{listener}.ssl.keystore.certificate.chain": chain,
+            f"listener.name.{listener}.ssl.keystore.key": key,
         }
     return properties
-
-
-def create_users(broker: EmbeddedKafka, cache: KafkaCache) -> None:
-    config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
-    arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
-    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS, ACCOUNTS):
-        entity = ["--entity-type", "users", "--entity-name", user]
-        command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *entity)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture

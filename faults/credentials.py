@@ -1,0 +1,110 @@
+"""Makes the credentials with which brokers and programs admit each other, and renews them.
+
+Output: files in one folder, and the settings of brokers and programs that name these files. A
+program reads a replaced file for its next connection; a broker reads it at its next start.
+"""
+
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from cli.kafka.broker import fetch
+from cli.kafka.distribution import EmbeddedKafkaError, KafkaCache
+from cli.kafka.process import HOST
+from runtime.folders import private_folder
+
+MECHANISM: Final = "SCRAM-SHA-512"
+USER: Final = "ledger"
+
+
+class Credentials:
+    """An authority, a certificate for each side, and the password of the programs' user."""
+
+    def __init__(self, folder: Path) -> None:
+        # A broker has a working folder of its own, so it needs absolute paths.
+        folder = private_folder(folder.absolute())
+        self.key_file = folder / "key.pem"
+        self.password_file = folder / "password"
+        self._authority_file = folder / "authority.pem"
+        self._certificate_file = folder / "certificate.pem"
+        self._broker_file = folder / "broker.pem"
+        self.password_file.write_text("the first password")
+        self.renew_certificates()
+
+    def renew_certificates(self, expires: datetime | None = None) -> None:
+        """Replace the authority and both certificates; the former ones are no longer trusted."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self._authority_file)
+        chain, key = pems(authority.issue_cert(HOST, not_after=expires))
+        self._broker_file.write_text(key + chain)
+        chain, key = pems(authority.issue_cert(HOST, not_after=expires))
+        self._certificate_file.write_text(chain)
+        self.key_file.write_text(key)
+
+    def listener_properties(self, listener: str) -> dict[str, str]:
+        """Return the broker's properties of a listener that demands certificate and password."""
+        name = f"listener.name.{listener.lower()}"
+        return {
+            f"{name}.ssl.keystore.type": "PEM",
+            f"{name}.ssl.keystore.location": str(self._broker_file),
+            f"{name}.ssl.truststore.type": "PEM",
+            f"{name}.ssl.truststore.location": str(self._authority_file),
+            f"{name}.ssl.client.auth": "required",
+            **password_properties(listener),
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a program that connects with these credentials."""
+        return {
+            "LEDGER_KAFKA_TLS": "true",
+            "LEDGER_KAFKA_CA_FILE": str(self._authority_file),
+            "LEDGER_KAFKA_CERTIFICATE_FILE": str(self._certificate_file),
+            "LEDGER_KAFKA_KEY_FILE": str(self.key_file),
+            "LEDGER_KAFKA_SASL_MECHANISM": MECHANISM,
+            "LEDGER_KAFKA_USERNAME": USER,
+            "LEDGER_KAFKA_PASSWORD_FILE": str(self.password_file),
+        }
+
+
+def password_properties(listener: str) -> dict[str, str]:
+    """Return the broker's properties of a listener that demands a password."""
+    name = f"listener.name.{listener.lower()}"
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    return {
+        f"{name}.sasl.enabled.mechanisms": MECHANISM,
+        f"{name}.{MECHANISM.lower()}.sasl.jaas.config": f"{module} required;",
+    }
+
+
+def set_password(cache: KafkaCache, bootstrap: str, user: str, password: str) -> None:
+    """Set a user's password on the brokers, through their listener without credentials."""
+    config = f"{MECHANISM}=[iterations=4096,password={password}]"
+    command = fetch(cache).command(
+        "kafka.admin.ConfigCommand",
+        *("--bootstrap-server", bootstrap, "--alter", "--add-config", config),
+        *("--entity-type", "users", "--entity-name", user),
+    )
+    # Kafka's tool ends by itself after a minute without an answer.
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise EmbeddedKafkaError(
+            f"The brokers did not accept a new password of {user}:\n{done.stdout}{done.stderr}"
+        )
+
+
+def pems(certificate: trustme.LeafCert) -> tuple[str, str]:
+    """Return the chain and the key of a certificate in PEM; Kafka reads keys only in PKCS #8."""
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
+    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return chain.decode(), pkcs8.decode()

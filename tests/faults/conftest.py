@@ -1,0 +1,23 @@
+"""Describes stages for faults; of each stage, only the proxy is started."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from cli.kafka.distribution import KafkaCache
+from faults.stage import FaultStage
+
+
+@pytest.fixture
+def describe(tmp_path: Path) -> Iterator[Callable[..., FaultStage]]:
+    """Return a function that describes a stage with some workers and further options."""
+    with ExitStack() as stack:
+
+        def make(workers: int, **options: bool) -> FaultStage:
+            stage = FaultStage(tmp_path, KafkaCache(folder=tmp_path / "cache"), workers, **options)
+            stack.enter_context(stage.proxies[0])
+            return stage
+
+        yield make
