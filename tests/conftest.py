@@ -4,6 +4,7 @@ No property test has a deadline, because a slow example is not a fault.
 """
 
 import os
+from collections import Counter
 
 import pytest
 from hypothesis import settings
@@ -30,10 +31,18 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the files with the highest time limits first, so that short files end the run.
+    """Give each test an id of its own, and start the files with the highest time limits first.
 
-    The tests of a file without a limit of its own are short.
+    pytest-xdist runs only one of several tests with the same id, and schemathesis gives the same id
+    to the tests of all operations in a document. A file without a limit of its own has short tests,
+    which end the run.
     """
+    for item in items:
+        if operation := getattr(item, "operation_label", None):
+            item._id = item._id.with_params(operation)
+    repeated = sorted(name for name, n in Counter(each.nodeid for each in items).items() if n > 1)
+    if repeated:
+        raise pytest.UsageError(f"several tests have the same id: {', '.join(repeated)}")
     if PROCESS:
         items.sort(key=_limit_s, reverse=True)
 

@@ -15,7 +15,7 @@ from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
 from ledger.rejections import Reason
 from ledger.verification.proof import Proof
-from ledger.verification.replicas import AllTables
+from ledger.verification.replicas import AllTables, WorkerTables
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer
@@ -181,7 +181,7 @@ def _paths() -> Json:
         ),
         "/tables": _get(
             "The table partitions on each worker's disk, with a digest of their rows",
-            AllTables,
+            (AllTables, WorkerTables),
             _choice("scope", SCOPES, "`worker`: only this worker's entry, alone"),
             _choice(
                 "scrub", ("true", "false"), "whether the workers read their whole disks soon after"
@@ -201,15 +201,15 @@ def _paths() -> Json:
 
 def _get(
     summary: str,
-    kind: type | None,
+    kind: type | tuple[type, ...] | None,
     *given: Json,
     missing: bool = False,
     waits: bool = False,
     reads_log: bool = False,
 ) -> Json:
-    schema: Json = {"$ref": f"#/components/schemas/{kind.__name__}"} if kind else {"type": "object"}
+    content = {"application/json": {"schema": _schema(kind)}}
     answers: Json = {
-        "200": {"description": "The answer.", "content": {"application/json": {"schema": schema}}},
+        "200": {"description": "The answer.", "content": content},
         "400": _problem("A parameter is wrong: `field` names it"),
         "401": _problem("The bearer token is missing or wrong"),
         "500": _problem("A bug; or, for a proof, the order contradicts the log"),
@@ -227,6 +227,12 @@ def _get(
         answers["409"] = _problem("The answer will never contain the event; `detail` says why")
         answers["504"] = _problem("The event was not folded in time; `detail` says where it is")
     return {"get": {"summary": summary, "parameters": list(given), "responses": answers}}
+
+
+def _schema(kind: type | tuple[type, ...] | None) -> Json:
+    if isinstance(kind, tuple):
+        return {"anyOf": [_schema(each) for each in kind]}
+    return {"$ref": f"#/components/schemas/{kind.__name__}"} if kind else {"type": "object"}
 
 
 def _live() -> Json:

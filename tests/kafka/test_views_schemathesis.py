@@ -86,6 +86,8 @@ def test_generated_requests_to_views_are_answered_as_documented(
         ("/rejected", "/rejected"),
         ("/overview", "/overview"),
         ("/overview?scope=worker", "/overview"),
+        ("/tables", "/tables"),
+        ("/tables?scope=worker", "/tables"),
     ],
 )
 def test_existing_documents_are_as_documented(
