@@ -1,13 +1,15 @@
-"""The reference pages that are generated from the program: commands and topics.
+"""The reference pages that are generated from the repository: commands, topics, and alarms.
 
-Input: the typer application, and the topics that the ledger describes. Output: pages in Markdown,
-whose text comes from the program, except for the introductions.
+Input: the typer application, the topics that the ledger describes, and Prometheus' rules. Output:
+pages and tables in Markdown, whose text comes from the input, except for the introductions.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import typer.main
+import yaml
 
 from cli.main import app
 from cli.settings_table import variables
@@ -22,6 +24,7 @@ from ledger.topics import (
 )
 from website.markdown import table
 
+_ALERTS: Final = Path(__file__).parents[1] / "deploy" / "prometheus" / "alerts.yaml"
 _GROUP: Final = "plexy-ledger"
 _DAY_MS: Final = 24 * 3600 * 1000
 _RECORD: Final = TopicNames().made_with(4)
@@ -49,6 +52,18 @@ def commands() -> str:
     group = typer.main.get_command(app)
     sections = (f"\n## {name}\n\n{_command(name, each)}\n" for name, each in _leaves(group))
     return _COMMANDS + "".join(sections)
+
+
+def alarms() -> str:
+    """Return the table of the alarms, with a link from each alarm to its section of the docs."""
+    groups = yaml.safe_load(_ALERTS.read_text(encoding="utf-8"))["groups"]
+    rows = [
+        (f"[`{rule['alert']}`]({text['runbook'].removeprefix('docs/')})", text["description"])
+        for group in groups
+        for rule in group["rules"]
+        for text in [rule["annotations"]]
+    ]
+    return "\n".join(table(("Alarm", "Meaning, and what to do"), rows))
 
 
 def topics() -> str:
