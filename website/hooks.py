@@ -26,7 +26,7 @@ from mkdocs.structure.pages import Page
 
 from cli import metrics_table, settings_table
 from website import api
-from website.reference import alarms, commands, topics
+from website.reference import alarms, commands, differences, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _PAGE: Final = _ROOT / "processors" / "page"
@@ -37,6 +37,7 @@ _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
 _TABLE: Final = re.compile(r"^<!-- table: (.+) -->$", re.MULTILINE)
 _TABLES: Final = {
     "alarms": alarms,
+    "differences": differences,
     "metrics": metrics_table.as_markdown,
     "settings": settings_table.as_markdown,
 }

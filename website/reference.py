@@ -1,6 +1,6 @@
-"""The reference pages that are generated from the repository: commands, topics, and alarms.
+"""The reference that is generated: commands, topics, alarms and kinds of differences.
 
-Input: the typer application, the topics that the ledger describes, and Prometheus' rules. Output:
+Input: the typer application, declarations of the ledger, and Prometheus' rules. Output:
 pages and tables in Markdown, whose text comes from the input, except for the introductions.
 """
 
@@ -22,6 +22,7 @@ from ledger.topics import (
     all_topics,
     changelog_name,
 )
+from ledger.verification.remedies import REMEDIES, Remedy
 from website.markdown import table
 
 _ALERTS: Final = Path(__file__).parents[1] / "deploy" / "prometheus" / "alerts.yaml"
@@ -64,6 +65,15 @@ def alarms() -> str:
         for text in [rule["annotations"]]
     ]
     return "\n".join(table(("Alarm", "Meaning, and what to do"), rows))
+
+
+def differences() -> str:
+    """Return the table of the kinds of differences, with one row for kinds of the same meaning."""
+    kinds: dict[Remedy, list[str]] = {}
+    for kind, remedy in REMEDIES.items():
+        kinds.setdefault(remedy, []).append(f"`{kind}`")
+    rows = [(", ".join(alike), each.meaning, each.action) for each, alike in kinds.items()]
+    return "\n".join(table(("Kind", "Meaning", "What to do"), rows))
 
 
 def topics() -> str:

@@ -1,6 +1,6 @@
 """Prints the findings of an audit: balances as a table, differences and events as lines.
 
-Long lists are cut, and the rest is counted.
+Long lists are cut, and the rest is counted. The remedy of each kind follows the list.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from cli.printing import counted, line, plain
 from ledger.payments import EventReference
 from ledger.verification.differences import Difference
 from ledger.verification.journal_audit import AuditedBalance
+from ledger.verification.remedies import REMEDIES
 
 # Further differences are only counted, since their cause is unlikely to be a single record.
 _MOST_SHOWN: Final = 100
@@ -35,7 +36,7 @@ def show_balances(
 
 
 def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """Print each difference with the events behind it, and the number of differences."""
+    """Print each difference with its events, the remedy of each kind, and the total number."""
     for found in differences[:_MOST_SHOWN]:
         line(console, str(found))
         show_events(console, found.events)
@@ -43,6 +44,8 @@ def show_differences(console: Console, differences: Sequence[Difference]) -> Non
         kinds = Counter(str(found.kind) for found in differences[_MOST_SHOWN:])
         rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
         line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
+    for kind in sorted({found.kind for found in differences}):
+        line(console, f"{kind}: {REMEDIES[kind].meaning} {REMEDIES[kind].action}")
     if differences:
         line(console, counted(len(differences), "difference"), "bold red")
     else:

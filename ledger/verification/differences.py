@@ -1,6 +1,6 @@
 """Differences: the faults that the checks against the log of record find.
 
-The names of the kinds are stable: `docs/operations.md` says what each kind means and what to do.
+The names of the kinds are stable: `ledger.verification.remedies` says what each kind means.
 """
 
 from collections.abc import Iterable

@@ -56,4 +56,5 @@ def named(output: str) -> list[str]:
     lines = output.splitlines()
     kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
     found = [line for line in lines if line.startswith((*kinds, "value_", "balance_", "replica_"))]
-    return sorted(line.partition(": ")[0] for line in found)
+    # A remedy follows the kind's name and a colon.
+    return sorted(line.partition(": ")[0] for line in found if "  " in line.partition(": ")[0])

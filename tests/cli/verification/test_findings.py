@@ -6,6 +6,7 @@ from rich.console import Console
 
 from cli.verification.findings import show_differences
 from ledger.verification.differences import Difference, DifferenceKind, references
+from ledger.verification.remedies import REMEDIES
 from tests.ledger.examples import success
 
 
@@ -37,4 +38,12 @@ def test_an_id_can_neither_forge_a_line_nor_move_the_cursor():
     show_differences(console, [_difference(f"event {evil}", success(evil))])
     assert "evt\\nNo difference\\x1b[2J" in shown.getvalue()
     assert "\x1b" not in shown.getvalue()
-    assert len(shown.getvalue().splitlines()) == 3
+    # The lines of the difference, its event, the remedy, and the total.
+    assert len(shown.getvalue().splitlines()) == 4
+
+
+def test_the_remedy_of_each_kind_is_printed_once():
+    console, shown = _terminal()
+    show_differences(console, [_difference("order 1"), _difference("order 2")])
+    remedy = REMEDIES[DifferenceKind.ORDER_DIFFERS]
+    assert shown.getvalue().count(f"order_differs: {remedy.meaning} {remedy.action}") == 1

@@ -1,0 +1,114 @@
+"""What each kind of difference means, and what to do about it.
+
+The commands that find differences print the remedies of their kinds, and the docs' table is made
+from this module.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from ledger.verification.differences import DifferenceKind as Kind
+
+
+class Remedy(msgspec.Struct, frozen=True):
+    """The meaning of a kind of difference, and the action that it asks for, as sentences."""
+
+    meaning: str
+    action: str
+
+
+_LOST_PAYMENT_OR_ORDER: Final = Remedy(
+    "The table lacks a payment or order of the log.",
+    "Check the changelog's `cleanup.policy` and ACLs, then rebuild.",
+)
+_WRONG_PAYMENT_OR_ORDER: Final = Remedy(
+    "A value does not follow from its facts, or lacks folded facts.",
+    "Check the changelog's `cleanup.policy` and ACLs, then rebuild. Until then, trust"
+    " `verify --order` and not the view.",
+)
+_FOREIGN_PAYMENT_OR_ORDER: Final = Remedy(
+    "The table has a value that does not follow from the log.",
+    "Look for `log_incomplete`. Check the changelog's ACLs, then rebuild.",
+)
+_SEEN: Final = Remedy(
+    "`dedupe` does not know a folded event id, or has other content or another progress for it.",
+    "Check that all programs have the same `LEDGER_FORGET_AFTER_DAYS`, then rebuild.",
+)
+_DOCUMENT: Final = Remedy(
+    "The latest document in `ledger.orders` is not the order's.",
+    "Inform the consumers of the topic. The order's next event, or a rebuild, writes it again.",
+)
+_FOREIGN_ENTRY: Final = "Remove the entry from the books. Check the ACLs of `ledger.entries`."
+
+REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
+    {
+        Kind.SIGNATURE_INVALID: Remedy(
+            "A record of the log has no good signature of its body.",
+            "If all such records are of one time, add that time's secret. Otherwise check who may"
+            " write to `plexy.webhooks` (Kafka's ACLs), and compare the event with Plexy's"
+            " dashboard.",
+        ),
+        Kind.RECORD_MISPLACED: Remedy(
+            "A record lies in another partition than its key's, where deduplication can't see it.",
+            "Check Kafka's ACLs: ingress never misplaces a record.",
+        ),
+        Kind.LOG_INCOMPLETE: Remedy(
+            "Offsets of the log are gone, or the log ends too early.",
+            "Run `plexy-ledger topics --check`, and restore the log from a backup.",
+        ),
+        Kind.SEEN_MISSING: _SEEN,
+        Kind.SEEN_DIFFERS: _SEEN,
+        Kind.SEEN_UNEXPLAINED: Remedy(
+            "`dedupe` knows an event id that the log does not have, and would drop its delivery.",
+            "Look for `log_incomplete`, then rebuild.",
+        ),
+        Kind.PAYMENT_MISSING: _LOST_PAYMENT_OR_ORDER,
+        Kind.ORDER_MISSING: _LOST_PAYMENT_OR_ORDER,
+        Kind.PAYMENT_DIFFERS: _WRONG_PAYMENT_OR_ORDER,
+        Kind.ORDER_DIFFERS: _WRONG_PAYMENT_OR_ORDER,
+        Kind.PAYMENT_UNEXPLAINED: _FOREIGN_PAYMENT_OR_ORDER,
+        Kind.ORDER_UNEXPLAINED: _FOREIGN_PAYMENT_OR_ORDER,
+        Kind.VALUE_MISPLACED: Remedy(
+            "A value lies in the wrong partition for its key.",
+            "Check the changelog's ACLs, then rebuild.",
+        ),
+        Kind.DOCUMENT_MISSING: _DOCUMENT,
+        Kind.DOCUMENT_DIFFERS: _DOCUMENT,
+        Kind.DOCUMENT_UNEXPLAINED: _DOCUMENT,
+        Kind.ENTRY_MISSING: Remedy(
+            "A success or refund has no standing entry.",
+            "Check `retention.ms=-1` of `ledger.entries`, then rebuild.",
+        ),
+        Kind.ENTRY_DIFFERS: Remedy(
+            "An entry is not the one that its event posts, two entries stand for the same money,"
+            " or an entry that was never posted was reversed.",
+            _FOREIGN_ENTRY,
+        ),
+        Kind.ENTRY_UNEXPLAINED: Remedy(
+            "An entry names an event that the log lacks, or an event that posts nothing.",
+            _FOREIGN_ENTRY,
+        ),
+        Kind.BALANCE_DIFFERS: Remedy(
+            "The entries of an account do not sum to the log's balance.",
+            "Look at the entries in the same report.",
+        ),
+        Kind.REPLICA_DIFFERS: Remedy(
+            "A worker's disk has other rows than its changelog at the same offset.",
+            "If values differ from the log too, rebuild. Otherwise stop the worker, delete the"
+            " folder that the line names, and start the worker. Keep its log: this is a bug, or"
+            " somebody wrote to the disk.",
+        ),
+        Kind.REPLICA_DAMAGED: Remedy(
+            "A worker found its disk damaged within the last ten minutes, and has restored the"
+            " partition.",
+            "Check the disk.",
+        ),
+        Kind.VERSIONS_DIFFER: Remedy(
+            "In a rebuild, the versions disagree about a payment, order or entry.",
+            "Find out which version also differs from the log.",
+        ),
+    }
+)
