@@ -20,6 +20,8 @@
 
 from typing import Final
 
+from runtime.fault import Fault
+
 FAILED: Final = 1
 WRONG: Final = 2
 
@@ -33,7 +35,11 @@ class WrongOptionError(CommandError):
 
 
 class PortTakenError(CommandError):
-    """A port is taken; the message names the port and the setting that chooses it."""
+    """A port is taken; the fault names the port and the setting that chooses it."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(str(fault))
 
 
 class ProgramEndedError(CommandError):

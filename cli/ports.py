@@ -7,6 +7,7 @@ import msgspec
 
 from cli.errors import PortTakenError
 from runtime.addresses import in_url
+from runtime.fault import Fault
 
 
 class WantedPort(msgspec.Struct, frozen=True):
@@ -25,7 +26,10 @@ def require_free(wanted: Iterable[WantedPort]) -> None:
         other = variables.setdefault(each.port, each.variable)
         if other != each.variable:
             raise PortTakenError(
-                f"{other} and {each.variable} are both {each.port}: give each a port of its own"
+                Fault(
+                    f"{other} and {each.variable} are both {each.port}",
+                    "give each a port of its own",
+                )
             )
         _require_free(each)
 
@@ -49,6 +53,9 @@ def _require_free(wanted: WantedPort) -> None:
             candidate.bind((wanted.host, wanted.port))
         except OSError as error:
             raise PortTakenError(
-                f"{wanted.program} can't listen on {wanted.host}:{wanted.port} ({error.strerror}): "
-                f"free the port, or choose another one with {wanted.variable}"
+                Fault(
+                    f"{wanted.program} can't listen on {wanted.host}:{wanted.port} "
+                    f"({error.strerror})",
+                    f"free the port, or choose another one with {wanted.variable}",
+                )
             ) from error

@@ -32,6 +32,7 @@ from faults.limits import limits
 from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
 from faults.stage import LONG, SHORT, FaultStage, StageError
+from runtime.kafka.topic_looks import TopicsError
 
 # No run sends as many events as this, because the sending ends with the last fault.
 _EVENTS: Final = 10_000_000
@@ -56,7 +57,7 @@ def main() -> int:
         except KeyboardInterrupt:
             console.print("Interrupted; all programs are stopped.")
             return 130
-        except (StageError, EmbeddedKafkaError) as error:
+        except (StageError, EmbeddedKafkaError, TopicsError) as error:
             console.print(str(error), markup=False, highlight=False)
             return 2
 

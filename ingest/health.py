@@ -40,6 +40,11 @@ class ReadinessProbe:
         trouble = await self.trouble()
         return problem("log_unavailable", trouble) if trouble else _READY
 
+    @property
+    def topic_faults(self) -> int:
+        """The number of faults that the log's last look at its topics found."""
+        return self._log.topic_faults
+
     async def trouble(self) -> str | None:
         """Return the reason why no delivery could be kept; ``None`` if one could."""
         async with self._asking:

@@ -10,7 +10,7 @@ changes)──▶ ``connecting``
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -21,11 +21,14 @@ from ingest.producer import Condition, LogProducer, look_at_log, open_producer
 from ingest.records import NewRecord
 from ingest.settings import IngestSettings
 from ledger.records import Place
+from runtime.fault import Fault
 from runtime.kafka.client_log import ClientLog
-from runtime.kafka.topic_states import Fault
+from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
+# The answers to deliveries are public, so only the log names the address.
+_ADVERTISED: Final = "a broker can't be reached at the address that it advertises"
 # Ingress reconnects within this time after an outage of Kafka.
 _RECONNECT_S: Final = 0.5
 # Ingress notices an operator's change to a topic within this time plus the time of Kafka's answer.
@@ -48,6 +51,10 @@ class Log(Protocol):
     async def trouble(self) -> str | None:
         """Return why nothing can be appended now; ``None`` if something can."""
 
+    @property
+    def topic_faults(self) -> int:
+        """The number of faults that the last look at the topics found."""
+
     async def start(self) -> None:
         """Begin to connect."""
 
@@ -65,8 +72,10 @@ class WebhookLog:
         self._appends: Appends | None = None
         # The reason why there is no producer, for the answers to appends and probes.
         self._reason = _NOT_YET
-        # The latest faults in settings that make brokers refuse some records.
-        self._faults: list[str] = []
+        # The faults that the last look at the topics found.
+        self._faults: Sequence[Fault] = ()
+        # The latest logged faults in settings that make brokers refuse some records.
+        self._logged: list[str] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
         self._tried = asyncio.Event()
@@ -110,11 +119,18 @@ class WebhookLog:
             return self._reason
         return await self._trouble_with(self._producer)
 
+    @property
+    def topic_faults(self) -> int:
+        """The number of faults; a fault that forbids every append is the only one."""
+        return len(self._faults)
+
     async def _keep_connected(self) -> None:
         while True:
             try:
                 async with open_producer(self._settings) as producer:
                     await self._serve(producer)
+            except TopicsError as error:
+                self._disconnect(_ADVERTISED, str(error))
             except (KafkaError, OSError, TimeoutError) as error:
                 self._disconnect("Kafka does not answer", str(unreachable(self._settings, error)))
             except Exception as error:  # noqa: BLE001
@@ -125,7 +141,7 @@ class WebhookLog:
 
     async def _serve(self, producer: LogProducer) -> None:
         """Append with this producer until it fails."""
-        seen = await look_at_log(producer.client, self._names)
+        seen = await self._look(producer)
         if isinstance(seen, Fault):
             self._disconnect(str(seen))
             return
@@ -158,7 +174,7 @@ class WebhookLog:
 
     async def _trouble_with(self, producer: LogProducer) -> str | None:
         """Look at the log; give up the producer if only an operator can end the trouble."""
-        seen = await look_at_log(producer.client, self._names)
+        seen = await self._look(producer)
         if isinstance(seen, Condition):
             if producer is self._producer:
                 self._heed(seen)
@@ -167,15 +183,23 @@ class WebhookLog:
             self._lose(str(seen))
         return str(seen)
 
+    async def _look(self, producer: LogProducer) -> Condition | Fault:
+        """Look at the topics, and keep their faults; a fault without a remedy is not a topic's."""
+        seen = await look_at_log(producer.client, self._names)
+        if isinstance(seen, Condition):
+            self._faults = seen.faults
+        elif seen.remedy:
+            self._faults = [seen]
+        return seen
+
     def _heed(self, seen: Condition) -> None:
         """Apply the topics' limits, and log each new fault in their settings."""
         if self._appends is not None:
             self._appends.bound(seen.limits_bytes)
-        faults = list(map(str, seen.faults))
-        for fault in faults:
-            if fault not in self._faults:
+        for fault in map(str, seen.faults):
+            if fault not in self._logged:
                 _log.warning("a topic is not as expected", fault=fault)
-        self._faults = faults
+        self._logged = list(map(str, seen.faults))
 
     def _lose(self, reason: str) -> None:
         """Give up the producer, and fail all records that wait for it."""

@@ -63,8 +63,9 @@ _REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
     _SECONDS_OFF,
     _OURS_EXPIRES,
     _BROKERS_EXPIRE,
-) = range(_REST, _REST + 9)
-_ROW: Final = _REST + 9
+    _TOPIC_FAULTS,
+) = range(_REST, _REST + 10)
+_ROW: Final = _REST + 10
 _EXPIRIES: Final[Mapping[Side, int]] = {"ours": _OURS_EXPIRES, "brokers": _BROKERS_EXPIRE}
 # The index of each outcome's count, and the index at which its histogram begins.
 _PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
@@ -131,6 +132,7 @@ class ProcessCounts:
         while True:
             available = await log.trouble() is None
             self._row[_IN_FLIGHT], self._row[_BODY_BYTES] = load()
+            self._row[_TOPIC_FAULTS] = log.topic_faults
             self._row[_AVAILABLE], self._row[_LOOKED_AT] = available, time.time()
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -172,6 +174,13 @@ class IngressMetrics(Metrics, Collector):
         self._available = self.declare(
             "gauge", "log_available", "1 if Kafka could keep a delivery, else 0", "process"
         )
+        self._topic_faults = self.declare(
+            "gauge",
+            "topic_faults",
+            "faults of the topics that ingress appends to; while one of them makes ingress refuse "
+            "every delivery, only this one is counted",
+            "process",
+        )
         self._looked_at = self.declare(
             "gauge",
             "looked_timestamp_seconds",
@@ -207,6 +216,7 @@ class IngressMetrics(Metrics, Collector):
             (self._in_flight, _IN_FLIGHT),
             (self._body_bytes, _BODY_BYTES),
             (self._available, _AVAILABLE),
+            (self._topic_faults, _TOPIC_FAULTS),
             (self._looked_at, _LOOKED_AT),
             (self._seconds_off, _SECONDS_OFF),
         ):

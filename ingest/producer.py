@@ -18,9 +18,11 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
+from runtime.fault import Fault
 from runtime.kafka.internals import forget_identity, put_away
-from runtime.kafka.topic_looks import Made, look_at_topics
-from runtime.kafka.topic_states import Fault, most_bytes
+from runtime.kafka.topic_looks import Made, TopicsError, look_at_topics
+from runtime.kafka.topic_states import most_bytes
+from runtime.kafka.topics import UNREACHED, advertised_by, unreachable
 
 # If a connection is cut silently, its request is given up early enough for a retry on a new
 # connection to succeed before the delivery's answer is due.
@@ -66,10 +68,18 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
 
 @contextlib.asynccontextmanager
 async def open_producer(settings: IngestSettings) -> AsyncIterator[LogProducer]:
-    """Start ingress' producer, and stop it at the end of the block."""
+    """Start ingress' producer, and stop it at the end of the block.
+
+    Raise ``TopicsError`` if Kafka answers, but a broker can't be reached at its own address.
+    """
     producer = LogProducer(**producer_options(settings))
-    async with started(producer, settings.answer_within_s):
-        yield producer
+    try:
+        async with started(producer, settings.answer_within_s):
+            yield producer
+    except (TimeoutError, *UNREACHED) as error:
+        if advertised := advertised_by(producer.client, settings):
+            raise TopicsError(unreachable(settings, error, advertised=advertised)) from error
+        raise
 
 
 @contextlib.asynccontextmanager

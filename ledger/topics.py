@@ -6,6 +6,7 @@ Invariant: no two versions write to the same derived topic, because the older ve
 overwrite the state of the newer one.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
@@ -22,6 +23,9 @@ TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 
 _MADE_WITH: Final = "plexy.partitions-"
 _LOG_RECORD: Final = "plexy.log-"
+_TOPICS_RECORD: Final = "ledger.topics-"
+# The ids of eight topics would make the name too long. The first 48 of an id's random bits suffice.
+_ID_BEGINNING: Final = 8
 _FOREVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
@@ -238,6 +242,31 @@ class TopicNames(msgspec.Struct, frozen=True):
         start = f"{self.prefix}{_LOG_RECORD}"
         return sorted(name.removeprefix(start) for name in existing if name.startswith(start))
 
+    def topics_record(self, ids: Iterable[str]) -> str:
+        """Return the name of the topic whose name records the ids of a version's topics.
+
+        The topic has no records. The name has the beginning of the id of each topic but the log, in
+        the sequence of ``all_topics``.
+
+        >>> TopicNames(version=2).topics_record(["o-DHdbmATByfcW2Z1J0-Qg"])
+        'ledger.topics-o-DHdbmA.v2'
+        """
+        return self._derived(_TOPICS_RECORD + "".join(map(beginning_of, ids)))
+
+    def recorded_topics(self, existing: Iterable[str]) -> list[list[str]]:
+        """Return the beginnings of ids that existing topics record for this version.
+
+        >>> TopicNames().recorded_topics(["ledger.topics-o-DHdbmAYb7HAPS2", "ledger.events"])
+        [['o-DHdbmA', 'Yb7HAPS2']]
+        """
+        start, end = self._derived(_TOPICS_RECORD + "…").split("…")
+        ids = [
+            name.removeprefix(start).removesuffix(end)
+            for name in sorted(existing)
+            if name.startswith(start) and name.endswith(end)
+        ]
+        return [re.findall(f".{{{_ID_BEGINNING}}}", each) for each in ids if "." not in each]
+
     @property
     def events(self) -> str:
         """Each event once, keyed by payment id."""
@@ -278,6 +307,11 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     def _derived(self, name: str) -> str:
         return f"{self.prefix}{name}" + (f".v{self.version}" if self.version > 1 else "")
+
+
+def beginning_of(topic_id: str) -> str:
+    """Return the part of a topic's id that ``TopicNames.topics_record`` has."""
+    return topic_id[:_ID_BEGINNING]
 
 
 def changelog_name(group_id: str, table: str) -> str:

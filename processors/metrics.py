@@ -100,7 +100,9 @@ class WorkerMetrics(Metrics):
             "table_bytes", "bytes of the table's files and write buffers", "table"
         )
         self.topic_faults = self.gauge(
-            "topic_faults", "settings and replicas of topics that are not as expected"
+            "topic_faults",
+            "topics that are missing, were created again or have another number of partitions, and "
+            "settings and replicas that are not as expected",
         )
         self.deleted_records = self.gauge(
             "deleted_records",

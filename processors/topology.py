@@ -4,7 +4,6 @@ Input: ``WorkerSettings``. Output: an app that ``faust worker`` or ``processors.
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
@@ -37,12 +36,13 @@ from processors.settings import WorkerSettings
 from processors.sums import PostedSums, Sums
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
+from runtime.fault import Fault
 from runtime.kafka.certificates import Side
 from runtime.kafka.identities import EXPIRATION, REMEDY, require_expiration
 from runtime.kafka.new_connections import NewConnections
 from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_reader import TopicReader
-from runtime.kafka.topic_states import Fault, most_bytes
+from runtime.kafka.topic_states import most_bytes
 from runtime.kafka.topics import administration, ensure_topics, examine
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ class LedgerApp(EngineApp):
         """Plug in the chunked transport, and declare the tables."""
         self.settings = settings
         self.names = settings.names
-        self._topic_ids: Mapping[str, str] = {}
         self.kept_forever = self.names.webhooks
         self.metrics = WorkerMetrics()
         self.recent = LastSeconds()
@@ -141,7 +140,6 @@ class LedgerApp(EngineApp):
             expiration_ms = await require_expiration(admin)
         if expiration_ms is None:
             log.warning("expiration of identities not read", setting=EXPIRATION, remedy=REMEDY)
-        self._topic_ids = report.ids
         self._keep_tables_of(report.cluster_id)
         await super().on_first_start()
 
@@ -199,13 +197,14 @@ class LedgerApp(EngineApp):
         while not self.should_stop:
             try:
                 async with administration(self.settings) as admin:
-                    seen = await examine(admin, self.settings, self._topic_ids)
+                    seen = await examine(admin, self.settings)
                     await require_expiration(admin)
             except (TopicsError, KafkaError) as error:
                 # If Kafka stays unreachable, the worker's writes fail and end the worker.
                 log.warning("topics not checked", reason=str(error))
                 await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
+            self.metrics.topic_faults.set(len(seen.fatal) + len(seen.faults))
             if seen.fatal and seen.fatal == before:
                 raise TopicsError(seen.fatal[0])
             before = seen.fatal
@@ -226,7 +225,6 @@ class LedgerApp(EngineApp):
             self.loss = Loss("records_deleted", str(seen.deletions[0]))
         elif risks:
             self.loss = Loss("topic_wrong", str(risks[0]))
-        self.metrics.topic_faults.set(len(seen.faults))
         for topic, records in seen.deleted_records.items():
             self.metrics.deleted_records.labels(topic).set(records)
 

@@ -15,7 +15,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
-from runtime.kafka.topic_states import Fault
+from runtime.fault import Fault
 from runtime.settings import Secret, variable
 from runtime.trust import EnforcedTrustSettings
 

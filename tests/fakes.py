@@ -19,7 +19,8 @@ class FakeLog:
     """An append-only log in memory, which implements ``ingest.log.Log``.
 
     A ``reason`` makes the log unavailable. While ``acknowledging`` is cleared, the log accepts
-    records but acknowledges none. ``asked`` counts the calls of ``trouble``.
+    records but acknowledges none. ``asked`` counts the calls of ``trouble``,
+    and ``topic_faults`` is the number that the log reports.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class FakeLog:
         self.acknowledging.set()
         self.waiting = 0
         self.asked = 0
+        self.topic_faults = 0
         self.running = False
 
     async def append(self, record: NewRecord, until: float) -> Place:

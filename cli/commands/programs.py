@@ -69,10 +69,10 @@ def topics(
     """Create the missing topics, and check the others."""
     import asyncio
 
-    from runtime.kafka.topics import TopicSettings, ensure_topics
+    from runtime.kafka.topics import TopicSettings, check_topics, ensure_topics
 
     settings = TopicSettings.from_environment(os.environ)
-    report = asyncio.run(ensure_topics(settings, create=not check))
+    report = asyncio.run((check_topics if check else ensure_topics)(settings))
     for name in report.created:
         typer.echo(f"created  {name}")
     for name in report.found:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from cli.settings_table import variables
+from runtime.fault import Fault
 
 
 class Level(StrEnum):
@@ -40,6 +41,11 @@ def warning(what: str, remedy: str) -> CheckResult:
 def problem(what: str, remedy: str) -> CheckResult:
     """Return a fault that keeps a program from running, or puts the ledger's records at risk."""
     return CheckResult(Level.PROBLEM, what, remedy)
+
+
+def problem_of(fault: Fault) -> CheckResult:
+    """Return a fault that another package has found, as a problem."""
+    return problem(fault.what, fault.remedy)
 
 
 class Cluster(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-from cli.doctor.checks import CheckResult, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Patient, ok, problem, problem_of, warning
 from cli.doctor.ports import answers
 from cli.ports import base_url
 from processors.engine.databases import write_buffers_bytes
@@ -51,8 +51,7 @@ def _writable(settings: WorkerSettings) -> Iterator[CheckResult]:
         require_room(settings, write_buffers, made_in=existing)
         row_files(settings.databases)
     except NoRoomError as error:
-        what, _, remedy = str(error).partition(": ")
-        yield problem(what, remedy)
+        yield problem_of(error.fault)
     else:
         free = shutil.disk_usage(existing).free / _MIB
         made = "" if existing == folder else ", will be made"

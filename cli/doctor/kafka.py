@@ -19,19 +19,20 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from cli.doctor.checks import CheckResult, Cluster, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Cluster, Patient, ok, problem, problem_of, warning
 from cli.doctor.clock import ClockOffset, ask_clock
 from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
 from processors.settings import WorkerSettings
+from runtime.fault import Fault
 from runtime.fold_rules import difference_from_group
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.credentials import CredentialsError
 from runtime.kafka.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
 from runtime.kafka.internals import versions_of
 from runtime.kafka.new_connections import expiring
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import (
     SILENT,
     TopicSettings,
@@ -39,7 +40,6 @@ from runtime.kafka.topics import (
     advertised_by,
     unreachable,
 )
-from runtime.settings import SettingsError
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
@@ -65,9 +65,8 @@ def check_kafka(patient: Patient) -> Iterator[CheckResult]:
     settings = KafkaSettings.from_environment(patient.environment)
     try:
         settings.client_options()
-    except SettingsError as error:
-        what, _, remedy = str(error).partition("; ")
-        yield problem(what, remedy)
+    except CredentialsError as error:
+        yield problem_of(error.fault)
         return
     yield from asyncio.run(_look(settings, patient))
     for each in expiring(settings):
@@ -158,7 +157,7 @@ async def _expiration(settings: KafkaSettings) -> CheckResult:
         async with administration(settings) as admin:
             found = await require_expiration(admin)
     except ExpirationError as error:
-        return problem(error.fault.what, error.fault.remedy)
+        return problem_of(error.fault)
     except TopicsError as error:
         return warning(f"{EXPIRATION} was not read: {error.fault.what}", REMEDY)
     if found is None:
@@ -176,7 +175,7 @@ async def _rules(settings: WorkerSettings) -> list[CheckResult]:
             fault = await difference_from_group(admin, settings)
     except TopicsError as error:
         fault = error.fault
-    return [problem(fault.what, fault.remedy)] if fault else []
+    return [problem_of(fault)] if fault else []
 
 
 def clock(found: ClockOffset, tolerance_s: int) -> CheckResult:

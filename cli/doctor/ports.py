@@ -98,8 +98,7 @@ def answers(url: str) -> bool:
 
 def _taken(wanted: WantedPort, error: PortTakenError, patient: Patient) -> CheckResult:
     """Name the process on a taken port; only warn if it is one of the ledger's programs."""
-    what, _, remedy = str(error).rpartition(": ")
-    what += _holder(wanted)
+    what, remedy = error.fault.what + _holder(wanted), error.fault.remedy
     url = base_url(wanted.host, wanted.port)
     runs = patient.cluster if wanted.program == "kafka" else answers(url)
     if not runs:

@@ -6,7 +6,7 @@ The checks create and change no topic.
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from cli.doctor.checks import CheckResult, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Patient, ok, problem, problem_of, warning
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_states import TopicState
@@ -23,7 +23,7 @@ def check_topics(patient: Patient) -> Iterator[CheckResult]:
     try:
         yield from _all(patient) if patient.readers("LEDGER_PARTITIONS") else _shared(patient)
     except TopicsError as error:
-        yield problem(error.fault.what, error.fault.remedy)
+        yield problem_of(error.fault)
 
 
 def _all(patient: Patient) -> Iterator[CheckResult]:
@@ -39,9 +39,9 @@ def _shared(patient: Patient) -> Iterator[CheckResult]:
 
 def judge(examination: Examination) -> Iterator[CheckResult]:
     """Turn an examination into results."""
-    faults = (*examination.fatal, *examination.faults, *examination.deletions)
+    faults = [fault for _, fault in examination.by_code()]
     for fault in faults:
-        yield problem(fault.what, fault.remedy)
+        yield problem_of(fault)
     behind = list(_behind(examination.states, examination.in_sync))
     yield from behind
     if not (faults or behind):

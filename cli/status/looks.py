@@ -18,7 +18,7 @@ from cli.errors import TopicMissingError
 from cli.settings import StatusSettings
 from cli.topics.lag import PartitionLag, lags
 from runtime.kafka.reading import clients
-from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
+from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topics import examine_topics, unreachable
 
 _ANSWER_WITHIN_S: Final = 5.0
@@ -102,8 +102,9 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[S
     topics = {"dedupe": names.webhooks, "payments": names.events, "orders": names.payments}
     try:
         seen = await examine_topics(settings)
-        if missing := list(_missing(seen)):
-            return hops, missing
+        wrong = [StatusProblem(code, "Kafka", str(fault)) for code, fault in seen.by_code()]
+        if seen.lost or seen.missing:
+            return hops, wrong
         async with clients(settings) as (admin, consumer):
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
@@ -118,25 +119,11 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[S
         return hops, [
             StatusProblem("kafka_unavailable", "Kafka", str(unreachable(settings, error)))
         ]
-    return hops, [*_faults(seen), *_unfolded_deletions(hops), *_lost(hops)]
-
-
-def _missing(seen: Examination) -> Iterator[StatusProblem]:
-    """Yield the lost topics, and those that were never created or that this user may not see."""
-    yield from (StatusProblem("topic_missing", "Kafka", str(fault)) for fault in seen.lost)
-    if seen.missing:
-        yield StatusProblem("topic_missing", "Kafka", str(missing_fault(seen.missing)))
-
-
-def _faults(seen: Examination) -> Iterator[StatusProblem]:
-    yield from (StatusProblem("topic_replaced", "Kafka", str(fault)) for fault in seen.replaced)
-    yield from (StatusProblem("partitions_wrong", "Kafka", str(fault)) for fault in seen.miscounted)
-    yield from (StatusProblem("topic_wrong", "Kafka", str(fault)) for fault in seen.faults)
-    yield from (StatusProblem("records_deleted", "Kafka", str(fault)) for fault in seen.deletions)
+    return hops, [*wrong, *_unfolded_deletions(hops), *_lost(hops)]
 
 
 def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
-    """Yield the records deleted from topics between the agents; ``_faults`` covers the log."""
+    """Yield the records deleted from topics between the agents; the examination covers the log."""
     for hop in hops[1:]:
         for each in hop.partitions:
             if each.deleted:

@@ -18,11 +18,12 @@ from cli.printing import Heard
 from cli.topics.lag import Lag, Report, committed, lags, partitions_of, summed
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
+from runtime.fault import Fault
 from runtime.fold_rules import FoldSettings, difference_from_group
 from runtime.kafka.reading import StalledError, clients, read_ranges
-from runtime.kafka.topic_looks import TopicsError, partition_faults
-from runtime.kafka.topic_states import Fault
-from runtime.kafka.topics import TopicSettings
+from runtime.kafka.topic_looks import Examination, TopicsError
+from runtime.kafka.topic_records import partition_faults
+from runtime.kafka.topics import TopicSettings, examine
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
@@ -90,6 +91,10 @@ class LedgerReader:
         for fault in partition_faults(names, existing, [], counts):
             raise TopicsError(fault)
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
+
+    async def examine(self, settings: TopicSettings) -> Examination:
+        """Compare the topics with the expected ones, as every program does."""
+        return await examine(self._admin, settings)
 
     async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
         """Return the difference between the running workers' settings and ``settings``, if any."""

@@ -41,10 +41,10 @@ from cli.verification.verify import new_truth
 from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
+from runtime.fault import Fault
 from runtime.kafka.new_connections import EXPIRY_METRIC, NewConnections
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topic_states import Fault
-from runtime.kafka.topics import ensure_topics, unreachable
+from runtime.kafka.topics import unreachable
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
@@ -104,6 +104,7 @@ class Audit:
         self._tables: AllTables | None = None
         self._disk_trouble = ""
         self._other_settings: Fault | None = None
+        self._topic_faults: set[str] = set()
         self._logged: set[Difference] = set()
         # At these places, the log of record has lost records that the audit had read.
         self._lost: list[Difference] = []
@@ -113,7 +114,6 @@ class Audit:
         while True:
             try:
                 with self._reporting():
-                    await ensure_topics(self._settings, create=False)
                     async with open_reader(self._settings) as reader:
                         truth = new_truth(self._settings, (), {})
                         truth.faults += self._lost
@@ -137,6 +137,7 @@ class Audit:
 
     async def _round(self, reader: LedgerReader, follower: Follower) -> None:
         started = time.monotonic()
+        await self._look_at_topics(reader)
         self.metrics.lag.set(await reader.lag())
         await self._compare_settings(reader)
         settled = await reader.settle(self._settings.audit_wait_s)
@@ -156,6 +157,16 @@ class Audit:
         self.metrics.last.set_to_current_time()
         self.metrics.took.set(time.monotonic() - started)
         self._judge(differences)
+
+    async def _look_at_topics(self, reader: LedgerReader) -> None:
+        """Refuse topics that are not the ledger's; log other faults once, and go on."""
+        seen = await reader.examine(self._settings)
+        for fault in seen.fatal:
+            raise TopicsError(fault)
+        faults = {str(fault) for _, fault in seen.by_code()}
+        for each in sorted(faults - self._topic_faults):
+            _log.warning("a topic is not as expected", fault=each)
+        self._topic_faults = faults
 
     async def _compare_settings(self, reader: LedgerReader) -> None:
         """Log once that the workers fold with different settings, which may explain differences."""
@@ -207,7 +218,8 @@ class Audit:
         except NotFoldedError as error:
             self._set_state("workers_behind", str(error))
         except (CommandError, TopicsError) as error:
-            self._set_state("cannot_audit", str(error))
+            silent = isinstance(error.__cause__, KafkaError)
+            self._set_state("kafka_unavailable" if silent else "cannot_audit", str(error))
 
     def _set_state(self, code: str | None, detail: str) -> None:
         """Set the state; a difference stays reported until a round shows that it is gone."""

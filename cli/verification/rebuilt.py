@@ -104,8 +104,9 @@ def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
         yield f"  consumers  {one} is {other} now, to be read from its start"
     yield f"To go back, set LEDGER_VERSION={old.version} again: it stays as it is."
     yield f"Once version {old.version} is no longer needed, its topics can be deleted:"
-    for topic in all_topics(old.names, old.group_id):
-        if topic.name not in kept:
-            brokers = ",".join(new.bootstrap_servers)
-            yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic.name}"
+    brokers = ",".join(new.bootstrap_servers)
+    topics = [each.name for each in all_topics(old.names, old.group_id) if each.name not in kept]
+    # The last topic is the record of the others' ids, as a regular expression.
+    for topic in (*topics, f"'{old.names.topics_record(['[^.]+'])}'"):
+        yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic}"
     yield f"Then delete its tables too: {old.group_id}@… in each worker's LEDGER_DATA_DIR."

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
+from runtime.fault import Fault
 from runtime.folders import private_folder
 from runtime.kafka.topic_states import TIME_REFUSED
 from runtime.settings import SettingsError
@@ -81,7 +82,11 @@ _ENOUGH_FILES: Final = 2**20
 
 
 class NoRoomError(OSError):
-    """There is too little room, or the limit on files is too low; the message has the numbers."""
+    """There is too little room, or the limit on files is too low; the fault has the numbers."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self.fault = Fault(what, remedy)
+        super().__init__(str(self.fault))
 
 
 def require_room(
@@ -96,7 +101,8 @@ def require_room(
     if free < least_bytes:
         raise NoRoomError(
             f"LEDGER_DATA_DIR={folder} has {free / _MIB:.1f} MiB free, and the tables' write "
-            f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB: {_REMEDY}"
+            f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB",
+            _REMEDY,
         )
     inodes = _free_inodes(made_in or folder)
     made = _databases_made(settings)
@@ -106,7 +112,8 @@ def require_room(
         raise NoRoomError(
             f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes). A start with {made} "
             f"databases made and {new} to be made, one for each table and partition, takes "
-            f"{least}: {_MAKE_FILES}"
+            f"{least}",
+            _MAKE_FILES,
         )
 
 
@@ -147,7 +154,8 @@ def row_files(databases: int) -> int:
         least = databases * (_FILES_OF_A_DATABASE + _LEAST_ROW_FILES) + _OTHER_FILES
         raise NoRoomError(
             f"this process may open {allowed} files, and {databases} databases, one for each table "
-            f"and partition (LEDGER_PARTITIONS), take {least}: {_MORE_FILES}"
+            f"and partition (LEDGER_PARTITIONS), take {least}",
+            _MORE_FILES,
         )
     return files
 

@@ -28,11 +28,11 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
+from runtime.fault import Fault
 from runtime.fold_rules import REMEDY, FoldSettings, agreed_in, difference, protocols
 from runtime.kafka import corrections
 from runtime.kafka.corrections import OffsetCommitResponseV7
 from runtime.kafka.internals import ask_coordinator, assignor_of, member_name, offer_protocols
-from runtime.kafka.topic_states import Fault
 
 SESSION_TIMEOUT_S: Final = 10.0
 """The group gives a worker's partitions to others if it receives no heartbeat for this long."""

@@ -3,6 +3,7 @@
 Importing this module corrects aiokafka; see ``corrections``.
 """
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -98,8 +99,11 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
                 raise SettingsError(f"{variable(name)} is set: set LEDGER_KAFKA_TLS=true too")
         for name in (*_TLS_FILES, "kafka_password_file"):
             file: Path | None = getattr(self, name)
-            if file and not file.is_file():
-                raise SettingsError(f"{variable(name)}: there is no file {file}")
+            # Unlike the method of `Path`, this function raises no error in a folder without access.
+            if file and not os.path.isfile(file):  # noqa: PTH113
+                raise SettingsError(
+                    f"{variable(name)}: there is no file {file}, or this user can't see it"
+                )
 
     @property
     def bootstrap_servers(self) -> list[str]:

@@ -5,6 +5,7 @@ Invariant: a file that can't be used, such as a half-written one, is logged, and
 is used until the file is valid again.
 """
 
+import contextlib
 import ssl
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from runtime.fault import Fault
 from runtime.kafka.certificates import expires_s
 from runtime.settings import SettingsError
 
@@ -23,13 +25,24 @@ _NO_PASSPHRASE: Final = ""
 _log = structlog.get_logger(__name__)
 
 
+class CredentialsError(SettingsError):
+    """A file with credentials can't be used; the fault names the setting and the remedy."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self.fault = Fault(what, remedy)
+        super().__init__(str(self.fault))
+
+
 class Renewed(ABC, Generic[T]):
     """A value that is built from files, and rebuilt after a file is replaced."""
 
     def __init__(self, *files: Path | None) -> None:
-        """Read the files; raise ``SettingsError`` if one of them can't be used."""
+        """Read the files; raise ``CredentialsError`` if one of them can't be used."""
         self._files = [file for file in files if file]
-        self._state = self._look()
+        self._state: list[tuple[int, int, int]] = []
+        # A file that can't even be looked at is reported by the attempt to read it.
+        with contextlib.suppress(OSError):
+            self._state = self._look()
         self._value = self._make()
         self._trouble = ""
 
@@ -65,14 +78,18 @@ class PasswordFile(Renewed[str]):
         (file,) = self._files
         try:
             password = file.read_text("utf-8").strip("\r\n")
+        except OSError as error:
+            raise CredentialsError(
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} can't be read: {error}", "let this user read it"
+            ) from None
         except UnicodeDecodeError as error:
-            raise SettingsError(
-                f"LEDGER_KAFKA_PASSWORD_FILE={file} is not UTF-8 text ({error.reason}); write only "
-                "the password into the file"
+            raise CredentialsError(
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is not UTF-8 text ({error.reason})",
+                "write only the password into the file",
             ) from None
         if not password:
-            raise SettingsError(
-                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty; write the password into the file"
+            raise CredentialsError(
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty", "write the password into the file"
             )
         return password
 
@@ -90,18 +107,20 @@ class TlsFiles(Renewed[ssl.SSLContext]):
         try:
             context = ssl.create_default_context(cafile=self._ca)
         except OSError as error:
-            raise SettingsError(
-                f"LEDGER_KAFKA_CA_FILE={self._ca} has no certificates: {error}; set it to a PEM "
-                "file of the authority that signed the brokers' certificates"
+            raise CredentialsError(
+                f"LEDGER_KAFKA_CA_FILE={self._ca} has no certificates: {error}",
+                "set it to a PEM file of the authority that signed the brokers' certificates, "
+                "which this user can read",
             ) from None
         if self._certificate:
             try:
                 context.load_cert_chain(self._certificate, self._key, _NO_PASSPHRASE)
                 self.expires_s = expires_s(self._certificate.read_bytes())
             except (OSError, ValueError) as error:
-                raise SettingsError(
+                raise CredentialsError(
                     f"LEDGER_KAFKA_CERTIFICATE_FILE={self._certificate} and "
-                    f"LEDGER_KAFKA_KEY_FILE={self._key} can't be used: {error}; expected PEM files "
-                    "of a certificate and of its key, without a passphrase"
+                    f"LEDGER_KAFKA_KEY_FILE={self._key} can't be used: {error}",
+                    "set them to PEM files of a certificate and of its key, without a passphrase, "
+                    "which this user can read",
                 ) from None
         return context

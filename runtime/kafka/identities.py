@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from runtime.kafka.topic_states import Fault
+from runtime.fault import Fault
 from runtime.kafka.topics import answer
 
 EXPIRATION: Final = "transactional.id.expiration.ms"

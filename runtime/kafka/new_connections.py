@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 import structlog
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from runtime.fault import Fault
 from runtime.kafka import certificates
 from runtime.kafka.certificates import Side
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.internals import client_of
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import administration, unreachable
 
 WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
@@ -83,8 +83,11 @@ async def try_new_connections(settings: KafkaSettings) -> None:
         for broker in brokers:
             with ClientLog() as said:
                 if not await client.ready(broker.nodeId):
+                    address = f"{broker.host}:{broker.port}"
+                    advertised = "" if address in settings.bootstrap_servers else address
                     error = KafkaConnectionError()
-                    raise TopicsError(unreachable(settings, error, said.last_line))
+                    fault = unreachable(settings, error, said.last_line, advertised)
+                    raise TopicsError(fault)
         addresses = {f"{each.host}:{each.port}" for each in brokers}
         certificates.forget_others(addresses.union(settings.bootstrap_servers))
 

@@ -6,21 +6,31 @@ their judgements agree; each program uses the parts that concern it. Invariant: 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from aiokafka.client import AIOKafkaClient
 
 from ledger.topics import IN_SYNC, Topic, TopicNames
-from runtime.kafka.topic_metadata import FoundTopic, read_topics
-from runtime.kafka.topic_states import Fault, TopicState, count_fault, faults, read_configs
+from runtime.fault import Fault
+from runtime.kafka.topic_metadata import read_topics
+from runtime.kafka.topic_records import (
+    lost_topics,
+    missing_fault,
+    partition_faults,
+    replaced_topics,
+    unrecorded,
+)
+from runtime.kafka.topic_states import TopicState, faults, read_configs
 
 WHO_DELETED: Final = "find out who deleted them, or which setting did"
-_RESTORE: Final = "`plexy-ledger import-log` and the next LEDGER_VERSION (docs/recovery.md)"
 
-_HIDDEN: Final = (
-    "If they exist, this user lacks the right Describe on them (docs/kafka.md has the rights)"
-)
+FaultCode = Literal[
+    "topic_missing", "topic_replaced", "partitions_wrong", "topic_wrong", "records_deleted"
+]
+"""What kind of fault a topic has, as `status` shows it."""
+
+_FATAL: Final = frozenset[FaultCode]({"topic_missing", "topic_replaced", "partitions_wrong"})
 
 
 class TopicsError(RuntimeError):
@@ -48,8 +58,8 @@ class Examination(msgspec.Struct, frozen=True):
 
     - ``missing``: topics without any sign that they ever existed.
     - ``unrecorded``: missing or hidden topics whose names alone record a fact.
-    - ``lost``: topics that existed, and must not be created again as empty ones.
-    - ``replaced``: topics that were deleted and created again.
+    - ``lost``: topics that existed, and must not be created again as empty ones, with their fault.
+    - ``replaced``: topics that were deleted and created again, with their fault.
     - ``miscounted``: wrong numbers of partitions.
     - ``faults``: settings and replicas; ``in_sync`` is the expected ``min.insync.replicas``.
     - ``deletions``: topics that are kept forever, but have lost records; ``deleted_records`` has
@@ -58,8 +68,8 @@ class Examination(msgspec.Struct, frozen=True):
 
     missing: tuple[str, ...] = ()
     unrecorded: tuple[str, ...] = ()
-    lost: tuple[Fault, ...] = ()
-    replaced: tuple[Fault, ...] = ()
+    lost: Mapping[str, Fault] = {}
+    replaced: Mapping[str, Fault] = {}
     miscounted: tuple[Fault, ...] = ()
     faults: tuple[Fault, ...] = ()
     states: tuple[TopicState, ...] = ()
@@ -80,8 +90,20 @@ class Examination(msgspec.Struct, frozen=True):
     @property
     def fatal(self) -> tuple[Fault, ...]:
         """The faults that forbid every append and every fold."""
-        absent = (missing_fault(self.absent),) if self.absent else ()
-        return (*self.lost, *self.replaced, *self.miscounted, *absent)
+        return tuple(fault for code, fault in self.by_code() if code in _FATAL)
+
+    def by_code(self) -> Iterator[tuple[FaultCode, Fault]]:
+        """Yield every fault of the topics, the worst first.
+
+        Every program that judges topics takes the faults from here, so no two programs disagree.
+        """
+        yield from (("topic_missing", fault) for fault in dict.fromkeys(self.lost.values()))
+        yield from (("topic_replaced", fault) for fault in self.replaced.values())
+        yield from (("partitions_wrong", fault) for fault in self.miscounted)
+        if self.absent:
+            yield "topic_missing", missing_fault(self.absent)
+        yield from (("topic_wrong", fault) for fault in self.faults)
+        yield from (("records_deleted", fault) for fault in self.deletions)
 
 
 async def look_at_topics(
@@ -108,16 +130,14 @@ async def look_at_topics(
         TopicState(name, found[name].partitions, configs[name], found[name].topic_id)
         for name in (topic.name for topic in existing)
     ]
-    lost = tuple(_lost_log(names, found))
+    lost = lost_topics(names, found, wanted)
     return Examination(
         missing=tuple(
-            topic.name
-            for topic in wanted
-            if topic.name not in found and not (lost and topic.name == names.webhooks)
+            topic.name for topic in wanted if topic.name not in found and topic.name not in lost
         ),
-        unrecorded=tuple(_unrecorded(names, found, made)),
+        unrecorded=tuple(unrecorded(names, found, wanted, made.partitions)),
         lost=lost,
-        replaced=tuple(_replaced_log(names, found)),
+        replaced=replaced_topics(names, found, wanted),
         miscounted=tuple(
             partition_faults(names, found, wanted, counts_of(states), made.partitions)
         ),
@@ -136,100 +156,3 @@ async def look_at_topics(
 def counts_of(states: Iterable[TopicState]) -> dict[str, int]:
     """Return the number of each topic's partitions."""
     return {state.name: len(state.partitions) for state in states}
-
-
-def partition_faults(
-    names: TopicNames,
-    existing: Iterable[str],
-    topics: Iterable[Topic],
-    counts: Mapping[str, int],
-    expected: int | None = None,
-) -> Iterator[Fault]:
-    """Yield the topics whose number of partitions differs from the ledger's.
-
-    If the ledger of an earlier release has not recorded that number, the smallest number is right:
-    the topics were created with equal numbers, and Kafka can only raise a topic's number.
-    ``expected`` is the setting.
-    """
-    recorded = names.recorded_partitions(existing)
-    if len(recorded) > 1:
-        records = ", ".join(map(names.made_with, recorded))
-        yield Fault(
-            f"{records} record different numbers of partitions for one ledger",
-            "find out which number is right, and delete the topics that record another one",
-        )
-        return
-    made_with = min(recorded or counts.values(), default=expected)
-    if made_with is None:
-        return
-    if expected is not None and made_with != expected:
-        yield Fault(
-            f"this ledger has {made_with} partitions, and LEDGER_PARTITIONS is {expected}",
-            f"set LEDGER_PARTITIONS={made_with}",
-        )
-    for topic in topics:
-        count = counts.get(topic.name, made_with)
-        if count < made_with or (count > made_with and not topic.spare_partitions):
-            yield count_fault(topic.name, count, made_with)
-
-
-def missing_fault(names: Iterable[str]) -> Fault:
-    """Return the fault of topics that were never created."""
-    return Fault(
-        f"missing topics: {', '.join(names)}",
-        f"create them with `plexy-ledger topics`. {_HIDDEN}",
-    )
-
-
-def lost_fault(names: Iterable[str], why: str) -> Fault:
-    """Return the fault of topics that are lost; ``why`` shows that they existed."""
-    return Fault(
-        f"missing topics: {', '.join(names)}. {why}, so these topics existed and are lost",
-        f"restore the log of record itself from a backup, with {_RESTORE}; all other topics are "
-        f"folded from the log by `plexy-ledger rebuild`. {_HIDDEN}",
-    )
-
-
-def changed(ids: Mapping[str, str], known_ids: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield the faults of topics that had a different id at an earlier time."""
-    for topic, topic_id in ids.items():
-        known = known_ids.get(topic, topic_id)
-        # An upgraded cluster gives ids to topics that had none.
-        if known and topic_id and known != topic_id:
-            yield Fault(
-                f"topic {topic} was deleted and created again: its id was {known} and is "
-                f"{topic_id}",
-                "find out who did so, then fold the log from scratch with `plexy-ledger rebuild`",
-            )
-
-
-def _unrecorded(names: TopicNames, found: Mapping[str, FoundTopic], made: Made) -> Iterator[str]:
-    if not names.recorded_partitions(found):
-        yield names.made_with(made.partitions or "…")
-    log = found.get(names.webhooks)
-    if log and log.topic_id and not names.recorded_logs(found):
-        yield names.log_record(log.topic_id)
-
-
-def _lost_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterator[Fault]:
-    """Yield the fault of a log that is recorded, but missing."""
-    records = list(map(names.log_record, names.recorded_logs(found)))
-    if records and names.webhooks not in found:
-        yield lost_fault([names.webhooks], f"{', '.join(records)} has recorded the log")
-
-
-def _replaced_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterator[Fault]:
-    """Yield the fault of a log whose id is not recorded.
-
-    The record of a restored log is added to the record of the replaced log. The replaced log can't
-    return, because Kafka gives each topic a new id.
-    """
-    log, recorded = found.get(names.webhooks), names.recorded_logs(found)
-    if log and log.topic_id and recorded and log.topic_id not in recorded:
-        records = ", ".join(map(names.log_record, recorded))
-        yield Fault(
-            f"topic {names.webhooks} was deleted and created again: its id is {log.topic_id}, and "
-            f"{records} has recorded another one",
-            f"stop the programs, and restore the log from a backup, with {_RESTORE}. Without a "
-            "backup, begin a new ledger with another LEDGER_TOPIC_PREFIX",
-        )

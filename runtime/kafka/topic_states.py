@@ -22,6 +22,7 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting
+from runtime.fault import Fault
 from runtime.kafka.internals import ask_node
 from runtime.kafka.topic_metadata import PartitionState, ask_any
 
@@ -39,21 +40,6 @@ _UNCOMMITTED_TOO: Final = 0
 _EARLIEST: Final = -2
 # In all versions of Kafka, a batch must also fit into a segment.
 _LIMITS: Final = (LIMIT, "segment.bytes")
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """A difference from the expected state, and its remedy.
-
-    A fault without a remedy may end by itself. ``refuses_some`` means that the broker refuses some
-    records, but keeps all others.
-    """
-
-    what: str
-    remedy: str = ""
-    refuses_some: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.remedy}" if self.remedy else self.what
 
 
 class TopicState(msgspec.Struct, frozen=True):

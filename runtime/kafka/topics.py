@@ -35,6 +35,7 @@ from aiokafka.errors import (
 )
 
 from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, log_topics
+from runtime.fault import Fault
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.internals import client_of
@@ -43,12 +44,10 @@ from runtime.kafka.topic_looks import (
     Examination,
     Made,
     TopicsError,
-    changed,
     look_at_topics,
-    lost_fault,
-    missing_fault,
 )
-from runtime.kafka.topic_states import Fault, deletion_fault, read_begins
+from runtime.kafka.topic_records import lost_fault, missing_fault
+from runtime.kafka.topic_states import deletion_fault, read_begins
 from runtime.settings import SettingsError, setting
 
 _GROUP: Final = "plexy-ledger"
@@ -58,6 +57,9 @@ _RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
 
 SILENT: Final = "Kafka does not answer"
 """The first words of ``unreachable`` if no broker answers, but not of its more specific faults."""
+
+UNREACHED: Final = (KafkaConnectionError, NodeNotReadyError)
+"""The errors of a client that can't connect to a broker."""
 
 _RENEW: Final = (
     "renew the certificate that has expired, the brokers' or that of "
@@ -142,15 +144,11 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
 
 
 class TopicsReport(msgspec.Struct, frozen=True):
-    """The cluster, the created topics, and the topics that existed and are as expected.
-
-    ``ids`` has the id of each topic.
-    """
+    """The cluster, the created topics, and the topics that existed and are as expected."""
 
     cluster_id: str
     created: list[str]
     found: list[str]
-    ids: Mapping[str, str]
 
 
 async def ensure_topics(
@@ -163,6 +161,14 @@ async def ensure_topics(
     """
     async with administration(settings) as admin:
         return await _ensure(admin, settings, create=create, restores_log=restores_log)
+
+
+async def check_topics(settings: TopicSettings) -> TopicsReport:
+    """Check everything that `status` checks; create nothing."""
+    async with administration(settings) as admin:
+        report = await _ensure(admin, settings, create=False, restores_log=False)
+        _refuse(*(await examine(admin, settings)).deletions)
+        return report
 
 
 async def record_log(settings: TopicSettings) -> None:
@@ -185,25 +191,23 @@ class Leftovers(msgspec.Struct, frozen=True):
 
 
 async def find_leftovers(settings: TopicSettings) -> Leftovers:
-    """Look for traces of a version: a topic of its own, or a commit of its group."""
+    """Look for traces of a version: a topic of its own, its record, or a commit of its group."""
     wanted = [topic.name for topic in settings.topics]
     async with administration(settings) as admin:
         existing = set(await answer(admin.list_topics, "the topics can't be listed"))
         own = set(wanted) - set(settings.names.shared)
-        begun = bool(own & existing) or await _committed(admin, settings.group_id)
+        begun = bool(own & existing) or bool(settings.names.recorded_topics(existing))
+        begun = begun or await _committed(admin, settings.group_id)
     return Leftovers(tuple(name for name in wanted if name not in existing), begun)
 
 
-async def examine_topics(
-    settings: TopicSettings, known_ids: Mapping[str, str] | None = None
-) -> Examination:
+async def examine_topics(settings: TopicSettings) -> Examination:
     """Compare every topic of a version with the expected one; create nothing.
 
-    ``known_ids`` are the topics' ids at an earlier time. Raises ``TopicsError`` if Kafka does not
-    answer, or refuses to.
+    Raises ``TopicsError`` if Kafka does not answer, or refuses to.
     """
     async with administration(settings) as admin:
-        return await examine(admin, settings, known_ids or {})
+        return await examine(admin, settings)
 
 
 async def examine_log(settings: KafkaSettings) -> Examination:
@@ -217,9 +221,7 @@ async def examine_log(settings: KafkaSettings) -> Examination:
         )
 
 
-async def examine(
-    admin: AIOKafkaAdminClient, settings: TopicSettings, known_ids: Mapping[str, str]
-) -> Examination:
+async def examine(admin: AIOKafkaAdminClient, settings: TopicSettings) -> Examination:
     """Do the work of ``examine_topics`` with a connected client."""
     seen = await _look(admin, settings)
     ids = seen.ids
@@ -227,7 +229,6 @@ async def examine(
     begins = await _begins(admin, kept)
     return msgspec.structs.replace(
         seen,
-        replaced=seen.replaced or tuple(changed(ids, known_ids)),
         deletions=tuple(_deletions(settings.names, begins)),
         deleted_records={name: sum(found.values()) for name, found in begins.items()},
     )
@@ -245,10 +246,10 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
             raise TopicsError(unreachable(settings, error, said.last_line, advertised)) from error
     try:
         yield admin
-    except TopicsError as error:
-        cause, advertised = error.__cause__, advertised_by(client_of(admin), settings)
+    except (TopicsError, *UNREACHED) as error:
+        cause, advertised = error.__cause__ or error, advertised_by(client_of(admin), settings)
         # The configured address answers, but an address that the brokers name does not.
-        if advertised and isinstance(cause, NodeNotReadyError | KafkaConnectionError):
+        if advertised and isinstance(cause, UNREACHED):
             raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
         raise
     finally:
@@ -293,7 +294,7 @@ async def _ensure(
     # The second turn creates the log's record, because the log's id is known only once it exists.
     while absent := seen.absent:
         # These faults are raised first, because a created record can't be corrected.
-        _refuse(*seen.lost, *seen.replaced, *seen.miscounted)
+        _refuse(*seen.lost.values(), *seen.replaced.values(), *seen.miscounted)
         if not create:
             _refuse(missing_fault(absent))
         for name in absent:
@@ -308,7 +309,6 @@ async def _ensure(
         cluster_id=cluster["cluster_id"],
         created=[name for name in names if name in created],
         found=[name for name in names if name not in created],
-        ids=seen.ids,
     )
 
 
@@ -343,7 +343,7 @@ async def _look(
     seen = await answer(ask, f"the topics of {settings.group_id} can't be described")
     gone = list(seen.missing)
     if restores_log:
-        gone += [names.webhooks] if seen.lost or seen.replaced else []
+        gone += [names.webhooks] if names.webhooks in {*seen.lost, *seen.replaced} else []
         seen = _before_restore(names, seen)
     lost = await _lost(admin, settings, gone, oldest=settings.version if restores_log else 1)
     if lost is None:
@@ -351,18 +351,19 @@ async def _look(
     return msgspec.structs.replace(
         seen,
         missing=tuple(name for name in seen.missing if name not in lost.topics),
-        lost=(*seen.lost, lost.fault),
+        lost={**seen.lost, **dict.fromkeys(lost.topics, lost.fault)},
     )
 
 
 def _before_restore(names: TopicNames, seen: Examination) -> Examination:
     """Return the examination without the faults that the restored log and its record correct."""
+    log = names.webhooks
     return msgspec.structs.replace(
         seen,
-        missing=(*([names.webhooks] if seen.lost else []), *seen.missing),
+        missing=(*([log] if log in seen.lost else []), *seen.missing),
         unrecorded=tuple(name for name in seen.unrecorded if not names.recorded_logs([name])),
-        lost=(),
-        replaced=(),
+        lost={name: fault for name, fault in seen.lost.items() if name != log},
+        replaced={name: fault for name, fault in seen.replaced.items() if name != log},
     )
 
 
@@ -382,10 +383,11 @@ async def _lost(
 ) -> _Lost | None:
     """Return the topics of ``gone`` that existed; ``None`` if none did.
 
-    A version's own topics existed if the version's group has committed. Shared topics existed if
-    the group of any version from ``oldest`` on has committed.
+    A version's topics existed if the version's group has committed. The log existed if the group of
+    any version from ``oldest`` on has committed. A new version may create ``plexy.rejected`` again,
+    and its worker writes the rejections of the log again.
     """
-    shared = [name for name in gone if name in settings.names.shared]
+    shared = [name for name in gone if name == settings.names.webhooks]
     for version in range(settings.version, oldest - 1, -1):
         lost = list(gone) if version == settings.version else shared
         group = settings.of_version(version).group_id

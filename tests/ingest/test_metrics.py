@@ -154,6 +154,8 @@ async def test_the_log_is_polled_and_its_state_is_reported_with_the_time():
     async with counted() as ingress:
         await until(lambda: ingress.scraped().by("process", "log_available") == {"0": 1})
         looked_at = ingress.scraped().value("looked_timestamp_seconds", process=0)
+        ingress.log.topic_faults = 2
+        await until(lambda: ingress.scraped().by("process", "topic_faults") == {"0": 2})
         ingress.log.reason = "Kafka does not answer"
         await until(lambda: ingress.scraped().by("process", "log_available") == {})
         assert ingress.scraped().value("looked_timestamp_seconds", process=0) > looked_at

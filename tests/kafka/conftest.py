@@ -38,6 +38,17 @@ def kafka(
         yield broker
 
 
+@pytest.fixture(scope="module")
+def usual_kafka(
+    kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedKafka]:
+    """Run a broker that creates missing topics, which is Kafka's default."""
+    folder = tmp_path_factory.mktemp("usual")
+    properties = {"auto.create.topics.enable": "true"}
+    with EmbeddedKafka(folder, cache=kafka_cache, properties=properties) as broker:
+        yield broker
+
+
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
     """Return the settings of a worker without standbys; the topics exist."""

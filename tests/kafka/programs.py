@@ -1,5 +1,6 @@
 """Runs our other commands as processes next to a worker: an audit, ingress, or `run`."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from cli.kafka.process import free_port
-from tests.kafka.harness import WorkerProcess, until
+from tests.kafka.harness import WorkerProcess, event, until
 
 FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
 INGEST = [sys.executable, "-m", "cli", "ingest"]
@@ -56,6 +57,31 @@ def wait_ingress(ingress: WorkerProcess) -> None:
         return ask_ingress(ingress.env, "/readyz")[0] == 200
 
     until(ready, within_s=60, what="readiness of ingress")
+
+
+def post(env: Mapping[str, str], number: int) -> httpx.Response:
+    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/webhooks/plexy"
+    return httpx.post(url, json=paid(number), trust_env=False, timeout=30)
+
+
+def paid(number: int) -> dict[str, object]:
+    return event(number, merchantReference=f"ord_{number}")
+
+
+def wait_refused(env: Mapping[str, str], *words: str) -> None:
+    """Wait until ingress answers readiness and a delivery with 503 and these words."""
+
+    def refused() -> bool:
+        status, page = ask_ingress(env, "/readyz")
+        return status == 503 and all(word in json.loads(page)["detail"] for word in words)
+
+    def not_kept() -> bool:
+        answer = post(env, 1)
+        assert answer.status_code == 503, answer.text
+        return all(word in answer.json()["detail"] for word in words)
+
+    # Ingress may find a different reason between the two requests, so both are repeated.
+    until(lambda: refused() and not_kept(), within_s=30, what=f"503 with {words}")
 
 
 class AuditProcess(WorkerProcess):

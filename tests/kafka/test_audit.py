@@ -249,7 +249,7 @@ def test_without_kafka_the_audit_stays_up_and_names_the_fault(tmp_path):
     env = environment(f"127.0.0.1:{free_port()}", tmp_path, webhook_secrets=SECRET)
     with AuditProcess(env, tmp_path) as audit:
         until(lambda: audit.get("/readyz")[0] == 503, within_s=30, what="an answer")
-        problem = audit.wait_for("cannot_audit")
+        problem = audit.wait_for("kafka_unavailable")
         assert "Kafka does not answer" in problem["detail"]
         audit.stop(15)
 

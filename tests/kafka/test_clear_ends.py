@@ -2,25 +2,32 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from faults.disk import can_mount, small_disk
+from runtime.kafka.new_connections import try_new_connections
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import (
     WorkerProcess,
     environment,
     free_port,
+    names_of,
     run,
     second_of,
     until,
     wait_folded,
 )
-from tests.kafka.programs import INGEST
+from tests.kafka.programs import INGEST, ask_ingress, program, wait_ingress
+from tests.kafka.topics import alter
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -87,37 +94,94 @@ def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
     assert line.endswith("mount it so that it can be written, and start the worker again")
 
 
-async def misleading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+# The address that the broker advertises, with its length, as the protocol has it.
+TRUE = b"\x00\x09127.0.0.1"
+
+
+async def copied(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: bytes
+) -> None:
     """Copy bytes from one side to the other, and replace the address that the broker advertises."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(2**16):
-            writer.write(data.replace(b"\x00\x09127.0.0.1", b"\x00\x09127.9.9.9"))
+            writer.write(data.replace(TRUE, address))
             await writer.drain()
     writer.close()
+
+
+class Proxy:
+    """Stands between a broker and its clients; while ``misleads``, it replaces the address."""
+
+    def __init__(self, kafka: EmbeddedKafka) -> None:
+        self._host, _, self._port = kafka.bootstrap.partition(":")
+        self.misleads = True
+        self.bootstrap = ""
+        self.named = f"and names its brokers as 127.9.9.9:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        self.bootstrap = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_broker, to_broker = await asyncio.open_connection(self._host, int(self._port))
+        false = b"\x00\x09127.9.9.9" if self.misleads else TRUE
+        ways = [copied(reader, to_broker, false), copied(from_broker, writer, false)]
+        await asyncio.gather(*ways)
 
 
 async def test_an_advertised_address_that_can_t_be_reached_is_named(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    host, _, port = kafka.bootstrap.partition(":")
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_broker, to_broker = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(misleading(reader, to_broker), misleading(from_broker, writer))
-
-    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0)
-    bootstrap = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-    env = environment(bootstrap, tmp_path)
-    try:
-        for command in ("topics", "doctor worker"):
+    async with Proxy(kafka) as proxy:
+        env = environment(proxy.bootstrap, tmp_path)
+        file = str(tmp_path / "file")
+        for command in ("topics", "doctor worker", "status", "verify", f"export-log {file}"):
             code, output = await asyncio.to_thread(run, env, *command.split())
             assert code == 1, (command, output)
             said = " ".join(output.split())
-            named = f"{bootstrap}, and names its brokers as 127.9.9.9:{port}"
-            assert f"Kafka answers at {named}" in said
+            assert f"Kafka answers at {proxy.bootstrap}, {proxy.named}" in said, command
             assert "correct `advertised.listeners` of the brokers" in said
-    finally:
-        proxy.close()
+        with pytest.raises(TopicsError, match=re.escape(proxy.named)):
+            await try_new_connections(TopicSettings.from_environment(env))
+
+
+async def test_a_running_ingress_names_the_advertised_address_that_it_can_no_longer_reach(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    async with Proxy(kafka) as proxy:
+        proxy.misleads = False
+        env = environment(proxy.bootstrap, tmp_path, allow_unsigned="true", ingest_port=free_port())
+        log = names_of(env).webhooks
+        direct = env | {"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}
+        await ensure_topics(TopicSettings.from_environment(direct))
+        with program("ingest", env) as ingress:
+            await asyncio.to_thread(wait_ingress, ingress)
+            proxy.misleads = True
+            # A wrong setting makes ingress connect again.
+            await alter(direct, log, retention_ms="1000")
+            lines = await asyncio.to_thread(unreachable_lines, ingress)
+            assert f"Kafka answers at {proxy.bootstrap}, {proxy.named}" in lines[0]["detail"]
+            assert "correct `advertised.listeners` of the brokers" in lines[0]["detail"]
+            status, page = await asyncio.to_thread(ask_ingress, env, "/readyz")
+            assert (status, "127.9.9.9" in page) == (503, False), page
+            proxy.misleads = False
+            await alter(direct, log, retention_ms="-1")
+            await asyncio.to_thread(wait_ingress, ingress)
+
+
+def unreachable_lines(ingress: WorkerProcess) -> list[dict[str, Any]]:
+    """Wait until an ingress has logged that it can't reach an advertised address."""
+    reason = "a broker can't be reached at the address that it advertises"
+    found: list[dict[str, Any]] = until(
+        lambda: [each for each in ingress.logged("log_unavailable") if each["reason"] == reason],
+        within_s=60,
+        what=reason,
+    )
+    return found
 
 
 @needs_ipv6

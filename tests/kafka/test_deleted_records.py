@@ -84,6 +84,8 @@ def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are
         assert f"topic {log} has lost 3 records: partition 0 begins at offset 3" in detail
         assert deleted_records(worker) == {log: 3}
         assert f"topic {log} has lost 3 records" in problems(env)["records_deleted"]
+        code, output = run(env, "topics", "--check")
+        assert (code, f"topic {log} has lost 3 records" in output) == (1, True), output
         (line,) = worker.logged("a topic is not as expected")
         assert f"topic {log} has lost 3 records" in line["fault"]
         # The folded state is right, and new deliveries are kept and folded.

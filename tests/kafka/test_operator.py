@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
 from ledger.topics import IN_SYNC, Topic, TopicNames, changelog_name
 from runtime.kafka.batches import OutRecord, send_by_key
@@ -24,7 +23,6 @@ from tests.kafka.harness import (
     WorkerProcess,
     deliver,
     environment,
-    event,
     group_of,
     names_of,
     producer,
@@ -35,7 +33,7 @@ from tests.kafka.harness import (
     wait_folded,
     worker_that_folded,
 )
-from tests.kafka.programs import ask_ingress, program, wait_ingress
+from tests.kafka.programs import ask_ingress, paid, post, program, wait_ingress, wait_refused
 from tests.kafka.topics import add_partitions, alter, create, delete, describe
 
 pytestmark = pytest.mark.timeout(240)
@@ -44,17 +42,6 @@ WEEK_MS = str(7 * 24 * 3600 * 1000)
 # These settings of a topic that is kept forever are not Kafka's defaults.
 RIGHT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
 COMMANDS = ("topics", "topics --check", "doctor", "doctor ingest", "status", "worker")
-
-
-@pytest.fixture(scope="module")
-def usual_kafka(
-    kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedKafka]:
-    """Run a broker that creates missing topics, which is Kafka's default."""
-    folder = tmp_path_factory.mktemp("usual")
-    properties = {"auto.create.topics.enable": "true"}
-    with EmbeddedKafka(folder, cache=kafka_cache, properties=properties) as broker:
-        yield broker
 
 
 @pytest.fixture
@@ -68,31 +55,6 @@ def env(usual_kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     )
     asyncio.run(ensure_topics(TopicSettings.from_environment(made)))
     return made
-
-
-def post(env: Mapping[str, str], number: int) -> httpx.Response:
-    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/webhooks/plexy"
-    return httpx.post(url, json=paid(number), trust_env=False, timeout=30)
-
-
-def paid(number: int) -> dict[str, object]:
-    return event(number, merchantReference=f"ord_{number}")
-
-
-def wait_refused(env: Mapping[str, str], *words: str) -> None:
-    """Wait until ingress answers readiness and a delivery with 503 and these words."""
-
-    def refused() -> bool:
-        status, page = ask_ingress(env, "/readyz")
-        return status == 503 and all(word in json.loads(page)["detail"] for word in words)
-
-    def not_kept() -> bool:
-        answer = post(env, 1)
-        assert answer.status_code == 503, answer.text
-        return all(word in answer.json()["detail"] for word in words)
-
-    # Ingress may find a different reason between the two requests, so both are repeated.
-    until(lambda: refused() and not_kept(), within_s=30, what=f"503 with {words}")
 
 
 def test_no_program_recreates_a_deleted_log(env: dict[str, str]) -> None:
@@ -247,8 +209,17 @@ def test_a_worker_logs_a_changed_setting_and_continues(env: dict[str, str]) -> N
             lambda: worker.logged("a topic is not as expected"), within_s=60, what="a line"
         )
         assert f"topic {entries} has retention.ms={WEEK_MS}, expected -1" in said[0]["fault"]
+        until(lambda: faults_shown(worker) == 1, within_s=30, what="the fault in the metrics")
         deliver(env, [paid(1)])
         wait_folded(env, worker)
+
+
+def faults_shown(worker: WorkerProcess) -> float:
+    """Return the number of faults of topics in a worker's metrics."""
+    url = f"http://127.0.0.1:{worker.env['LEDGER_WEB_PORT']}/metrics"
+    start = "plexy_ledger_worker_topic_faults "
+    lines = httpx.get(url, trust_env=False).text.splitlines()
+    return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
 
 
 def test_every_program_names_a_log_with_added_partitions_and_appends_nothing_to_it(

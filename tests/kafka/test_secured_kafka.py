@@ -20,7 +20,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from faults.credentials import MECHANISM, USER, password_properties, pems, set_password
-from ledger.topics import TABLES, changelog_name
+from ledger.topics import TABLES, all_topics, changelog_name
 from runtime.kafka.connection import KafkaSettings
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import (
@@ -33,7 +33,7 @@ from tests.kafka.harness import (
     until,
 )
 from tests.kafka.programs import ask_ingress, program, wait_ingress
-from tests.kafka.topics import id_of
+from tests.kafka.topics import ids_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -180,6 +180,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
         return [(TOPIC, name, LITERAL, operation) for name in names]
 
     records = [*topics(DESCRIBE, record), (TOPIC, names.log_record(""), PREFIXED, DESCRIBE)]
+    all_records = [*records, (TOPIC, names.topics_record([]), PREFIXED, DESCRIBE)]
     return {
         INGEST: [
             *topics(WRITE, names.webhooks, names.rejected),
@@ -192,19 +193,19 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, READ),
             (TRANSACTIONAL_ID, group, PREFIXED, WRITE),
-            *records,
+            *all_records,
         ],
         VERIFY: [
             *topics(READ, *written, names.webhooks),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
-            *records,
+            *all_records,
         ],
         REJECTED: [
             *topics(READ, names.rejected, names.webhooks),
             *topics(WRITE, names.rejected, names.webhooks, names.events),
             *topics(DESCRIBE, *written),
-            *records,
+            *all_records,
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
         ],
@@ -213,6 +214,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
             *topics(DESCRIBE, *written, names.webhooks),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
+            *all_records,
         ],
         ACCOUNTS: [
             *topics(READ, names.entries),
@@ -305,6 +307,7 @@ def test_the_topic_checks_of_ingress_and_workers_need_no_other_rights(secured, e
         (WORKER, "entries", DESCRIBE_CONFIGS, "give this user Describe and DescribeConfigs"),
         (WORKER, "record", DESCRIBE, "this user lacks the right Describe on them"),
         (WORKER, "log record", DESCRIBE, "this user lacks the right Describe on them"),
+        (WORKER, "topics record", DESCRIBE, "this user lacks the right Describe on them"),
     ],
 )
 def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR0917
@@ -315,9 +318,12 @@ def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR09
     asyncio.run(allow(secured, rights_of(env)))
     names = names_of(env)
     plain = env | {"LEDGER_KAFKA_BOOTSTRAP": secured.bootstrap}
+    topics = [each.name for each in all_topics(names, group_of(env))]
+    log_id, *ids = asyncio.run(ids_of(plain, *topics))
     records = {
         "record": names.made_with(int(env["LEDGER_PARTITIONS"])),
-        "log record": names.log_record(asyncio.run(id_of(plain, names.webhooks))),
+        "log record": names.log_record(log_id),
+        "topics record": names.topics_record(ids),
     }
     name = records.get(topic) or getattr(names, topic)
     denied = {user: [(TOPIC, name, LITERAL, right)]}

@@ -41,7 +41,7 @@ from tests.kafka.harness import (
     until,
 )
 from tests.kafka.programs import FAUST
-from tests.kafka.topics import create, delete, describe, id_of
+from tests.kafka.topics import create, delete, describe, ids_of
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -78,12 +78,25 @@ def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 async def log_record_of(env: Mapping[str, str]) -> str:
     """Return the topic that records the id of the log."""
-    return names_of(env).log_record(await id_of(env, names_of(env).webhooks))
+    (log_id,) = await ids_of(env, names_of(env).webhooks)
+    return names_of(env).log_record(log_id)
+
+
+async def topics_record_of(env: Mapping[str, str], version: int = 1) -> str:
+    """Return the topic that records the ids of a version's topics."""
+    made = settings(env, version=version)
+    ids = await ids_of(env, *(topic.name for topic in made.topics[1:]))
+    return made.names.topics_record(ids)
 
 
 async def everything(env: Mapping[str, str]) -> set[str]:
     """Return the names of all topics that a ledger has."""
-    return {*needed(env), await log_record_of(env)}
+    return {*needed(env), *await records_of_ids(env)}
+
+
+async def records_of_ids(env: Mapping[str, str]) -> list[str]:
+    """Return the topics that record ids, in the sequence of their creation."""
+    return [await log_record_of(env), await topics_record_of(env)]
 
 
 def record_of(env: Mapping[str, str]) -> str:
@@ -133,8 +146,7 @@ async def test_the_second_call_finds_what_the_first_one_created(env):
     before = await describe(env)
     for create_missing in (True, False):
         second = await ensure_topics(settings(env), create=create_missing)
-        assert (second.created, second.found) == ([], first.created[:-1])
-        assert second.ids == first.ids
+        assert (second.created, second.found) == ([], first.created[:-2])
     assert await describe(env) == before
 
 
@@ -267,7 +279,8 @@ async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
     again = await ensure_topics(settings(env, version=2))
     names = names_of(env)
     assert again.found == [record_of(env), names.webhooks, names.rejected]
-    assert len(again.created) == 4 + len(TABLES)
+    assert len(again.created) == 4 + len(TABLES) + 1
+    assert again.created[-1] == await topics_record_of(env, version=2)
 
 
 async def test_a_lost_log_is_not_replaced_by_an_empty_one_even_for_a_new_version(env):
@@ -290,7 +303,7 @@ async def test_a_log_that_is_lost_before_any_worker_has_folded_it_is_not_replace
     created = (await ensure_topics(settings(env))).created
     names = names_of(env)
     record = await log_record_of(env)
-    assert created[-1] == record
+    assert created[-2:] == [record, await topics_record_of(env)]
     await delete(env, names.webhooks)
     for create_missing in (True, False):
         with pytest.raises(TopicsError, match=f"missing topics: {names.webhooks}. {record} has"):
@@ -303,6 +316,46 @@ async def test_a_log_that_is_lost_before_any_worker_has_folded_it_is_not_replace
     await record_log(settings(env))
     assert (await ensure_topics(settings(env))).created == []
     assert {record, await log_record_of(env)} <= set(await describe(env))
+
+
+DERIVED = ("plexy.rejected", "ledger.events", "ledger.payments", "ledger.entries", "ledger.orders")
+
+
+@pytest.mark.parametrize("topic", [*DERIVED, "plexy-ledger-seen-changelog"])
+async def test_a_topic_that_was_recreated_as_it_was_is_refused_with_its_name_until_a_rebuild(
+    env, topic
+):
+    """Only the topic's id shows that its records are gone."""
+    await ensure_topics(settings(env))
+    name, record = env["LEDGER_TOPIC_PREFIX"] + topic, await topics_record_of(env)
+    (wanted,) = [each for each in settings(env).topics if each.name == name]
+    await delete(env, name)
+    for create_missing in (True, False):
+        with pytest.raises(TopicsError, match=rf"^missing topics: {name}\. {record} has recorded"):
+            await ensure_topics(settings(env), create=create_missing)
+    await create(env, name, **wanted.config())
+    for create_missing in (True, False):
+        with pytest.raises(TopicsError) as caught:
+            await ensure_topics(settings(env), create=create_missing)
+        assert str(caught.value).startswith(f"topic {name} was deleted and created again: its id ")
+        assert f"{record} has recorded another one" in str(caught.value)
+        assert "`plexy-ledger rebuild`" in str(caught.value)
+    seen = await examine_topics(settings(env))
+    assert [code for code, _ in seen.by_code()] == ["topic_replaced"]
+    await ensure_topics(settings(env, version=2))
+    assert (await examine_topics(settings(env, version=2))).fatal == ()
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_an_upgrade_records_the_ids_that_it_finds(env, committed):
+    """The topics of an earlier release have no record, and may be without commits too."""
+    await ensure_topics(settings(env))
+    record = await topics_record_of(env)
+    await delete(env, record)
+    if committed:
+        await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
+    assert (await ensure_topics(settings(env))).created == [record]
+    assert (await ensure_topics(settings(env), create=False)).created == []
 
 
 async def test_more_replicas_than_brokers_are_refused_and_no_topic_is_created(env):
@@ -420,18 +473,15 @@ def test_a_broker_that_does_not_know_the_new_topics_yet_is_asked_again(env, monk
     assert max(late.values()) < 0
 
 
-async def test_a_kafka_without_topic_ids_has_no_record_of_the_log_until_an_upgrade(
-    env, monkeypatch
-):
+async def test_a_kafka_without_topic_ids_has_no_record_of_ids_until_an_upgrade(env, monkeypatch):
     """Brokers before Kafka 2.8 know only the older versions of the request."""
     versions = topic_metadata._TopicsRequest._CLASSES
     older = tuple(each for each in versions if each.API_VERSION < 10)
     monkeypatch.setattr(topic_metadata._TopicsRequest, "_CLASSES", older)
     report = await ensure_topics(settings(env))
     assert set(report.created) == set(await describe(env)) == set(needed(env))
-    assert set(report.ids.values()) == {""}
     # An upgrade of the cluster gives its topics ids.
     monkeypatch.undo()
-    seen = await examine_topics(settings(env), report.ids)
-    assert (seen.replaced, seen.unrecorded) == ((), (await log_record_of(env),))
-    assert (await ensure_topics(settings(env))).created == [await log_record_of(env)]
+    seen = await examine_topics(settings(env))
+    assert (seen.replaced, [*seen.unrecorded]) == ({}, await records_of_ids(env))
+    assert (await ensure_topics(settings(env))).created == await records_of_ids(env)

@@ -84,12 +84,13 @@ async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
         await admin.close()
 
 
-async def id_of(env: Mapping[str, str], topic: str) -> str:
-    """Return the id that Kafka has given a topic."""
+async def ids_of(env: Mapping[str, str], *topics: str) -> list[str]:
+    """Return the ids that Kafka has given topics."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
-        return (await read_topics(admin._client))[topic].topic_id
+        found = await read_topics(admin._client)
+        return [found[topic].topic_id for topic in topics]
     finally:
         await admin.close()
 

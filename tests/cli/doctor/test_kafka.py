@@ -8,9 +8,11 @@ from cli.doctor.checks import Level
 from cli.doctor.clock import ClockOffset
 from cli.doctor.kafka import check_kafka, clock, protocol, replication
 from cli.doctor.topics import check_topics, judge
-from runtime.kafka.topic_looks import Examination, lost_fault
+from runtime.fault import Fault
+from runtime.kafka.topic_looks import Examination
 from runtime.kafka.topic_metadata import PartitionState
-from runtime.kafka.topic_states import Fault, TopicState
+from runtime.kafka.topic_records import lost_fault
+from runtime.kafka.topic_states import TopicState
 from runtime.kafka.topics import TopicSettings
 from tests.cli.doctor.conftest import one, only, with_settings
 
@@ -70,7 +72,7 @@ def state(name: str, *in_sync: int) -> TopicState:
 def test_every_fault_of_the_topics_is_reported_and_not_only_the_first():
     examination = Examination(
         missing=("never",),
-        lost=(lost_fault(["gone"], "A group has folded it"),),
+        lost={"gone": lost_fault(["gone"], "A group has folded it")},
         miscounted=(Fault("topic a has 8 partitions", "a new ledger"),),
         faults=(Fault("topic a has x=1, expected 2", "change it"),),
         states=(state("a", 3, 3), state("b", 3, 2), state("c", 3, 1)),
@@ -117,6 +119,28 @@ def test_a_file_without_certificates_is_a_problem(patient, tmp_path):
     file.write_text("none")
     secured = with_settings(patient, kafka_tls="true", kafka_ca_file=file)
     assert f"LEDGER_KAFKA_CA_FILE={file}" in one(Level.PROBLEM, check_kafka(secured)).what
+
+
+@pytest.mark.parametrize(
+    ("variable", "more", "remedy"),
+    [
+        (
+            "kafka_password_file",
+            {"kafka_sasl_mechanism": "PLAIN", "kafka_username": "u"},
+            "let this user read it",
+        ),
+        ("kafka_ca_file", {"kafka_tls": "true"}, "which this user can read"),
+    ],
+)
+def test_a_credentials_file_that_cannot_be_read_is_a_problem_with_a_remedy(
+    patient, variable, more, remedy
+):
+    """Even root can't read this file, whose first page is not mapped."""
+    settings = {variable: "/proc/self/mem", **more}
+    result = one(Level.PROBLEM, check_kafka(with_settings(patient, **settings)))
+    assert f"LEDGER_{variable.upper()}=/proc/self/mem" in result.what
+    assert "Input/output error" in result.what
+    assert remedy in result.remedy
 
 
 def test_a_program_without_kafka_has_no_kafka_to_check(patient):

@@ -17,8 +17,8 @@ from cli.status.looks import HopLag, Look, ProgramStatus, StatusProblem, numbers
 from cli.topics.lag import PartitionLag, summed
 from ingest.metrics import IngressMetrics, ProcessCounts, new_rows
 from processors.metrics import WorkerMetrics
+from runtime.fault import Fault
 from runtime.kafka.topic_looks import Examination, TopicsError
-from runtime.kafka.topic_states import Fault
 
 
 def hop(committed: int, end: int, partition: int = 0) -> list[HopLag]:

@@ -113,7 +113,7 @@ def test_a_prefix_that_kafka_would_refuse_is_refused_here(prefix):
         ({**CREDENTIALS, "kafka_password_file": "password"}, "are both set: unset one"),
         (
             {"kafka_certificate_file": "absent.pem", "kafka_tls": "true"},
-            "LEDGER_KAFKA_CERTIFICATE_FILE: there is no file absent.pem",
+            "LEDGER_KAFKA_CERTIFICATE_FILE: there is no file absent.pem, or this user can't see it",
         ),
     ],
 )

@@ -3,9 +3,10 @@
 import pytest
 
 from ledger.topics import MAX_RECORD_BYTES, Topic, TopicNames, all_topics
-from runtime.kafka.topic_looks import partition_faults
+from runtime.fault import Fault
 from runtime.kafka.topic_metadata import PartitionState
-from runtime.kafka.topic_states import Fault, TopicState, faults, setting_faults
+from runtime.kafka.topic_records import partition_faults
+from runtime.kafka.topic_states import TopicState, faults, setting_faults
 
 TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 

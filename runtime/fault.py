@@ -1,0 +1,18 @@
+"""The type of a fault that a person can correct."""
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A difference from the expected state, and its remedy.
+
+    A fault without a remedy may end by itself. ``refuses_some`` means that the broker refuses some
+    records, but keeps all others.
+    """
+
+    what: str
+    remedy: str = ""
+    refuses_some: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
