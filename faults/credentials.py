@@ -40,13 +40,18 @@ class Credentials:
         self.password_file.write_text("the first password")
         self.renew_certificates()
 
-    def renew_certificates(self, expires: datetime | None = None) -> None:
+    def renew_certificates(
+        self,
+        broker_expires: datetime | None = None,
+        client_expires: datetime | None = None,
+        authority: trustme.CA | None = None,
+    ) -> None:
         """Replace the authority and both certificates; the former ones are no longer trusted."""
-        authority = trustme.CA()
+        authority = authority or trustme.CA()
         authority.cert_pem.write_to_path(self._authority_file)
-        chain, key = pems(authority.issue_cert(HOST, not_after=expires))
+        chain, key = pems(authority.issue_cert(HOST, not_after=broker_expires))
         self._broker_file.write_text(key + chain)
-        chain, key = pems(authority.issue_cert(HOST, not_after=expires))
+        chain, key = pems(authority.issue_cert(HOST, not_after=client_expires))
         self._certificate_file.write_text(chain)
         self.key_file.write_text(key)
 

@@ -38,7 +38,7 @@ from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.fault import Fault
 from runtime.kafka.certificates import Side
-from runtime.kafka.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.kafka.identities import require_expiration
 from runtime.kafka.new_connections import NewConnections
 from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_reader import TopicReader
@@ -137,9 +137,7 @@ class LedgerApp(EngineApp):
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
         async with administration(self.settings) as admin:
-            expiration_ms = await require_expiration(admin)
-        if expiration_ms is None:
-            log.warning("expiration of identities not read", setting=EXPIRATION, remedy=REMEDY)
+            await require_expiration(admin)
         self._keep_tables_of(report.cluster_id)
         await super().on_first_start()
 

@@ -47,6 +47,13 @@ def with_body(built: bytes, body: bytes, codec: int = GZIP) -> bytes:
     return placed(HEADER.pack(*header) + body, header[_BASE_OFFSET])
 
 
+def with_codec(built: bytes, codec: int) -> bytes:
+    """Return the batch with another codec in its attributes, and the same records."""
+    header = list(HEADER.unpack_from(built))
+    header[_ATTRIBUTES] = header[_ATTRIBUTES] & ~DefaultRecordBase.CODEC_MASK | codec
+    return placed(HEADER.pack(*header) + built[HEADER.size :], header[_BASE_OFFSET])
+
+
 def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
     """Return a gzip stream of ``size`` zeros between ``before`` and ``after``, built in pieces."""
     stream = zlib.compressobj(9, wbits=31)

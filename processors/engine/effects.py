@@ -21,7 +21,7 @@ from processors.engine.app import EngineApp
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from processors.engine.databases import NewRows
 from processors.engine.lanes import Work
-from processors.engine.marks import FED_KEY, SOURCE_KEY, encode_ends
+from processors.engine.marks import FED_KEY, HAD_KEY, SOURCE_KEY, encode_ends
 from processors.engine.tables import ChunkTable
 from processors.engine.writers import Writer
 from runtime.kafka.batches import (
@@ -141,6 +141,8 @@ class Effects:
             now_ms = time.time_ns() // 1_000_000
             if (fed := self._fed()) is not None:
                 self._rows.notes.append(OutRecord(FED_KEY, encode_ends(fed), timestamp_ms=now_ms))
+            if (had := self._table.had(self._chunk.partition)) > self._chunk.next_offset:
+                self._rows.notes.append(OutRecord(HAD_KEY, b"%d" % had, timestamp_ms=now_ms))
             self._rows.notes.append(OutRecord(SOURCE_KEY, source, timestamp_ms=now_ms))
             for note in self._rows.notes:
                 self._changelog.append(note)

@@ -19,6 +19,9 @@ SOURCE_KEY: Final = RESERVED + b"source"
 FED_KEY: Final = RESERVED + b"fed"
 """The key under which both store the ends of the next hop's partitions after the last write."""
 
+HAD_KEY: Final = RESERVED + b"had"
+"""The key under which both store how far the source was once folded, if the table lost a part."""
+
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
     """The mark of one record of a partition."""

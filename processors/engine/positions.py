@@ -4,6 +4,8 @@ Input: a partition's commit, the source mark of its table, and the offsets that 
 operator may set a commit, and a changelog may lose its end; the commit may then cover records that
 the table lacks. Folding a record twice changes nothing. Invariant: no record is skipped. If the
 worker would have to skip a record, ``LostRecordsError`` ends it.
+
+Until the table is folded again up to the place where it had been, its state is not served.
 """
 
 from typing import Final
@@ -46,12 +48,14 @@ class Position(msgspec.Struct):
     ``start`` is the offset at which this worker started, and ``next`` the offset to read next.
     ``last`` is the mark of the record before ``next``, if known, and ``leader_epoch`` an epoch in
     which the log is known to contain that record. While ``compared_epoch`` is set, the record is
-    fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets.
+    fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets. The
+    partition was folded up to ``had`` before its table lost records; 0 if it lost none.
     """
 
     start: int
     next: int
     last: Mark | None = None
+    had: int = 0
     leader_epoch: int | None = None
     compared_epoch: int | None = None
     gap: tuple[int, int] | None = None
@@ -63,9 +67,8 @@ def starting(
     """Return the first position of a partition; ``held`` is the log's first offset and its end."""
     begin, end = held
     mark = table.folded(tp.partition)
-    # A table written by an earlier release has no mark.
-    unmarked = 0 if mark is None and table.is_empty(tp.partition) else None
-    folded = unmarked if mark is None else mark.offset + 1
+    # Without a mark, it is unknown which records the rows rest on, so all are folded again.
+    folded = 0 if mark is None else mark.offset + 1
     if committed is None and begin > 0 and not kept_forever:
         # Kafka forgets the commits of a group that was empty for a week, and deletes a hop's
         # records at the same age. The previous hop would not publish deleted records again.
@@ -74,9 +77,9 @@ def starting(
             f"whether the earlier records were folded. {REBUILD}"
         )
     start = begin if committed is None else committed
-    if folded is not None and (folded or committed):
+    if folded or committed:
         start = min(start, folded)
-    furthest = max(start, committed or 0, folded or 0)
+    furthest = max(start, committed or 0, folded)
     if start < begin or furthest > end:
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] is folded up to offset "
@@ -91,4 +94,7 @@ def starting(
             committed=committed,
             folded=start,
         )
-    return Position(start, start, mark if folded == start else None)
+    # Records that the log itself has lost can't be folded again.
+    had = min(max(committed or 0, table.had(tp.partition)), end)
+    last = mark if folded == start else None
+    return Position(start, start, last, had if had > folded else 0)

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
@@ -36,6 +36,8 @@ from processors.engine.positions import cut_off, other_record
 from processors.engine.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
 from processors.engine.writers import Writer
 from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import count_fault
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +150,7 @@ class Recovery(Service):
     async def _guarded(self, assignment: "_Assignment") -> None:
         """Recover, then follow; an error ends the worker."""
         try:
+            self._require_recorded(assignment)
             if assignment.apart:
                 await self._wait_for_rebalance(assignment.apart)
             await self._take_over(assignment)
@@ -157,6 +160,17 @@ class Recovery(Service):
             log.info("recovery broken off: the partitions were given back")
         except* Exception as error:  # noqa: BLE001 - ends the worker
             await self.crash(error)
+
+    def _require_recorded(self, assignment: "_Assignment") -> None:
+        """Raise ``TopicsError`` if an assigned partition is beyond the ledger's recorded number.
+
+        An operator has added partitions. Keys would move to them, so they are never folded.
+        """
+        made_with, consumer = self.app.conf.topic_partitions, cast("Any", self.app.consumer)
+        for tp in sorted(assignment.actives | assignment.standbys | assignment.apart):
+            if tp.partition >= made_with:
+                count = len(consumer.client.partitions_for_topic(tp.topic))
+                raise TopicsError(count_fault(tp.topic, count, made_with))
 
     async def _wait_for_rebalance(self, apart: set[TP]) -> None:
         """Fold nothing until the next rebalance; without a rebalance in time, end the worker."""
@@ -351,11 +365,20 @@ class Recovery(Service):
 
     async def _open(self, tps: set[TP]) -> None:
         for tp in sorted(tps):
-            await self._open_one(self._table(tp), tp.partition)
+            table = self._table(tp)
+            try:
+                await self._open_one(table, tp.partition)
+            except StaleTableError as error:
+                log.warning("table restored from scratch", reason=str(error))
+                table.drop(tp.partition)
+                await self._open_one(table, tp.partition)
 
     async def _empty(self, table: ChunkTable, partition: int) -> None:
+        """Delete a partition's rows, but remember up to where they were folded."""
+        mark, had = table.folded(partition), table.had(partition)
         table.drop(partition)
         await self._open_one(table, partition)
+        table.note_had(partition, max(had, mark.offset + 1 if mark else 0))
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
         """Open a partition, once no other task of this process has its files open."""

@@ -11,15 +11,17 @@ digest of all rows, if known. So a table never lacks a record below its own offs
   Records below the table's end are skipped.
 
 In all other cases ``ChangelogMismatchError`` is raised, which ends the worker. If a table was
-offline for so long that Kafka may have dropped tombstones that the table lacks, ``StaleTableError``
-is raised, and the table is restored from scratch. ``effects`` writes changelogs, and ``recovery``
+offline for so long that Kafka may have dropped tombstones that the table lacks, or its files do not
+have the offset that its rows belong to, ``StaleTableError`` is raised, and the table is restored
+from scratch. ``effects`` writes changelogs, and ``recovery``
 reads them.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from faust.types import TP
@@ -30,7 +32,7 @@ from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.engine.chunk import FetchedRecord
 from processors.engine.databases import NewRows, StoredTable
 from processors.engine.internals import Databases
-from processors.engine.marks import FED_KEY, SOURCE_KEY, Mark, decode_ends
+from processors.engine.marks import FED_KEY, HAD_KEY, SOURCE_KEY, Mark, decode_ends
 from processors.engine.watchers import Watchers
 from runtime.kafka.batches import Written
 
@@ -39,6 +41,7 @@ OFFSET_KEY: Final = Databases.offset_key
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
 LAST_KEY: Final = RESERVED + b"last"
+# `HAD_KEY` is applied separately, because it never decreases.
 _NOTES: Final = frozenset({SOURCE_KEY, FED_KEY})
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record with which a worker takes over a partition; see ``recovery``."""
@@ -51,13 +54,15 @@ _REMEDY: Final = (
     "the worker ends; start it again, and it reads the changelog from where the table stands"
 )
 
+T = TypeVar("T")
+
 
 class ChangelogMismatchError(Exception):
     """Changelog records do not continue the table; the message names both offsets."""
 
 
 class StaleTableError(Exception):
-    """Kafka may have dropped tombstones that a partition lacks; it needs a full restore."""
+    """A partition can't be updated from its changelog; it needs a restore from scratch."""
 
 
 class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
@@ -93,7 +98,8 @@ class _Held(msgspec.Struct):
     """The state of an open partition, which has all changelog records below ``end``.
 
     The partition lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is
-    the last changelog record below ``end``, if noted. A scrub's snapshot shares ``changes``.
+    the last changelog record below ``end``, if noted. A scrub's snapshot shares ``changes``. Before
+    the partition lost records, it was folded up to the source offset ``had``.
     """
 
     end: int
@@ -101,6 +107,7 @@ class _Held(msgspec.Struct):
     last: Mark | None
     digest: Digest | None
     changes: RunningDigest | None = None
+    had: int = 0
 
 
 class ChunkTable(StoredTable):
@@ -161,28 +168,45 @@ class ChunkTable(StoredTable):
 
     def folded(self, partition: int) -> Mark | None:
         """Return the last source record folded into the partition, if a worker has noted one."""
-        stored = self.read(partition, SOURCE_KEY)
-        return None if stored is None else Mark.decode(stored)
+        return self._note(partition, SOURCE_KEY, Mark.decode)
 
     def fed(self, partition: int) -> dict[int, int]:
         """Return the end of each partition of ``feeds`` after this partition's last write to it."""
-        return decode_ends(self.read(partition, FED_KEY) or b"")
+        return self._note(partition, FED_KEY, decode_ends) or {}
+
+    def had(self, partition: int) -> int:
+        """Return the source offset up to which a partition was folded before it lost records."""
+        return self._held[partition].had
+
+    def note_had(self, partition: int, offset: int) -> None:
+        """Store how far the partition was once folded, so that no restart serves an older state."""
+        held = self._held[partition]
+        if offset > held.had:
+            held.had = offset
+            self._db(partition).put(HAD_KEY, b"%d" % offset)
 
     def open(self, partition: int) -> None:
-        """Load a partition's state, before the partition is read or written."""
+        """Load a partition's state, before the partition is read or written.
+
+        Raise ``StaleTableError`` if it is unknown which changelog records the rows rest on.
+        """
         if partition not in self._held:
-            offset = self.read(partition, OFFSET_KEY)
+            self.folded(partition), self.fed(partition)
+            had = self._note(partition, HAD_KEY, int) or 0
+            offset = self._note(partition, OFFSET_KEY, int)
             if offset is None:
+                if not self.is_empty(partition):
+                    raise StaleTableError(_unmarked(self, partition, "rows, but no offset"))
                 # Kafka removes a value before the later tombstone of its key. So an empty table can
                 # only miss tombstones that are written from now on.
-                self._held[partition] = _Held(0, _now_ms(), None, Digest())
+                self._held[partition] = _Held(0, _now_ms(), None, Digest(), had=had)
                 return
-            end = int(offset) + 1
-            digest = stored_digest(self.read(partition, DIGEST_KEY), end)
+            end = offset + 1
+            digest = self._note(partition, DIGEST_KEY, partial(stored_digest, end=end))
             # A table written by an earlier release has no time.
-            since_ms = int(self.read(partition, SINCE_KEY) or 0)
-            last = _stored_last(self.read(partition, LAST_KEY), end)
-            self._held[partition] = _Held(end, since_ms, last, digest)
+            since_ms = self._note(partition, SINCE_KEY, int) or 0
+            last = self._note(partition, LAST_KEY, partial(_stored_last, end=end))
+            self._held[partition] = _Held(end, since_ms, last, digest, had=had)
 
     def fold(self, partition: int) -> None:
         """Note that the partition is folded here, so that its changelog is no longer applied."""
@@ -248,6 +272,7 @@ class ChunkTable(StoredTable):
         if new:
             # To update the digest, all replaced rows would have to be read, which is slow.
             held.digest = held.changes = None
+        held.had = max(held.had, int(values.get(HAD_KEY) or 0))
         if records:
             held.since_ms = max(held.since_ms, records[-1].timestamp)
             held.last = records[-1].mark
@@ -289,12 +314,24 @@ class ChunkTable(StoredTable):
                 f"{chunk!r} was fetched from beyond the table's end, {end}: {_REMEDY}"
             )
 
+    def _note(self, partition: int, key: bytes, decode: Callable[[bytes], T]) -> T | None:
+        """Return a decoded note; raise ``StaleTableError`` if no release can have written it."""
+        stored = self.read(partition, key)
+        try:
+            return None if stored is None else decode(stored)
+        except (TypeError, ValueError) as error:
+            name = key.removeprefix(RESERVED).decode() or "offset"
+            why = _unmarked(self, partition, f"an unreadable note {name!r} ({error})")
+            raise StaleTableError(why) from error
+
     def _write(self, partition: int, held: _Held, batch: WriteBatch, end: int) -> None:
         """Write rows, the new end, and the notes about them, in one atomic write."""
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
             batch.put(DIGEST_KEY, b"%d %d %d" % (end, held.digest.value, held.digest.rows))
+        if held.had:
+            batch.put(HAD_KEY, b"%d" % held.had)
         if held.last is not None:
             batch.put(LAST_KEY, b"%d %b" % (end, held.last.encode()))
         with self.intact(partition):
@@ -304,6 +341,11 @@ class ChunkTable(StoredTable):
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _unmarked(table: ChunkTable, partition: int, what: str) -> str:
+    place = f"partition {partition} of the table {table.name}"
+    return f"{place} has {what}, so it is unknown which changelog records its rows rest on"
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:

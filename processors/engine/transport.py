@@ -64,6 +64,8 @@ class Consumer(FaustConsumer, ChunkConsumer):
         # The first positions are kept here until the fetch loop has sought them after a recovery.
         self._starts: dict[TP, Position] | None = None
         self._starting = False
+        # These partitions' tables have lost records, and were once folded up to these offsets.
+        self._had: dict[TP, int] = {}
         # The last question that the group answered with "yes" was sent at this time.
         self._confirmed_s = -math.inf
 
@@ -202,6 +204,15 @@ class Consumer(FaustConsumer, ChunkConsumer):
         done, position = self.offsets.committable(tp), self._positions.get(tp)
         return position.start if done is None and position else done
 
+    def refolding(self) -> str | None:
+        """Name a partition whose table lacks records that were folded before; ``None`` if none."""
+        for tp, had in [*self._had.items()]:
+            at = self.folded(tp) or 0
+            if at < had:
+                return f"{tp.topic}[{tp.partition}] is at offset {at} of {had}"
+            del self._had[tp]
+        return None
+
     def lag(self, tp: TP) -> int | None:
         """Return how many records below the known end are not folded; ``None`` if unknown."""
         folded = self.folded(tp)
@@ -230,6 +241,9 @@ class Consumer(FaustConsumer, ChunkConsumer):
             }
             for tp, at in self._starts.items():
                 commits[tp] = commits.get(tp) and min(commits[tp], at.start)
+                # The commit is about to be lowered, so the table remembers it.
+                self.app.table_of(tp.topic).note_had(tp.partition, at.had)
+            self._had = {tp: at.had for tp, at in self._starts.items() if at.had}
         return commits
 
     def resume_flow(self) -> None:
@@ -283,6 +297,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self.offsets.forget()
         self.app.writers.forget()
         self._positions, self._starts, self._starting = {}, None, False
+        self._had = {}
 
 
 class Transport(driver.Transport):

@@ -1,7 +1,8 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-Invariants: no state is outdated, so neither a table in recovery nor a standby is read; and an id
-that another worker has is not reported as missing. Both cases are a 503.
+Invariants: no state is outdated, so no table is read that is a standby, in recovery, or behind the
+state that it had; and an id that another worker has is not reported as missing. Both cases are a
+503.
 """
 
 from collections.abc import Awaitable, Callable
@@ -87,6 +88,8 @@ def unready(app: LedgerApp) -> str | None:
         return "the tables are being recovered from their changelogs"
     if not app.consumer.is_surely_member:
         return "the group has not confirmed for a session that the partitions are this worker's"
+    if refolding := app.consumer.refolding():
+        return f"records that the tables have lost are being folded again: {refolding}"
     return None
 
 

@@ -1,13 +1,15 @@
 """Finds when certificates expire: our own, and those that the brokers present.
 
 Input: the text of a certificate file, or a connection to a broker. Output: the earliest expiry of
-each side; a broker's expiry includes those of its trusted authorities. Invariant: a broker's expiry
-comes from the newest connection to that broker, since an old one never shows a renewed certificate.
+each certificate; a broker's expiry includes those of its trusted authorities. Invariant: a broker's
+expiry comes from the newest connection to it, since an old one never shows a renewed certificate.
 """
 
+import asyncio
 import base64
 import re
 import ssl
+import time
 from asyncio import Transport
 from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +21,9 @@ _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICA
 # These are DER's tags (X.690) for the optional version, and for the older type of time.
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
+# OpenSSL's code for an expired certificate.
+_HAS_EXPIRED: Final = 10
+_PRESENTED_WITHIN_S: Final = 3.0
 # A first byte below this is the length; otherwise it counts the following bytes of the length.
 _LONG: Final = 0x80
 
@@ -43,6 +48,28 @@ def note(broker: str, transport: Transport) -> None:
     if presented:
         trusted = transport.get_extra_info("ssl_object").context.get_ca_certs()
         _seen[broker] = _chain_expires_s(presented, trusted)
+
+
+async def note_refused(host: str, port: int, error: ssl.SSLCertVerificationError) -> None:
+    """Record the expiry of a certificate that was refused because it has expired.
+
+    The ``ssl`` module does not show a refused certificate. So this function connects once more,
+    without a check, and sends nothing.
+    """
+    if error.verify_code != _HAS_EXPIRED:
+        return
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(_PRESENTED_WITHIN_S):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except (OSError, TimeoutError):
+        return
+    der = writer.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    at_s = _not_after_s(der)
+    if at_s < time.time():
+        _seen[f"{host}:{port}"] = at_s
 
 
 def _chain_expires_s(presented: Mapping[str, Any], trusted: Sequence[Mapping[str, Any]]) -> float:

@@ -21,6 +21,7 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     NoError,
     NotCoordinatorForGroupError,
+    UnsupportedCodecError,
     for_code,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -147,7 +149,11 @@ async def _connect_with_current(connection: AIOKafkaConnection) -> Any:
         given = getattr(connection, name)
         if isinstance(given, Renewed):
             setattr(connection, name, given.current())
-    reader, writer = await _connect(connection)
+    try:
+        reader, writer = await _connect(connection)
+    except ssl.SSLCertVerificationError as error:
+        await certificates.note_refused(connection.host, connection.port, error)
+        raise
     certificates.note(f"{connection.host}:{connection.port}", writer.transport)
     return reader, writer
 
@@ -170,7 +176,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         except StopIteration:
             self._records_iterator = None
             raise
-        except (CorruptRecordException, UnicodeDecodeError) as error:
+        except (CorruptRecordException, UnicodeDecodeError, UnsupportedCodecError) as error:
             if not self._records.reopen():
                 raise CorruptRecordException(
                     f"{self._tp.topic}[{self._tp.partition}] is damaged at offset "

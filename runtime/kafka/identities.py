@@ -1,7 +1,7 @@
 """Checks that Kafka remembers for long enough the identities under which workers write.
 
 Input: the brokers' settings. Output: their shortest ``transactional.id.expiration.ms``, or an error
-if that time is too short.
+if that time is too short or unknown.
 
 Kafka forgets an identity for which no worker has asked within that time, and gives the next worker
 that asks a new producer id. No broker then refuses the former worker's records, because brokers
@@ -17,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from runtime.fault import Fault
+from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topics import answer
 
 EXPIRATION: Final = "transactional.id.expiration.ms"
@@ -44,14 +45,22 @@ class ExpirationError(RuntimeError):
         super().__init__(str(fault))
 
 
-async def require_expiration(admin: AIOKafkaAdminClient) -> int | None:
-    """Return the brokers' shortest expiration, in milliseconds; ``None`` if unreported.
+async def require_expiration(admin: AIOKafkaAdminClient) -> int:
+    """Return the brokers' shortest expiration, in milliseconds.
 
-    A broker reports the setting only to users who may read it. Raises ``ExpirationError`` if the
-    expiration is too short.
+    Raises ``ExpirationError`` if the expiration is too short, and ``TopicsError`` if no broker
+    reports it. A broker reports the setting only to users who may read it.
     """
     found = await _expiration_ms(admin)
-    if found is not None and found < LEAST_EXPIRATION_MS:
+    if found is None:
+        raise TopicsError(
+            Fault(
+                f"no broker shows {EXPIRATION} to this user, expected at least "
+                f"{LEAST_EXPIRATION_MS}",
+                "give this user DescribeConfigs on the cluster (docs/kafka.md has the rights)",
+            )
+        )
+    if found < LEAST_EXPIRATION_MS:
         raise ExpirationError(
             Fault(
                 f"the brokers have {EXPIRATION}={found}, expected at least {LEAST_EXPIRATION_MS}. "

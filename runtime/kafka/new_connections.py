@@ -7,9 +7,8 @@ certificate or a changed password would stop the program only at a broker's next
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -19,12 +18,10 @@ from runtime.kafka import certificates
 from runtime.kafka.certificates import Side
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.expiries import Expiring, expiring
 from runtime.kafka.internals import client_of
 from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topics import administration, unreachable
-
-WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
-"""Certificates are usually renewed weeks before they expire; a week still leaves time to act."""
 
 _EXPIRY: Final = (
     "earliest expiry of the certificates that are `ours`, or that the `brokers` have presented; "
@@ -39,40 +36,6 @@ _WARN_AGAIN_AFTER_S: Final = 24 * 3600.0
 _log = structlog.get_logger(__name__)
 
 Show = Callable[[Side, float], None]
-
-
-class Expiring(NamedTuple):
-    """A certificate, its expiry, and how to renew it."""
-
-    what: str
-    side: Side
-    at_s: float
-    remedy: str
-
-    @property
-    def at(self) -> str:
-        """The expiry in ISO 8601."""
-        return datetime.fromtimestamp(self.at_s, UTC).isoformat(timespec="seconds")
-
-    @property
-    def is_soon(self) -> bool:
-        """Whether to warn of a certificate that expires soon, or has expired."""
-        return self.at_s - time.time() < WARNED_BEFORE_S
-
-
-def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
-    """Yield every known certificate: our own, and those that brokers have presented."""
-    files = settings.tls_files()
-    if files is None:
-        return
-    files.current()
-    if files.expires_s is not None:
-        what = f"LEDGER_KAFKA_CERTIFICATE_FILE={settings.kafka_certificate_file}"
-        remedy = "replace the file, and that of its key: no restart is needed"
-        yield Expiring(what, "ours", files.expires_s, remedy)
-    for broker, at_s in certificates.of_brokers().items():
-        remedy = "renew the broker's certificate, or that of its authority, whichever expires"
-        yield Expiring(f"the broker {broker}", "brokers", at_s, remedy)
 
 
 async def try_new_connections(settings: KafkaSettings) -> None:

@@ -38,6 +38,7 @@ from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, log_topic
 from runtime.fault import Fault
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.expiries import expired
 from runtime.kafka.internals import client_of
 from runtime.kafka.topic_looks import (
     WHO_DELETED,
@@ -61,6 +62,7 @@ SILENT: Final = "Kafka does not answer"
 UNREACHED: Final = (KafkaConnectionError, NodeNotReadyError)
 """The errors of a client that can't connect to a broker."""
 
+_EXPIRED: Final = re.compile("(?i)certificate.(has.)?expired")
 _RENEW: Final = (
     "renew the certificate that has expired, the brokers' or that of "
     "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
@@ -72,7 +74,7 @@ _CORRECT: Final = (
 _TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
 # Patterns of a client's line about a refusal, the more specific first, each with the remedy.
 _REFUSALS: Final = (
-    (re.compile("(?i)certificate.(has.)?expired"), _RENEW),
+    (_EXPIRED, _RENEW),
     (re.compile("(?i)certificate.verify.failed"), _TRUST),
     (re.compile("(?i)authentication.failed"), _CORRECT),
 )
@@ -275,6 +277,11 @@ def unreachable(
             "correct `advertised.listeners` of the brokers, or let this machine reach those "
             "addresses",
         )
+    for each in expired(settings):
+        # A broker refuses our expired certificate without a reason.
+        if each.side == "ours" or _EXPIRED.search(why):
+            what = f"Kafka does not let us in at {brokers}: {each.what} expired at {each.at}"
+            return Fault(f"{what} ({why})", each.remedy)
     for refusal, remedy in _REFUSALS:
         if refusal.search(why):
             return Fault(f"Kafka does not let us in at {brokers} ({why})", remedy)

@@ -100,6 +100,13 @@ def test_a_clock_that_steps_back_or_less_than_an_hour_ahead_stops_nothing(machin
         assert machine.worker.get("/readyz")[0] == 200, machine.worker.tail()
     assert all(each.process and each.process.poll() is None for each in machine.programs)
     assert len(machine.worker.logged("ready")) == 1
+    # Its tables, commits and claims are then from the future.
+    machine.worker.stop()
+    machine.set_clock(-30 * 24 * HOUR_S)
+    machine.worker.start()
+    machine.worker.wait_ready(90)
+    assert machine.deliver(number + 1).status_code == 200
+    machine.wait_folded(number + 1)
     code, printed = verify(machine.env)
     assert code == 0, printed
 

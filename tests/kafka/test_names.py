@@ -1,5 +1,7 @@
 """If two processes have one worker's name, the first one ends; no event is lost or doubled."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,10 @@ from tests.kafka.harness import (
 )
 from tests.kafka.verification import deliveries, verify
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1800)
+
+BURSTS = int(os.environ.get("BURSTS", "4"))
+BURST = 30
 
 
 @pytest.fixture
@@ -50,3 +55,41 @@ def test_the_first_of_two_workers_with_one_name_ends_with_the_reason_and_no_even
     assert len(set(entries)) > 50
     code, output = verify(env)
     assert code == 0, output
+
+
+def test_no_event_of_a_burst_is_lost_or_doubled_while_two_processes_take_a_name_from_each_other(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """In every other burst, the process that loses the name is frozen and resumes later."""
+    with contextlib.ExitStack() as stack:
+        owner = stack.enter_context(WorkerProcess(env))
+        owner.wait_ready()
+        other = copy_of(env, tmp_path / "copy")
+        stack.push(other.__exit__)
+        for number in range(BURSTS):
+            ready = len(other.logged("ready"))
+            burst(env, 2 * number)
+            if number % 2:
+                owner.freeze()
+            other.start()
+            burst(env, 2 * number + 1)
+            until(
+                lambda other=other, ready=ready: len(other.logged("ready")) > ready,
+                within_s=60,
+                what=other.tail,
+            )
+            if number % 2:
+                owner.go_on()
+            assert owner.reason_of_end(within_s=60).startswith("TakenNameError: another process")
+            owner, other = other, owner
+        wait_folded(env, owner)
+        entries = [ENTRIES.decode(r.value).entry_id for r in read_topic(env, names_of(env).entries)]
+        assert len(set(entries)) == 2 * BURSTS * BURST
+        code, output = verify(env)
+        assert code == 0, output
+
+
+def burst(env: dict[str, str], number: int) -> None:
+    """Deliver a burst of payments, each of which is one entry."""
+    first = number * BURST
+    deliver(env, *(event(n, merchantReference=f"ord_{n}") for n in range(first, first + BURST)))

@@ -6,6 +6,7 @@ The broker creates missing topics by itself, which is Kafka's default.
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -266,6 +267,38 @@ def test_a_worker_ends_if_partitions_are_added_to_topics_derived_from_the_log(
     assert (code, said[names.payments] in output) == (1, True), output
     code, output = run(env, "rebuild", "--wait", "0")
     assert (code, "To switch to version 2" in output) == (0, True), output
+
+
+# This worker never looks at the topics' settings, but receives new partitions within a second.
+TAKES_NEW_PARTITIONS = """
+import os
+from processors import topology, worker
+from processors.settings import WorkerSettings
+topology._TOPICS_LOOKED_AT_EVERY_S = 3600
+worker.prepare_process()
+app = worker.create_app(WorkerSettings.from_environment(os.environ))
+app.conf.consumer_metadata_max_age_ms = 500
+app.Worker(quiet=True).execute_from_commandline()
+"""
+
+
+def test_a_worker_that_is_assigned_an_added_partition_ends_before_it_folds_the_partition(
+    env: dict[str, str],
+) -> None:
+    names, changelog = names_of(env), changelog_name(group_of(env), "seen")
+    with WorkerProcess(env, [sys.executable, "-c", TAKES_NEW_PARTITIONS]) as worker:
+        worker.wait_ready()
+        deliver(env, map(paid, range(20)))
+        wait_folded(env, worker)
+        # The group assigns the new partitions of a source together with those of its changelog.
+        asyncio.run(add_partitions(env, changelog, 8))
+        asyncio.run(add_partitions(env, names.webhooks, 8))
+        write_by_key(env, names.webhooks, 8, map(paid, range(20, 60)))
+        reason = worker.reason_of_end(within_s=60)
+    said = f"has 8 partitions, and this ledger has {PARTITIONS}"
+    assert said in reason
+    assert "`plexy-ledger export-log`" in reason
+    assert {record.partition for record in read_topic(env, changelog, 8)} <= set(range(PARTITIONS))
 
 
 def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once(

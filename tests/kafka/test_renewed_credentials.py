@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
@@ -46,9 +48,12 @@ class Secured:
     def set_password(self, password: str) -> None:
         set_password(self.cache, self.kafka.bootstrap, USER, password)
 
-    def renew(self, expires: datetime | None = None) -> None:
-        """Write certificates of a new authority, and restart the broker with them."""
-        self.credentials.renew_certificates(expires)
+    def renew(self, *of_sides: datetime | None, authority: trustme.CA | None = None) -> None:
+        """Write certificates of a new authority, and restart the broker with them.
+
+        ``of_sides`` are the times when the broker's and the client's certificates expire.
+        """
+        self.credentials.renew_certificates(*of_sides, authority=authority)
         self.kafka.restart()
 
     def env(self, folder: Path) -> dict[str, str]:
@@ -133,7 +138,7 @@ def test_every_program_warns_of_a_certificate_that_expires_soon_and_names_the_re
     secured: Secured, tmp_path: Path
 ) -> None:
     soon = datetime.now(UTC) + timedelta(days=IN_DAYS)
-    secured.renew(soon)
+    secured.renew(soon, soon)
     env = secured.env(tmp_path)
     with programs(env, tmp_path) as (worker, ingress, audit):
         for each in (worker, ingress, audit):
@@ -159,6 +164,55 @@ def test_every_program_warns_of_a_certificate_that_expires_soon_and_names_the_re
     code, printed = run(env, "doctor", "worker")
     assert printed.count(f"expires at {soon:%Y-%m-%d}") == 2, printed
     assert code == 0, printed
+
+
+EXPIRED = datetime.now(UTC).replace(microsecond=0) - timedelta(days=IN_DAYS)
+
+
+def expired_authority() -> trustme.CA:
+    """Return an authority whose own certificate has expired, while it issues valid ones."""
+    made = trustme.CA()
+    valid = made._certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(valid.subject)
+        .issuer_name(valid.issuer)
+        .public_key(valid.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(EXPIRED - timedelta(days=365))
+        .not_valid_after(EXPIRED)
+    )
+    for each in valid.extensions:
+        builder = builder.add_extension(each.value, critical=each.critical)
+    made._certificate = builder.sign(made._private_key, hashes.SHA256())
+    return made
+
+
+@pytest.mark.parametrize("whose", ["the broker ", "LEDGER_KAFKA_CERTIFICATE_FILE=", "an authority"])
+def test_every_program_says_which_certificate_has_expired_and_ingress_uses_a_renewed_one(
+    secured: Secured, tmp_path: Path, whose: str
+) -> None:
+    env = secured.env(tmp_path)
+    said = re.compile(f"{whose}.* expired at {re.escape(EXPIRED.isoformat())}")
+    if whose == "an authority":
+        secured.renew(authority=expired_authority())
+    else:
+        of_broker = whose == "the broker "
+        secured.renew(EXPIRED if of_broker else None, None if of_broker else EXPIRED)
+    for command in ("topics", "doctor ingest", "doctor worker", "status", "worker", "verify"):
+        code, printed = run(env, *command.split())
+        assert code == 1, (command, printed)
+        # `status` breaks long lines.
+        assert said.search(" ".join(printed.split())), (command, printed)
+    with program("ingest", env) as ingress:
+        (line, *_) = until(
+            lambda: ingress.logged("new_connections_refused"), within_s=90, what=ingress.tail
+        )
+        assert said.search(line["reason"]), line
+        assert line["remedy"]
+        secured.renew()
+        assert run(env, "topics")[0] == 0
+        wait_ingress(ingress)
 
 
 def test_every_program_names_a_changed_password_while_its_old_connections_stay_open(

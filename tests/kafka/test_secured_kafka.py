@@ -42,6 +42,7 @@ PASSWORD, WRONG = "pass=word of the tests", "some other word"
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
 STATUS = "status"
 ACCOUNTS = "accounts"
+STRANGER = "stranger"
 AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:ANONYMOUS;User:{USER}",
@@ -67,7 +68,7 @@ def secured(
         listeners=PROTOCOLS,
         properties=listener_properties(authority.issue_cert("127.0.0.1")) | AUTHORIZED,
     ) as broker:
-        for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS, ACCOUNTS):
+        for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS, ACCOUNTS, STRANGER):
             set_password(kafka_cache, broker.bootstrap, user, PASSWORD)
         yield broker
 
@@ -159,12 +160,14 @@ def test_a_delivery_becomes_an_order_over_every_kind_of_listener(
 
 
 # Kafka's codes for the kinds of resources, and for the rights.
-TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
+TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID = 2, 3, 4, 5
 LITERAL, PREFIXED = 3, 4
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
 DENY, ALLOW = 2, 3
 
 Right = tuple[int, str, int, int]
+# Kafka gives every cluster this name.
+OF_CLUSTER: Right = (CLUSTER, "kafka-cluster", LITERAL, DESCRIBE_CONFIGS)
 
 
 def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
@@ -193,6 +196,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, READ),
             (TRANSACTIONAL_ID, group, PREFIXED, WRITE),
+            OF_CLUSTER,
             *all_records,
         ],
         VERIFY: [
@@ -346,6 +350,19 @@ def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR09
         assert "\n" not in line
 
 
+def test_a_worker_that_may_not_read_when_kafka_forgets_identities_names_the_right_and_ends(
+    secured, env
+):
+    assert run(env, "topics")[0] == 0
+    lacking = [right for right in rights_of(env)[WORKER] if right != OF_CLUSTER]
+    asyncio.run(allow(secured, {STRANGER: lacking}))
+    for command in ("worker", "doctor worker"):
+        code, output = run(env | {"LEDGER_KAFKA_USERNAME": STRANGER}, *command.split())
+        assert code == 1, output
+        assert "no broker shows transactional.id.expiration.ms to this user" in output
+        assert "give this user DescribeConfigs on the cluster" in output
+
+
 async def write(env: Mapping[str, str], topic: str) -> None:
     options = KafkaSettings.from_environment(env).client_options()
     async with AIOKafkaProducer(**options) as client:
@@ -462,7 +479,7 @@ def test_the_doctor_logs_in_over_tls_and_names_the_settings_that_a_refusal_conce
 def test_without_the_right_to_describe_the_cluster_the_doctor_can_t_read_the_clock(secured, env):
     assert run(env, "topics")[0] == 0
     asyncio.run(allow(secured, rights_of(env)))
-    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": VERIFY}, "doctor", "worker")
+    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": WORKER}, "doctor", "worker")
     assert code == 0, printed
     assert "the brokers' clock can't be read (ClusterAuthorizationFailedError" in printed
     assert "all 9 topics are as expected" in printed

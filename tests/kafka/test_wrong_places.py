@@ -7,7 +7,7 @@ from an older copy, or when the leader lacks records. Only the tables know what 
 import asyncio
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from ledger.topics import TableName, changelog_name
 from runtime.kafka.batches import OutRecord, send_to_partition
+from tests.kafka.disks import Disk
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -88,38 +89,6 @@ def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, s
         told = worker.logged("commit beyond what is folded")
         assert {line["topic"] for line in told} == set(map(names_of(env).source_of, TABLES))
         worker.stop()
-
-
-class Disk:
-    """A broker's disk; the broker is stopped while the disk is copied, or replaced by a copy."""
-
-    def __init__(self, broker: EmbeddedKafka, copies: Path) -> None:
-        self._broker = broker
-        self._copies = copies
-
-    @property
-    def _data(self) -> Path:
-        return self._broker.folder / "data"
-
-    def keep(self) -> Path:
-        """Return a new copy of the whole disk."""
-        copy = self._copies / str(len(list(self._copies.glob("*"))))
-        self._broker.stop()
-        shutil.copytree(self._data, copy)
-        self._broker.start()
-        return copy
-
-    def bring_back(self, copy: Path, older: Path | None = None, topics: Sequence[str] = ()) -> None:
-        """Replace the disk with a copy, and some of its topics with those of an older copy."""
-        self._broker.stop()
-        shutil.rmtree(self._data)
-        shutil.copytree(copy, self._data)
-        for name in topics:
-            for partition in range(PARTITIONS):
-                shutil.rmtree(self._data / f"{name}-{partition}")
-                assert older
-                shutil.copytree(older / f"{name}-{partition}", self._data / f"{name}-{partition}")
-        self._broker.start()
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def app(tmp_path: Path) -> LedgerApp:
     table = made.chunk_tables["orders"]
     made.assignor._active_tps = {TP(table.changelog_name, p) for p in range(PARTITIONS)}
     made.tables.actives_ready = True
-    made.consumer = SimpleNamespace(is_surely_member=True)
+    made.consumer = SimpleNamespace(is_surely_member=True, refolding=lambda: None)
     pipeline = Pipeline()
     for n in range(12):
         about = {"payment": f"ord_{n:02}"}

@@ -1,0 +1,40 @@
+"""Copies and restores a broker's disk, as an operator would from a backup."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.kafka.broker import EmbeddedKafka
+from tests.kafka.harness import PARTITIONS
+
+
+class Disk:
+    """A broker's disk; the broker is stopped while the disk is copied, or replaced by a copy."""
+
+    def __init__(self, broker: EmbeddedKafka, copies: Path) -> None:
+        self._broker = broker
+        self._copies = copies
+
+    @property
+    def _data(self) -> Path:
+        return self._broker.folder / "data"
+
+    def keep(self) -> Path:
+        """Return a new copy of the whole disk."""
+        copy = self._copies / str(len(list(self._copies.glob("*"))))
+        self._broker.stop()
+        shutil.copytree(self._data, copy)
+        self._broker.start()
+        return copy
+
+    def bring_back(self, copy: Path, older: Path | None = None, topics: Sequence[str] = ()) -> None:
+        """Replace the disk with a copy, and some of its topics with those of an older copy."""
+        self._broker.stop()
+        shutil.rmtree(self._data)
+        shutil.copytree(copy, self._data)
+        for name in topics:
+            for partition in range(PARTITIONS):
+                shutil.rmtree(self._data / f"{name}-{partition}")
+                assert older
+                shutil.copytree(older / f"{name}-{partition}", self._data / f"{name}-{partition}")
+        self._broker.start()
