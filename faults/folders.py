@@ -1,4 +1,4 @@
-"""Injects faults into workers' folders: no room, no inodes, a damaged table, or a copied folder.
+"""Injects faults into workers' folders: no room, no inodes, no rights, damaged or older tables.
 
 A fault lasts as long as its block. After the block, the folder is usable, and any copy is deleted.
 """
@@ -17,6 +17,7 @@ from rocksdict import Options, Rdict
 from faults.disk import SmallDisk
 from faults.kinds import Inject, Injected
 from faults.program import ProgramUnderFault
+from faults.refusals import await_end, expect_logged
 from faults.stage import FaultStage
 
 DOWN_AT_MOST_S: Final = 60.0
@@ -24,10 +25,11 @@ DOWN_AT_MOST_S: Final = 60.0
 
 # A worker may run on a full disk for this long, because RocksDB reserves room for its log.
 _NOTICED_WITHIN_S: Final = 20.0
-_REFUSED_WITHIN_S: Final = 20.0
-# A worker may take this long to start and to find the damage.
-_FOUND_WITHIN_S: Final = 60.0
-_POLL_S: Final = 0.2
+_ASK_AGAIN_S: Final = 0.2
+# No worker can open its databases with so few files, although Python starts.
+_TOO_FEW_FILES: Final = 100
+# A running worker with so few more files may end when RocksDB or a client opens another file.
+_FEW_MORE_FILES: Final = 10
 
 
 def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
@@ -38,23 +40,16 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
 
     @contextmanager
     def inject(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-        worker = chance.choice([worker for worker in stage.workers if worker.disk])
-        disk = worker.disk
-        if disk is None:
-            raise ValueError(f"{worker.label} has no disk of its own")
+        worker, disk = _with_disk(stage, chance)
         worker.expect_end()
         fill(disk)
         if worker.wait_ended(_NOTICED_WITHIN_S):
-            _expect_logged(stage, worker, "LEDGER_DATA_DIR", remedy)
+            expect_logged(stage, worker, "LEDGER_DATA_DIR", remedy)
         else:
             worker.kill()
         since_s = time.monotonic()
         worker.start_in_vain()
-        if worker.wait_ended(_REFUSED_WITHIN_S):
-            _expect_logged(stage, worker, refusal, remedy)
-        else:
-            stage.findings.append(f"{worker.label} runs on a full disk")
-            worker.kill()
+        await_end(stage, worker, refusal, remedy)
         yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
         disk.make_room()
         worker.start()
@@ -77,27 +72,20 @@ def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
     if files:
         damage(files[0])
         worker.start_in_vain()
-        if _ends(worker):
-            _expect_logged(stage, worker, "DamagedTableError", "is deleted")
-        else:
-            stage.findings.append(f"{worker.label} runs with a damaged table, {files[0]}")
-            worker.kill()
+        _have_the_disk_checked(worker)
+        await_end(stage, worker, "DamagedTableError", "is deleted")
     yield Injected((worker.label,), 0.0)
     worker.start()
 
 
-def _ends(worker: ProgramUnderFault) -> bool:
-    """Return whether a worker ends by itself; have it check its disk as soon as it is ready."""
-    deadline = time.monotonic() + _FOUND_WITHIN_S
-    asked = False
-    while not worker.wait_ended(_POLL_S):
-        if time.monotonic() > deadline:
-            return False
-        if not asked and worker.not_ready() is None:
-            # The worker may have ended in the meantime.
+def _have_the_disk_checked(worker: ProgramUnderFault) -> None:
+    """Ask a worker to check its disk as soon as it is ready; the worker may end before that."""
+    deadline = time.monotonic() + DOWN_AT_MOST_S
+    while not worker.wait_ended(_ASK_AGAIN_S) and time.monotonic() < deadline:
+        if worker.not_ready() is None:
             with suppress(httpx.HTTPError):
-                asked = httpx.get(f"{worker.url}/tables?scrub=true", trust_env=False).is_success
-    return True
+                if httpx.get(f"{worker.url}/tables?scrub=true", trust_env=False).is_success:
+                    return
 
 
 def _flip_a_byte(file: Path) -> None:
@@ -129,21 +117,66 @@ def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     worker.expect_end()
     worker.go_on()
     twin.start_in_vain()
-    if worker.wait_ended(_FOUND_WITHIN_S):
-        _expect_logged(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
-    else:
-        stage.findings.append(f"{worker.label} keeps running next to a worker of the same name")
-        worker.kill()
+    await_end(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
     yield Injected((worker.label,), chance.uniform(0.0, 5.0))
     twin.kill()
     shutil.rmtree(twin.folder)
     worker.start()
 
 
-def _expect_logged(stage: FaultStage, worker: ProgramUnderFault, *words: str) -> None:
-    """Add a finding if a worker ended without logging the reason."""
-    if not any(all(word in line for word in words) for line in worker.last_lines):
-        lines = "\n".join(worker.last_lines[-10:])
-        stage.findings.append(
-            f"{worker.label} {worker.ended()}, and did not log {' and '.join(words)}:\n{lines}"
-        )
+@contextmanager
+def restore_older_tables(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Replace a worker's tables by a copy that is some seconds old, as a restored disk would."""
+    worker = chance.choice(stage.workers)
+    tables, copy = worker.folder / "tables", stage.folder / "older-tables"
+    # A frozen worker does not change its folder, so the copy is consistent.
+    worker.freeze()
+    shutil.copytree(tables, copy)
+    worker.go_on()
+    time.sleep(chance.uniform(2.0, 10.0))
+    since_s = time.monotonic()
+    worker.kill()
+    shutil.rmtree(tables)
+    shutil.copytree(copy, tables)
+    shutil.rmtree(copy)
+    yield Injected((worker.label,), chance.choice([0.0, 0.0, 15.0]), since_s=since_s)
+    worker.start()
+
+
+@contextmanager
+def make_read_only(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Refuse every write to a stopped worker's folder: it can't start, and others take over."""
+    worker, disk = _with_disk(stage, chance)
+    worker.stop()
+    since_s = time.monotonic()
+    with disk.read_only():
+        worker.start_in_vain()
+        await_end(stage, worker, "LEDGER_DATA_DIR", "mount it so that it can be written")
+        yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
+    worker.start()
+
+
+@contextmanager
+def lower_file_limit(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Let a worker open hardly more files: it may end; then it can't start, and others take over.
+
+    The worker may also go on, because it opens few files while nothing changes.
+    """
+    worker = chance.choice(stage.workers)
+    worker.expect_end()
+    worker.limit_files(worker.open_files() + chance.randint(0, _FEW_MORE_FILES))
+    if worker.wait_ended(chance.uniform(2.0, 12.0)):
+        expect_logged(stage, worker, "limit on open files")
+    worker.kill()
+    since_s = time.monotonic()
+    worker.start_in_vain()
+    worker.limit_files(_TOO_FEW_FILES)
+    await_end(stage, worker, "raise the limit on open files")
+    yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
+    worker.start()
+
+
+def _with_disk(stage: FaultStage, chance: random.Random) -> tuple[ProgramUnderFault, SmallDisk]:
+    """Return a worker and the disk of its own."""
+    disks = [(worker, worker.disk) for worker in stage.workers if worker.disk]
+    return chance.choice(disks)

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from faults import group, topic_settings
+from faults import folders, group, mistakes, topic_settings
 from faults.credentials import Credentials
 from faults.disk import SmallDisk
-from faults.folders import DOWN_AT_MOST_S, damage_table, exhaust, run_copy
+from faults.folders import DOWN_AT_MOST_S, exhaust
 from faults.kinds import FaultKind, Inject, Injected
 from faults.program import ProgramUnderFault
 from faults.proxy import Network
@@ -207,24 +207,45 @@ def _end_somehow(program: ProgramUnderFault, chance: random.Random) -> None:
 
 _DISK_FULL: Final = exhaust(SmallDisk.fill, "make room there", "MiB free")
 _NO_INODES: Final = exhaust(SmallDisk.use_up_inodes, "delete files there", "inode")
+_COMMITS_AHEAD: Final = group.reset_commits(lambda _chance, _commit, end: end)
+_COMMITS_BACK: Final = group.reset_commits(lambda chance, commit, _end: chance.randint(0, commit))
 
 KINDS: Final[tuple[FaultKind, ...]] = (
     FaultKind("worker killed", "worker", _kill_worker),
     FaultKind("worker killed for good", "worker", _kill_worker_for_good, take_over=True),
     FaultKind("worker's disk full", "worker", _DISK_FULL, take_over=True, takes_disk=True),
     FaultKind("worker's inodes used up", "worker", _NO_INODES, take_over=True, takes_disk=True),
-    FaultKind("worker's table damaged", "worker", damage_table, alone=True),
-    FaultKind("worker's folder copied", "worker", run_copy, alone=True),
+    FaultKind("worker's table damaged", "worker", folders.damage_table, alone=True),
+    FaultKind("worker's folder copied", "worker", folders.run_copy, alone=True),
+    FaultKind("worker's tables older", "worker", folders.restore_older_tables),
+    FaultKind(
+        "worker's disk read-only",
+        "worker",
+        folders.make_read_only,
+        take_over=True,
+        takes_disk=True,
+    ),
+    FaultKind("worker's files limited", "worker", folders.lower_file_limit, take_over=True),
     FaultKind("worker stopped", "worker", _stop_worker),
     FaultKind("worker frozen", "worker", _freeze_worker),
     FaultKind("worker's tables lost", "worker", _lose_tables),
     FaultKind("worker joins and leaves", "worker", _join_and_leave),
     FaultKind("worker's clock steps", "worker", group.step_clock, takes_clock=True),
-    FaultKind("commits set ahead", "worker", group.set_commits_to_the_end, alone=True),
+    FaultKind("commits set ahead", "worker", _COMMITS_AHEAD, alone=True),
+    FaultKind("commits set back", "worker", _COMMITS_BACK, alone=True),
+    FaultKind(
+        "worker's clock ahead",
+        "worker",
+        group.set_workers_clock_ahead,
+        alone=True,
+        takes_clock=True,
+    ),
+    FaultKind("worker of other rules", "worker", mistakes.start_stranger, alone=True),
     FaultKind("rebalances in a row", "worker", _rebalance_repeatedly),
     FaultKind("ingress killed", "ingress", _kill_ingest),
     FaultKind("ingress stopped", "ingress", _stop_ingest),
     FaultKind("ingress frozen", "ingress", _freeze_ingest),
+    FaultKind("ingress' clock wrong", "ingress", group.set_ingests_clock, takes_clock=True),
     FaultKind("broker killed", "broker", _kill_broker, restarts_broker=True),
     FaultKind("broker stopped", "broker", _stop_broker, restarts_broker=True),
     FaultKind("broker frozen", "broker", _freeze_broker),
@@ -253,6 +274,10 @@ KINDS: Final[tuple[FaultKind, ...]] = (
     FaultKind("compression changed", "broker", topic_settings.change_compression),
     FaultKind("settings changed", "broker", topic_settings.change_settings, alone=True),
     FaultKind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),
+    FaultKind("record topic deleted", "broker", mistakes.delete_record, alone=True),
+    FaultKind(
+        "changelog lost", "broker", mistakes.lose_changelog, alone=True, restarts_broker=True
+    ),
     FaultKind("network slow", "network", _network(Network.SLOW, 8.0)),
     FaultKind("network silent", "network", _network(Network.SILENT, 12.0)),
     FaultKind("network refuses", "network", _network(Network.REFUSING, 6.0)),

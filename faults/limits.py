@@ -10,12 +10,14 @@ import msgspec
 
 from faults.answers import Answers
 from faults.injections import KINDS, TAKEN_OVER_WITHIN_S
-from faults.program import STOPPED_WITHIN_S, UnplannedEnd
+from faults.program import STOPPED_WITHIN_S, Refusal, UnplannedEnd
 from faults.run import Cost
 from faults.stage import FaultStage
 
 # A log line may contain a whole traceback, so lines are cut at this length.
 _SHOWN_CHARS: Final = 300
+# A worker starts, looks at its topics, and checks its disk in less time each.
+_REFUSED_WITHIN_S: Final = 30.0
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -35,6 +37,7 @@ def limits(
         _taken_over(costs, TAKEN_OVER_WITHIN_S * slack),
         _answered(answers),
         _stopped(costs, STOPPED_WITHIN_S * slack),
+        _refused(stage.refusals, _REFUSED_WITHIN_S * slack),
         _ended_by_itself(stage.unplanned, costs),
     ]
 
@@ -86,6 +89,19 @@ def _stopped(costs: Sequence[Cost], within_s: float) -> Limit:
         f"SIGTERM ends a program of ours within {within_s:g} s, with 0",
         _longest(times_s),
         tuple(broken),
+    )
+
+
+def _refused(refusals: Sequence[Refusal], within_s: float) -> Limit:
+    return Limit(
+        f"a program that can't run ends within {within_s:g} s",
+        _longest(refusal.took_s for refusal in refusals),
+        tuple(
+            f"{each.program} ended after {each.took_s:.1f} s during {each.during}: expected an end "
+            f"within {within_s:g} s"
+            for each in refusals
+            if each.took_s > within_s
+        ),
     )
 
 

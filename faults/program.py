@@ -6,6 +6,7 @@ that no fault caused is reported.
 
 import math
 import os
+import resource
 import signal
 import threading
 import time
@@ -51,6 +52,14 @@ class Stop(msgspec.Struct, frozen=True):
     how: str
     is_clean: bool
     last_lines: tuple[str, ...] = ()
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The end of a program that could not run, and the seconds that it took to end."""
+
+    program: str
+    during: str
+    took_s: float
 
 
 class ProgramUnderFault:
@@ -116,6 +125,21 @@ class ProgramUnderFault:
             how = self.ended() or ""
             stop = Stop(self.label, began_s, took_s, how, code == 0, self.last_lines)
             self.stops.append(stop)
+
+    def start_if_ended(self) -> None:
+        """Start the program if its expected end has come; otherwise no longer expect an end."""
+        if self.ended():
+            self.start()
+        self.may_end = False
+
+    def open_files(self) -> int:
+        """Return how many files the running program has open."""
+        return len(list(Path(f"/proc/{self._command.pid}/fd").iterdir()))
+
+    def limit_files(self, most: int) -> None:
+        """Lower the limit on open files of the running process, which can't raise it again."""
+        if self._command.pid is not None:
+            resource.prlimit(self._command.pid, resource.RLIMIT_NOFILE, (most, most))
 
     def expect_end(self) -> None:
         """From now on, do not restart the program when it ends."""

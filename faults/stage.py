@@ -26,7 +26,7 @@ from cli.settings import WEBHOOK_PATH
 from faults.clock import LIBRARY, ProgramClock
 from faults.credentials import USER, Credentials, set_password
 from faults.disk import can_mount, small_disk
-from faults.program import ProgramUnderFault, Stop, UnplannedEnd
+from faults.program import ProgramUnderFault, Refusal, Stop, UnplannedEnd
 from faults.proxy import Proxy
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
@@ -42,6 +42,8 @@ _DISK_MB: Final = 1024
 # A worker's tables need far fewer inodes, but a fault uses up this number fast, with empty files.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
+# The default is 90 days.
+_OTHER_SETTINGS: Final = MappingProxyType({"LEDGER_FORGET_AFTER_DAYS": "91"})
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -93,12 +95,15 @@ class FaultStage:
         if self.credentials:
             self._shared |= self.credentials.environment
         self.settings = TopicSettings.from_environment(self.environment)
-        self.ingest = self._program("ingest", "ingest")
+        self.ingest = self._clocked("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
-        self.extras = [self._extra(f"extra {n + 1}") for n in range(_EXTRA_WORKERS)]
+        self.extras = [self._clocked(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
+        # This worker's fold settings differ from those of the others.
+        self.stranger = self._program("stranger", "worker", more=_OTHER_SETTINGS)
         self.unplanned: list[UnplannedEnd] = []
         # The findings of the faults and of the sender, one per line.
         self.findings: list[str] = []
+        self.refusals: list[Refusal] = []
         # The names of the current faults, for the report of an unplanned end.
         self.fault = "the start"
         self._stack = ExitStack()
@@ -113,7 +118,7 @@ class FaultStage:
                 stack.enter_context(proxy)
             asyncio.run(ensure_topics(self.settings))
             self._mount_disks(stack)
-            for program in (*self.programs, *self.extras):
+            for program in (*self.programs, *self.extras, self.stranger):
                 stack.callback(program.end)
             for program in self.programs:
                 program.start()
@@ -158,16 +163,21 @@ class FaultStage:
                 raise StageError(f"the brokers are not in sync after {within_s:.0f} s")
             time.sleep(_LOOK_EVERY_S)
         for program in self.programs:
-            while trouble := program.not_ready():
-                if self._closing.is_set():
-                    raise StageError("the run is over")
-                if time.monotonic() > deadline:
-                    lines = "\n".join(program.last_lines)
-                    raise StageError(
-                        f"{program.label} is not ready after {within_s:g} s (readiness probe: "
-                        f"{trouble}). Its last lines:\n{lines}"
-                    )
-                time.sleep(_LOOK_EVERY_S)
+            self.await_ready(program, deadline - time.monotonic())
+
+    def await_ready(self, program: ProgramUnderFault, within_s: float) -> None:
+        """Wait until a program is ready; raise ``StageError`` after ``within_s``."""
+        deadline = time.monotonic() + within_s
+        while trouble := program.not_ready():
+            if self._closing.is_set():
+                raise StageError("the run is over")
+            if time.monotonic() > deadline:
+                lines = "\n".join(program.last_lines)
+                raise StageError(
+                    f"{program.label} is not ready after {within_s:.0f} s (readiness probe: "
+                    f"{trouble}). Its last lines:\n{lines}"
+                )
+            time.sleep(_LOOK_EVERY_S)
 
     def end_workers(self) -> None:
         """End every worker for good, so that the tables can be opened."""
@@ -226,12 +236,12 @@ class FaultStage:
         self._stack.callback(twin.end)
         return twin
 
-    def _extra(self, label: str) -> ProgramUnderFault:
-        """Return a worker that runs at times, with its own clock if libfaketime is installed."""
+    def _clocked(self, label: str, command: str) -> ProgramUnderFault:
+        """Return a program with its own clock if libfaketime is installed."""
         clock = ProgramClock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
-        extra = self._program(label, "worker", more=clock.environment if clock else {})
-        extra.clock = clock
-        return extra
+        program = self._program(label, command, more=clock.environment if clock else {})
+        program.clock = clock
+        return program
 
     def _program(
         self,

@@ -99,17 +99,17 @@ def require_more_replicas(stage: FaultStage, chance: random.Random) -> Iterator[
 @contextmanager
 def changed(stage: FaultStage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
     """Change the settings of topics for the length of a block."""
-    before = _administer(stage.settings, lambda admin: _own(admin, changes))
+    before = administer(stage.settings, lambda admin: _own(admin, changes))
     # Kafka resets every setting that the request does not name.
     after = {topic: before[topic] | dict(values) for topic, values in changes.items()}
-    _administer(stage.settings, lambda admin: _replace(admin, after))
+    administer(stage.settings, lambda admin: _replace(admin, after))
     try:
         yield
     finally:
-        _administer(stage.settings, lambda admin: _replace(admin, before))
+        administer(stage.settings, lambda admin: _replace(admin, before))
 
 
-def _administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+def administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
     """Call ``ask`` with an admin client, until a broker answers."""
 
     async def once() -> T:

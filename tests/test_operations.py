@@ -1,6 +1,8 @@
 """The docs explain each message to an operator, and name the remedy."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -84,6 +86,37 @@ def test_every_message_of_a_worker_or_ingress_has_a_line_with_its_remedy(said):
     matching = [row for row in rows if said in row[1]]
     assert matching
     assert all(cell.strip() for row in matching for cell in row[1:4])
+
+
+def texts(file: Path) -> Iterator[str]:
+    """Return the strings of a module; a dot stands for each value that is put in at run time."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            parts = (each.value if isinstance(each, ast.Constant) else "…" for each in node.values)
+            yield "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+_TEXTS = [
+    text
+    for folder in ("cli", "processors", "ingest", "runtime")
+    for file in (_ROOT / folder).rglob("*.py")
+    for text in texts(file)
+]
+_QUOTED = sorted(
+    {quoted for line in _TROUBLES.splitlines() for quoted in re.findall('"([^"]+)"', line)}
+)
+
+
+@pytest.mark.parametrize("quoted", _QUOTED)
+def test_every_message_that_the_page_quotes_is_in_a_program(quoted):
+    assert any(quoted in text for text in _TEXTS)
+
+
+def test_a_message_that_no_program_has_is_not_found():
+    assert "has … partitions, and this ledger has …" in _QUOTED
+    assert not any("has … partitions, and that ledger has …" in text for text in _TEXTS)
 
 
 def test_the_programs_contain_the_texts_that_are_looked_up():

@@ -86,10 +86,18 @@ class StoredTable(faust.Table[bytes, bytes]):
         keys = sum(_property(db, "estimate-num-keys") for db in dbs)
         return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
-    def drop(self, partition: int) -> Path:
-        """Close a partition's database, and delete its files; return the folder."""
+    def close(self, partition: int) -> None:
+        """Close a partition's database; a reading keeps the files open until its own end."""
         changelog = self.changelog_topic.get_topic_name()
         self.databases.revoke_partitions(self, {TP(changelog, partition)})
+
+    def drop(self, partition: int) -> Path:
+        """Close a partition's database, and delete its files; return the folder.
+
+        A reading must not be under way, unless the worker ends: at its end, RocksDB would write
+        the deleted database's manifest into a folder that exists again.
+        """
+        self.close(partition)
         folder = self.folder(partition)
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)

@@ -374,8 +374,13 @@ class Recovery(Service):
                 await self._open_one(table, tp.partition)
 
     async def _empty(self, table: ChunkTable, partition: int) -> None:
-        """Delete a partition's rows, but remember up to where they were folded."""
+        """Delete a partition's rows, but remember up to where they were folded.
+
+        The files are deleted once no reading, such as a scrub, has them open.
+        """
         mark, had = table.folded(partition), table.had(partition)
+        table.close(partition)
+        await self._open_one(table, partition)
         table.drop(partition)
         await self._open_one(table, partition)
         table.note_had(partition, max(had, mark.offset + 1 if mark else 0))

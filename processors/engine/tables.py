@@ -281,13 +281,17 @@ class ChunkTable(StoredTable):
             for function in self._when_taken_over:
                 function(partition)
 
+    def close(self, partition: int) -> None:
+        """Close a partition's database, and forget its state, until ``open``."""
+        super().close(partition)
+        self._held.pop(partition, None)
+
     def drop(self, partition: int) -> Path:
         """Delete a partition's files, so that it is restored from its changelog.
 
         After that, the worker must end, or call ``open`` before it uses the partition again.
         """
         folder = super().drop(partition)
-        self._held.pop(partition, None)
         for function in self._when_taken_over:
             function(partition)
         return folder

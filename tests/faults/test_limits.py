@@ -10,7 +10,7 @@ from cli.run.programs import Command
 from cli.simulate.latency import Attempt
 from faults.answers import Answers
 from faults.limits import limits
-from faults.program import ProgramUnderFault, Stop, UnplannedEnd
+from faults.program import ProgramUnderFault, Refusal, Stop, UnplannedEnd
 from faults.report import WIDTH, line
 from faults.run import Cost
 
@@ -50,7 +50,7 @@ def heard(*attempts: Attempt, away: tuple[float, ...] = ()) -> Answers:
 
 
 def broken(*costs: Cost, answers: Answers | None = None, slack: float = 1.0, **stage) -> list[str]:
-    played = SimpleNamespace(**{"unplanned": [], **stage})
+    played = SimpleNamespace(**{"unplanned": [], "refusals": [], **stage})
     judged = limits(played, costs, answers or heard(), slack)
     return [each for limit in judged for each in limit.broken]
 
@@ -60,8 +60,8 @@ def test_no_limit_is_violated_if_everything_is_on_time():
 
 
 def test_a_limit_that_was_not_measured_is_not_reported_as_kept():
-    judged = limits(SimpleNamespace(unplanned=[]), [], heard())
-    assert [limit.measured for limit in judged[1:4]] == ["", "", ""]
+    judged = limits(SimpleNamespace(unplanned=[], refusals=[]), [], heard())
+    assert [limit.measured for limit in judged[1:5]] == ["", "", "", ""]
 
 
 def test_folding_that_never_resumes_violates_a_limit():
@@ -97,6 +97,13 @@ def test_a_stop_that_is_slow_or_ends_with_an_error_violates_a_limit(took_s, code
 def test_without_kafka_a_program_may_end_with_any_code_but_not_late():
     assert broken(with_stop(9.9, 1, kafka_away=True)) == []
     assert broken(with_stop(10.1, 1, kafka_away=True)) != []
+
+
+def test_a_program_that_can_t_run_and_ends_too_late_violates_a_limit():
+    late = Refusal("stranger", "worker of other rules", 30.5)
+    (found,) = broken(refusals=[late])
+    assert found.startswith("stranger ended after 30.5 s during worker of other rules: expected an")
+    assert broken(refusals=[late], slack=2) == []
 
 
 def test_a_program_that_ended_by_itself_is_reported_with_its_last_lines():

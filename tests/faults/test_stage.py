@@ -1,15 +1,23 @@
 """The stage of a run reports on its programs, and the judge sees only the stage's environment."""
 
 import random
+import resource
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
 
+from cli.child import start_child
+from cli.run.programs import Command
+from faults import refusals
+from faults.clock import LIBRARY
 from faults.injections import KINDS
 from faults.program import ProgramUnderFault, Stop
+from faults.refusals import await_end
 from faults.stage import StageError
+from processors.settings import WorkerSettings
+from runtime.fold_rules import difference, protocols
 
 
 class Ended:
@@ -27,6 +35,16 @@ class Ended:
 
     def join(self, timeout_s: float) -> None:
         """Return at once, because all output has been read."""
+
+
+class Sleeper(Command):
+    """A program's command that runs until it is killed."""
+
+    def __init__(self) -> None:
+        super().__init__("sleep", {})
+
+    def start(self) -> None:
+        self._process = start_child(["sleep", "1000"])
 
 
 @pytest.fixture
@@ -101,6 +119,78 @@ def test_a_fault_is_charged_only_with_the_stops_of_its_own_targets(stage):
         stops["worker 2"],
     ]
     assert list(stage.stops_since(6.0, ("worker 1",))) == []
+
+
+def test_the_stranger_differs_from_the_workers_in_a_fold_setting_that_the_reason_names(stage):
+    names = []
+    for program in (stage.workers[0], stage.stranger):
+        settings = WorkerSettings.from_environment(program._command._environment)
+        names.append(protocols(settings)[0])
+    assert names[0] != names[1]
+    assert difference(settings, names[0]).what.endswith(
+        "LEDGER_FORGET_AFTER_DAYS is 90 there and 91 here"
+    )
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed")
+def test_only_ingress_and_the_extra_workers_have_clocks_that_can_be_set(stage):
+    assert all(program.clock for program in (stage.ingest, *stage.extras))
+    assert not any(worker.clock for worker in stage.workers)
+
+
+@pytest.mark.parametrize(
+    ("last_line", "found"),
+    [
+        ("OtherRulesError: LEDGER_FORGET_AFTER_DAYS is 90 there", []),
+        ("OtherRulesError: something else", ["did not log OtherRulesError and LEDGER_FORGET"]),
+    ],
+)
+def test_a_program_that_can_t_run_must_log_its_reason(stage, last_line, found):
+    stage.fault = "worker of other rules"
+    command = Ended(last_line)
+    program = ProgramUnderFault(command, stage.folder, label="stranger", url="")
+    await_end(stage, program, "OtherRulesError", "LEDGER_FORGET_AFTER_DAYS")
+    assert [each.during for each in stage.refusals] == ["worker of other rules"]
+    assert len(stage.findings) == len(found)
+    assert all(words in finding for words, finding in zip(found, stage.findings, strict=True))
+
+
+def test_a_program_that_runs_although_it_can_t_is_reported_and_killed(stage, monkeypatch):
+    monkeypatch.setattr(refusals, "_WAITED_FOR_S", 0.1)
+    sleeper = Sleeper()
+    program = ProgramUnderFault(sleeper, stage.folder, label="stranger", url="")
+    program.start_in_vain()
+    await_end(stage, program, "OtherRulesError")
+    assert stage.findings == [
+        "stranger runs during the start: expected an end that names OtherRulesError"
+    ]
+    assert stage.refusals == []
+    assert program.ended() == "was ended by SIGKILL"
+
+
+def test_a_limit_on_open_files_holds_for_a_running_program(stage):
+    sleeper = Sleeper()
+    program = ProgramUnderFault(sleeper, stage.folder, label="worker 1", url="")
+    program.start()
+    assert program.open_files() >= 3
+    program.limit_files(7)
+    assert resource.prlimit(sleeper.pid, resource.RLIMIT_NOFILE) == (7, 7)
+    program.kill()
+
+
+def test_a_program_that_outlives_its_expected_end_is_not_started_twice(stage):
+    sleeper = Sleeper()
+    program = ProgramUnderFault(sleeper, stage.folder, label="worker 1", url="")
+    program.start()
+    program.expect_end()
+    first = sleeper.pid
+    program.start_if_ended()
+    assert (sleeper.pid, program.may_end) == (first, False)
+    program.kill()
+    program.start_if_ended()
+    assert sleeper.pid != first
+    assert (program.ended(), program.may_end) == (None, False)
+    program.kill()
 
 
 def test_a_frozen_worker_is_not_expected_to_end(stage):

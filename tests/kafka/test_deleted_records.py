@@ -15,13 +15,17 @@ from aiokafka import TopicPartition
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.process import free_port
+from ledger.topics import changelog_name
 from runtime.kafka.batches import OutRecord
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
+    PARTITIONS,
     WorkerProcess,
     deliver,
     environment,
     event,
+    group_of,
+    moved,
     names_of,
     positions,
     read_topic,
@@ -146,3 +150,31 @@ def test_status_and_readiness_name_a_shortened_retention_until_it_is_corrected(
         assert said in problems(env)["topic_wrong"]
         asyncio.run(alter(env, name, retention_ms="-1"))
         worker.wait_ready()
+
+
+def test_a_changelog_that_lost_its_first_records_stops_only_workers_without_its_table(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker with the table goes on; a rebuild makes the changelog whole again."""
+    changelog = changelog_name(group_of(env), "payments")
+    with worker_that_folded(env, map(paid, range(40))) as worker:
+        # Kafka deletes no records of a compacted topic.
+        asyncio.run(alter(env, changelog, cleanup_policy="delete"))
+        for number in range(PARTITIONS):
+            asyncio.run(delete_records(env, TopicPartition(changelog, number), 3))
+        asyncio.run(alter(env, changelog, cleanup_policy="compact"))
+        detail = worker.wait_for("records_deleted")["detail"]
+        assert f"topic {changelog} has lost" in detail
+        assert "`plexy-ledger rebuild`" in detail
+        deliver(env, [paid(40)])
+        wait_folded(env, worker)
+        assert worker.get("/orders/ord_40")[0] == 200
+        worker.stop()
+    with WorkerProcess(moved(env, tmp_path / "empty")) as worker:
+        reason = worker.reason_of_end(within_s=60)
+    assert reason.startswith(f"ChangelogLostError: {changelog}[")
+    assert "`plexy-ledger rebuild`" in reason
+    code, output = run(env, "verify")
+    assert (code, "payment_missing" in output) == (1, True), output
+    code, output = run(env, "rebuild", "--wait", "0")
+    assert (code, "To switch to version 2" in output) == (0, True), output

@@ -1,6 +1,7 @@
 """A short run with faults, and its parts; `make faults` is the long run."""
 
 import asyncio
+import os
 import random
 import shutil
 import socket
@@ -20,8 +21,10 @@ from faults import judge as judging
 from faults import run as running
 from faults.answers import Answers
 from faults.folders import DOWN_AT_MOST_S
+from faults.group import reset_commits
 from faults.injections import KINDS, TAKEN_OVER_WITHIN_S
 from faults.judge import judge
+from faults.mistakes import delete_record
 from faults.proxy import Network, Proxy
 from faults.report import WIDTH
 from faults.run import plan, run
@@ -34,6 +37,7 @@ from tests.kafka.harness import (
     environment,
     event,
     free_port,
+    positions,
     two_workers,
     until,
     wait_folded,
@@ -184,6 +188,37 @@ def test_a_setting_that_a_fault_changes_is_restored_after_the_fault(kafka, tmp_p
             with inject(stage, random.Random(seed)):  # noqa: S311 - drawn by the test
                 until(changed, within_s=15, what=f"another setting by {inject.__name__}")
             until(lambda: not changed(), within_s=15, what="the topics' own settings")
+
+
+def test_a_topic_that_records_a_fact_exists_again_after_its_deletion(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path)
+    settings = TopicSettings.from_environment(env)
+    asyncio.run(ensure_topics(settings))
+    stage = SimpleNamespace(settings=settings, environment=os.environ | env, workers=[])
+    before = set(asyncio.run(describe(env)))
+    deleted = set()
+    for seed in range(3):
+        with delete_record(stage, random.Random(seed)):  # noqa: S311 - drawn by the test
+            deleted |= before - set(asyncio.run(describe(env)))
+        assert set(asyncio.run(describe(env))) == before
+    # Both records were deleted, and no other topic.
+    assert len(deleted) == 2
+    assert all(".plexy.partitions-" in name or ".plexy.log-" in name for name in deleted)
+
+
+def test_commits_are_moved_back_and_to_the_ends(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path)
+    settings = TopicSettings.from_environment(env)
+    asyncio.run(ensure_topics(settings))
+    deliver(env, [event(number) for number in range(40)])
+    stage = SimpleNamespace(settings=settings, workers=[])
+    ends = {tp: at.end for tp, at in positions(env).items()}
+    for choose, wanted in (
+        (lambda _chance, _commit, end: end, ends),
+        (lambda _chance, commit, _end: commit // 2, {tp: end // 2 for tp, end in ends.items()}),
+    ):
+        with reset_commits(choose)(stage, random.Random(1)):  # noqa: S311 - drawn by the test
+            assert {tp: at.committed for tp, at in positions(env).items()} == wanted
 
 
 def test_paired_faults_are_in_different_layers():

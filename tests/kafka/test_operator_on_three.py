@@ -1,12 +1,15 @@
 """Mistakes of an operator lose no event on a cluster of three brokers, each with every record.
 
-The mistakes are those of `test_names.py`, `test_wrong_places.py`, `test_operator.py` and
-`test_deleted_topics.py`. Here a broker is down, or all brokers create missing topics, which is
-Kafka's default. Unclean elections have a cluster of their own, in `test_unclean.py`.
+The mistakes are those of `test_names.py`, `test_wrong_places.py`, `test_operator.py`,
+`test_compression.py`, `test_expiring_identities.py` and `test_deleted_topics.py`. Here a broker is
+down or differs from the others, or all brokers create missing topics, which is Kafka's default.
+Unclean elections, after which tables are ahead of their changelogs, are in `test_unclean.py`.
 """
 
 import asyncio
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,13 @@ from cli.kafka.cluster import HEAP_MB, KafkaCluster
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
 from cli.kafka.properties import Node
+from cli.kafka.question import ask_metadata
+from ledger.topics import all_topics
+from runtime.kafka.identities import EXPIRATION
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.answers import deliver, paid
 from tests.kafka.harness import (
+    PARTITIONS,
     WorkerProcess,
     commit,
     copy_of,
@@ -33,7 +41,7 @@ from tests.kafka.harness import (
     wait_folded,
 )
 from tests.kafka.programs import ask_ingress, program, wait_ingress
-from tests.kafka.topics import delete, describe
+from tests.kafka.topics import add_partitions, alter, delete, describe
 from tests.kafka.verification import deliveries
 
 pytestmark = pytest.mark.timeout(420)
@@ -69,6 +77,23 @@ def env(cluster: KafkaCluster, tmp_path: Path) -> dict[str, str]:
     )
 
 
+@contextmanager
+def down(cluster: KafkaCluster, number: int) -> Iterator[None]:
+    """Run a block without one of the brokers, counted from zero, after the others have noticed."""
+    broker = cluster.brokers[number]
+    broker.kill()
+    others = [int(each.bootstrap.rpartition(":")[2]) for each in cluster.brokers if each.pid]
+
+    def noticed() -> bool:
+        seen = [ask_metadata(port, []) for port in others]
+        return all(each and len(each.brokers) == len(others) for each in seen)
+
+    until(noticed, within_s=30, what="brokers that miss the killed one")
+    yield
+    cluster.start_again(broker)
+    cluster.await_in_sync()
+
+
 async def coordinator_of(env: dict[str, str]) -> int:
     """Return the number of the broker that coordinates the workers' group."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"].split(","))
@@ -87,8 +112,8 @@ def test_a_twin_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
         with deliveries(env, pause_s=0.1):
             until(lambda: read_topic(env, names_of(env).orders), within_s=60, what="folded orders")
             # If the coordinator is down, another broker must know which process has the name.
-            down = cluster.brokers[asyncio.run(coordinator_of(env)) - 1]
-            down.kill()
+            coordinator = cluster.brokers[asyncio.run(coordinator_of(env)) - 1]
+            coordinator.kill()
             with copy_of(env, tmp_path / "copy") as second:
                 reason = first.reason_of_end(within_s=120)
                 until(lambda: second.logged("ready"), within_s=120, what=f"ready\n{second.tail()}")
@@ -102,8 +127,98 @@ def test_a_twin_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
         wait_folded(env, worker)
         code, output = run(env, "verify")
         assert code == 0, output
-    cluster.start_again(down)
+    cluster.start_again(coordinator)
     cluster.await_in_sync()
+
+
+def test_a_worker_folds_and_restores_every_codec_while_a_broker_is_down(
+    cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
+) -> None:
+    settings = TopicSettings.from_environment(env)
+    asyncio.run(ensure_topics(settings))
+    everything = [topic.name for topic in all_topics(settings.names, settings.group_id)]
+    with WorkerProcess(env) as worker, down(cluster, 0):
+        worker.wait_ready(120)
+        for number, codec in enumerate(("gzip", "snappy", "lz4", "zstd")):
+            asyncio.run(alter(env, *everything, compression_type=codec))
+            some = range(20 * number, 20 * number + 20)
+            deliver(env, *(paid(f"e{n}", f"p{n}", f"o{n}") for n in some))
+            wait_folded(env, worker)
+        worker.stop()
+        shutil.rmtree(tmp_path / "ledger" / "tables")
+        worker.start()
+        worker.wait_ready(120)
+        assert {worker.get(f"/orders/o{n}")[0] for n in range(80)} == {200}
+        code, output = run(env, "verify")
+        assert code == 0, output
+
+
+def test_ingress_and_worker_refuse_a_log_with_added_partitions_while_a_broker_is_down(
+    cluster: KafkaCluster, env: dict[str, str]
+) -> None:
+    log = names_of(env).webhooks
+    said = f"topic {log} has 8 partitions, and this ledger has {PARTITIONS}"
+    with WorkerProcess(env) as worker, program("ingest", env) as ingress, down(cluster, 2):
+        worker.wait_ready(120)
+        wait_ingress(ingress)
+        deliver(env, *(paid(f"e{n}", f"p{n}", f"o{n}") for n in range(20)))
+        wait_folded(env, worker)
+        asyncio.run(add_partitions(env, log, 8))
+        until(lambda: said in ask_ingress(env, "/readyz")[1], within_s=60, what=f"503: {said}")
+        assert said in worker.reason_of_end(within_s=60)
+        for command in ("status", "worker"):
+            code, output = run(env, command)
+            assert (code, said in output) == (1, True), (command, output)
+    assert {record.partition for record in read_topic(env, log, 8)} <= set(range(PARTITIONS))
+
+
+def test_one_broker_that_forgets_identities_too_early_ends_the_worker_and_keeps_it_from_starting(
+    cluster: KafkaCluster, env: dict[str, str]
+) -> None:
+    """Any broker may coordinate a worker's identities, so the shortest time counts."""
+    said = f"the brokers have {EXPIRATION}=2000, expected at least"
+    broker = cluster.brokers[2]
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(120)
+        broker._properties[EXPIRATION] = "2000"
+        broker.restart()
+        assert said in worker.reason_of_end(within_s=120)
+        for command in ("worker", "doctor worker"):
+            code, output = run(env, *command.split())
+            assert (code, said in output) == (1, True), (command, output)
+        del broker._properties[EXPIRATION]
+        broker.restart()
+        cluster.await_in_sync()
+        worker.start()
+        worker.wait_ready(120)
+
+
+def test_a_log_is_not_imported_under_other_times_while_a_broker_is_down(
+    cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
+) -> None:
+    """The import also records the log, which the broker that was down sees later."""
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    deliver(env, *(paid(f"e{n}", f"p{n}", f"o{n}") for n in range(20)))
+    file = tmp_path / "log"
+    code, output = run(env, "export-log", file)
+    assert code == 0, output
+    other = env | {"LEDGER_TOPIC_PREFIX": f"other-{env['LEDGER_TOPIC_PREFIX']}"}
+    log = names_of(other).webhooks
+    asyncio.run(ensure_topics(TopicSettings.from_environment(other)))
+    asyncio.run(alter(other, log, message_timestamp_type="LogAppendTime"))
+    with down(cluster, 1):
+        code, output = run(other, "import-log", file)
+        assert code == 1
+        assert f"topic {log} has message.timestamp.type=LogAppendTime" in output
+        assert read_topic(other, log) == []
+        asyncio.run(alter(other, log, message_timestamp_type="CreateTime"))
+        code, output = run(other, "import-log", file)
+        assert code == 0, output
+    imported, exported = (
+        {(r.partition, r.offset, r.timestamp, r.key, r.value) for r in read_topic(ledger, topic)}
+        for ledger, topic in ((other, log), (env, names_of(env).webhooks))
+    )
+    assert imported == exported
 
 
 def test_a_deleted_log_stays_deleted_on_brokers_that_create_topics_and_ends_the_worker(

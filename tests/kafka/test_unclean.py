@@ -1,9 +1,11 @@
 """After an unclean election, the new leader of a partition lacks acknowledged records.
 
 An operator forces such an election to restore a partition whose other replicas are lost. New
-records then follow the end of the elected replica, and so take the offsets of the lost ones. Each
-test loses records of some topics only: these topics have their replicas on the two brokers that are
-ended.
+records then follow the end of the elected replica, and so take the offsets of the lost ones.
+
+Each topic has three replicas, of which two must have a record before it is acknowledged. A fourth
+broker is the only controller, so that two brokers may be down. Each test loses records of some
+topics only: the fourth broker has no replica of these topics.
 """
 
 import asyncio
@@ -19,8 +21,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.kafka.cluster import KafkaCluster, plain_broker
+from cli.kafka.cluster import HEAP_MB
 from cli.kafka.distribution import KafkaCache
+from cli.kafka.process import HOST
+from cli.kafka.properties import Node, new_cluster_id
 from cli.kafka.question import Partition, ask_metadata
 from ledger.topics import TABLES, TableName, Topic, changelog_name
 from processors.engine.tables import CLAIM_KEY
@@ -50,8 +54,16 @@ from tests.kafka.programs import AuditProcess, drift, program, wait_ingress
 
 pytestmark = pytest.mark.timeout(300)
 
-# LAGS lacks records, LEADS has them, and STAYS always runs.
-LAGS, LEADS, STAYS = 1, 2, 3
+# LAGS lacks records, both LEADS have them, and STAYS always runs.
+LAGS, LEADS, STAYS = 1, (2, 3), 4
+REPLICATION = {"replication_factor": 3, "min_insync_replicas": 2}
+# The topics of commits and identities belong to the brokers, which must agree with this test.
+INTERNAL = {
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "min.insync.replicas": "2",
+}
 ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
 # LAGS may lead these partitions of the commits.
 LOST_COMMITS = {0, 1}
@@ -60,19 +72,20 @@ ASKED_FOR_A_LOST_LEADER_S = 15.0
 
 
 class Brokers:
-    """Three brokers, and the operator's actions on them."""
+    """Four brokers of one cluster, and the operator's actions on them."""
 
-    def __init__(self, cluster: KafkaCluster) -> None:
-        self._cluster = cluster
-        self._lags, self._leads, _ = cluster.brokers
+    def __init__(self, brokers: list[EmbeddedKafka]) -> None:
+        self._brokers = brokers
+        self._lags, *self._leads, _ = brokers
+        self.bootstrap = ",".join(broker.bootstrap for broker in brokers)
 
     def ledger(
         self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
     ) -> dict[str, str]:
         """Create a ledger's topics; LAGS may lead the topics whose names end with ``loses``."""
-        settings = {"replication_factor": 2, "standby_replicas": 0, **settings}
+        settings = {**REPLICATION, "standby_replicas": 0, **settings}
         while True:
-            env = environment(self._cluster.bootstrap, folder, **settings)
+            env = environment(self.bootstrap, folder, **settings)
             if (commits_partition(group_of(env)) in LOST_COMMITS) == loses_commits:
                 break
         asyncio.run(self._create(TopicSettings.from_environment(env), tuple(loses.split())))
@@ -84,8 +97,9 @@ class Brokers:
         new = []
         for topic in (record, *settings.topics):
             other = LAGS if loses and topic.name.endswith(loses) else STAYS
-            replicas = {number: [LEADS, other] for number in range(PARTITIONS)}
-            new.append(NewTopic(topic.name, -1, -1, replicas, topic.config()))
+            replicas = {number: [*LEADS, other] for number in range(PARTITIONS)}
+            config = topic.config(settings.min_insync_replicas)
+            new.append(NewTopic(topic.name, -1, -1, replicas, config))
         await create_topics(settings.bootstrap_servers, new)
         await ensure_topics(settings)
 
@@ -94,12 +108,17 @@ class Brokers:
         """Let LAGS miss the records that are written in this block, and lose LEADS after it."""
         self._lags.kill()
         yield
-        self._leads.kill()
-        self._cluster.start_again(self._lags)
+        for broker in self._leads:
+            broker.kill()
+        self._lags.start()
         until(self._leaderless, within_s=30, what="partitions without a leader")
 
     def elect(self) -> None:
-        """Elect LAGS, as `kafka-leader-election --election-type unclean` does."""
+        """Elect LAGS, as `kafka-leader-election --election-type unclean` does.
+
+        The records that LAGS lacks are lost, because LEADS now follow LAGS. One of them starts
+        again, so that two brokers have each new record.
+        """
         wanted = self._leaderless()
         body = struct.pack(">bi", UNCLEAN, len(wanted))
         for each in wanted:
@@ -107,6 +126,18 @@ class Brokers:
         body += struct.pack(">i", 30_000)
         _ask(self._lags, struct.pack(">hhi", ELECT_LEADERS, VERSION, 0) + _string("test") + body)
         until(lambda: not self._leaderless(), within_s=30, what="leaders")
+        self._leads[0].start()
+
+    def complete(self) -> None:
+        """Start the brokers that are down, and wait until all are in sync."""
+        for broker in self._brokers:
+            if broker.pid is None:
+                broker.start()
+        until(
+            lambda: all(each.sees_in_sync(len(self._brokers)) for each in self._brokers),
+            within_s=90,
+            what="brokers in sync",
+        )
 
     def _leaderless(self) -> list[Partition]:
         metadata = ask_metadata(_port(self._lags), None)
@@ -147,30 +178,59 @@ def _ask(broker: EmbeddedKafka, request: bytes) -> bytes:
             return answer.read(struct.unpack(">i", answer.read(4))[0])
 
 
+def broker(cache: KafkaCache, folder: Path, cluster_id: str, controller: int) -> EmbeddedKafka:
+    """Return the broker with the number in its folder's name; only STAYS is a controller too."""
+    number, port = int(folder.name), free_port()
+    no_controller = {"process.roles": "broker", "listeners": f"PLAINTEXT://{HOST}:{port}"}
+    node = Node(
+        number=number,
+        controller_port=controller if number == STAYS else free_port(),
+        properties={**INTERNAL, "controller.quorum.voters": f"{STAYS}@{HOST}:{controller}"},
+        storage=("--cluster-id", cluster_id),
+    )
+    more = {} if number == STAYS else no_controller
+    return EmbeddedKafka(
+        folder, cache=cache, port=port, properties=more, heap_mb=HEAP_MB, node=node
+    )
+
+
 @pytest.fixture(scope="module")
-def cluster(
-    kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[KafkaCluster]:
-    """Start the brokers, and create the topic of the commits before Kafka does."""
-    with KafkaCluster(tmp_path_factory.mktemp("cluster"), plain_broker(kafka_cache)) as started:
-        replicas = {
-            number: [LEADS, LAGS if number in LOST_COMMITS else STAYS]
-            for number in range(PARTITIONS)
-        }
-        config = {"cleanup.policy": "compact", "min.insync.replicas": "1"}
-        commits = NewTopic("__consumer_offsets", -1, -1, replicas, config)
-        asyncio.run(create_topics(started.bootstrap.split(","), [commits]))
+def cluster(kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """Start the brokers, and create the topics of commits and identities before Kafka does."""
+    folder, cluster_id, controller = (
+        tmp_path_factory.mktemp("cluster"),
+        new_cluster_id(),
+        free_port(),
+    )
+    made = [
+        broker(kafka_cache, folder / str(number), cluster_id, controller)
+        for number in (LAGS, *LEADS, STAYS)
+    ]
+    with contextlib.ExitStack() as stack:
+        for each in reversed(made):
+            stack.enter_context(each)
+        started = Brokers(made)
+        config = {"cleanup.policy": "compact", "min.insync.replicas": "2"}
+        lost = {"__consumer_offsets": LOST_COMMITS, "__transaction_state": set()}
+        internal = [
+            NewTopic(
+                name,
+                -1,
+                -1,
+                {n: [*LEADS, LAGS if n in numbers else STAYS] for n in range(PARTITIONS)},
+                config,
+            )
+            for name, numbers in lost.items()
+        ]
+        asyncio.run(create_topics(started.bootstrap.split(","), internal))
         yield started
 
 
 @pytest.fixture
-def brokers(cluster: KafkaCluster) -> Iterator[Brokers]:
+def brokers(cluster: Brokers) -> Iterator[Brokers]:
     """Yield brokers that are in sync; afterwards, restart ended brokers, and wait for sync."""
-    yield Brokers(cluster)
-    for broker in cluster.brokers:
-        if broker.pid is None:
-            cluster.start_again(broker)
-    cluster.await_in_sync()
+    yield cluster
+    cluster.complete()
 
 
 def verified(env: dict[str, str]) -> tuple[int, str]:
@@ -241,18 +301,39 @@ def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
                 within_s=30,
                 what="a standby that is restored",
             )
-        # A worker's next write does not continue the changelog that it knows, so the worker ends.
         deliver(one, orders(range(60, 100)))
+        # A worker whose session has lasted ends, because its next write does not continue the
+        # changelog that it knows. Any other worker has restored its tables at the rebalance.
+        workers_go_on(one, *both)
         for worker in both:
-            reason = worker.reason_of_end(90)
-            assert "-changelog[" in reason
-            assert "lost records" in reason or "the table ends at" in reason
-            worker.start()
+            assert all("-changelog[" in line["reason"] for line in worker.logged("the worker ends"))
         for worker in both:
             worker.wait_ready(90)
             wait_served(worker, range(100))
         wait_folded(one, *both)
         assert_right(one)
+
+
+def test_tables_that_are_ahead_of_cut_changelogs_are_restored_and_nothing_is_lost(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    """The worker was stopped, so only its tables show that the changelogs were longer."""
+    env = brokers.ledger(tmp_path, loses="-changelog")
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(120)
+        deliver(env, orders(range(20)))
+        wait_folded(env, worker)
+        with brokers.lagging():
+            deliver(env, orders(range(20, 60)))
+            wait_folded(env, worker)
+            worker.stop(30)
+        brokers.elect()
+        worker.start()
+        worker.wait_ready(120)
+        wait_served(worker, range(60))
+        wait_folded(env, worker)
+        assert worker.logged("table restored from scratch")
+        assert_right(env)
 
 
 def write_claims(env: dict[str, str], count: int) -> None:
@@ -287,7 +368,7 @@ def test_published_records_that_are_lost_are_named_by_a_running_audit_and_by_ver
         audit.freeze()
         brokers.elect()
         deliver(env, orders(range(100, 200)))
-        worker_goes_on(env, worker)
+        workers_go_on(env, worker)
         audit.go_on()
         lost = {'differences{kind="document_missing"}': 40, 'differences{kind="entry_missing"}': 40}
         until(lambda: drift(audit.metrics()) == lost, within_s=60, what=f"an audit that has {lost}")
@@ -298,16 +379,17 @@ def test_published_records_that_are_lost_are_named_by_a_running_audit_and_by_ver
     assert sum(line.startswith("entry_missing") for line in output.splitlines()) == 40
 
 
-def worker_goes_on(env: dict[str, str], worker: WorkerProcess) -> None:
+def workers_go_on(env: dict[str, str], *workers: WorkerProcess) -> None:
     """Wait until everything is folded; restart a worker that ends."""
 
     def folded() -> bool:
-        assert worker.process
-        if worker.process.poll() is not None:
-            worker.start()
+        for worker in workers:
+            assert worker.process
+            if worker.process.poll() is not None:
+                worker.start()
         return not any(lags(env).values())
 
-    until(folded, within_s=90, what="lag zero")
+    until(folded, within_s=120, what="lag zero")
 
 
 def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_status(

@@ -1,5 +1,6 @@
 """Tables apply only the records that continue them, and share the configured memory."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -259,6 +260,24 @@ def test_a_dropped_partition_is_empty_after_the_restart(table, tmp_path):
     assert not folder.exists()
     assert folder.name == "payments-1.db"
     assert tmp_path in folder.parents
+
+
+async def test_a_table_that_is_read_meanwhile_is_emptied_after_the_reading(table):
+    """RocksDB writes into the folder of a deleted database when its last reading ends."""
+    # A database that was opened before has a file of rows, which its manifest names.
+    write_rows(table, PARTITION, {b"a": b"1"})
+    table.close(PARTITION)
+    table.open(PARTITION)
+    rows = table.rows_now(PARTITION)
+    assert next(rows) == (b"a", b"1")
+    emptying = asyncio.create_task(table.app.tables.recovery._empty(table, PARTITION))
+    await asyncio.sleep(0.5)
+    assert not emptying.done()
+    assert not list(rows)
+    del rows
+    await emptying
+    assert table.end(PARTITION) == 0
+    assert table.is_empty(PARTITION)
 
 
 def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path):

@@ -1,0 +1,37 @@
+"""Waits for the ends of programs that a fault keeps from running, and checks the reasons.
+
+Each of these programs must end by itself, and its output must name what is wrong.
+"""
+
+import time
+from typing import Final
+
+from faults.program import ProgramUnderFault, Refusal
+from faults.stage import FaultStage
+
+# This wait is longer than the judged limit, so that a missed limit is measured.
+_WAITED_FOR_S: Final = 120.0
+
+
+def await_end(stage: FaultStage, program: ProgramUnderFault, *words: str) -> None:
+    """Wait until a program ends; its last lines must have these words in one line."""
+    began_s = time.monotonic()
+    if not program.wait_ended(_WAITED_FOR_S):
+        stage.findings.append(
+            f"{program.label} runs during {stage.fault}: expected an end that names "
+            f"{' and '.join(words)}"
+        )
+        program.kill()
+        return
+    took_s = time.monotonic() - began_s
+    stage.refusals.append(Refusal(program.label, stage.fault, took_s))
+    expect_logged(stage, program, *words)
+
+
+def expect_logged(stage: FaultStage, program: ProgramUnderFault, *words: str) -> None:
+    """Add a finding if a program ended without logging the reason."""
+    if not any(all(word in line for word in words) for line in program.last_lines):
+        lines = "\n".join(program.last_lines[-10:])
+        stage.findings.append(
+            f"{program.label} {program.ended()}, and did not log {' and '.join(words)}:\n{lines}"
+        )
