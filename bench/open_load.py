@@ -131,7 +131,7 @@ def order_named_in(body: bytes) -> str | None:
     envelope = decode_envelope(body)
     if not isinstance(envelope, Envelope):
         return None
-    event = decode_event(envelope, 0, 0, FieldNames())
+    event = decode_event(envelope, 0, 0, time.time_ns() // 1_000_000, FieldNames())
     return event.order_reference if isinstance(event, Event) else None
 
 

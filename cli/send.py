@@ -17,6 +17,7 @@ from cli.errors import DeliveryError, WrongOptionError
 from cli.ports import base_url
 from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SendSettings
 from ledger.signature import SignedForm, sign
+from runtime.trust import check_secret
 
 # Plexy waits 30 s for an answer.
 _ANSWER_WITHIN_S: Final = 30.0
@@ -112,6 +113,8 @@ def send_event(
 ) -> bool:
     """Send one event and print the answer; return whether it was accepted."""
     settings = SendSettings.from_environment(environment)
+    if secret:
+        check_secret("--secret", secret)
     body = encode(event_of(options, now_s=int(time.time())))
     timestamped = settings.signed_form is SignedForm.TIMESTAMPED
     form = SignedForm.TIMESTAMPED if timestamped else SignedForm.BODY

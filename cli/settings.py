@@ -37,6 +37,7 @@ from runtime.trust import (
     OldWebhookSecrets,
     ToleranceSeconds,
     WebhookSecrets,
+    check_secrets,
 )
 
 # This secret is public, so use it only for development on one machine.
@@ -79,6 +80,10 @@ class SendSettings(Settings, frozen=True, kw_only=True):
     ingest_host: IngestHost = LOOPBACK
     ingest_port: IngestPort = 8000
 
+    def check(self) -> None:
+        """Refuse a secret that no program accepts."""
+        check_secrets(self)
+
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     """The settings of ``simulate``, with the signatures' lifetime and the worker's address."""
@@ -116,6 +121,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
+        check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)
 
@@ -132,6 +138,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     def check(self) -> None:
         """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
         super().check()
+        check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         # With old secrets alone, every new delivery would be reported.
         _require_secrets(self.webhook_secrets, self.allow_unsigned)

@@ -19,7 +19,7 @@ pipelined requests faster than it answers them, and answers malformed requests i
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Final, NoReturn, Protocol
 
@@ -91,6 +91,16 @@ def _fault_of(error: Exception) -> Fault:
     return refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
 
 
+def _without_offer(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
+    """Yield a request's headers without the offer of another protocol."""
+    for name, value in headers:
+        if name == b"connection":
+            kept = [each for each in value.split(b",") if each.strip().lower() != b"upgrade"]
+            yield name, b",".join(kept)
+        elif name != b"upgrade":
+            yield name, value
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection within limits; ``bounded_protocol`` creates the class for one server."""
 
@@ -109,6 +119,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # The body read so far, if the request may still go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
+        # The head that was read offers another protocol, and is parsed again without the offer.
+        self._upgrading = False
         # The last words are sent after the answers under way, once reading has stopped.
         self._last_words: ProblemResponse | None = None
 
@@ -135,7 +147,7 @@ class BoundedProtocol(HttpToolsProtocol):
             for begin in range(0, len(data), self.limits.head_bytes):
                 self._feed(data[begin : begin + self.limits.head_bytes])
         except httptools.HttpParserUpgrade:
-            # The answer stays HTTP (RFC 9110, 7.8), but the next bytes may not be HTTP.
+            # The bytes after CONNECT may not be HTTP.
             self._end(None)
         except (httptools.HttpParserError, _RefusedError) as error:
             self._hold_no_longer()
@@ -152,10 +164,32 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._state.now == "ended":
             return
         self._overhead_bytes += len(piece)
-        self.parser.feed_data(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._upgrading:
+                raise
+            self._feed_again(piece[upgrade.args[0] :])
         if self._overhead_bytes > self.limits.head_bytes:
             in_head = self._state.now != "body"
             self._refuse("head_too_large" if in_head else "framing_too_large")
+
+    def _feed_again(self, rest: bytes) -> None:
+        """Parse a request that offers another protocol as if it offered none (RFC 9110, 7.8).
+
+        The parser reads no body of such a request, so a new parser reads its head without the
+        offer, and then the rest of the piece.
+        """
+        self._upgrading = False
+        version = self.parser.get_http_version().encode()
+        head = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        head += b"".join(b"%b: %b\r\n" % header for header in _without_offer(self.headers))
+        self.parser = httptools.HttpRequestParser(self)
+        # uvicorn sets the same option.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(head + b"\r\n")
+        self._overhead_bytes += len(rest)
+        self.parser.feed_data(rest)
 
     def on_message_begin(self) -> None:
         """Begin a request; `_hand_over` does the rest if the request goes to the application."""
@@ -178,6 +212,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hold the request until the end of this read, or hand it to the application."""
+        self._upgrading = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._upgrading:
+            return
         version, unanswered = self.parser.get_http_version(), self._state.unanswered
         fault = self.limits.fault_of_head(self.url, self.headers, version, unanswered)
         if fault is not None:
@@ -212,6 +249,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer a complete request, or tell the application that the body is complete."""
+        if self._upgrading:
+            return
         self._state.move("complete")
         self._overhead_bytes = 0
         keep_alive = self.parser.should_keep_alive()

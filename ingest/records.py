@@ -4,17 +4,20 @@ Input: a request's headers and body. Output: the record for the log of record, o
 ``plexy.rejected``. Invariant: each record keeps the body byte for byte, as Plexy signed it.
 """
 
+import json
+import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
-import msgspec
-
-from ledger.envelope import Envelope, has_control_characters, is_too_long
+from ledger.envelope import Envelope, has_control_characters, is_too_long, json_text
 from ledger.rejected import HTTP, rejected_record
 from ledger.rejections import Rejection
 from ledger.topics import TopicNames
 
 _LENGTH_DIGITS: Final = 20
+_JSON_TYPE: Final = re.compile(rb"|application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.IGNORECASE)
+# JSON may escape half of a pair, which is no character, and which UTF-8 can't encode.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class NewRecord(NamedTuple):
@@ -39,31 +42,41 @@ class DeliveryHead(NamedTuple):
     content_length: int | None
     received_at_ms: int
     trace: Sequence[tuple[str, bytes]] = ()
+    content_encoding: bytes = b""
 
     @classmethod
     def of(cls, headers: Sequence[tuple[bytes, bytes]], received_at_ms: int) -> Self:
         """Read a request's headers; join repeated ones with commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
+        encodings: list[bytes] = []
         content_length = None
         for name, value in headers:
             if name == b"plexy-signature":
                 signatures.append(value)
             elif name == b"content-type":
                 content_types.append(value)
+            elif name == b"content-encoding":
+                encodings.append(value)
             elif name == b"content-length" and value.isdigit():
                 # The parser refuses lengths over 64 bits, but accepts any number of leading zeros,
                 # and `int` refuses more than 4,300 digits.
                 content_length = int(value[-_LENGTH_DIGITS:])
         signature, content_type = b",".join(signatures), b",".join(content_types)
-        return cls(signature, content_type, content_length, received_at_ms)
+        encoding = b",".join(encodings)
+        return cls(signature, content_type, content_length, received_at_ms, (), encoding)
 
     @property
     def is_json(self) -> bool:
-        """Whether the body is declared as JSON, with or without parameters such as a charset."""
+        """Whether the body is declared as JSON, or not declared at all; parameters are ignored."""
         if self.content_type == b"application/json":
             return True
-        return self.content_type.partition(b";")[0].strip().lower() == b"application/json"
+        return _JSON_TYPE.fullmatch(self.content_type.partition(b";")[0].strip()) is not None
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the body is compressed, so that its bytes are not the JSON that Plexy signed."""
+        return self.content_encoding.strip().lower() not in {b"", b"identity"}
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Return the record's headers, with which the signature can be checked again later."""
@@ -96,28 +109,35 @@ def rejected_delivery_record(
     return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
 
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-
-
 def json_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in a body, or ``None`` if the body is anything else; never raise.
 
+    The object may contain what no event may: half of a surrogate pair, or a deep nesting. Integers
+    are returned as text.
+
     >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
-    ({'id': 1}, None, None)
+    ({'id': '1'}, None, None)
     """
     try:
-        return _OBJECT.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = json.loads(json_text(body).decode(), parse_int=str, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def readable_event_id(fields: dict[str, Any]) -> str | None:
     """Return the id of a JSON object that is not a valid envelope, if the id is usable.
 
-    >>> readable_event_id({"id": "evt_1", "created": "yesterday"})
+    >>> readable_event_id({"id": "evt_1", "type": 7})
     'evt_1'
     """
     event_id = fields.get("id")
-    if not isinstance(event_id, str) or is_too_long(event_id) or has_control_characters(event_id):
+    if not isinstance(event_id, str) or _SURROGATE.search(event_id):
+        return None
+    if is_too_long(event_id) or has_control_characters(event_id):
         return None
     return event_id or None

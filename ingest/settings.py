@@ -8,7 +8,7 @@ from runtime.kafka.connection import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import SettingsError, setting
 from runtime.trace_settings import Traces, check_traces
-from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
+from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets, check_secrets
 
 _MIB: Final = 1024 * 1024
 WEBHOOKS_PATH: Final = "/webhooks/plexy"
@@ -58,6 +58,7 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
         """Refuse to start if no signature could be checked, unless that is allowed explicitly."""
         super().check()
         check_traces(self.traces)
+        check_secrets(self)
         if self.ingest_metrics_port == self.ingest_port:
             raise SettingsError(
                 f"LEDGER_INGEST_METRICS_PORT={self.ingest_metrics_port} is LEDGER_INGEST_PORT, "

@@ -34,7 +34,8 @@ from ingest.settings import WEBHOOKS_PATH, IngestSettings
 from ledger.envelope import Envelope, decode_envelope
 from ledger.records import Place
 from ledger.rejections import Rejection
-from ledger.signature import SignatureFault, verify
+from ledger.signature import SignatureFault, signed_at_s, verify
+from ledger.times import LEAST_MILLISECONDS
 from runtime.lines import FrequentLog
 
 if TYPE_CHECKING:
@@ -248,7 +249,11 @@ class WebhookEndpoint:
     def _refuse_by_head(self, delivery: DeliveryHead) -> ProblemResponse | None:
         """Refuse a delivery by its head alone, if possible, without reading its body."""
         if not delivery.is_json:
-            return problem("unsupported_media_type", "expected content-type application/json")
+            expected = "expected the header Content-Type to be application/json"
+            return problem("unsupported_media_type", expected)
+        if delivery.is_encoded:
+            expected = "expected no header Content-Encoding: send the body uncompressed"
+            return problem("unsupported_media_type", expected)
         if (delivery.content_length or 0) > self._settings.max_body_bytes:
             return self._too_large()
         return None
@@ -261,7 +266,7 @@ class WebhookEndpoint:
         if (fault := self._signature_fault(delivery, body)) is not None:
             if fault is SignatureFault.OUT_OF_TOLERANCE:
                 self._clock.note(delivery.signature.decode("latin-1"), delivery.received_at_ms)
-            return problem(fault, self._explain(fault))
+            return problem(fault, self._explain(fault, delivery))
         if trace := arrival.span.go_on():
             delivery = delivery._replace(trace=trace)
         match envelope := decode_envelope(body):
@@ -301,7 +306,7 @@ class WebhookEndpoint:
             form=self._settings.signed_form,
         )
 
-    def _explain(self, fault: SignatureFault) -> str:
+    def _explain(self, fault: SignatureFault, delivery: DeliveryHead) -> str:
         match fault:
             case SignatureFault.MISSING:
                 return "the header Plexy-Signature is missing"
@@ -311,7 +316,10 @@ class WebhookEndpoint:
                 return "Plexy-Signature does not fit this body and the secrets configured here"
             case SignatureFault.OUT_OF_TOLERANCE:
                 tolerance_s = self._settings.signature_tolerance_s
-                return f"the time in Plexy-Signature is more than {tolerance_s} s from now"
+                late = f"the time in Plexy-Signature is more than {tolerance_s} s from now"
+                signed_at = signed_at_s(delivery.signature.decode("latin-1"))
+                looks = "; it looks like milliseconds, expected seconds"
+                return late + looks * (signed_at >= LEAST_MILLISECONDS)
             case _:
                 assert_never(fault)
 

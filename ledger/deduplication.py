@@ -221,7 +221,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
 
 
 def _take(record: Record, envelope: Envelope, names: FieldNames, result: Deduplicated) -> None:
-    event = decode_event(envelope, record.partition, record.offset, names)
+    event = decode_event(envelope, record.partition, record.offset, record.timestamp, names)
     match event:
         case Event():
             result.events.append(event)

@@ -12,14 +12,14 @@ import msgspec
 
 from ledger.deduplication import Rejected
 from ledger.envelope import MAX_ID_BYTES
-from ledger.events import FOLDED_TYPES, Event
+from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, Event
 from ledger.payments import Snapshot
 from ledger.records import Record
 from ledger.rejections import Reason, Rejection
 from ledger.unread import unread_or
 from ledger.wire import EVENTS, SNAPSHOTS, UNDECODABLE
 
-# An event has six texts of at most 512 bytes, and five numbers.
+# An event has six texts of at most 512 bytes, five numbers, and the names of its marks.
 MAX_EVENT_BYTES: Final = 4096
 
 R = TypeVar("R", bound=Record)
@@ -75,6 +75,8 @@ def _read(
 def _event_fault(record: Record, event: Event) -> Rejection | None:
     if event.type not in FOLDED_TYPES:
         return _unreadable(f"events of type {event.type!r:.80} are not folded")
+    if event.money is None and event.type != PAYMENT_FAILED:
+        return _unreadable(f"an event of type {event.type} has an amount")
     size = len(record.value or b"")
     if size > MAX_EVENT_BYTES:
         return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {size}")

@@ -1,8 +1,8 @@
 """Decode the envelope of a Plexy event: the fields that every delivery has, whatever its type.
 
 Input: the raw body of a delivery. Output: an ``Envelope``, or a ``Rejection`` that names the field.
-Invariant: the same bytes get the same verdict in every program. ``ledger.events`` reads ``data``
-later, in the worker.
+Invariant: the same bytes get the same verdict in every program. ``ledger.events`` judges
+``created`` and ``data`` later, in the worker.
 """
 
 import re
@@ -11,12 +11,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from ledger.money import MAX_AMOUNT_MINOR
+from ledger.json_values import MalformedJsonError, check_nesting, decode_json
 from ledger.rejections import Reason, Rejection
-
-# No real event is nested this deeply. The decoder's own limit is far higher, but depends on the
-# caller's stack, so ingress and a worker could give the same body different verdicts.
-MAX_NESTING: Final = 64
 
 # Ids and references become record keys and parts of URLs; the bound keeps both short.
 MAX_ID_BYTES: Final = 512
@@ -34,29 +30,22 @@ _Id = Annotated[
         extra_json_schema={"pattern": f"^[^{_CONTROL_CHARACTERS}]*$"},
     ),
 ]
-# Some JSON readers round numbers above 2**53-1, and no real time is that large.
-_UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_MINOR)]
 
-# Strings are matched whole, so that the brackets inside them do not count.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
-_FIELD_IN_MESSAGE = re.compile(r"`\$\.(\w+)|missing required field `(\w+)`")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a Plexy event; ``created`` is in Unix seconds.
+    """The fields of a Plexy event; ``created`` and ``data`` may have any value.
 
     Source: Plexy's webhook reference (``id``, ``type``, ``created``, ``data``).
     """
 
     id: _Id
     type: _Id
-    created: _UnixSeconds
-    data: dict[str, Any]
+    created: Any = None
+    data: Any = None
 
 
-_TOO_DEEP: Final = Rejection(
-    reason=Reason.MALFORMED_JSON, detail=f"the body is nested deeper than {MAX_NESTING} levels"
-)
 _DECODER: Final = msgspec.json.Decoder(Envelope)
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
@@ -64,23 +53,39 @@ _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 def decode_envelope(body: bytes) -> Envelope | Rejection:
     """Decode a delivery's body; never raises an exception.
 
+    A byte-order mark before the object is skipped.
+
     >>> decode_envelope(b'{"id": "evt_1", "type": "t", "created": 1, "data": {}}').id
     'evt_1'
-    >>> decode_envelope(b'{"id": "evt_1", "type": "t", "created": 1.5, "data": {}}').field
-    'created'
+    >>> decode_envelope(b'{"id": 7, "type": "t"}').id
+    '7'
+    >>> decode_envelope(b'{"id": true, "type": "t"}').field
+    'id'
     """
+    text = json_text(body)
     try:
-        envelope = _DECODER.decode(body)
-    except msgspec.ValidationError as error:
-        return _invalid(error)
-    except RecursionError:
-        return _TOO_DEEP
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Rejection(reason=Reason.MALFORMED_JSON, detail=f"the body is not JSON: {error}")
-    # Nearly every body has too few brackets to be nested that deeply, so it is not searched.
-    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
-        return _TOO_DEEP
+        try:
+            envelope = _DECODER.decode(text)
+            check_nesting(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _unusual(decode_json(text))
+    except MalformedJsonError as error:
+        return Rejection(reason=Reason.MALFORMED_JSON, detail=str(error))
     return _fault_of("id", envelope.id) or _fault_of("type", envelope.type) or envelope
+
+
+def json_text(body: bytes) -> bytes:
+    """Return a body without the byte-order mark that may precede its JSON."""
+    return body.removeprefix(_BYTE_ORDER_MARK)
+
+
+def decimal_text(value: object) -> object:
+    """Return an integer as its decimal text, and any other value unchanged.
+
+    >>> decimal_text(1004723697), decimal_text(True), decimal_text("pay_1")
+    ('1004723697', True, 'pay_1')
+    """
+    return str(value) if type(value) is int else value
 
 
 def is_too_long(text: str) -> bool:
@@ -108,7 +113,11 @@ def content_digest(envelope: Envelope) -> bytes:
     return blake2b(_CANONICAL.encode(content), digest_size=16).digest()
 
 
-def _fault_of(field: str, text: str) -> Rejection | None:
+def _fault_of(field: str, text: object) -> Rejection | None:
+    if not isinstance(text, str) or not text:
+        got = "nothing" if text is None or text == "" else type(text).__name__
+        detail = f"expected `{field}` as text{' or an integer' if field == 'id' else ''}, got {got}"
+        return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
     if is_too_long(text):
         detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
         return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
@@ -118,22 +127,11 @@ def _fault_of(field: str, text: str) -> Rejection | None:
     return None
 
 
-def _nesting(body: bytes) -> int:
-    """Return how deeply the arrays and objects of a well-formed body are nested.
-
-    Unknown fields count too: the decoder skips them, but has a limit of its own for their depth.
-    """
-    depth = deepest = 0
-    for bracket in _BRACKETS.findall(body):
-        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(bracket, 0)
-        deepest = max(deepest, depth)
-    # The body itself is not a level; `data` is the first.
-    return deepest - 1
-
-
-def _invalid(error: msgspec.ValidationError) -> Rejection:
-    # A msgspec message ends with the path, "… - at `$.created`", or names the missing field.
-    message = str(error)
-    found = _FIELD_IN_MESSAGE.search(message)
-    field = next((name for name in found.groups() if name), "") if found else ""
-    return Rejection(reason=Reason.INVALID_ENVELOPE, detail=message, field=field)
+def _unusual(body: Any) -> Envelope | Rejection:
+    """Return the envelope of a body whose id is an integer, or has a number out of range."""
+    if not isinstance(body, dict):
+        detail = f"expected an object, got {type(body).__name__}"
+        return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail)
+    event_id, kind = decimal_text(body.get("id")), body.get("type")
+    fault = _fault_of("id", event_id) or _fault_of("type", kind)
+    return fault or Envelope(str(event_id), str(kind), body.get("created"), body.get("data"))

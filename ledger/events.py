@@ -1,23 +1,43 @@
 """Read a Plexy event in the ledger's terms.
 
-Input: an ``Envelope`` and its place in the log. Output: an ``Event`` to fold, ``Unfolded`` for a
-type that the ledger only keeps, or a ``Rejection`` for a known type with unusable data. Invariant:
-no envelope raises an exception.
+Input: an ``Envelope``, its place in the log and its time of arrival. Output: an ``Event`` to fold,
+``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a known type with
+unusable data. Invariants: no envelope raises an exception, and a value with two meanings is never
+read.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 
-from ledger.envelope import MAX_ID_BYTES, Envelope, has_control_characters, is_too_long
-from ledger.money import Money, MoneyError
+from ledger.envelope import (
+    MAX_ID_BYTES,
+    Envelope,
+    decimal_text,
+    has_control_characters,
+    is_too_long,
+)
+from ledger.money import Money, MoneyError, read_money
+from ledger.references import is_placeholder, metadata_of, references
 from ledger.rejections import Reason, Rejection
+from ledger.statuses import contradicts
+from ledger.times import plausible, seconds_of
 
 PAYMENT_SUCCEEDED: Final = "payment.succeeded"
 PAYMENT_FAILED: Final = "payment.failed"
 REFUND_SUCCEEDED: Final = "refund.succeeded"
 FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCEEDED})
+
+Mark = Literal[
+    "conflicting_order",
+    "order_reference_unreadable",
+    "status_contradicts_type",
+    "time_implausible",
+]
+"""An anomaly that reading one event finds; its payment has the same anomaly."""
+
+TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
 
 
 class FieldNames(msgspec.Struct, frozen=True):
@@ -25,34 +45,59 @@ class FieldNames(msgspec.Struct, frozen=True):
 
     ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
     for a merchant's order number. ``payment`` lists the names under which a refund may name its
-    payment.
+    payment. A name with dots is a path.
     """
 
-    order: tuple[str, ...] = ("merchantReference", "orderReference", "order_id", "orderId", "order")
-    payment: tuple[str, ...] = ("payment_id", "paymentId", "payment", "originalReference")
+    order: tuple[str, ...] = (
+        "merchantReference",
+        "orderReference",
+        "order_id",
+        "orderId",
+        "order",
+        "orderDetails.orderReference",
+        "orders.id",
+    )
+    payment: tuple[str, ...] = (
+        "payment_id",
+        "paymentId",
+        "payment",
+        "originalReference",
+        "originalPspReference",
+        "transactionId",
+    )
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event that counts: a fact about a payment.
 
-    ``created`` is in Unix seconds; ``partition`` and ``offset`` are its place in the log of record.
+    ``created`` is in Unix seconds: the time by which the event is ordered, which is its time of
+    arrival if its own time is implausible. ``money`` is ``None`` for a failure without an amount.
+    ``partition`` and ``offset`` are its place in the log of record.
     """
 
     event_id: str
     type: str
     created: int
     data_id: str
-    money: Money
+    money: Money | None
     status: str | None
     order_reference: str | None
     payment_reference: str | None
     partition: int
     offset: int
+    marks: tuple[str, ...] = ()
 
     @property
     def payment_id(self) -> str:
         """The payment that this fact is about: its payment reference if it has one, else its id."""
         return self.payment_reference or self.data_id
+
+    @property
+    def moved(self) -> Money:
+        """The money of a success or a refund, each of which has some."""
+        if self.money is None:
+            raise ValueError(f"event {self.event_id} of type {self.type} has no money")
+        return self.money
 
 
 class Unfolded(msgspec.Struct, frozen=True):
@@ -62,13 +107,13 @@ class Unfolded(msgspec.Struct, frozen=True):
 
 
 def decode_event(
-    envelope: Envelope, partition: int, offset: int, names: FieldNames
+    envelope: Envelope, partition: int, offset: int, arrived_ms: int, names: FieldNames
 ) -> Event | Unfolded | Rejection:
-    """Read the fields that a known type needs from ``data``."""
+    """Read the fields that a known type needs; ``arrived_ms`` is its record's timestamp."""
     if envelope.type not in FOLDED_TYPES:
         return Unfolded(envelope.type)
     try:
-        return _read(envelope, partition, offset, names)
+        return _read(envelope, partition, offset, arrived_ms, names)
     except MoneyError as error:
         field = "data.currency" if error.reason.startswith("currency") else "data.amount"
         return Rejection(reason=Reason(error.reason), detail=f"{field}: {error}", field=field)
@@ -84,25 +129,60 @@ class _UnusableError(Exception):
         self.rejection = Rejection(reason=reason, detail=f"{field}: {detail}", field=field)
 
 
-def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) -> Event:
-    data = envelope.data
-    is_refund = envelope.type == REFUND_SUCCEEDED
+def _read(
+    envelope: Envelope, partition: int, offset: int, arrived_ms: int, names: FieldNames
+) -> Event:
+    data, kind = envelope.data, envelope.type
+    if not isinstance(data, dict):
+        got = f"expected an object, got {type(data).__name__}"
+        raise _UnusableError(Reason.DATA_UNREADABLE, "data", got)
+    marks: list[Mark] = []
+    order = _order_reference(data, names.order, marks)
+    status = _status(data)
+    if status is not None and contradicts(kind, status):
+        marks.append("status_contradicts_type")
+    payment = _payment_reference(data, names.payment) if kind == REFUND_SUCCEEDED else None
     return Event(
         event_id=envelope.id,
-        type=envelope.type,
-        created=envelope.created,
-        data_id=_data_id(data),
-        money=Money(data.get("amount"), data.get("currency")),  # type: ignore[arg-type]
-        status=_status(data),
-        order_reference=_order_reference(data, names.order),
-        payment_reference=_reference("data", data, names.payment) if is_refund else None,
+        type=kind,
+        created=_created(envelope.created, arrived_ms, marks),
+        data_id=_data_id(data, payment),
+        money=_money(data, kind),
+        status=status,
+        order_reference=order,
+        payment_reference=payment,
         partition=partition,
         offset=offset,
+        marks=tuple(marks),
     )
 
 
+def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
+    """Return the time by which an event is ordered."""
+    created_s = seconds_of(created)
+    if created_s is None:
+        got = (
+            f"got {created!r:.40}" if isinstance(created, str) else f"got {type(created).__name__}"
+        )
+        detail = f"expected Unix seconds, or a time as ISO 8601 with a zone, {got}"
+        raise _UnusableError(Reason.CREATED_UNREADABLE, "created", detail)
+    if plausible(created_s, arrived_ms):
+        return created_s
+    marks.append(TIME_IMPLAUSIBLE)
+    return max(0, arrived_ms // 1000)
+
+
+def _money(data: Mapping[str, Any], kind: str) -> Money | None:
+    try:
+        return read_money(data.get("amount"), data.get("currency"))
+    except MoneyError:
+        if kind == PAYMENT_FAILED:
+            return None
+        raise
+
+
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, which no rule uses; ``None`` for a text longer than an id may be.
+    """Return the status, by which nothing counts; ``None`` for a text longer than an id may be.
 
     The size of a fact is bounded, because each new fact rewrites all facts of its payment.
     """
@@ -112,9 +192,12 @@ def _status(data: Mapping[str, Any]) -> str | None:
     return status
 
 
-def _data_id(data: Mapping[str, Any]) -> str:
-    data_id = data.get("id")
-    if data_id is None or data_id == "":
+def _data_id(data: Mapping[str, Any], payment: str | None) -> str:
+    """Return the event's own id; a refund without one has the id of its payment."""
+    data_id = decimal_text(data.get("id"))
+    if data_id is None or (isinstance(data_id, str) and is_placeholder(data_id)):
+        if payment is not None:
+            return payment
         raise _UnusableError(Reason.ID_MISSING, "data.id", "the id is missing")
     if not isinstance(data_id, str):
         raise _UnusableError(
@@ -123,30 +206,32 @@ def _data_id(data: Mapping[str, Any]) -> str:
     return _usable("data.id", data_id)
 
 
-def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    found = _reference("data", data, names)
-    metadata = data.get("metadata")
-    if found is None and isinstance(metadata, dict):
-        return _reference("data.metadata", metadata, names)
-    return found
+def _order_reference(
+    data: Mapping[str, Any], names: tuple[str, ...], marks: list[Mark]
+) -> str | None:
+    """Return the first order that the event names, and mark what is unclear about it."""
+    found = [text for _, text in references(data, names)]
+    if "metadata" in data:
+        found.extend(text for _, text in references(metadata_of(data), names))
+    texts = [text for text in found if text is not None and not is_too_long(text)]
+    if not texts:
+        if found:
+            marks.append("order_reference_unreadable")
+        return None
+    if len(texts) > 1 and len(set(texts)) > 1:
+        marks.append("conflicting_order")
+    return texts[0]
 
 
-def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first field that is a text or a whole number, as text.
-
-    Some shops send their order numbers as JSON numbers. Any other value, such as an expanded
-    object, is ignored: it is not a reference, but the money still counts.
-    """
-    for name in names:
-        value = holder.get(name)
-        if type(value) is int:
-            value = str(value)
-        if isinstance(value, str) and value:
-            return _usable(f"{path}.{name}", value)
+def _payment_reference(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    for name, text in references(data, names):
+        if text is not None:
+            return _usable(f"data.{name}", text)
     return None
 
 
 def _usable(field: str, text: str) -> str:
+    """Return an id that becomes a payment's or a refund's."""
     if is_too_long(text):
         detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
         raise _UnusableError(Reason.REFERENCE_TOO_LONG, field, detail)

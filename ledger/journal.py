@@ -118,13 +118,13 @@ def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
 
 def entry_of(subject: Subject, fact: Event) -> Entry:
     """Return the entry that posts a fact."""
-    return _build(subject.entry_id(fact.event_id), subject, fact, fact.money.amount_minor, None)
+    return _build(subject.entry_id(fact.event_id), subject, fact, fact.moved.amount_minor, None)
 
 
 def reversal_of(subject: Subject, fact: Event) -> Entry:
     """Return the entry that takes a fact's entry back."""
     reversed_id = subject.entry_id(fact.event_id)
-    return _build(f"{reversed_id}/reversal", subject, fact, -fact.money.amount_minor, reversed_id)
+    return _build(f"{reversed_id}/reversal", subject, fact, -fact.moved.amount_minor, reversed_id)
 
 
 def postings_of(subject: Subject, amount_minor: int, currency: str) -> tuple[Posting, Posting]:
@@ -150,5 +150,5 @@ def _build(
         partition=fact.partition,
         offset=fact.offset,
         reverses=reverses,
-        postings=postings_of(subject, amount_minor, fact.money.currency),
+        postings=postings_of(subject, amount_minor, fact.moved.currency),
     )

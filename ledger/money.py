@@ -5,22 +5,18 @@ Input: amounts and codes from events, and amounts written by people. Output: ``M
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-import iso4217
 import msgspec
+
+from ledger.currencies import MINOR_UNIT_DIGITS
 
 # JSON readers that convert numbers to doubles are exact up to this limit (RFC 8259, section 6).
 MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
-# Codes such as those for gold and for testing have no minor unit, so they are left out.
-MINOR_UNIT_DIGITS: Final[dict[str, int]] = {
-    currency.code: currency.exponent
-    for currency in iso4217.Currency
-    if currency.exponent is not None
-}
-
 # No amount needs more digits than that, and a text of thousands of digits is slow to convert.
+_DIGITS: Final = re.compile(r"0*([0-9]{1,4300})")
 _DECIMAL: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?")
 
 
@@ -55,7 +51,7 @@ def check_amount(amount_minor: object) -> int:
 
 
 def check_currency(currency: object) -> str:
-    """Return the code if it is the upper-case ISO 4217 code of a currency with minor units.
+    """Return the code if it is an upper-case code of ``ledger.currencies``.
 
     Raises ``MoneyError`` with reason ``currency_missing`` or ``currency_unknown``.
 
@@ -98,19 +94,60 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return Money(self.amount_minor + other.amount_minor, self.currency)
 
 
-def major_units(amount_minor: int, currency: str) -> str:
+def read_money(amount: object, currency: object) -> Money:
+    """Read the amount and the currency of an event, whose types Plexy has changed before.
+
+    An amount is an integer of minor units, an integral number, a text of digits, or an object with
+    ``value`` and ``currency``. A currency's code may be in any case.
+    Raises ``MoneyError`` as ``check_amount`` and ``check_currency`` do, or with the reason
+    ``currency_conflicts`` if the two currencies differ.
+
+    >>> read_money("5000", "kzt") == read_money({"value": 5000.0, "currency": "KZT"}, None)
+    True
+    """
+    if isinstance(amount, dict):
+        inner = amount.get("currency")
+        if inner is None:
+            inner = currency
+        if currency is not None and _code(inner) != _code(currency):
+            raise MoneyError(
+                "currency_conflicts", f"got {inner!r:.40} with the amount, and {currency!r:.40}"
+            )
+        amount, currency = amount.get("value"), inner
+    return Money(_amount(amount), _code(currency))  # type: ignore[arg-type]
+
+
+def _amount(amount: object) -> object:
+    """Return the integer in a number or a text; return any other value unchanged."""
+    if isinstance(amount, float) and amount.is_integer():
+        return int(amount)
+    if isinstance(amount, str):
+        digits = _DIGITS.fullmatch(amount)
+        if digits is None:
+            raise MoneyError("amount_not_integer", f"expected only digits, got {amount!r:.40}")
+        return int(digits[1])
+    return amount
+
+
+def _code(currency: object) -> object:
+    return currency.upper() if isinstance(currency, str) and currency.isascii() else currency
+
+
+def major_units(
+    amount_minor: int, currency: str, digits_of: Mapping[str, int] = MINOR_UNIT_DIGITS
+) -> str:
     """Write an amount for people, in major units, with the currency's own number of decimals.
 
-    >>> major_units(-150050, "KZT"), major_units(7, "JPY"), major_units(5, "BHD")
+    >>> major_units(-150050, "KZT"), major_units(7, "JPY"), major_units(5, "KWD", {"KWD": 3})
     ('-1500.50', '7', '0.005')
     """
-    digits = MINOR_UNIT_DIGITS[currency]
+    digits = digits_of[currency]
     sign = "-" if amount_minor < 0 else ""
     whole, part = divmod(abs(amount_minor), 10**digits)
     return f"{sign}{whole}.{part:0{digits}d}" if digits else f"{sign}{whole}"
 
 
-def minor_units(text: str, currency: str) -> int:
+def minor_units(text: str, currency: str, digits_of: Mapping[str, int] = MINOR_UNIT_DIGITS) -> int:
     """Read a non-negative amount in major units; the inverse of ``major_units``.
 
     The text has digits, and may have a point and decimals. After the currency's own decimals only
@@ -118,10 +155,10 @@ def minor_units(text: str, currency: str) -> int:
     Raises ``MoneyError`` with reason ``currency_unknown``, ``amount_not_decimal``,
     ``amount_too_precise`` or ``amount_too_large``.
 
-    >>> minor_units("1500.50", "KZT"), minor_units("7.00", "JPY"), minor_units("0.005", "BHD")
-    (150050, 7, 5)
+    >>> minor_units("1500.50", "KZT"), minor_units("7.00", "JPY")
+    (150050, 7)
     """
-    digits = MINOR_UNIT_DIGITS[check_currency(currency)]
+    digits = digits_of[check_currency(currency)]
     found = _DECIMAL.fullmatch(text)
     if found is None:
         raise MoneyError(
@@ -133,6 +170,6 @@ def minor_units(text: str, currency: str) -> int:
         raise MoneyError("amount_too_precise", f"{currency} has {digits} decimals, got {text!r}")
     amount_minor = int(whole + part[:digits].ljust(digits, "0"))
     if amount_minor > MAX_AMOUNT_MINOR:
-        most = major_units(MAX_AMOUNT_MINOR, currency)
+        most = major_units(MAX_AMOUNT_MINOR, currency, digits_of)
         raise MoneyError("amount_too_large", f"expected at most {most} {currency}, got {text!r}")
     return amount_minor

@@ -13,7 +13,15 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.events import (
+    FOLDED_TYPES,
+    PAYMENT_FAILED,
+    PAYMENT_SUCCEEDED,
+    REFUND_SUCCEEDED,
+    TIME_IMPLAUSIBLE,
+    Event,
+    Mark,
+)
 from ledger.journal import Entry, Subject, post, reversal_of
 from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
 from ledger.kept_facts import key_of as _by_time
@@ -30,13 +38,15 @@ from ledger.published import (
 PaymentStatus = Literal["succeeded", "failed", "unknown"]
 
 Anomaly = Literal[
+    Mark,
     "conflicting_amount",
-    "conflicting_order",
     "conflicting_refund",
     "currency_mismatch",
+    "failed_after_success",
     "order_id_is_payment_id",
     "payment_too_large",
     "refund_exceeds_payment",
+    "refund_identity_uncertain",
     "refund_without_payment",
 ]
 """The contradictions among facts, as named in the documents of payments and orders."""
@@ -44,7 +54,10 @@ Anomaly = Literal[
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
 # Later versions may add names, so programs downstream must accept unknown ones.
-ANOMALIES: Final[dict[str, Any]] = {"uniqueItems": True, "examples": [list(get_args(Anomaly))]}
+ANOMALIES: Final[dict[str, Any]] = {
+    "uniqueItems": True,
+    "examples": [sorted(get_args(Anomaly))],
+}
 
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
 
@@ -211,8 +224,8 @@ def describe(payment: Payment) -> PaymentDocument:
     return PaymentDocument(
         payment_id=payment.payment_id,
         status=_status(facts, success),
-        amount=success.money.amount_minor if success else None,
-        currency=success.money.currency if success else None,
+        amount=success.moved.amount_minor if success else None,
+        currency=success.moved.currency if success else None,
         created=(success or facts[0]).created,
         refunds=tuple(sorted(refunds, key=_by_time_of_refund)) if refunds else (),
         events=tuple(events),
@@ -362,8 +375,14 @@ class PaymentFold:
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:
-    """Return whether two events are equal, except for their places in the log."""
-    return msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset) == fact
+    """Return whether two events are equal, except for their places in the log.
+
+    The arrivals decide which time is implausible, so such a time is not compared.
+    """
+    again = msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset)
+    if TIME_IMPLAUSIBLE in {*fact.marks, *event.marks}:
+        again = msgspec.structs.replace(again, created=fact.created, marks=fact.marks)
+    return again == fact
 
 
 def _earlier(one: Event | None, other: Event) -> Event:
@@ -391,7 +410,7 @@ def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
     for fact in facts:
         if fact.type == REFUND_SUCCEEDED:
             refund_id = _refund_id(payment_id, fact)
-            amount, currency = fact.money.amount_minor, fact.money.currency
+            amount, currency = fact.moved.amount_minor, fact.moved.currency
             first = refunds.get(refund_id)
             if first is None:
                 refunds[refund_id] = Refund(
@@ -413,25 +432,39 @@ def _anomalies(
     """Return the names of the payment's anomalies, sorted."""
     if len(facts) == 1 and not refunds:
         # Nearly every payment has one fact, which contradicts no other fact.
-        return ()
-    names: list[Anomaly] = []
-    if payment.first_aside is not None:
-        names.append(TOO_LARGE)
-    if len({fact.money for fact in successes}) > 1:
-        names.append("conflicting_amount")
-    if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
-        names.append("conflicting_order")
+        return facts[0].marks
+    names: set[str] = {mark for fact in facts for mark in fact.marks}
+    names.update(_contradictions(payment, facts, successes))
     if conflict:
-        names.append("conflicting_refund")
+        names.add("conflicting_refund")
+    if sum(refund.refund_id == refund.event_id for refund in refunds) > 1:
+        names.add("refund_identity_uncertain")
     if refunds and not successes:
-        names.append("refund_without_payment")
+        names.add("refund_without_payment")
     if refunds and successes:
-        names.extend(_excess(successes[0], refunds))
+        names.update(_excess(successes[0], refunds))
     return tuple(sorted(names))
 
 
+def _contradictions(
+    payment: Payment, facts: list[Event], successes: list[Event]
+) -> Iterator[Anomaly]:
+    """Yield the anomalies of attempts and references; facts are sorted by time."""
+    if payment.first_aside is not None:
+        yield TOO_LARGE
+    if len({fact.money for fact in successes}) > 1:
+        yield "conflicting_amount"
+    if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
+        yield "conflicting_order"
+    paid_at = successes[0].created if successes else None
+    if paid_at is not None and any(
+        fact.type == PAYMENT_FAILED and fact.created > paid_at for fact in facts
+    ):
+        yield "failed_after_success"
+
+
 def _excess(success: Event, refunds: list[Refund]) -> Iterable[Anomaly]:
-    paid = success.money
+    paid = success.moved
     in_currency = [refund.amount for refund in refunds if refund.currency == paid.currency]
     if len(in_currency) != len(refunds):
         yield "currency_mismatch"

@@ -96,11 +96,11 @@ def _parse(header: str) -> tuple[str, list[bytes]] | None:
     pairs = [part.strip().partition("=") for part in header.split(",")]
     timestamps = [value for name, _, value in pairs if name == "t"]
     given = [value for name, _, value in pairs if name == "v1"]
-    if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]) or not given:
+    # A malformed signature matches nothing, and does not spoil a good one next to it.
+    digests = [bytes.fromhex(value) for value in given if _HEX_SHA256.fullmatch(value)]
+    if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]) or not digests:
         return None
-    if not all(_HEX_SHA256.fullmatch(value) for value in given):
-        return None
-    return timestamps[0], [bytes.fromhex(value) for value in given]
+    return timestamps[0], digests
 
 
 def _matches(

@@ -17,6 +17,7 @@ from runtime.trust import (
     OldWebhookSecrets,
     ToleranceSeconds,
     WebhookSecrets,
+    check_secrets,
     enforced_trust,
     trust_of,
 )
@@ -61,6 +62,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         """Refuse views open to a network without a token, and too little memory for the tables."""
         super().check()
         check_traces(self.traces)
+        check_secrets(self)
         require_token("LEDGER_WEB_BIND", self.web_bind, self.api_token)
         require_token("LEDGER_WEB_HOST", self.web_host, self.api_token)
         enforced_trust(self)

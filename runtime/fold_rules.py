@@ -19,7 +19,7 @@ from runtime.fault import Fault
 from runtime.settings import Secret, variable
 from runtime.trust import EnforcedTrustSettings
 
-FOLD: Final = 1
+FOLD: Final = 2
 """The version of the fold itself.
 
 A release increments it if the release folds the same log to a different state, or if its workers

@@ -1,11 +1,11 @@
 """Defines the settings that decide, in every program, which signatures are valid."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 from ledger.signature import SignedForm
 from ledger.trust import Trust
-from runtime.settings import Secret, SettingsError, setting
+from runtime.settings import Secret, SettingsError, setting, variable
 
 WebhookSecrets = Annotated[
     tuple[Secret, ...],
@@ -31,6 +31,34 @@ AllowUnsigned = Annotated[
 ToleranceSeconds = Annotated[
     int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
 ]
+
+
+# A shorter secret could be found by trying all of them.
+_LEAST_SECRET_CHARS: Final = 16
+_QUOTES: Final = ("'", '"', "`", "\u201c", "\u201d", "\u2018", "\u2019")
+
+
+def check_secret(name: str, secret: str) -> None:
+    """Refuse a secret that was copied together with other characters, or is too short.
+
+    ``name`` is the setting or the option that has the secret.
+    """
+    found = None
+    if secret[:1] in _QUOTES or secret[-1:] in _QUOTES:
+        found = "is in quotes: give the secret without them"
+    elif f"{secret},".startswith("v1,"):
+        found = "starts with `v1,`, which belongs to a signature: give only the part after it"
+    elif len(secret) < _LEAST_SECRET_CHARS:
+        found = f"has {len(secret)} characters, expected at least {_LEAST_SECRET_CHARS}"
+    if found is not None:
+        raise SettingsError(f"a secret in {name} {found}; copy it from Plexy's dashboard")
+
+
+def check_secrets(settings: object) -> None:
+    """Refuse settings with a secret that ``check_secret`` refuses."""
+    for field in ("webhook_secrets", "old_webhook_secrets"):
+        for secret in getattr(settings, field, ()):
+            check_secret(variable(field), secret.reveal())
 
 
 class TrustSettings(Protocol):

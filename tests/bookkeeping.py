@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.money import MINOR_UNIT_DIGITS
+from ledger.currencies import MINOR_UNIT_DIGITS
 
 BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 BEAN_QUERY = BEAN_CHECK.with_name("bean-query")

@@ -3,7 +3,7 @@
 ``formats``    the journal as Beancount, hledger and CSV
 ``journal``    reads the whole journal from Kafka
 ``export``     the command ``export``
-``reconcile``  the command ``reconcile``
+``reconcile``  the command ``reconcile``, with ``settlement_values`` of its file
 """
 
 from enum import StrEnum
@@ -15,3 +15,10 @@ class JournalFormat(StrEnum):
     BEANCOUNT = "beancount"
     HLEDGER = "hledger"
     CSV = "csv"
+
+
+class DecimalMark(StrEnum):
+    """The mark before the decimals of an amount."""
+
+    POINT = "."
+    COMMA = ","

@@ -14,8 +14,9 @@ from typing import Final
 from urllib.parse import quote
 
 from cli.accounting import JournalFormat
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.journal import Entry
-from ledger.money import MINOR_UNIT_DIGITS, major_units
+from ledger.money import major_units
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Accounting programs reject later days. A time in milliseconds, sent by mistake, is far later.

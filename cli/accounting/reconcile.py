@@ -8,10 +8,11 @@ and the value. No control character of an id reaches the terminal.
 import asyncio
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.text import Text
 
 from cli.accounting.formats import day
 from cli.accounting.journal import Journal, read_journal
+from cli.accounting.settlement_values import plain_amount
 from cli.errors import WrongOptionError
 from cli.printing import counted, line, plain
 from ledger.accounting.settlement import (
@@ -40,14 +42,15 @@ COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
 # Longer amounts are refused: no real amount has more digits, and Python parses thousands slowly.
 _MOST_DIGITS: Final = 30
-_DAY_S: Final = 24 * 3600
 
 
 class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of ``reconcile``; the period includes its first and its last day, in UTC."""
+    """The options of ``reconcile``; the period includes its first and its last day, in ``zone``."""
 
     path: Path
     minor: bool = False
+    decimal: str | None = None
+    zone: tzinfo = UTC
     first_day: datetime | None = None
     last_day: datetime | None = None
     as_json: bool = False
@@ -60,8 +63,8 @@ class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
         if first and last and last < first:
             raise WrongOptionError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}")
         return Period(
-            None if first is None else _seconds(first),
-            None if last is None else _seconds(last) + _DAY_S,
+            None if first is None else _seconds(first, self.zone),
+            None if last is None else _seconds(last + timedelta(days=1), self.zone),
         )
 
 
@@ -71,7 +74,7 @@ def reconcile_file(
     """Reconcile a file; return whether everything matches."""
     settings = TopicSettings.from_environment(environment)
     period = options.period
-    lines = read_settlement(options.path, minor=options.minor)
+    lines = read_settlement(options.path, minor=options.minor, decimal=options.decimal)
     journal = asyncio.run(read_journal(settings, options.wait_s, progress))
     found = reconcile(lines, journal.snapshot.standing().values(), period)
     if options.as_json:
@@ -82,8 +85,12 @@ def reconcile_file(
     return not found.mismatches
 
 
-def _seconds(day_in_utc: datetime) -> int:
-    return int(day_in_utc.replace(tzinfo=UTC).timestamp())
+def _seconds(midnight: datetime, zone: tzinfo) -> int:
+    return int(midnight.replace(tzinfo=zone).timestamp())
+
+
+def _day(created: int, zone: tzinfo) -> str:
+    return day(created) if zone is UTC else f"{datetime.fromtimestamp(created, zone):%Y-%m-%d}"
 
 
 def _show(
@@ -92,7 +99,7 @@ def _show(
     line(console, f"{'file':<10} {options.path}")
     line(console, f"{'ledger':<10} {journal.origin}; {_days(options)}")
     if found.mismatches:
-        console.print(_mismatches_table(found.mismatches))
+        console.print(_mismatches_table(found.mismatches, options.zone))
     console.print(_totals_table(found.totals))
     if found.mismatches:
         differences = counted(len(found.mismatches), "difference")
@@ -108,7 +115,7 @@ def _days(options: ReconcileOptions) -> str:
     return " ".join(bounds) or "all days"
 
 
-def _mismatches_table(mismatches: list[Mismatch]) -> Table:
+def _mismatches_table(mismatches: list[Mismatch], zone: tzinfo) -> Table:
     table = Table("difference", "payment", "kind", "line", "file", "ledger", "refund", "day")
     for column in table.columns:
         # A shortened id could not be looked up.
@@ -124,7 +131,7 @@ def _mismatches_table(mismatches: list[Mismatch]) -> Table:
             _shown(row.money) if row else "",
             _shown(money_of(entry)) if entry else "",
             (entry and entry.refund_id) or "",
-            day(entry.created) if entry else "",
+            _day(entry.created, zone) if entry else "",
         )
         table.add_row(*(Text(plain(cell)) for cell in cells))
     return table
@@ -192,27 +199,34 @@ class _FaultError(ValueError):
     """A fault in a line; ``_lines`` adds the line's number."""
 
 
-def read_settlement(path: Path, *, minor: bool) -> list[Line]:
-    """Return the lines of a UTF-8 file; empty lines and unknown columns are skipped."""
+def read_settlement(path: Path, *, minor: bool, decimal: str | None = None) -> list[Line]:
+    """Return the lines of a UTF-8 file; empty lines and unknown columns are skipped.
+
+    The header shows whether commas or semicolons separate the columns.
+    """
     # Spreadsheets put a byte order mark before the first name; `utf-8-sig` removes the mark.
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(_lines(path, file, minor=minor))
+        return list(_lines(path, file, minor=minor, decimal=decimal))
 
 
-def _lines(path: Path, file: Iterable[str], *, minor: bool) -> Iterator[Line]:
-    rows = csv.reader(file, strict=True)
+def _lines(path: Path, file: TextIO, *, minor: bool, decimal: str | None = None) -> Iterator[Line]:
+    rows = csv.reader([], strict=True)
     try:
+        first = file.readline()
+        delimiter = ";" if first.count(";") > first.count(",") else ","
+        rows = csv.reader(chain([first], file), strict=True, delimiter=delimiter)
         header = _checked_header(next(rows, []))
         for cells in rows:
             if cells:
-                yield _line(header, cells, rows.line_num, minor=minor)
+                yield _line(header, cells, rows.line_num, minor=minor, decimal=decimal)
     except UnicodeDecodeError as error:
         raise WrongOptionError(f"{path}, after line {rows.line_num}: not UTF-8: {error}") from None
     except (csv.Error, _FaultError) as error:
         raise WrongOptionError(f"{path}, line {max(rows.line_num, 1)}: {error}") from None
 
 
-def _checked_header(header: list[str]) -> list[str]:
+def _checked_header(cells: list[str]) -> list[str]:
+    header = [name.strip().lower() for name in cells]
     if any(header.count(name) != 1 for name in COLUMNS):
         raise _FaultError(
             f"expected each of the columns {','.join(COLUMNS)} once, got {','.join(header)!r:.200}"
@@ -220,12 +234,14 @@ def _checked_header(header: list[str]) -> list[str]:
     return header
 
 
-def _line(header: list[str], cells: list[str], number: int, *, minor: bool) -> Line:
+def _line(
+    header: list[str], cells: list[str], number: int, *, minor: bool, decimal: str | None
+) -> Line:
     if len(cells) != len(header):
         got = ",".join(cells)
         raise _FaultError(f"expected {len(header)} columns, got {len(cells)}: {got!r:.200}")
     row = dict(zip(header, cells, strict=True))
-    kind = _KINDS.get(row["kind"])
+    kind = _KINDS.get(row["kind"].lower())
     if kind is None:
         raise _FaultError(f"kind: expected payment or refund, got {row['kind']!r:.40}")
     if not row["payment_id"]:
@@ -234,16 +250,19 @@ def _line(header: list[str], cells: list[str], number: int, *, minor: bool) -> L
     amount = row["amount"].removeprefix("-") if kind == "refund" else row["amount"]
     try:
         return Line(
-            number, row["payment_id"], kind, _parsed_money(amount, row["currency"], minor=minor)
+            number,
+            row["payment_id"],
+            kind,
+            _parsed_money(amount, row["currency"].upper(), minor=minor, decimal=decimal),
         )
     except MoneyError as error:
         field = "currency" if error.reason.startswith("currency") else "amount"
         raise _FaultError(f"{field}: {error}") from None
 
 
-def _parsed_money(amount: str, currency: str, *, minor: bool) -> Money:
+def _parsed_money(amount: str, currency: str, *, minor: bool, decimal: str | None) -> Money:
     if not minor:
-        return Money(minor_units(amount, currency), currency)
+        return Money(minor_units(plain_amount(amount, decimal), currency), currency)
     is_number = amount.isascii() and amount.isdigit() and len(amount) <= _MOST_DIGITS
     if not is_number or int(amount) > MAX_AMOUNT_MINOR:
         raise MoneyError(

@@ -24,6 +24,6 @@ def event_types() -> list[str]:
 
 def currencies() -> list[str]:
     """Return the ISO 4217 codes of the known currencies."""
-    from ledger.money import MINOR_UNIT_DIGITS
+    from ledger.currencies import MINOR_UNIT_DIGITS
 
     return sorted(MINOR_UNIT_DIGITS)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.accounting import JournalFormat
+from cli.accounting import DecimalMark, JournalFormat
 from cli.commands.declare import command, console
 
 
@@ -95,13 +95,20 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
     minor: Annotated[
         bool, typer.Option("--minor", help="amounts are integers of minor units: cents, tiyn")
     ] = False,
+    decimal: Annotated[
+        DecimalMark | None,
+        typer.Option(help="the mark before decimals, where a number does not show it"),
+    ] = None,
+    zone: Annotated[
+        str, typer.Option(help="time zone of the days: a name such as Asia/Almaty, or UTC+5")
+    ] = "UTC",
     first_day: Annotated[
         datetime | None,
-        typer.Option("--from", formats=["%Y-%m-%d"], help="the period's first day, in UTC"),
+        typer.Option("--from", formats=["%Y-%m-%d"], help="the period's first day"),
     ] = None,
     last_day: Annotated[
         datetime | None,
-        typer.Option("--to", formats=["%Y-%m-%d"], help="the period's last day, in UTC"),
+        typer.Option("--to", formats=["%Y-%m-%d"], help="the period's last day"),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="one JSON object, amounts in minor units")
@@ -113,20 +120,23 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> bool:
     """Compare a settlement file with the journal.
 
-    The header names these columns, in any order; others are ignored: `payment_id` as Plexy sends
-    it; `amount` in major units, digits and a point before decimals, such as 1500.50 (a refund's may
-    have a minus; with --minor: digits only); `currency`, an ISO 4217 code such as KZT; `kind`,
-    payment or refund.
+    The header names these columns, separated by commas or semicolons, in any order and case; others
+    are ignored: `payment_id` as Plexy sends it; `amount` in major units, such as 1500.50 or
+    1 500,50 (a refund's may have a minus; with --minor: digits only); `currency`, an ISO 4217 code
+    such as KZT; `kind`, payment or refund.
 
     The refunds of a payment match as a multiset of amounts. With --from or --to, entries of other
     days need not be in the file, but still match its rows. The exit code is 0 if all match, 1 if
     anything differs, and 2 if the file can't be read: then the line and the value are named.
     """
     from cli.accounting.reconcile import ReconcileOptions, reconcile_file
+    from cli.accounting.settlement_values import zone_of
 
     options = ReconcileOptions(
         path=file,
         minor=minor,
+        decimal=decimal and decimal.value,
+        zone=zone_of(zone),
         first_day=first_day,
         last_day=last_day,
         as_json=json,

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 # The version of each topic's schema. A new version gets its own file; see docs/events/README.md.
 VERSIONS: Final[Mapping[str, int]] = MappingProxyType(
-    {"ledger.orders": 1, "ledger.entries": 1, "plexy.rejected": 1}
+    {"ledger.orders": 2, "ledger.entries": 1, "plexy.rejected": 1}
 )
 _TYPES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = MappingProxyType(
     {
@@ -42,7 +42,7 @@ def schema_file(topic: str) -> str:
     """Return the name of the file with a topic's schema.
 
     >>> schema_file("ledger.orders")
-    'ledger.orders.v1.schema.json'
+    'ledger.orders.v2.schema.json'
     """
     return f"{topic}.v{VERSIONS[topic]}.schema.json"
 

@@ -78,11 +78,6 @@ def _signatures(patient: Patient) -> Iterator[CheckResult]:
             "LEDGER_WEBHOOK_SECRETS contains the public secret of the documentation",
             "except for development, set only the secrets of the Plexy endpoint",
         )
-    if any(secret[:1] in {"'", '"'} for secret in secrets):
-        yield warning(
-            "a secret in LEDGER_WEBHOOK_SECRETS begins with a quotation mark",
-            "remove the quotes: `docker --env-file` and Kubernetes make them part of the value",
-        )
 
 
 def _views(patient: Patient) -> Iterator[CheckResult]:

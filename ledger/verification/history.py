@@ -20,6 +20,7 @@ from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
 from ledger.payments import PaymentFold, fold_payments
 from ledger.records import Place, SignedRecord
+from ledger.times import seconds_of
 from ledger.trust import Trust
 
 FOLDED: Final = "folded"
@@ -45,11 +46,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept but not
     folded), ``accepted`` (in the log, but not judged yet), or the reason for its rejection, which
-    ``detail`` explains in a sentence. ``created`` is the event's time by Plexy's clock, in Unix
-    seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery that counts
-    has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``, ``not_checked``, or
-    a fault that a check found now. ``headers`` and ``body`` are unchanged, base64 in JSON, and only
-    present on request.
+    ``detail`` explains in a sentence. ``created`` is the time by which the event is ordered, in
+    Unix seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery that
+    counts has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``,
+    ``not_checked``, or a fault that a check found now. ``headers`` and ``body`` are unchanged,
+    base64 in JSON, and only present on request.
     """
 
     event_id: str
@@ -246,10 +247,12 @@ def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
     envelope = decode_envelope(body)
     known: dict[str, Any] = {}
     if isinstance(envelope, Envelope):
-        known |= {"type": envelope.type, "created": envelope.created}
+        known |= {"type": envelope.type, "created": seconds_of(envelope.created)}
     if event is not None:
-        known |= {"payment_id": event.payment_id, "order_reference": event.order_reference}
-        known |= {"amount": event.money.amount_minor, "currency": event.money.currency}
+        known |= {"created": event.created, "payment_id": event.payment_id}
+        known |= {"order_reference": event.order_reference}
+        if event.money is not None:
+            known |= {"amount": event.money.amount_minor, "currency": event.money.currency}
     if raw:
         known |= {"headers": dict(record.headers), "body": body}
     return Delivery(

@@ -152,13 +152,13 @@ class JournalAudit:
         """Yield the money that must be posted; for a payment not at rest, the posted money."""
         if self._truth.is_at_rest(payment_id):
             for subject, fact in Standing(self._truth.payment(payment_id)).facts.items():
-                yield subject, fact.money.amount_minor, fact.money.currency
+                yield subject, fact.moved.amount_minor, fact.moved.currency
             return
         for fact in self._truth.facts[payment_id].values():
             moving = subject_of(payment_id, fact)
             if moving is not None:
-                amount_minor = self._balance(fact) * fact.money.amount_minor
-                yield moving, amount_minor, fact.money.currency
+                amount_minor = self._balance(fact) * fact.moved.amount_minor
+                yield moving, amount_minor, fact.moved.currency
 
 
 def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:

@@ -29,6 +29,7 @@ from ledger.events import Event, FieldNames, decode_event
 from ledger.payments import EventReference, Payment, payment_of
 from ledger.records import SignedRecord
 from ledger.rejections import Rejection
+from ledger.times import seconds_of
 from ledger.trust import Trust
 from ledger.unread import first_offset_of
 from ledger.verification.differences import Difference, DifferenceKind
@@ -184,7 +185,8 @@ class Truth:
         event = msgspec.structs.replace(
             event,
             type=share(event.type, event.type),
-            money=msgspec.structs.replace(
+            money=event.money
+            and msgspec.structs.replace(
                 event.money, currency=share(event.money.currency, event.money.currency)
             ),
         )
@@ -232,9 +234,12 @@ class Truth:
             subject = f"record {place}, key {key:.80}"
             self.faults.append(Difference(kind=kind, subject=subject, detail=detail))
             return
-        event = decode_event(envelope, record.partition, record.offset, self._names)
+        event = decode_event(
+            envelope, record.partition, record.offset, record.timestamp, self._names
+        )
+        created = seconds_of(envelope.created) or 0
         reference = EventReference(
-            envelope.id, envelope.type, envelope.created, record.partition, record.offset
+            envelope.id, envelope.type, created, record.partition, record.offset
         )
         self.faults.append(
             Difference(

@@ -31,10 +31,20 @@ export const ANOMALIES = {
     means: "A refund is in another currency than its payment, so the two can’t be set off against each other.",
     todo: "Ask Plexy what was paid back in the payment’s own currency, and correct it in the books by hand until then.",
   },
+  failed_after_success: {
+    title: "Failed after it was paid",
+    means: "Plexy reported that the payment failed, later than it reported it as successful; it counts as paid here.",
+    todo: "Look the payment up in Plexy’s dashboard: the bank may have taken the money back.",
+  },
   order_id_is_payment_id: {
     title: "Order named like a payment",
     means: "The order’s id is also the id of one of its payments, and it has other payments: they may have met by chance.",
     todo: "Ask the shop whether these payments belong together, and have it send a reference with each payment.",
+  },
+  order_reference_unreadable: {
+    title: "Order unknown",
+    means: "An event has a field for its order, but no single order can be read from it; the payment is an order of its own here.",
+    todo: "Look the payment up in Plexy’s dashboard, and have the shop send the order’s number as text.",
   },
   payment_too_large: {
     title: "Too many events of one payment",
@@ -46,10 +56,25 @@ export const ANOMALIES = {
     means: "The refunds of a payment add up to more than was paid.",
     todo: "Check in Plexy’s dashboard whether a refund was made twice, and claim the difference back.",
   },
+  refund_identity_uncertain: {
+    title: "Refunds that can’t be told apart",
+    means: "Several refunds of one payment have no id of their own; each event counts as a refund of its own.",
+    todo: "Check in Plexy’s dashboard how often the payment was refunded.",
+  },
   refund_without_payment: {
     title: "Refund without a payment",
     means: "A refund arrived, and no successful payment that it belongs to.",
     todo: "Mostly it comes within minutes. Plexy delivers again for three days; after that ask Plexy for the payment’s event.",
+  },
+  status_contradicts_type: {
+    title: "Status and type disagree",
+    means: "An event’s status says something else than its type; the type counts.",
+    todo: "Look the payment up in Plexy’s dashboard, and ask Plexy which of the two is right.",
+  },
+  time_implausible: {
+    title: "Implausible time",
+    means: "An event says that it was created before the year 2000, or more than a day after it arrived; its time of arrival is used.",
+    todo: "Look the payment up in Plexy’s dashboard, and ask Plexy to correct the clock.",
   },
 };
 
@@ -68,10 +93,12 @@ export const OUTCOMES = {
 
 export const REASONS = {
   malformed_json: "The body is no JSON.",
-  invalid_envelope: "The body lacks what every event has: id, type, created, data.",
+  invalid_envelope: "The body lacks what every event has: an id and a type.",
   control_characters: "An id, a type or a reference holds control characters.",
   key_mismatch: "The log has it under another id than its own.",
   event_id_reused: "Another event came under an id that was there before.",
+  data_unreadable: "Its data is no object.",
+  created_unreadable: "Its time is neither Unix seconds nor ISO 8601 with a zone.",
   id_missing: "It does not say which payment or refund it is about.",
   id_invalid: "The id of its payment or refund can’t be one.",
   reference_too_long: "A reference is longer than any id may be.",
@@ -81,6 +108,7 @@ export const REASONS = {
   amount_too_large: "Its amount is larger than can be exact.",
   currency_missing: "It names no currency.",
   currency_unknown: "Its currency is not in ISO 4217.",
+  currency_conflicts: "Its amount has another currency than the event.",
   signature_refused: "It is in the log without a good signature.",
   batch_too_large: "It is a batch that unpacks to more than is read.",
   batch_unreadable: "It is a batch that can’t be read.",

@@ -46,7 +46,7 @@ async def test_each_delivery_is_signed_and_has_its_own_event_id(tmp_path):
 
 @needs_wrk
 async def test_refused_deliveries_are_counted(tmp_path):
-    load = await load_of(tmp_path, FakeLog(), "whsec_another")
+    load = await load_of(tmp_path, FakeLog(), "whsec_test_key_another")
     assert load.refused == load.answered > 100
 
 

@@ -24,6 +24,7 @@ from ledger.envelope import decode_envelope
 from ledger.events import FieldNames, decode_event
 from ledger.signature import SignatureFault, SignedForm, verify
 
+NOW_S = 1_795_900_000
 _OPTIONS = EventOptions("payment.succeeded", "pay_1", "ord_1", None, 5, "USD", None, None, None)
 
 
@@ -35,7 +36,7 @@ class _Ingress(BaseHTTPRequestHandler):
         fault = verify(
             self.headers["Plexy-Signature"],
             body,
-            secrets=[b"whsec_right"],
+            secrets=[b"whsec_test_key_right"],
             now_s=float(self.headers["Plexy-Signature"].split(",")[0].removeprefix("t=")),
         )
         self.send_response(401 if fault else 200)
@@ -59,28 +60,33 @@ def ingress() -> Iterator[str]:
 @pytest.mark.parametrize("form", [SignedForm.BODY, SignedForm.TIMESTAMPED])
 def test_the_ledger_accepts_the_signature(form):
     body = encode(build_event("evt_1", "payment.succeeded", 1, {"id": "pay_ü"}))
-    header = signed_headers(body, "whsec_1", at_s=1000, form=form)["Plexy-Signature"]
-    assert verify(header, body, secrets=[b"whsec_1"], now_s=1000, form=form) is None
-    assert verify(header, body, secrets=[b"whsec_2"], now_s=1000) is SignatureFault.MISMATCH
-    late = verify(header, body, secrets=[b"whsec_1"], now_s=2000)
+    header = signed_headers(body, "whsec_test_key_1", at_s=1000, form=form)["Plexy-Signature"]
+    assert verify(header, body, secrets=[b"whsec_test_key_1"], now_s=1000, form=form) is None
+    assert (
+        verify(header, body, secrets=[b"whsec_test_key_2"], now_s=1000) is SignatureFault.MISMATCH
+    )
+    late = verify(header, body, secrets=[b"whsec_test_key_1"], now_s=2000)
     assert late is SignatureFault.OUT_OF_TOLERANCE
 
 
 def test_the_default_event_is_a_payment_that_folds():
-    envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=7)))
-    event = decode_event(envelope, 0, 0, FieldNames())
+    envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=NOW_S)))
+    event = decode_event(envelope, 0, 0, NOW_S * 1000, FieldNames())
     assert (event.payment_id, event.order_reference, event.money.amount_minor) == (
         "pay_1",
         "ord_1",
         5,
     )
-    assert event.created == 7
+    assert (event.created, event.marks) == (NOW_S, ())
 
 
 def test_a_refund_names_its_payment():
-    options = EventOptions("refund.succeeded", "pay_1", None, "re_1", 5, "USD", "evt_9", 3, None)
-    event = decode_event(decode_envelope(encode(event_of(options, now_s=7))), 0, 0, FieldNames())
-    assert (event.event_id, event.created) == ("evt_9", 3)
+    options = EventOptions(
+        "refund.succeeded", "pay_1", None, "re_1", 5, "USD", "evt_9", NOW_S, None
+    )
+    envelope = decode_envelope(encode(event_of(options, now_s=7)))
+    event = decode_event(envelope, 0, 0, NOW_S * 1000, FieldNames())
+    assert (event.event_id, event.created) == ("evt_9", NOW_S)
     assert (event.data_id, event.payment_id) == ("re_1", "pay_1")
 
 
@@ -110,8 +116,13 @@ def test_each_event_has_a_new_id():
 
 
 def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
-    assert send_event(_OPTIONS, ingress, "whsec_right", {})
-    assert send_event(_OPTIONS, ingress, None, {"LEDGER_WEBHOOK_SECRETS": "whsec_right,old"})
+    assert send_event(_OPTIONS, ingress, "whsec_test_key_right", {})
+    assert send_event(
+        _OPTIONS,
+        ingress,
+        None,
+        {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_right,whsec_test_key_old"},
+    )
     assert capsys.readouterr().out.count("\n200 {}") == 2
     assert not send_event(_OPTIONS, ingress, None, {})
     output = capsys.readouterr().out
@@ -121,7 +132,7 @@ def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
 
 def test_without_an_address_the_settings_give_the_address_of_ingress(ingress, capsys):
     port = str(urlsplit(ingress).port)
-    assert send_event(_OPTIONS, None, "whsec_right", {"LEDGER_INGEST_PORT": port})
+    assert send_event(_OPTIONS, None, "whsec_test_key_right", {"LEDGER_INGEST_PORT": port})
     assert "\n200 {}" in capsys.readouterr().out
 
 

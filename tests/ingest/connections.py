@@ -13,11 +13,12 @@ CLOSING = GET[:-2] + b"Connection: close\r\n\r\n"
 ALIVE = b'{"status":"alive"}'
 
 
-def delivery(body: bytes) -> bytes:
-    """Return the request that delivers a body, with a valid signature."""
-    headers = signed(body) | {"Host": "x", "Content-Length": str(len(body))}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
+def delivery(body: bytes, *headers: bytes) -> bytes:
+    """Return the request that delivers a body, with a valid signature and further headers."""
+    usual = signed(body) | {"Host": "x", "Content-Length": str(len(body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in usual.items()).encode()
+    lines += b"".join(line + b"\r\n" for line in headers)
+    return f"POST {PATH} HTTP/1.1\r\n".encode() + lines + b"\r\n" + body
 
 
 @contextlib.asynccontextmanager
@@ -56,3 +57,15 @@ async def answer_to(reader, writer, *pieces: bytes) -> bytes:
             if line.lower().startswith(b"content-length:")
         ]
         return head + await reader.readexactly(length)
+
+
+async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
+    """Send these bytes; return all bytes that arrive until the server closes."""
+    reader, writer = await connect()
+    writer.write(raw)
+    try:
+        async with asyncio.timeout(within_s):
+            return await reader.read()
+    finally:
+        # The server waits for a second if the sender does not close its end.
+        writer.transport.abort()

@@ -9,21 +9,9 @@ import pytest
 
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, signed
-from tests.ingest.connections import ALIVE, CLOSING, GET, connecting, delivery
+from tests.ingest.connections import ALIVE, CLOSING, GET, connecting, delivery, said
 
 POST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
-
-
-async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
-    """Send these bytes; return all bytes that arrive until the server closes."""
-    reader, writer = await connect()
-    writer.write(raw)
-    try:
-        async with asyncio.timeout(within_s):
-            return await reader.read()
-    finally:
-        # The server waits for a second if the sender does not close its end.
-        writer.transport.abort()
 
 
 def assert_refused(answer: bytes, status: int, code: str) -> None:
@@ -402,7 +390,39 @@ async def test_a_connection_with_a_delivery_that_waits_for_kafka_is_never_replac
         assert (await reader.readuntil(b"true}")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_an_upgrade_is_answered_in_http_and_ends_the_connection():
+OFFERS = [
+    b"Connection: upgrade\r\nUpgrade: websocket",
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+    b"Upgrade: TLS/1.0\r\nConnection: keep-alive, UPGRADE",
+]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_a_delivery_that_offers_another_protocol_is_read_as_http(before, offer):
+    log = FakeLog()
+    whole = delivery(event(), offer)
+    in_chunks = chunked(event(), JSON, signature(event()), offer)
+    async with connecting(log) as connect:
+        for raw in (whole, in_chunks):
+            answer = await said(connect, before + raw + CLOSING)
+            assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 ") == 2 + bool(before)
+    assert [record.value for record in log.records] == [event(), event()]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_a_delivery_that_offers_another_protocol_may_arrive_byte_by_byte(offer):
+    log = FakeLog()
+    async with connecting(log) as connect:
+        reader, writer = await connect()
+        for byte in delivery(event(), offer):
+            writer.write(bytes([byte]))
+            await writer.drain()
+        assert (await reader.readuntil(b"true}")).startswith(b"HTTP/1.1 200 ")
+    assert [record.value for record in log.records] == [event()]
+
+
+async def test_connect_is_answered_in_http_and_ends_the_connection():
     async with connecting() as connect:
-        raw = GET[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n\x00\x01"
-        assert (await said(connect, raw)).endswith(ALIVE)
+        answer = await said(connect, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n\x00\x01")
+        assert answer.count(b"HTTP/1.1 ") == 1

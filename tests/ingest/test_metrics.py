@@ -61,7 +61,7 @@ async def counted(log: FakeLog | None = None, **changes) -> AsyncIterator[Counte
 
 
 async def test_every_delivery_is_counted_once_by_its_outcome_on_both_ways():
-    forged = signed(event(), secret="whsec_guessed")
+    forged = signed(event(), secret="whsec_test_key_guessed")
     broken, incomplete = b"{", b'{"id": "evt_2"}'
     async with counted() as ingress:
         for body, headers, status in (

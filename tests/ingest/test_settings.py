@@ -8,7 +8,7 @@ from runtime.settings import SettingsError, describe
 
 
 def test_only_a_secret_must_be_set():
-    settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_1"})
+    settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1"})
     assert (settings.ingest_host, settings.ingest_port) == ("127.0.0.1", 8000)
     assert (settings.signed_form, settings.signature_tolerance_s) == (SignedForm.EITHER, 300)
     assert (settings.max_body_bytes, settings.answer_within_s) == (2**20, 10)
@@ -16,8 +16,13 @@ def test_only_a_secret_must_be_set():
 
 
 def test_several_secrets_are_separated_by_commas():
-    settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_1, whsec_2,"})
-    assert [s.reveal() for s in settings.webhook_secrets] == ["whsec_1", "whsec_2"]
+    settings = IngestSettings.from_environment(
+        {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1, whsec_test_key_2,"}
+    )
+    assert [s.reveal() for s in settings.webhook_secrets] == [
+        "whsec_test_key_1",
+        "whsec_test_key_2",
+    ]
     assert "whsec" not in repr(settings)
 
 
@@ -48,11 +53,13 @@ def test_without_a_secret_ingress_starts_if_unsigned_deliveries_are_allowed():
 )
 def test_a_value_out_of_bounds_is_refused_by_name(name, value):
     with pytest.raises(SettingsError, match=f"LEDGER_{name}: .*{value}"):
-        IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "s", f"LEDGER_{name}": value})
+        IngestSettings.from_environment(
+            {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", f"LEDGER_{name}": value}
+        )
 
 
 def test_the_metrics_never_share_the_port_that_the_internet_reaches():
-    given = {"LEDGER_WEBHOOK_SECRETS": "s", "LEDGER_INGEST_PORT": "8100"}
+    given = {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", "LEDGER_INGEST_PORT": "8100"}
     with pytest.raises(SettingsError, match="LEDGER_INGEST_METRICS_PORT=8100 is LEDGER_INGEST"):
         IngestSettings.from_environment({**given, "LEDGER_INGEST_METRICS_PORT": "8100"})
     assert IngestSettings.from_environment(given).ingest_metrics_port is None
@@ -61,7 +68,7 @@ def test_the_metrics_never_share_the_port_that_the_internet_reaches():
 def test_the_settings_of_the_connection_to_kafka_are_also_checked():
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_USERNAME"):
         IngestSettings.from_environment(
-            {"LEDGER_WEBHOOK_SECRETS": "s", "LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}
+            {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", "LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}
         )
 
 

@@ -139,7 +139,7 @@ async def test_the_trace_of_an_unsigned_request_is_only_linked(receiver, in_piec
 
 
 async def test_the_span_of_a_rejected_delivery_names_its_place(receiver, in_pieces):
-    (record,) = await deliver(event("evt_8", created="now"), in_pieces=in_pieces)
+    (record,) = await deliver(event("evt_8", type=7), in_pieces=in_pieces)
     span = only(receiver)
     assert span.attributes["ledger.outcome"] == "invalid_envelope"
     assert span.attributes["ledger.event.id"] == "evt_8"

@@ -191,7 +191,7 @@ def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_the_audit_red(own)
     write(env, changelog_name(group_of(env), "orders"), [OutRecord(b"ord_1", None)])
     write(env, names.orders, [OutRecord(b"ord_2", None)])
     write(env, names.entries, [OutRecord(forged.entry_id.encode(), ENTRIES.encode(forged))])
-    deliver(env, event(900), secret="whsec_guessed")
+    deliver(env, event(900), secret="whsec_test_key_guessed")
     wait_folded(env, worker)
     audit.wait_for("drift")
     assert drift(audit.wait_rounds()) == {

@@ -55,7 +55,7 @@ from tests.kafka.harness import (
 # The first test waits for a broker, an ingress and a worker, and posts some 500 deliveries.
 pytestmark = pytest.mark.timeout(480)
 
-SECRET = "whsec_now"
+SECRET = "whsec_test_key_now"
 ROOT = Path(__file__).parents[2]
 CONSUMER = ROOT / "examples" / "consumer.py"
 PAGE = (ROOT / "docs" / "events" / "README.md").read_text()

@@ -96,7 +96,9 @@ def test_uvicorn_runs_an_ingress_that_keeps_a_delivery_and_stops(env):
         body = event("evt_1")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             accepted = client.post(PATH, content=body, headers=signed(body))
-            forged = client.post(PATH, content=body, headers=signed(body, secret="whsec_no"))
+            forged = client.post(
+                PATH, content=body, headers=signed(body, secret="whsec_test_key_no")
+            )
         ingress.signal(signal.SIGTERM)
         code = ingress.wait(within_s=20)
         output = ingress.log_file.read_text()

@@ -28,8 +28,9 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.simulate import oracle
 from cli.simulate.schedule import deliveries
 from cli.topics.ledger_reader import LedgerReader, open_reader
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.journal import Subject, balances
-from ledger.money import MINOR_UNIT_DIGITS, major_units
+from ledger.money import major_units
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES
 from runtime.kafka.batches import OutRecord

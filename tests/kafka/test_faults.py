@@ -72,7 +72,7 @@ async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
     settings = TopicSettings.from_environment(env)
     await ensure_topics(settings)
     await append(settings, "never folded")
-    options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_any",))
+    options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_test_key_any",))
     simulation = Simulation(1, 100, options)
     stage = SimpleNamespace(settings=settings, environment=env, findings=[])
     stage.workers = stage.extras = []
@@ -100,7 +100,7 @@ async def test_a_part_that_raises_is_a_difference_and_the_others_are_judged(
 ):
     settings = TopicSettings.from_environment(environment(kafka.bootstrap, tmp_path))
     await ensure_topics(settings)
-    options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_any",))
+    options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_test_key_any",))
     worker = SimpleNamespace(label="worker 1", folder=tmp_path, url="http://127.0.0.1:9")
     stage = SimpleNamespace(settings=settings, workers=[], extras=[worker], environment={})
     stage.end_workers = lambda: None

@@ -39,7 +39,7 @@ from tests.kafka.topics import alter, delete_records
 
 pytestmark = pytest.mark.timeout(300)
 
-_SECRET = "whsec_now"
+_SECRET = "whsec_test_key_now"
 
 
 def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:

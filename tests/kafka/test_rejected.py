@@ -284,7 +284,7 @@ def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kep
     # An earlier ingress that could not read these bodies would have written such records.
     refused = Rejection(reason=Reason.INVALID_ENVELOPE, detail="of former code", field="created")
     good, forged = (json.dumps(event(n, orderReference="ord_1")).encode() for n in (1, 2))
-    deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_guessed")}
+    deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_test_key_guessed")}
     for raw, delivery in deliveries.items():
         new = rejected_delivery_record(names, delivery, raw, refused, None)
         write(env, names.rejected, [OutRecord(new.key, new.value, new.headers, new.timestamp_ms)])

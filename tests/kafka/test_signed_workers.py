@@ -45,7 +45,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     )
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        forged = [signed(body, secret="whsec_guessed") for body in FORGED[:6]]
+        forged = [signed(body, secret="whsec_test_key_guessed") for body in FORGED[:6]]
         forged += [OutRecord(f"evt_{n}".encode(), json.dumps(FORGED[n]).encode()) for n in (6, 7)]
         write(env, names_of(env).webhooks, forged)
         honest = [

@@ -42,7 +42,7 @@ OTHERS = {
         {
             "LEDGER_SIGNED_FORM": {"LEDGER_SIGNED_FORM": "body"},
             "LEDGER_SIGNATURE_TOLERANCE_S": {"LEDGER_SIGNATURE_TOLERANCE_S": "9"},
-            "LEDGER_WEBHOOK_SECRETS": {"LEDGER_WEBHOOK_SECRETS": "whsec_other"},
+            "LEDGER_WEBHOOK_SECRETS": {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_other"},
         },
     ),
 }
@@ -67,7 +67,7 @@ def test_a_worker_that_would_fold_differently_is_kept_out_and_names_the_differin
             reason = kept_out.reason_of_end(60)
             assert reason.startswith("OtherRulesError: ")
             assert f"{setting} " in reason
-            for secret in (SECRET, "whsec_other"):
+            for secret in (SECRET, "whsec_test_key_other"):
                 assert secret not in kept_out.tail()
             assert not kept_out.logged("ready")
         # No partition has moved.
@@ -79,7 +79,7 @@ def test_workers_that_share_a_secret_fold_side_by_side_while_it_is_replaced(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one") | CHECKED
-    ahead = env | {"LEDGER_WEBHOOK_SECRETS": f"whsec_next,{SECRET}"}
+    ahead = env | {"LEDGER_WEBHOOK_SECRETS": f"whsec_test_key_next,{SECRET}"}
     with WorkerProcess(env) as first:
         first.wait_ready(90)
         with WorkerProcess(second_of(ahead, tmp_path / "two")) as second:

@@ -203,7 +203,7 @@ def test_a_record_that_plexy_did_not_sign_is_named_even_under_a_known_id(ledger)
         event(900, merchantReference="ord_forged"),
         event(4, merchantReference="ord_2", amount=1),
     ]
-    deliver(env, *forged, secret="whsec_guessed")
+    deliver(env, *forged, secret="whsec_test_key_guessed")
     wait_folded(env, ledger)
     code, output = verify(env)
     found = named(output)
@@ -319,7 +319,7 @@ def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_
     deliver(env, event(300), secret=OLD_SECRET)
     wait_folded(env, ledger)
     assert verify(env)[0] == 1
-    code, output = verify(env, LEDGER_OLD_WEBHOOK_SECRETS=f"whsec_older,{OLD_SECRET}")
+    code, output = verify(env, LEDGER_OLD_WEBHOOK_SECRETS=f"whsec_test_key_older,{OLD_SECRET}")
     assert code == 0, output
     file = tmp_path / "old"
     file.write_text(f"\n{OLD_SECRET}\n")
@@ -334,7 +334,7 @@ def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_
 
 def test_since_leaves_out_earlier_deliveries(ledger):
     env = ledger.env
-    deliver(env, event(300), secret="whsec_guessed")
+    deliver(env, event(300), secret="whsec_test_key_guessed")
     wait_folded(env, ledger)
     assert verify(env, "--since", "2020-01-01")[0] == 1
     code, output = verify(env, "--since", "2100-01-01")

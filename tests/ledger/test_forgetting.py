@@ -36,7 +36,7 @@ FIRST_MS = 1_700_000_000_000
 
 def record(offset: int, day: float, event_id: str = "evt_1", amount: int = 500) -> Any:
     data = {"id": "pay_1", "amount": amount, "currency": "KZT"}
-    body = {"id": event_id, "type": "payment.succeeded", "created": 7, "data": data}
+    body = {"id": event_id, "type": "payment.succeeded", "created": FIRST_MS // 1000, "data": data}
     return SimpleNamespace(
         key=event_id.encode(),
         value=json.dumps(body).encode(),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.journal import (
     PLEXY,
     REFUNDS,
@@ -19,7 +20,7 @@ from ledger.journal import (
     balances,
     post,
 )
-from ledger.money import MAX_AMOUNT_MINOR, MINOR_UNIT_DIGITS
+from ledger.money import MAX_AMOUNT_MINOR
 from ledger.payments import fold_payments
 from tests.ledger.examples import failure, refund, success
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.money import (
     MAX_AMOUNT_MINOR,
-    MINOR_UNIT_DIGITS,
     Money,
     MoneyError,
     check_amount,

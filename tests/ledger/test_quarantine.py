@@ -22,8 +22,8 @@ from ledger.signature import sign
 from ledger.topics import TopicNames
 from ledger.trust import Trust
 
-NAMES = FieldNames(order=("orderReference",))
-OLD_NAMES = FieldNames(order=("merchantReference", "orderReference"))
+NAMES = FieldNames(payment=("paymentId",))
+OLD_NAMES = FieldNames(payment=("payment_id", "paymentId"))
 
 
 class Kept(NamedTuple):
@@ -172,16 +172,16 @@ class Logged(NamedTuple):
     headers: Any = ()
     partition: int = 2
     offset: int = 118
-    timestamp: int = 10
+    timestamp: int = 1_700_000_000_000
 
 
 def body(**data: Any) -> bytes:
     content = {"id": "pay_1", "amount": 5, "currency": "KZT", **data}
-    event = {"id": "evt_1", "type": "payment.succeeded", "created": 1, "data": content}
+    event = {"id": "evt_1", "type": "refund.succeeded", "created": 1_700_000_000, "data": content}
     return json.dumps(event).encode()
 
 
-TOO_LONG = body(merchantReference="x" * 600, orderReference="ord_1")
+TOO_LONG = body(payment_id="x" * 600, paymentId="pay_9")
 
 
 def judged(record: Logged | None, names: FieldNames = NAMES, **more: Any) -> Event | Refusal:
@@ -197,12 +197,12 @@ def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
     ]
     event = judged(record)
     assert [event] == deduplicate([record], {}, NAMES).events
-    assert (event.partition, event.offset, event.order_reference) == (2, 118, "ord_1")
+    assert (event.partition, event.offset, event.payment_reference) == (2, 118, "pay_9")
 
 
 def test_an_item_that_is_still_bad_stays_and_its_current_reason_is_given():
     assert judged(Logged(b"evt_1", TOO_LONG), OLD_NAMES).why.startswith(
-        "it is still rejected: reference_too_long: data.merchantReference"
+        "it is still rejected: reference_too_long: data.payment_id"
     )
 
 
@@ -221,7 +221,7 @@ def test_a_record_that_was_rejected_as_no_event_needs_a_fold_of_the_whole_log(re
 
 def test_an_event_with_a_bad_reference_is_put_back_once_the_reference_is_no_longer_read():
     """A bad event id is rejected for the same reason, but this event's id is valid and was seen."""
-    odd = body(merchantReference="ord_\0", orderReference="ord_1")
+    odd = body(payment_id="pay_\0", paymentId="pay_9")
     record = Logged(b"evt_1", odd)
     (rejected,) = deduplicate([record], {}, OLD_NAMES).rejected
     assert rejected.rejection.reason is Reason.CONTROL_CHARACTERS
@@ -256,27 +256,27 @@ def test_bytes_that_only_the_log_has_are_identified_by_their_digest():
 
 
 def test_a_type_that_is_no_longer_folded_is_not_put_back():
-    other = TOO_LONG.replace(b"payment.succeeded", b"payment.disputed")
+    other = TOO_LONG.replace(b"refund.succeeded", b"refund.disputed")
     assert judged(Logged(b"evt_1", other)) == Refusal("events of its type are kept, and not folded")
 
 
-def delivery(value: bytes, secret: bytes = b"whsec_now", arrived_s: int = 1000) -> Logged:
+def delivery(value: bytes, secret: bytes = b"whsec_test_key_now", arrived_s: int = 1000) -> Logged:
     signature = sign(value, secret, 1000).encode()
     arrived = b"%d" % (arrived_s * 1000)
     headers = [("plexy-signature", signature), ("received-at-ms", arrived)]
     return Logged(b"k", value, headers, 0, 0)
 
 
-TRUST = Trust(secrets=(b"whsec_now",))
+TRUST = Trust(secrets=(b"whsec_test_key_now",))
 
 
 def test_a_delivery_is_judged_at_the_time_of_its_arrival():
     assert judge_delivery(delivery(body()), TRUST) == decode_envelope(body())
     late = judge_delivery(delivery(body(), arrived_s=2000), TRUST)
     assert late == Refusal("its signature is not good: timestamp_out_of_tolerance")
-    forged = judge_delivery(delivery(body(), b"whsec_guessed"), TRUST)
+    forged = judge_delivery(delivery(body(), b"whsec_test_key_guessed"), TRUST)
     assert forged == Refusal("its signature is not good: signature_mismatch")
-    assert isinstance(judge_delivery(delivery(body(), b"whsec_guessed"), None), Envelope)
+    assert isinstance(judge_delivery(delivery(body(), b"whsec_test_key_guessed"), None), Envelope)
 
 
 def test_a_delivery_that_is_still_not_an_event_is_not_put_back():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ledger.signature import SignatureFault, SignedForm, sign, verify
 
 NOW_S = 1_700_000_000
-SECRET = b"whsec_1"
+SECRET = b"whsec_test_key_1"
 
 bodies = st.binary(max_size=200)
 secrets = st.binary(min_size=1, max_size=40)
@@ -92,15 +92,15 @@ def test_a_time_beyond_the_tolerance_is_refused_in_either_direction(age_s):
 
 
 def test_only_the_holder_of_a_secret_learns_that_the_time_is_wrong():
-    header = sign(b"{}", b"whsec_other", NOW_S - 10_000)
+    header = sign(b"{}", b"whsec_test_key_other", NOW_S - 10_000)
     assert faults_of(header) is SignatureFault.MISMATCH
 
 
 def test_any_of_several_secrets_may_match_any_of_several_digests():
     right, wrong = sign(b"{}", SECRET, NOW_S).partition(",")[2], "v1=" + "0" * 64
     header = f"t={NOW_S},{wrong},{right}"
-    assert faults_of(header, known=[b"whsec_old", SECRET]) is None
-    assert faults_of(header, known=[b"whsec_old"]) is SignatureFault.MISMATCH
+    assert faults_of(header, known=[b"whsec_test_key_old", SECRET]) is None
+    assert faults_of(header, known=[b"whsec_test_key_old"]) is SignatureFault.MISMATCH
 
 
 def test_unknown_fields_spaces_and_upper_case_digits_are_accepted():

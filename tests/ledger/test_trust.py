@@ -24,7 +24,7 @@ FORGED = success("evt_1", 1, 999_999, payment="pay_1", order="ord_1")
 def forged_first() -> list[Any]:
     """Return a log in which a forged record precedes the event with the same id."""
     log = Log()
-    log.append(body_of(FORGED), b"evt_1", secret=b"whsec_guessed")
+    log.append(body_of(FORGED), b"evt_1", secret=b"whsec_test_key_guessed")
     log.append(body_of(PAID), b"evt_1")
     return log.partitions[partition_of(b"evt_1")]
 

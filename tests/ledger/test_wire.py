@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import wire
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.deduplication import Progress, Seen
 from ledger.events import Event
-from ledger.money import MINOR_UNIT_DIGITS, Money
+from ledger.money import Money
 from ledger.orders import Order
 from ledger.payments import Payment, describe_placed, fold_payments
 from tests.ledger.examples import refund, success

@@ -7,7 +7,10 @@ import msgspec
 from processors.settings import WorkerSettings
 from runtime.fold_rules import FOLD, FoldRules, difference, protocols
 
-SECRETS = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": "whsec_1,whsec_2"}
+SECRETS = {
+    "LEDGER_VERIFY_SIGNATURES": "worker",
+    "LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1,whsec_test_key_2",
+}
 
 
 def read(**values: Any) -> WorkerSettings:
@@ -15,7 +18,9 @@ def read(**values: Any) -> WorkerSettings:
 
 
 def test_settings_that_do_not_change_the_fold_do_not_change_the_name():
-    other = read(LEDGER_CHUNK_RECORDS="7", LEDGER_WEBHOOK_SECRETS="whsec_1", LEDGER_WEB_PORT="1")
+    other = read(
+        LEDGER_CHUNK_RECORDS="7", LEDGER_WEBHOOK_SECRETS="whsec_test_key_1", LEDGER_WEB_PORT="1"
+    )
     assert protocols(other) == protocols(read())
 
 
@@ -23,7 +28,9 @@ def test_each_secret_of_the_workers_gives_a_name_that_does_not_contain_the_secre
     names = protocols(read(**SECRETS))
     assert len(set(names)) == 2
     assert not any("whsec" in name for name in names)
-    assert set(names) & set(protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_2"})))
+    assert set(names) & set(
+        protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_2"}))
+    )
 
 
 def test_a_group_without_a_name_or_with_the_same_name_does_not_differ():
@@ -52,11 +59,11 @@ def test_signature_checks_on_only_one_side_are_the_only_difference():
 
 def test_secrets_differ_only_if_they_have_none_in_common():
     settings = read(**SECRETS)
-    (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_3"}))
+    (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_3"}))
     fault = difference(settings, other)
     assert fault
     assert fault.what.endswith("than these: LEDGER_WEBHOOK_SECRETS has no secret in common")
-    slower = {"LEDGER_WEBHOOK_SECRETS": "whsec_2", "LEDGER_SIGNATURE_TOLERANCE_S": "9"}
+    slower = {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_2", "LEDGER_SIGNATURE_TOLERANCE_S": "9"}
     (shared,) = protocols(read(**SECRETS | slower))
     fault = difference(settings, shared)
     assert fault

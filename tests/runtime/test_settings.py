@@ -72,8 +72,11 @@ def test_other_variables_are_ignored():
 
 
 def test_secrets_are_read_and_hidden():
-    settings = read(secrets="whsec_1,whsec_2", password="pass_3")
-    assert [secret.reveal() for secret in settings.secrets] == ["whsec_1", "whsec_2"]
+    settings = read(secrets="whsec_test_key_1,whsec_test_key_2", password="pass_3")
+    assert [secret.reveal() for secret in settings.secrets] == [
+        "whsec_test_key_1",
+        "whsec_test_key_2",
+    ]
     for shown in (repr(settings), str(settings), f"{settings.secrets}"):
         assert "whsec" not in shown
         assert "pass_3" not in shown

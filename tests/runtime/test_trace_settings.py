@@ -16,7 +16,11 @@ from runtime.settings import SettingsError
 from runtime.tracing import NO_CONTEXT, Tracing
 from tests.otlp import receiving
 
-ALL = {"LEDGER_WEBHOOK_SECRETS": "whsec_1", "LEDGER_DATA_DIR": ".", "LEDGER_TRACES": "otlp"}
+ALL = {
+    "LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1",
+    "LEDGER_DATA_DIR": ".",
+    "LEDGER_TRACES": "otlp",
+}
 KINDS = pytest.mark.parametrize("kind", [IngestSettings, WorkerSettings])
 
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from cli.accounting.formats import beancount, csv_table, day, hledger, quoted
 from ledger.accounting.snapshot import JournalSnapshot
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.events import PAYMENT_SUCCEEDED, Event
 from ledger.journal import Entry, Subject, entry_of, reversal_of
-from ledger.money import MAX_AMOUNT_MINOR, MINOR_UNIT_DIGITS, Money
+from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.wire import ENTRIES
 from tests import bookkeeping
 

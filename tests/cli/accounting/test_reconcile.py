@@ -1,15 +1,19 @@
 """A settlement file is read exactly; an error names the line, the column and the value."""
 
 import csv
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.accounting.reconcile import read_settlement
+from cli.accounting.reconcile import ReconcileOptions, read_settlement
+from cli.accounting.settlement_values import zone_of
 from cli.errors import WrongOptionError
-from ledger.accounting.settlement import Line
-from ledger.money import MAX_AMOUNT_MINOR, MINOR_UNIT_DIGITS, Money, major_units
+from ledger.accounting.settlement import Line, Period
+from ledger.currencies import MINOR_UNIT_DIGITS
+from ledger.money import MAX_AMOUNT_MINOR, Money, major_units
 
 HEADER = "payment_id,amount,currency,kind\n"
 
@@ -62,16 +66,18 @@ def test_a_refund_may_have_a_minus_but_a_payment_may_not(read):
     ("row", "why"),
     [
         ("p,5.00,KZT,payout", "kind: expected payment or refund, got 'payout'"),
-        ("p,5.00,KZT,Payment", "kind: expected payment or refund, got 'Payment'"),
         (",5.00,KZT,payment", "payment_id: expected an id"),
-        ('p,"5,00",KZT,payment', "amount: .*got '5,00'"),
+        ('p,"5,000",KZT,payment', "amount: '5,000' has two meanings: give --decimal"),
+        ('p,"1,23,456.00",KZT,payment', "amount: .*got '1,23,456.00'"),
+        ('p,"1.234.5,00,1",KZT,payment', "amount: "),
+        ("p,5.,KZT,payment", "amount: .*got '5.'"),
         ("p,5.001,KZT,payment", "amount: KZT has 2 decimals, got '5.001'"),
         ("p,0.5,JPY,payment", "amount: JPY has 0 decimals, got '0.5'"),
         (
             "p,90071992547409.92,KZT,payment",
             "amount: expected at most 90.* KZT, got '90071992547409.92'",
         ),
-        ("p,5.00,kzt,payment", "currency: .*got 'kzt'"),
+        ("p,5.00,kz,payment", "currency: .*got 'KZ'"),
         ("p,5.00,,payment", "currency: .*got ''"),
         ("p,5.00,KZT", "expected 4 columns, got 3: 'p,5.00,KZT'"),
         ("p,5.00,KZT,payment,more", "expected 4 columns, got 5"),
@@ -88,7 +94,7 @@ def test_an_invalid_value_is_refused_with_its_line(read, row, why):
     "text",
     [
         "",
-        "payment_id;amount;currency;kind\n",
+        "payment_id;amount;currency\n",
         "payment_id,amount,currency\n",
         "payment_id,amount,currency,kind,amount\n",
         "Payment ID,Amount,Currency,Kind\n",
@@ -126,3 +132,48 @@ def test_any_rows_written_as_csv_are_read_back_exactly(tmp_path_factory, rows, m
         (line.payment_id, line.money, line.kind) for line in read_settlement(path, minor=minor)
     ]
     assert found == rows
+
+
+@pytest.mark.parametrize(
+    ("amount", "minor_units"),
+    [
+        ("1500.5", 150050),
+        ("1500,50", 150050),
+        ("1 500,50", 150050),
+        ("1\u00a0500.50", 150050),
+        ("1'500.50", 150050),
+        ("1,500.50", 150050),
+        ("1.500,50", 150050),
+        ("1,234,567", 123456700),
+        ("1.234.567", 123456700),
+    ],
+)
+def test_an_amount_with_separators_is_read_if_it_has_one_meaning(read, amount, minor_units):
+    text = f"Payment_ID;AMOUNT;Currency;kind\np;{amount};kzt;Payment\n"
+    assert read(text)[0].money == Money(minor_units, "KZT")
+
+
+@pytest.mark.parametrize(("decimal", "minor_units"), [(".", 123400), (",", None)])
+def test_the_option_decides_an_amount_with_two_meanings(tmp_path, decimal, minor_units):
+    path = tmp_path / "settlement.csv"
+    path.write_text('payment_id,amount,currency,kind\np,"1,234",KZT,payment\n', encoding="utf-8")
+    if minor_units is None:
+        with pytest.raises(WrongOptionError, match="KZT has 2 decimals"):
+            read_settlement(path, minor=False, decimal=decimal)
+    else:
+        (line,) = read_settlement(path, minor=False, decimal=decimal)
+        assert line.money == Money(minor_units, "KZT")
+
+
+@pytest.mark.parametrize("name", ["Asia/Almaty", "UTC+5", "utc+05:00"])
+def test_a_day_begins_at_midnight_in_its_zone(name):
+    day = datetime(2026, 1, 2)  # noqa: DTZ001
+    options = ReconcileOptions(path=Path("x"), zone=zone_of(name), first_day=day, last_day=day)
+    begin = int(datetime(2026, 1, 1, 19, tzinfo=UTC).timestamp())
+    assert options.period == Period(begin, begin + 24 * 3600)
+
+
+@pytest.mark.parametrize("name", ["", "Almaty", "UTC+99", "+5", "../x"])
+def test_an_unknown_zone_is_refused_by_name(name):
+    with pytest.raises(WrongOptionError, match="Asia/Almaty"):
+        zone_of(name)

@@ -96,5 +96,5 @@ def test_the_examples_are_valid_records():
 
 def test_every_status_has_an_example():
     examples = MESSAGES["orderDocument"]["examples"]
-    statuses = schemas()["ledger.orders.v1.schema.json"]["properties"]["status"]["enum"]
+    statuses = schemas()["ledger.orders.v2.schema.json"]["properties"]["status"]["enum"]
     assert [example["payload"]["status"] for example in examples] == statuses

@@ -53,10 +53,14 @@ def test_too_little_memory_for_the_tables_is_refused():
 
 
 def test_the_users_secret_is_shown_only_on_a_terminal():
-    shown = _described(on_terminal=True, LEDGER_WEBHOOK_SECRETS="whsec_mine,whsec_old")
-    assert "-hmac whsec_mine |" in shown
-    piped = _described(on_terminal=False, LEDGER_WEBHOOK_SECRETS="whsec_mine,whsec_old")
-    assert "whsec_mine" not in piped
+    shown = _described(
+        on_terminal=True, LEDGER_WEBHOOK_SECRETS="whsec_test_key_mine,whsec_test_key_old"
+    )
+    assert "-hmac whsec_test_key_mine |" in shown
+    piped = _described(
+        on_terminal=False, LEDGER_WEBHOOK_SECRETS="whsec_test_key_mine,whsec_test_key_old"
+    )
+    assert "whsec_test_key_mine" not in piped
     assert '-hmac "${LEDGER_WEBHOOK_SECRETS%%,*}"' in piped
 
 

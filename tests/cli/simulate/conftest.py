@@ -12,7 +12,7 @@ from aiohttp import web
 
 from ledger.signature import verify
 
-OLD, NEW = "whsec_old", "whsec_new"
+OLD, NEW = "whsec_test_key_old", "whsec_new"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -43,7 +43,7 @@ def test_a_valid_proof_prints_the_checks(file, capsys):
 
 def test_every_fault_of_a_proof_is_named(file, capsys):
     assert not prove(
-        {"LEDGER_WEBHOOK_SECRETS": "another"}, file, 720, Console(width=200), as_json=False
+        {"LEDGER_WEBHOOK_SECRETS": "whsec_of_another"}, file, 720, Console(width=200), as_json=False
     )
     printed = capsys.readouterr().out
     assert printed.count("signature_mismatch") == 2

@@ -18,7 +18,7 @@ from ledger.verification.differences import Difference, DifferenceKind, referenc
 from runtime.settings import SettingsError
 from tests.ledger.examples import refund, success
 
-_SECRET = {"LEDGER_WEBHOOK_SECRETS": "whsec_now"}
+_SECRET = {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_now"}
 
 
 class _Record:
@@ -40,15 +40,21 @@ def _bad_signatures(settings: VerifySettings, old: list[bytes], *secrets: str) -
 
 
 def test_only_current_old_and_filed_secrets_are_good(tmp_path):
-    environment = _SECRET | {"LEDGER_OLD_WEBHOOK_SECRETS": "whsec_1,whsec_2"}
+    environment = _SECRET | {"LEDGER_OLD_WEBHOOK_SECRETS": "whsec_test_key_1,whsec_test_key_2"}
     settings = VerifySettings.from_environment(environment)
     file = tmp_path / "old"
-    file.write_text("whsec_3\n\n  whsec_4  \n")
+    file.write_text("whsec_test_key_3\n\n  whsec_4  \n")
     old = _old_secrets(VerifyOptions(old_secrets=file))
-    good = ["whsec_now", "whsec_1", "whsec_2", "whsec_3", "whsec_4"]
+    good = [
+        "whsec_test_key_now",
+        "whsec_test_key_1",
+        "whsec_test_key_2",
+        "whsec_test_key_3",
+        "whsec_4",
+    ]
     assert _bad_signatures(settings, old, *good) == 0
     assert _bad_signatures(settings, [], *good) == 2
-    assert _bad_signatures(settings, old, "whsec_5", "", "whsec_now") == 2
+    assert _bad_signatures(settings, old, "whsec_test_key_5", "", "whsec_test_key_now") == 2
 
 
 def test_verifying_without_a_secret_must_be_chosen_explicitly():

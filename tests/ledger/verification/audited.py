@@ -25,7 +25,7 @@ from tests.ledger.pipeline import Pipeline
 
 NAMES = FieldNames()
 PARTITIONS = 3
-SECRET = b"whsec_test"
+SECRET = b"whsec_test_key_test"
 NOW_S = 1_750_000_000
 SECOND_MS = 1000
 RULES = Rules()
@@ -37,14 +37,14 @@ def partition_of(key: bytes) -> int:
 
 
 def body_of(event: Event) -> bytes:
-    data: dict[str, Any] = {
-        "id": event.data_id,
-        "amount": event.money.amount_minor,
-        "currency": event.money.currency,
-    }
+    """Return the body of an event; the examples' small times are seconds after ``NOW_S``."""
+    data: dict[str, Any] = {"id": event.data_id}
+    if event.money is not None:
+        data |= {"amount": event.money.amount_minor, "currency": event.money.currency}
     data |= {"merchantReference": event.order_reference} if event.order_reference else {}
     data |= {"payment_id": event.payment_reference} if event.payment_reference else {}
-    envelope = {"id": event.event_id, "type": event.type, "created": event.created, "data": data}
+    created = NOW_S + event.created
+    envelope = {"id": event.event_id, "type": event.type, "created": created, "data": data}
     return json.dumps(envelope).encode()
 
 
@@ -79,11 +79,14 @@ class Log:
 
 
 def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
-    """Return the records of a log after deliveries of these events, a second apart."""
+    """Return the records of a log after deliveries of these events, a second apart.
+
+    ``times`` are milliseconds after ``NOW_S``.
+    """
     log = Log()
     for number, event in enumerate(events):
         at = times[number] if times else number * SECOND_MS
-        log.append(body_of(event), event.event_id.encode(), timestamp=at, **more)
+        log.append(body_of(event), event.event_id.encode(), timestamp=NOW_S * 1000 + at, **more)
     return [record for records in log.partitions.values() for record in records]
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from ledger.deduplication import DAY_MS
 from ledger.events import Event
 from ledger.signature import SignatureFault
+from ledger.verification import history as ledger_history
 from ledger.verification.history import (
     GOOD,
     NOT_CHECKED,
     Place,
     accepted,
-    as_of,
     deliveries,
     events_of,
     order_of,
@@ -24,12 +24,24 @@ from ledger.verification.history import (
 )
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
-from tests.ledger.verification.audited import RULES, SECOND_MS, TRUST, Log, logged, partition_of
+from tests.ledger.verification.audited import (
+    NOW_S,
+    RULES,
+    SECOND_MS,
+    TRUST,
+    Log,
+    logged,
+    partition_of,
+)
 from tests.strategies import histories
 
 
 def outcomes(records: list[Any]) -> list[tuple[str, str]]:
     return [(each.event_id, each.outcome) for each in deliveries(records, RULES, TRUST)]
+
+
+def as_of(records, rules, order_id, at_ms):
+    return ledger_history.as_of(records, rules, order_id, NOW_S * 1000 + at_ms)
 
 
 def test_each_delivery_has_its_outcome_in_the_order_of_arrival():
@@ -47,7 +59,11 @@ def test_each_delivery_has_its_outcome_in_the_order_of_arrival():
 def test_a_delivery_has_its_content_and_its_place():
     (record,) = logged([success("evt_1", created=7, order="ord_1")])
     (told,) = deliveries([record], RULES, TRUST)
-    assert (told.type, told.created, told.received_at_ms) == ("payment.succeeded", 7, 0)
+    assert (told.type, told.created, told.received_at_ms) == (
+        "payment.succeeded",
+        NOW_S + 7,
+        NOW_S * 1000,
+    )
     assert (told.payment_id, told.order_reference) == ("pay_1", "ord_1")
     assert (told.amount, told.currency) == (500, "KZT")
     assert told.place == Place(partition_of(b"evt_1"), 0)
@@ -63,7 +79,7 @@ def test_raw_deliveries_have_the_bytes_that_arrived():
 
 
 def test_a_signature_that_is_no_longer_good_is_named():
-    records = logged([success("evt_1")], secret=b"whsec_another")
+    records = logged([success("evt_1")], secret=b"whsec_test_key_another")
     (told,) = deliveries(records, RULES, TRUST)
     assert (told.outcome, told.signature) == ("folded", SignatureFault.MISMATCH)
 

@@ -14,7 +14,7 @@ from ledger.verification.differences import DifferenceKind
 from ledger.verification.gathered_orders import gather
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS
 from tests.ledger.examples import refund, success
-from tests.ledger.verification.audited import Ledger, kinds
+from tests.ledger.verification.audited import NOW_S, Ledger, kinds
 from tests.strategies import chunked, histories
 
 
@@ -96,7 +96,7 @@ def lose(start: bytes) -> Callable[[Ledger], None]:
     ("alter", "detail"),
     [
         (change_head, "its head: payments: expected 5, got 6"),
-        (change_first_event, "its head: expected first and last event (1, 'pay_0')"),
+        (change_first_event, f"its head: expected first and last event ({NOW_S + 1}, 'pay_0')"),
         (lose(b"ord_1\xfft"), "its calendar: 1 entries are missing or extra"),
         (lose(b"ord_1\xffp"), "payment pay_0: it is not in the order"),
     ],

@@ -31,7 +31,7 @@ def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Differ
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        ({"secret": b"whsec_other"}, "signature_mismatch"),
+        ({"secret": b"whsec_test_key_other"}, "signature_mismatch"),
         ({"signature": ""}, "signature_missing"),
         ({"signature": "t=1"}, "signature_malformed"),
         ({"arrived": b"%d000" % (NOW_S + 301)}, "timestamp_out_of_tolerance"),

@@ -1,0 +1,71 @@
+"""Read the values of a settlement file that programs and countries write differently.
+
+Input: an amount in major units, or the name of a time zone, as a person wrote it. Output: an amount
+with digits and a point, or a zone. Invariant: a value with two meanings is refused.
+"""
+
+import re
+from datetime import timedelta, timezone, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cli.errors import WrongOptionError
+from ledger.money import MoneyError
+
+_WHOLE: Final = re.compile(
+    r"[0-9]+|[0-9]{1,3}([.,\u0020\u00a0\u202f'\u2019])[0-9]{3}(?:\1[0-9]{3})*"
+)
+_OFFSET: Final = re.compile(r"UTC([+-])([0-9]{1,2})(?::([0-9]{2}))?", re.IGNORECASE)
+_THOUSAND_DIGITS: Final = 3
+
+
+def plain_amount(text: str, decimal: str | None) -> str:
+    """Return an amount without separators of thousands; ``decimal`` is the file's decimal mark.
+
+    >>> [plain_amount(text, None) for text in ("1 500,50", "1,234,567", "1500.5")]
+    ['1500.50', '1234567', '1500.5']
+    >>> plain_amount("1,234", "."), plain_amount("1,234", ",")
+    ('1234', '1.234')
+    """
+    mark = decimal or _decimal_mark(text)
+    whole, found, part = text.rpartition(mark)
+    if not found:
+        whole, part = text, ""
+    grouped = _WHOLE.fullmatch(whole)
+    if grouped is None or grouped[1] == mark or (found and not part.isdigit()):
+        raise MoneyError(
+            "amount_not_decimal", f"expected digits and decimals such as 1500.50, got {text!r:.40}"
+        )
+    return "".join(filter(str.isdigit, whole)) + (f".{part}" if found else "")
+
+
+def _decimal_mark(text: str) -> str:
+    points, commas = text.count("."), text.count(",")
+    if points and commas:
+        return max(".,", key=text.rfind)
+    if commas != 1:
+        return "," if points > 1 else "."
+    if len(text.rpartition(",")[2]) == _THOUSAND_DIGITS:
+        raise MoneyError(
+            "amount_not_decimal", f"{text!r:.40} has two meanings: give --decimal . or --decimal ,"
+        )
+    return ","
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone by its IANA name, or by its offset from UTC.
+
+    >>> zone_of("UTC+5").utcoffset(None)
+    datetime.timedelta(seconds=18000)
+    """
+    found = _OFFSET.fullmatch(name)
+    try:
+        if found is None:
+            return ZoneInfo(name)
+        offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
+        return timezone(-offset if found[1] == "-" else offset)
+    except (ValueError, OSError, LookupError):
+        raise WrongOptionError(
+            f"--zone: expected a name such as Asia/Almaty, or an offset such as UTC+5, got "
+            f"{name!r:.40}"
+        ) from None

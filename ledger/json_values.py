@@ -1,0 +1,93 @@
+"""Decode JSON so that the same bytes give the same value, or the same fault, in every program.
+
+Input: UTF-8 text from outside. Output: a value, or a ``MalformedJsonError``. Invariant: a number
+that no float or integer can hold is a ``msgspec.Raw`` with its digits, and refuses nothing by
+itself.
+"""
+
+import json
+import re
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+# No real event is nested this deeply. The decoder's own limit is far higher, but depends on the
+# caller's stack, so ingress and a worker could give the same body different verdicts.
+MAX_NESTING: Final = 64
+
+# Python converts no longer text to an integer.
+_MAX_INTEGER_CHARS: Final = 4300
+# Strings are matched whole, so that the brackets inside them do not count.
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+_ANY: Final = msgspec.json.Decoder()
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class MalformedJsonError(ValueError):
+    """A text is not JSON, or is nested too deeply; the message says where."""
+
+
+def decode_json(text: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    >>> decode_json(b'{"a": [1, 1.5, 1e400]}')
+    {'a': [1, 1.5, <msgspec.Raw object at 0x...>]}
+    """
+    try:
+        value = _ANY.decode(text)
+    except msgspec.ValidationError:
+        # This decoder refuses only numbers that are out of range.
+        return _with_any_number(text)
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedJsonError(f"the body is not JSON: {error}") from None
+    check_nesting(text)
+    return value
+
+
+def check_nesting(text: bytes) -> None:
+    """Raise ``MalformedJsonError`` if a JSON text is nested too deeply.
+
+    Unknown fields count too: a decoder skips them, but has a limit of its own for their depth.
+    """
+    # Nearly every text has too few brackets to be nested that deeply, so it is not searched.
+    if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
+        return
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(bracket, 0)
+        deepest = max(deepest, depth)
+    # The text itself is not a level.
+    if deepest - 1 > MAX_NESTING:
+        raise _too_deep()
+
+
+def _too_deep() -> MalformedJsonError:
+    return MalformedJsonError(f"the body is nested deeper than {MAX_NESTING} levels")
+
+
+def _with_any_number(text: bytes) -> Any:
+    check_nesting(text)
+    try:
+        value = json.loads(
+            text.decode(), parse_float=_float, parse_int=_integer, parse_constant=_refuse
+        )
+        # A lone surrogate can't be encoded, so the decoder above refuses it too.
+        _ENCODER.encode(value)
+    except ValueError as error:
+        raise MalformedJsonError(f"the body is not JSON: {error}") from None
+    return value
+
+
+def _float(digits: str) -> float | msgspec.Raw:
+    value = float(digits)
+    return value if abs(value) != float("inf") else msgspec.Raw(digits)
+
+
+def _integer(digits: str) -> int | msgspec.Raw:
+    return int(digits) if len(digits) <= _MAX_INTEGER_CHARS else msgspec.Raw(digits)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,37 @@
+"""The statuses that contradict the type of their event.
+
+Input: an event's type, and the text of its ``status``. Output: whether the two contradict each
+other. The type decides what an event counts as; an unknown status contradicts nothing.
+"""
+
+from typing import Final
+
+_SUCCESS: Final = frozenset({
+    "approved", "captured", "charged", "complete", "completed", "paid", "settled", "success",
+    "successful", "succeeded",
+})  # fmt: skip
+_FAILURE: Final = frozenset({
+    "canceled", "cancelled", "declined", "denied", "error", "expired", "failed", "failure",
+    "rejected", "voided",
+})  # fmt: skip
+_OPEN: Final = frozenset({
+    "authorised", "authorized", "created", "incomplete", "initiated", "in_progress", "new",
+    "pending", "processing", "requires_action", "requires_capture", "requires_confirmation",
+    "requires_payment_method", "unpaid",
+})  # fmt: skip
+# A failed attempt may leave its payment open for another one.
+_CONTRADICTING: Final[dict[str, frozenset[str]]] = {
+    "payment.succeeded": _FAILURE | _OPEN,
+    "payment.failed": _SUCCESS | {"pending", "processing"},
+    "refund.succeeded": _FAILURE | _OPEN,
+}
+
+
+def contradicts(kind: str, status: str) -> bool:
+    """Return whether a status says something else than the type of its event.
+
+    >>> contradicts("payment.succeeded", "Pending"), contradicts("payment.succeeded", "refunded")
+    (True, False)
+    """
+    words = status.strip().lower().replace(" ", "_").replace("-", "_")
+    return words in _CONTRADICTING.get(kind, frozenset())

@@ -1,0 +1,69 @@
+"""Read the time of an event, and decide the time by which the event is ordered.
+
+Input: the value of ``created``, and the time at which the delivery arrived. Output: Unix seconds,
+or ``None`` for a value that has no single meaning. Invariant: the result depends on no clock.
+"""
+
+import re
+from calendar import monthrange, timegm
+from math import floor
+from operator import gt
+from typing import Final
+
+_DAY_S: Final = 24 * 3600
+_YEAR_2000_S: Final = 946_684_800
+# In seconds, this value is a time in the year 5138; in milliseconds, a time in 1973.
+LEAST_MILLISECONDS: Final = 10**11
+# Python converts no longer text to an integer.
+_DIGITS: Final = re.compile(r"[0-9]{1,4300}")
+# A time without a zone has many meanings. A fraction of a second is dropped.
+_ISO_8601: Final = re.compile(
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,][0-9]+)?)?"
+    r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
+)
+# The last is a leap second.
+_MOST: Final = (12, 31, 23, 59, 60)
+
+
+def seconds_of(created: object) -> int | None:
+    """Return a time in Unix seconds, rounded down; ``None`` if the value can't be read.
+
+    >>> seconds_of(1795900000.7), seconds_of("1795900000"), seconds_of(1795900000123)
+    (1795900000, 1795900000, 1795900000)
+    >>> seconds_of("2026-11-29T10:00:00.5+05:00"), seconds_of("2026-11-29T10:00:00")
+    (1795928400, None)
+    """
+    if isinstance(created, str):
+        if _DIGITS.fullmatch(created) is None:
+            return _iso_seconds(created)
+        created = int(created)
+    # bool is a subclass of int.
+    if type(created) is not int and type(created) is not float:
+        return None
+    return floor(created if created < LEAST_MILLISECONDS else created // 1000)
+
+
+def plausible(created_s: int, arrived_ms: int) -> bool:
+    """Return whether an event was created since the year 2000, and at most a day after it arrived.
+
+    A clock in the wrong unit or the wrong year must not decide which fact of a payment stands.
+    """
+    return _YEAR_2000_S <= created_s <= arrived_ms // 1000 + _DAY_S
+
+
+def _iso_seconds(text: str) -> int | None:
+    found = _ISO_8601.fullmatch(text)
+    if found is None:
+        return None
+    year, *rest = (int(each or 0) for each in found.group(1, 2, 3, 4, 5, 6))
+    month, day = rest[0], rest[1]
+    if not year or not month or any(map(gt, rest, _MOST)):
+        return None
+    if not 0 < day <= monthrange(year, month)[1]:
+        return None
+    hours, minutes = int(found[8] or 0), int(found[9] or 0)
+    if (hours, minutes) > (23, 59) or minutes > 59:  # noqa: PLR2004 - a day's last minute
+        return None
+    offset_s = 3600 * hours + 60 * minutes
+    local_s = timegm((year, *rest))
+    return local_s + offset_s if found[7] == "-" else local_s - offset_s

@@ -1,0 +1,20 @@
+"""Reads the cases of ``webhooks.jsonl``: deliveries in order, and the decided outcome."""
+
+import json
+from pathlib import Path
+
+_LINES = (Path(__file__).parent / "webhooks.jsonl").read_text(encoding="utf-8").splitlines()
+CASES = {case["name"]: case for case in map(json.loads, _LINES)}
+
+# tests/ingest/test_cases.py sends these over a real connection.
+OVER_HTTP = {
+    "query_string",
+    "sig_two_v1",
+    "sig_spaces_order_upper_v0",
+    "sig_t_ms",
+    "reserialised_by_proxy",
+    "http10",
+    "chunked",
+    "expect100",
+    "concurrent_12x",
+}

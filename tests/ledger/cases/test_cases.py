@@ -1,0 +1,254 @@
+"""Every case of ``webhooks.jsonl`` ends as the case expects.
+
+Each delivery goes through the real reading, deduplication and folding. A case about HTTP also goes
+to a real ingress. ``NOT_YET`` has the cases that no rule covers yet.
+"""
+
+import json
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+
+from ledger.deduplication import START, Rejected, deduplicate
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import Event, FieldNames
+from ledger.orders import OrderDocument
+from tests.ledger.cases.published import CASES, OVER_HTTP
+from tests.ledger.pipeline import Pipeline
+
+ARRIVED_S = 1_795_950_000
+
+NOT_YET: dict[str, str] = {
+    "amount_null_refund": "refused_event",
+    "refund_without_currency": "refused_event",
+    "refund_failed_after_success": "unfolded_event, and the rules lifecycle",
+    "multi_capture_own_ids": "the rules lifecycle",
+    "auth_then_partial_capture": "unfolded_event, and the rules lifecycle",
+    "chargeback": "unfolded_event, and the rules lifecycle",
+}
+
+
+class Outcome(NamedTuple):
+    """What the ledger makes of a case's deliveries, which arrive in this order."""
+
+    outcomes: list[str]
+    events: list[Event]
+    rejected: list[Rejected]
+    orders: dict[str, OrderDocument]
+
+    @property
+    def order(self) -> OrderDocument:
+        """The only order."""
+        (order,) = self.orders.values()
+        return order
+
+
+def fold(deliveries: list[str]) -> Outcome:
+    """Read, deduplicate and fold deliveries, each a second after the one before."""
+    records = []
+    for number, text in enumerate(deliveries):
+        envelope = decode_envelope(text.encode())
+        assert isinstance(envelope, Envelope), envelope
+        records.append(
+            SimpleNamespace(
+                key=envelope.id.encode(),
+                value=text.encode(),
+                partition=0,
+                offset=number,
+                timestamp=max(ARRIVED_S, _created(envelope)) * 1000 + number * 1000,
+                headers=[],
+            )
+        )
+    result = deduplicate(records, {}, FieldNames(), START)
+    pipeline = Pipeline()
+    pipeline.fold([event] for event in result.events)
+    return Outcome(result.outcomes, result.events, result.rejected, pipeline.documents())
+
+
+def _created(envelope: Envelope) -> int:
+    """Return the time of a case that is later than the others, as long as it is plausible."""
+    created = envelope.created
+    is_plausible = type(created) is int and created < ARRIVED_S + 10**7
+    return created if is_plausible else 0
+
+
+def outcome_of(name: str) -> Outcome:
+    return fold(CASES[name]["deliveries"])
+
+
+def reference_in(name: str) -> str:
+    (text,) = CASES[name]["deliveries"]
+    data = json.loads(text)["data"]
+    return str(data.get("merchantReference") or data.get("orderReference"))
+
+
+COUNTS = {
+    "currency_lower": ("oa1", {"KZT": 5000}),
+    "amount_string": ("oa2", {"KZT": 5000}),
+    "amount_float_integral": ("oa3", {"KZT": 5000}),
+    "amount_object": ("oa5", {"KZT": 10000}),
+    "withdrawn_currency_BGN": ("oa12", {"BGN": 5000, "HRK": 5000}),
+    "created_iso": ("ob1", {"KZT": 5000}),
+    "created_string_digits": ("ob2", {"KZT": 5000}),
+    "created_ms": ("ob3", {"KZT": 5000}),
+    "created_fraction": ("ob5", {"KZT": 5000}),
+    "event_id_number": ("oc1", {"KZT": 5000}),
+    "uuid_ids": ("oc4", {"KZT": 5000}),
+    "oref_case": ("OC13", {"KZT": 5}),
+    "metadata_null": ("pd29", {"KZT": 5000}),
+    "metadata_list": ("pd30", {"KZT": 5000}),
+    "metadata_string_json": ("od31", {"KZT": 5000}),
+    "nested_orderDetails": ("od33", {"KZT": 5000}),
+    "dup_id_keys": ("od44", {"KZT": 1}),
+    "trailing_garbage": ("od49", {"KZT": 5000}),
+    "bigint_extra": ("od51", {"KZT": 5000}),
+    "ctype application/json; charset=utf-8": ("otc0", {"KZT": 100}),
+    "ctype Application/JSON": ("otc2", {"KZT": 100}),
+    **{
+        name: (reference_in(name), None)
+        for name in CASES
+        if name.startswith("oref_") and "'" in name
+    },
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_payment_counts_in_its_order_without_an_anomaly(name):
+    order_id, paid = COUNTS[name]
+    found = outcome_of(name)
+    assert set(found.outcomes) == {"folded"}
+    assert (found.order.order_id, found.order.status) == (order_id, "paid")
+    assert found.order.anomalies == ()
+    if paid is not None:
+        assert {code: total.paid for code, total in found.order.totals.items()} == paid
+
+
+CREATED = {
+    "created_iso": 1795946400,
+    "created_ms": 1795900000,
+    "created_string_digits": 1795900000,
+    "created_fraction": 1795900000,
+}
+
+
+@pytest.mark.parametrize("name", CREATED)
+def test_a_time_is_read_in_unix_seconds(name):
+    assert outcome_of(name).events[0].created == CREATED[name]
+
+
+ANOMALIES = {
+    "currency_change_on_success": ("oa14", {"conflicting_amount"}),
+    "created_future": ("ob8", {"time_implausible"}),
+    "payment_failed_after_success": ("od7", {"failed_after_success"}),
+    "refund_only_payment_id_resent": ("od18", {"refund_identity_uncertain"}),
+    "over_refund": ("od23", {"refund_exceeds_payment"}),
+    "reference_changes_at_capture": ("M-26", {"conflicting_order"}),
+    "one_payment_many_orders": ("pd27", {"order_reference_unreadable"}),
+    "status_contradicts_type": ("od38", {"status_contradicts_type"}),
+    "order_ref_both_differ": ("od46m", {"conflicting_order"}),
+}
+
+
+@pytest.mark.parametrize("name", ANOMALIES)
+def test_what_contradicts_itself_counts_and_is_shown(name):
+    order_id, anomalies = ANOMALIES[name]
+    found = outcome_of(name)
+    assert not found.rejected
+    assert (found.order.order_id, set(found.order.anomalies)) == (order_id, anomalies)
+
+
+def test_a_failure_before_the_success_is_no_anomaly():
+    paid, failed = CASES["payment_failed_after_success"]["deliveries"]
+    earlier = failed.replace("1796332000", "1795800000")
+    assert fold([paid, earlier]).order.anomalies == ()
+
+
+def test_an_event_with_an_implausible_time_is_ordered_by_its_arrival():
+    (event,) = outcome_of("created_future").events
+    assert event.created == ARRIVED_S
+
+
+def test_two_payments_with_a_placeholder_are_two_orders_with_an_anomaly():
+    orders = outcome_of("oref_undefined").orders
+    assert set(orders) == {"pc11", "pc11b"}
+    assert all(each.anomalies == ("order_reference_unreadable",) for each in orders.values())
+
+
+REFUNDED = {
+    "data_id_number": ("oc2", 1000, ["rc2"]),
+    "data_id_missing_refund": ("oc3", 1000, ["c3r"]),
+    "refund_only_payment_id_resent": ("od18", 2000, ["d18r", "d18s"]),
+    "refund_expanded_payment": ("od20", 1000, ["rd20"]),
+    "refund_unknown_ref_field": ("od21", 1000, ["rd21"]),
+    "late_paid_after_refund": ("od9", 5000, ["rd9"]),
+    "refund_id_equals_other_payment": ("od48", 300, ["1", "1"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUNDED)
+def test_a_refund_counts_in_its_payment(name):
+    order_id, refunded, refunds = REFUNDED[name]
+    order = outcome_of(name).order
+    assert (order.order_id, order.totals["KZT"].refunded) == (order_id, refunded)
+    assert [refund.refund_id for each in order.payments for refund in each.refunds] == refunds
+
+
+REJECTED = {
+    "amount_null_refund": "amount_missing",
+    "refund_without_currency": "currency_missing",
+    "amount_bool": "amount_not_integer",
+    "currency_spaces": "currency_unknown",
+    "currency_numeric": "currency_unknown",
+    "created_null": "created_unreadable",
+    "data_null": "data_unreadable",
+    "data_object_nesting": "id_missing",
+    "retry_other_created": "event_id_reused",
+}
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_an_event_without_a_single_meaning_is_quarantined_with_its_reason(name):
+    (rejected,) = outcome_of(name).rejected
+    assert rejected.rejection.reason == REJECTED[name]
+
+
+ONCE = [
+    "corrected_resend_same_id",
+    "retry_other_created",
+    "retry_attempt_field_toplevel",
+    "dup_30x",
+]
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_money_counts_once(name):
+    found = outcome_of(name)
+    assert len(found.events) == 1
+    assert found.order.totals["KZT"].paid == 5000
+
+
+def test_a_failure_without_an_amount_counts():
+    assert outcome_of("failed_without_amount").order.status == "failed"
+
+
+@pytest.mark.parametrize("name", ["oref_surrogate", "nan_infinity"])
+def test_a_body_that_is_not_json_is_no_envelope(name):
+    (text,) = CASES[name]["deliveries"]
+    assert not isinstance(decode_envelope(text.encode()), Envelope)
+
+
+@pytest.mark.xfail(strict=True, reason="a later rule")
+@pytest.mark.parametrize("name", NOT_YET)
+def test_a_case_that_no_rule_covers_yet(name):
+    order = outcome_of(name).order
+    if name == "multi_capture_own_ids":
+        assert order.totals["KZT"].net == 2000
+    else:
+        assert {"refused_event", "unfolded_event"} & set(order.anomalies)
+
+
+def test_every_case_has_a_test():
+    tested = {*COUNTS, *ANOMALIES, *REFUNDED, *REJECTED, *NOT_YET, *OVER_HTTP}
+    tested |= {"oref_undefined", "failed_without_amount", "oref_surrogate", "nan_infinity"}
+    assert tested | set(ONCE) == set(CASES)
