@@ -19,7 +19,7 @@ from bench.program import OrderTotals, Peer, Report
 from bench.recording import RecordedDelivery
 from bench.stage import Setup, open_stage
 from ledger.deduplication import deduplicate
-from ledger.events import FieldNames
+from ledger.events import Reading
 from ledger.orders import describe, fold_orders
 from ledger.payments import fold_payments
 
@@ -124,7 +124,7 @@ def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTo
         _LogRecord(each.key, each.body, 0, offset, each.received_at_ms)
         for offset, each in enumerate(deliveries)
     )
-    events = deduplicate(records, {}, FieldNames()).events
+    events = deduplicate(records, {}, Reading()).events
     orders = fold_orders(fold_payments(events, {}).snapshots, {})
     documents = ((order_id, describe(order)) for order_id, order in orders.items())
     return {

@@ -25,7 +25,7 @@ from bench.keep_alive import Client
 from bench.recording import RecordedDelivery, record_orders
 from cli.settings import WEBHOOK_PATH
 from ledger.envelope import Envelope, decode_envelope
-from ledger.events import Event, FieldNames, decode_event
+from ledger.events import Event, Reading, decode_event
 from ledger.signature import sign
 
 _OK: Final = 200
@@ -131,7 +131,7 @@ def order_named_in(body: bytes) -> str | None:
     envelope = decode_envelope(body)
     if not isinstance(envelope, Envelope):
         return None
-    event = decode_event(envelope, 0, 0, time.time_ns() // 1_000_000, FieldNames())
+    event = decode_event(envelope, 0, 0, time.time_ns() // 1_000_000, Reading())
     return event.order_reference if isinstance(event, Event) else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from ledger.deduplication import FORGET_AFTER_DAYS
+from ledger.lifecycle import SEED
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.access import require_token
 from runtime.addresses import (
@@ -27,8 +28,10 @@ from runtime.rules import (
     ForgetAfterDays,
     OrderFields,
     PaymentFields,
+    RuleSetName,
     RuleSettings,
     VerifySignatures,
+    rule_set,
 )
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
 from runtime.trust import (
@@ -111,6 +114,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
 
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
+    rules: RuleSetName = SEED.name
     forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
     verify_signatures: VerifySignatures = "ingress"
     webhook_secrets: WebhookSecrets = ()
@@ -121,6 +125,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
+        rule_set(self.rules)
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)

@@ -18,7 +18,7 @@ from typing import Final, assert_never
 import msgspec
 
 from ledger.envelope import Envelope, content_digest, decode_envelope
-from ledger.events import Event, FieldNames, Unfolded, decode_event
+from ledger.events import Event, Reading, Unfolded, decode_event
 from ledger.records import Record, SignedRecord
 from ledger.rejections import Reason, Rejection
 from ledger.trust import Trust
@@ -68,6 +68,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last judged record of a partition: its ``offset``, and the log's time at that offset.
 
+    ``rules`` is the digest of the rule set by which the partition was judged.
+
     The table is searched for forgotten ids. ``swept_to`` is the key that the current search has
     reached, empty between two searches. ``oldest_ms`` is the earliest ``Seen.timestamp_ms`` that
     remained in the table.
@@ -77,6 +79,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     offset: int = -1
     timestamp_ms: int = 0
     oldest_ms: int = 0
+    rules: str = ""
 
     def forgets(self, seen: Seen, forget_after_ms: int) -> bool:
         """Return whether an id is forgotten, so that no later record is compared with it."""
@@ -116,7 +119,7 @@ class Deduplicated(msgspec.Struct):
 def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     records: Iterable[SignedRecord],
     known: Mapping[bytes, Seen],
-    names: FieldNames,
+    reading: Reading,
     progress: Progress = START,
     forget_after_ms: int = FORGET_AFTER_MS,
     trust: Trust | None = None,
@@ -128,15 +131,18 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     new row of each id that was new or repeated.
     """
     result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], outcomes=[])
+    rules = reading.rules.digest
     for record in records:
         if record.offset <= progress.offset:
             _pass_over(record, progress, result)
             continue
         now_ms = max(result.progress.timestamp_ms, record.timestamp)
-        result.progress = Progress(progress.swept_to, record.offset, now_ms, progress.oldest_ms)
+        result.progress = Progress(
+            progress.swept_to, record.offset, now_ms, progress.oldest_ms, rules
+        )
         envelope = _envelope(record, trust, result)
         if envelope is not None:
-            _judge(record, envelope, known, names, forget_after_ms, result)
+            _judge(record, envelope, known, reading, forget_after_ms, result)
     return result
 
 
@@ -196,7 +202,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     record: SignedRecord,
     envelope: Envelope,
     known: Mapping[bytes, Seen],
-    names: FieldNames,
+    reading: Reading,
     forget_after_ms: int,
     result: Deduplicated,
 ) -> None:
@@ -209,7 +215,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
         return
     if first is None or result.progress.forgets(first, forget_after_ms):
         result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
-        _take(record, envelope, names, result)
+        _take(record, envelope, reading, result)
         return
     result.seen[key] = first.repeated(record.offset)
     if first.digest == digest:
@@ -220,8 +226,8 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
         _reject(record, envelope.id, rejection, result)
 
 
-def _take(record: Record, envelope: Envelope, names: FieldNames, result: Deduplicated) -> None:
-    event = decode_event(envelope, record.partition, record.offset, record.timestamp, names)
+def _take(record: Record, envelope: Envelope, reading: Reading, result: Deduplicated) -> None:
+    event = decode_event(envelope, record.partition, record.offset, record.timestamp, reading)
     match event:
         case Event():
             result.events.append(event)

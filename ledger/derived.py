@@ -12,7 +12,8 @@ import msgspec
 
 from ledger.deduplication import Rejected
 from ledger.envelope import MAX_ID_BYTES
-from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, Event
+from ledger.events import Event
+from ledger.lifecycle import MOVES_ITS_AMOUNT, Kind
 from ledger.payments import Snapshot
 from ledger.records import Record
 from ledger.rejections import Reason, Rejection
@@ -73,10 +74,10 @@ def _read(
 
 
 def _event_fault(record: Record, event: Event) -> Rejection | None:
-    if event.type not in FOLDED_TYPES:
+    if event.kind is Kind.INFORMATIONAL:
         return _unreadable(f"events of type {event.type!r:.80} are not folded")
-    if event.money is None and event.type != PAYMENT_FAILED:
-        return _unreadable(f"an event of type {event.type} has an amount")
+    if event.money is None and event.kind in MOVES_ITS_AMOUNT:
+        return _unreadable(f"an event of the kind {event.kind} has an amount")
     size = len(record.value or b"")
     if size > MAX_EVENT_BYTES:
         return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {size}")

@@ -1,9 +1,9 @@
 """Read a Plexy event in the ledger's terms.
 
-Input: an ``Envelope``, its place in the log and its time of arrival. Output: an ``Event`` to fold,
-``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a known type with
-unusable data. Invariants: no envelope raises an exception, and a value with two meanings is never
-read.
+Input: an ``Envelope``, its place in the log, its time of arrival, and the way to read it. Output:
+an ``Event`` to fold, ``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a
+known type with unusable data. Invariants: no envelope raises an exception, and a value with two
+meanings is never read.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from ledger.envelope import (
     has_control_characters,
     is_too_long,
 )
+from ledger.lifecycle import SEED, Kind, RuleSet
 from ledger.money import Money, MoneyError, read_money
 from ledger.references import is_placeholder, metadata_of, references
 from ledger.rejections import Reason, Rejection
@@ -28,6 +29,14 @@ PAYMENT_SUCCEEDED: Final = "payment.succeeded"
 PAYMENT_FAILED: Final = "payment.failed"
 REFUND_SUCCEEDED: Final = "refund.succeeded"
 FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCEEDED})
+"""The types that the rules ``seed`` fold."""
+
+# Facts of these kinds move no amount of their own, so an unusable amount does not reject them.
+_NEEDS_NO_AMOUNT: Final = frozenset(
+    {Kind.FAILED, Kind.AUTHORISED, Kind.VOIDED, Kind.REFUND_REVERSED}
+)
+# A dispute may state its amount in any of its events.
+_OF_DISPUTE: Final = frozenset({Kind.DISPUTED, Kind.DISPUTE_WON, Kind.DISPUTE_LOST})
 
 Mark = Literal[
     "conflicting_order",
@@ -44,8 +53,8 @@ class FieldNames(msgspec.Struct, frozen=True):
     """The fields in which references are looked up; the first match counts.
 
     ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
-    for a merchant's order number. ``payment`` lists the names under which a refund may name its
-    payment. A name with dots is a path.
+    for a merchant's order number. ``payment`` lists the names under which a refund, or any other
+    event that the rules let name its payment, may name the payment. A name with dots is a path.
     """
 
     order: tuple[str, ...] = (
@@ -67,12 +76,19 @@ class FieldNames(msgspec.Struct, frozen=True):
     )
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """The way in which events are read: the fields of references, and the rules for types."""
+
+    fields: FieldNames = FieldNames()
+    rules: RuleSet = SEED
+
+
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event that counts: a fact about a payment.
 
     ``created`` is in Unix seconds: the time by which the event is ordered, which is its time of
-    arrival if its own time is implausible. ``money`` is ``None`` for a failure without an amount.
-    ``partition`` and ``offset`` are its place in the log of record.
+    arrival if its own time is implausible. ``money`` is ``None`` only for a kind of fact that moves
+    no amount of its own. ``partition`` and ``offset`` are its place in the log of record.
     """
 
     event_id: str
@@ -85,6 +101,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payment_reference: str | None
     partition: int
     offset: int
+    kind: Kind
     marks: tuple[str, ...] = ()
 
     @property
@@ -94,26 +111,31 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def moved(self) -> Money:
-        """The money of a success or a refund, each of which has some."""
+        """The money of a fact whose kind always has an amount."""
         if self.money is None:
             raise ValueError(f"event {self.event_id} of type {self.type} has no money")
         return self.money
 
 
 class Unfolded(msgspec.Struct, frozen=True):
-    """An event of a type that the ledger keeps and counts, but does not fold."""
+    """An event that the ledger keeps and counts, but does not fold.
+
+    ``known`` tells an event that the rules list as informational from one of an unknown type.
+    """
 
     type: str
+    known: bool
 
 
 def decode_event(
-    envelope: Envelope, partition: int, offset: int, arrived_ms: int, names: FieldNames
+    envelope: Envelope, partition: int, offset: int, arrived_ms: int, reading: Reading
 ) -> Event | Unfolded | Rejection:
     """Read the fields that a known type needs; ``arrived_ms`` is its record's timestamp."""
-    if envelope.type not in FOLDED_TYPES:
-        return Unfolded(envelope.type)
+    kind = reading.rules.kind_of(envelope.type, envelope.data)
+    if kind is None or kind is Kind.INFORMATIONAL:
+        return Unfolded(envelope.type, known=kind is not None)
     try:
-        return _read(envelope, partition, offset, arrived_ms, names)
+        return _read(envelope, kind, (partition, offset), arrived_ms, reading)
     except MoneyError as error:
         field = "data.currency" if error.reason.startswith("currency") else "data.amount"
         return Rejection(reason=Reason(error.reason), detail=f"{field}: {error}", field=field)
@@ -130,29 +152,35 @@ class _UnusableError(Exception):
 
 
 def _read(
-    envelope: Envelope, partition: int, offset: int, arrived_ms: int, names: FieldNames
+    envelope: Envelope, kind: Kind, place: tuple[int, int], arrived_ms: int, reading: Reading
 ) -> Event:
-    data, kind = envelope.data, envelope.type
+    data, rules = envelope.data, reading.rules
     if not isinstance(data, dict):
         got = f"expected an object, got {type(data).__name__}"
         raise _UnusableError(Reason.DATA_UNREADABLE, "data", got)
     marks: list[Mark] = []
-    order = _order_reference(data, names.order, marks)
+    order = _order_reference(data, reading.fields.order, marks)
     status = _status(data)
+    payment: str | None = None
+    if kind is Kind.REFUNDED or rules.follows_payments:
+        payment = _payment_reference(data, reading.fields.payment)
+    data_id = _data_id(data, payment)
+    if kind is Kind.SUCCEEDED and payment is not None and payment != data_id:
+        kind = Kind.CAPTURED
     if status is not None and contradicts(kind, status):
         marks.append("status_contradicts_type")
-    payment = _payment_reference(data, names.payment) if kind == REFUND_SUCCEEDED else None
     return Event(
         event_id=envelope.id,
-        type=kind,
+        type=envelope.type,
         created=_created(envelope.created, arrived_ms, marks),
-        data_id=_data_id(data, payment),
-        money=_money(data, kind),
+        data_id=data_id,
+        money=_money(kind, data, rules),
         status=status,
         order_reference=order,
         payment_reference=payment,
-        partition=partition,
-        offset=offset,
+        partition=place[0],
+        offset=place[1],
+        kind=kind,
         marks=tuple(marks),
     )
 
@@ -172,11 +200,17 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
     return max(0, arrived_ms // 1000)
 
 
-def _money(data: Mapping[str, Any], kind: str) -> Money | None:
+def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet) -> Money | None:
+    """Return the money of a fact; ``None`` if its kind needs no amount and it has none."""
+    amount = data.get("amount")
+    if kind is Kind.CAPTURED:
+        amount = next((data[each] for each in rules.captured_fields if each in data), amount)
+    if amount is None and kind in _OF_DISPUTE:
+        return None
     try:
-        return read_money(data.get("amount"), data.get("currency"))
+        return read_money(amount, data.get("currency"))
     except MoneyError:
-        if kind == PAYMENT_FAILED:
+        if kind in _NEEDS_NO_AMOUNT:
             return None
         raise
 

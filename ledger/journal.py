@@ -1,24 +1,44 @@
-"""The journal: balanced double-entry postings, one entry for each success or refund.
+"""The journal: balanced double-entry postings, one entry for each movement of money.
 
-Input: the standing fact of a success or refund, and the fact that stood before. Output: the entries
-that post the difference. A posted entry is never changed: a correction is a reversal and a new
-entry. The standing entry is always that of the standing fact, so it depends only on the facts.
+Input: the standing facts of a movement, and the facts that stood before. Output: the entries that
+post the difference. A posted entry is never changed: a correction is a reversal and a new entry.
+The standing entry is always that of the standing facts, so it depends only on the facts.
 Invariant: every entry sums to zero in each currency; an unbalanced entry can't be constructed.
+
+movement            debit                  credit      facts
+success, capture    plexy                  sales       the fact
+refund              refunds                plexy       the fact
+replacement         sales                  plexy       the success, the first capture
+refund_reversal     plexy                  refunds     the reversal, the refund
+dispute             disputed               plexy       the first fact, the fact with the amount
+dispute_outcome     plexy, or chargebacks  disputed    the outcome, the one before it, the amount
+
+An outcome that follows another one credits the account that the earlier one debited.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal, assert_never
 from urllib.parse import quote
 
 import msgspec
 
 from ledger.events import Event
-from ledger.money import MAX_AMOUNT_MINOR
+from ledger.lifecycle import Kind
+from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.published import Currency, Id, Position, UnixSeconds, meaning
 
 PLEXY: Final = "assets:plexy"
 SALES: Final = "income:sales"
 REFUNDS: Final = "income:refunds"
+DISPUTED: Final = "assets:disputed"
+CHARGEBACKS: Final = "expenses:chargebacks"
+ACCOUNTS: Final = (PLEXY, SALES, REFUNDS, DISPUTED, CHARGEBACKS)
+
+Movement = Literal["capture", "replacement", "refund_reversal", "dispute", "dispute_outcome"]
+"""The movements that only the rules of a lifecycle know."""
+
+Facts = tuple[Event, ...]
+"""The facts that a movement rests on; its entry names the first one as its event."""
 
 
 class UnbalancedEntryError(ValueError):
@@ -28,9 +48,7 @@ class UnbalancedEntryError(ValueError):
 class Posting(msgspec.Struct, frozen=True, gc=False):
     """One leg: ``amount`` is in minor units, positive for a debit, negative for a credit."""
 
-    account: Annotated[
-        str, meaning("the account's name", minLength=1, examples=[PLEXY, SALES, REFUNDS])
-    ]
+    account: Annotated[str, meaning("the account's name", minLength=1, examples=[*ACCOUNTS])]
     amount: Annotated[
         int,
         meaning(
@@ -42,12 +60,12 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     currency: Annotated[Currency, meaning("ISO 4217 code")]
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One immutable journal entry, which posts one fact or takes it back.
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One immutable journal entry, which posts one movement or takes it back.
 
-    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are those of the fact,
-    also in a reversal; ``reverses`` names the entry that a reversal takes back. So the content of
-    an entry depends only on its fact, and not on the order in which facts arrive.
+    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are those of its first
+    fact, also in a reversal; ``reverses`` names the entry that a reversal takes back. So the
+    content of an entry depends only on its facts, and not on the order in which facts arrive.
     """
 
     entry_id: Annotated[
@@ -66,6 +84,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         tuple[Posting, ...],
         meaning("its legs; they sum to zero in each currency", minItems=2),
     ]
+    movement: Annotated[
+        Movement | None, meaning("what it posts; absent for a success and for a refund")
+    ] = None
+    capture_id: Annotated[Id | None, meaning("the capture that it is about, if any")] = None
+    dispute_id: Annotated[Id | None, meaning("the dispute that it is about, if any")] = None
+    other_event_ids: Annotated[
+        tuple[Id, ...], meaning("the other events that it rests on, if any")
+    ] = ()
 
     def __post_init__(self) -> None:
         sums: dict[str, int] = {}
@@ -76,34 +102,61 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The subject of an entry: a payment's success, or one of its refunds."""
+    """The subject of an entry: a payment's success, one of its refunds, or another movement.
+
+    A subject has one standing entry at a time. ``item_id`` is the capture or the dispute, and
+    ``event_id`` the outcome of a dispute, because each outcome moves the amount again.
+    """
 
     payment_id: str
     refund_id: str | None = None
+    movement: Movement | None = None
+    item_id: str | None = None
+    event_id: str | None = None
 
-    def entry_id(self, event_id: str) -> str:
-        """Return the id of a fact's entry; its ids are quoted, as they may contain slashes.
+    def entry_id(self, event_id: str, *others: str) -> str:
+        """Return the id of an entry by its events; ids are quoted, as they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
+        >>> Subject("pay_1", None, "dispute", "dp_1").entry_id("evt_3", "evt_4")
+        'dispute/pay_1/dp_1/evt_3/evt_4'
         """
         payment, event = _quoted(self.payment_id), _quoted(event_id)
-        if self.refund_id is None:
-            return f"payment/{payment}/{event}"
-        return f"refund/{payment}/{_quoted(self.refund_id)}/{event}"
+        if self.movement is None:
+            if self.refund_id is None:
+                return f"payment/{payment}/{event}"
+            return f"refund/{payment}/{_quoted(self.refund_id)}/{event}"
+        item = self.refund_id or self.item_id
+        ids = (self.payment_id, *([item] if item else []), event_id, *others)
+        return "/".join([self.movement, *map(_quoted, ids)])
 
 
-def post(subject: Subject, standing: Event, before: Event | None) -> list[Entry]:
-    """Return up to two entries, which make ``standing`` the posted fact of ``subject``.
+def subject_of_entry(entry: Entry) -> Subject:
+    """Return the subject of an entry."""
+    item_id = entry.capture_id or entry.dispute_id
+    event_id = entry.event_id if entry.movement == "dispute_outcome" else None
+    return Subject(entry.payment_id, entry.refund_id, entry.movement, item_id, event_id)
 
-    ``before`` is the fact that stood until now, if any. A correction is posted even if both facts
-    have the same money, so that the same entry stands for any order of arrival.
+
+def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list[Entry]:
+    """Return up to two entries, which make ``standing`` the posted facts of ``subject``.
+
+    ``before`` are the facts that stood until now, if any. A correction is posted even if both have
+    the same money, so that the same entry stands for any order of arrival.
     """
     if before is None:
-        return [entry_of(subject, standing)]
-    if standing.event_id == before.event_id:
+        return [] if standing is None else [entry_of(subject, standing)]
+    if standing is None:
+        return [reversal_of(subject, before)]
+    if ids_of(standing) == ids_of(before):
         return []
     return [reversal_of(subject, before), entry_of(subject, standing)]
+
+
+def ids_of(facts: Facts) -> tuple[str, ...]:
+    """Return the event ids of facts."""
+    return tuple(fact.event_id for fact in facts)
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
@@ -116,21 +169,15 @@ def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
     return sums
 
 
-def entry_of(subject: Subject, fact: Event) -> Entry:
-    """Return the entry that posts a fact."""
-    return _build(subject.entry_id(fact.event_id), subject, fact, fact.moved.amount_minor, None)
+def entry_of(subject: Subject, facts: Facts) -> Entry:
+    """Return the entry that posts a movement."""
+    return _build(subject.entry_id(*ids_of(facts)), subject, facts, 1, None)
 
 
-def reversal_of(subject: Subject, fact: Event) -> Entry:
-    """Return the entry that takes a fact's entry back."""
-    reversed_id = subject.entry_id(fact.event_id)
-    return _build(f"{reversed_id}/reversal", subject, fact, -fact.moved.amount_minor, reversed_id)
-
-
-def postings_of(subject: Subject, amount_minor: int, currency: str) -> tuple[Posting, Posting]:
-    """Return the two legs of a success or refund; a reversal has a negative amount."""
-    debit, credit = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
-    return Posting(debit, amount_minor, currency), Posting(credit, -amount_minor, currency)
+def reversal_of(subject: Subject, facts: Facts) -> Entry:
+    """Return the entry that takes a movement's entry back."""
+    reversed_id = subject.entry_id(*ids_of(facts))
+    return _build(f"{reversed_id}/reversal", subject, facts, -1, reversed_id)
 
 
 def _quoted(text: str) -> str:
@@ -138,9 +185,22 @@ def _quoted(text: str) -> str:
     return text if text.isascii() and text.isidentifier() else quote(text, safe="")
 
 
-def _build(
-    entry_id: str, subject: Subject, fact: Event, amount_minor: int, reverses: str | None
-) -> Entry:
+def _build(entry_id: str, subject: Subject, facts: Facts, sign: int, reverses: str | None) -> Entry:
+    fact = facts[0]
+    debit, credit, money = _transfer(subject, facts)
+    amount, currency = sign * money.amount_minor, money.currency
+    postings = (Posting(debit, amount, currency), Posting(credit, -amount, currency))
+    movement = subject.movement
+    of_lifecycle: dict[str, Any] = (
+        {}
+        if movement is None
+        else {
+            "movement": movement,
+            "capture_id": subject.item_id if movement == "capture" else None,
+            "dispute_id": None if movement == "capture" else subject.item_id,
+            "other_event_ids": ids_of(facts[1:]),
+        }
+    )
     return Entry(
         entry_id=entry_id,
         payment_id=subject.payment_id,
@@ -150,5 +210,34 @@ def _build(
         partition=fact.partition,
         offset=fact.offset,
         reverses=reverses,
-        postings=postings_of(subject, amount_minor, fact.moved.currency),
+        postings=postings,
+        **of_lifecycle,
     )
+
+
+def _transfer(subject: Subject, facts: Facts) -> tuple[str, str, Money]:
+    """Return the account to debit, the account to credit, and the money of a movement."""
+    match subject.movement:
+        case None | "capture":
+            accounts = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
+            return *accounts, facts[0].moved
+        case "replacement":
+            return SALES, PLEXY, _of_kind(Kind.SUCCEEDED, facts).moved
+        case "refund_reversal":
+            return PLEXY, REFUNDS, _of_kind(Kind.REFUNDED, facts).moved
+        case "dispute":
+            return DISPUTED, PLEXY, facts[-1].moved
+        case "dispute_outcome":
+            has_earlier = len(facts) > 2  # noqa: PLR2004 - the outcome and the amount
+            before = _account_after(facts[1]) if has_earlier else DISPUTED
+            return _account_after(facts[0]), before, facts[-1].moved
+        case _:
+            assert_never(subject.movement)
+
+
+def _of_kind(kind: Kind, facts: Facts) -> Event:
+    return next(fact for fact in facts if fact.kind is kind)
+
+
+def _account_after(outcome: Event) -> str:
+    return CHARGEBACKS if outcome.kind is Kind.DISPUTE_LOST else PLEXY

@@ -4,7 +4,7 @@ Input: snapshots of payments, in any order, any number of times. Output: the ord
 document. A document whose payments exceed ``MOST_PAYMENT_BYTES`` is a summary.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Final, Literal
 
@@ -21,18 +21,50 @@ MOST_PAYMENT_BYTES: Final = 256 * 1024
 # bytes, and JSON writes a byte as at most six. So the payments of 16 events always fit.
 _ALWAYS_FIT_EVENTS: Final = 16
 
-OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
+OrderStatus = Literal[
+    "over_refunded",
+    "disputed",
+    "charged_back",
+    "refunded",
+    "partially_refunded",
+    "paid",
+    "authorised",
+    "voided",
+    "failed",
+]
+
+_BY_PAYMENT: Final[tuple[tuple[str, OrderStatus], ...]] = (
+    ("succeeded", "paid"),
+    ("authorised", "authorised"),
+    ("voided", "voided"),
+)
 
 _ENCODER: Final = msgspec.json.Encoder()
 _payment_id: Final = attrgetter("payment_id")
 
 
-class Totals(msgspec.Struct, frozen=True, gc=False):
-    """One currency's sums, in minor units; ``net`` is ``paid - refunded``."""
+class Totals(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One currency's sums, in minor units; ``net`` is the balance of ``assets:plexy``."""
 
     paid: Annotated[SumMinor, meaning("amounts of the payments that succeeded, in minor units")]
     refunded: Annotated[SumMinor, meaning("amounts of the refunds, in minor units")]
-    net: Annotated[int, meaning("paid - refunded, in minor units; negative if over-refunded")]
+    net: Annotated[
+        int,
+        meaning(
+            "paid - refunded - disputed - charged_back, in minor units; negative if over-refunded"
+        ),
+    ]
+    disputed: Annotated[SumMinor, meaning("amounts of open disputes, if any, in minor units")] = 0
+    charged_back: Annotated[
+        SumMinor, meaning("amounts of lost disputes, if any, in minor units")
+    ] = 0
+
+
+_Moved = tuple[int, int, int, int]
+"""Amounts paid, refunded, disputed and charged back."""
+
+_Sums = dict[str, tuple[int, int, int, int, int]]
+"""By currency: the sums of the four amounts of ``_Moved``, and how many were summed."""
 
 
 class OrderSummary(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +87,8 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         OrderStatus,
         meaning(
             "the first that holds of over_refunded (in some currency more refunded than paid), "
-            "refunded, partially_refunded, paid, failed"
+            "disputed (a dispute is open), charged_back (a dispute is lost), refunded, "
+            "partially_refunded, paid, authorised, voided, failed"
         ),
     ]
     version: Annotated[
@@ -130,8 +163,7 @@ class Tally(msgspec.Struct):
     """Counts and sums over an order's payments; ``add`` and ``take`` update them by one payment.
 
     ``payment_bytes`` is the length of the payments as JSON. ``own`` is 1 if a payment has the
-    order's own id, else 0. ``sums`` holds, by currency, the amounts paid and refunded, and the
-    number of payments and refunds in that currency.
+    order's own id, else 0. ``sums`` holds the amounts paid, refunded, disputed and charged back.
     """
 
     payments: int = 0
@@ -140,7 +172,7 @@ class Tally(msgspec.Struct):
     own: int = 0
     statuses: dict[str, int] = {}
     anomalies: dict[str, int] = {}
-    sums: dict[str, tuple[int, int, int]] = {}
+    sums: _Sums = {}
 
     def add(self, order_id: str, payment: PaymentDocument, sign: int = 1) -> None:
         """Add a payment."""
@@ -151,10 +183,10 @@ class Tally(msgspec.Struct):
         _count(self.statuses, payment.status, sign)
         for name in payment.anomalies:
             _count(self.anomalies, name, sign)
-        if payment.amount is not None and payment.currency is not None:
-            self._sum(payment.currency, sign * payment.amount, 0, sign)
-        for refund in payment.refunds:
-            self._sum(refund.currency, 0, sign * refund.amount, sign)
+        for currency, moved in _moved(payment):
+            _add(self.sums, currency, moved, sign)
+            if not self.sums[currency][-1]:
+                del self.sums[currency]
 
     def take(self, order_id: str, payment: PaymentDocument) -> None:
         """Subtract a payment that was added."""
@@ -162,22 +194,11 @@ class Tally(msgspec.Struct):
 
     def totals(self) -> dict[str, Totals]:
         """Return the sums of each currency."""
-        return {
-            currency: Totals(paid, refunded, paid - refunded)
-            for currency, (paid, refunded, _) in sorted(self.sums.items())
-        }
+        return _totals(self.sums)
 
     def anomaly_names(self) -> set[str]:
         """Return the names of the anomalies of the order and its payments."""
         return {*self.anomalies, *own_anomalies(self.payments, is_payment=bool(self.own))}
-
-    def _sum(self, currency: str, paid: int, refunded: int, sign: int) -> None:
-        was = self.sums.get(currency, (0, 0, 0))
-        now = (was[0] + paid, was[1] + refunded, was[2] + sign)
-        if now[2]:
-            self.sums[currency] = now
-        else:
-            del self.sums[currency]
 
 
 Moment = tuple[int, str]
@@ -219,11 +240,15 @@ def describe_whole(order: Order) -> OrderDocument | None:
         return None
     if len(payments) > 1:
         payments.sort(key=_payment_id)
-    totals = _totals(payments)
+    sums: _Sums = {}
+    for payment in payments:
+        for currency, moved in _moved(payment):
+            _add(sums, currency, moved, 1)
+    totals = _totals(sums)
     times = _times(payments)
     return OrderDocument(
         order_id=order.order_id,
-        status=_status(totals.values(), paid="succeeded" in [each.status for each in payments]),
+        status=_status(totals.values(), {each.status for each in payments}),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
@@ -249,7 +274,7 @@ def summarise(
     shown = [payment(each) for each in sorted({first[1], last[1]})]
     return OrderDocument(
         order_id=order_id,
-        status=_status(totals.values(), paid="succeeded" in tally.statuses),
+        status=_status(totals.values(), tally.statuses),
         version=tally.events,
         totals=totals,
         payments=tuple(each for each in shown if each is not None),
@@ -295,26 +320,55 @@ def _count(counts: dict[str, int], name: str, sign: int) -> None:
         del counts[name]
 
 
-def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
-    sums: dict[str, list[int]] = {}
-    for payment in payments:
-        if payment.amount is not None and payment.currency is not None:
-            sums.setdefault(payment.currency, [0, 0])[0] += payment.amount
-        for refund in payment.refunds:
-            sums.setdefault(refund.currency, [0, 0])[1] += refund.amount
+def _moved(payment: PaymentDocument) -> Iterator[tuple[str, _Moved]]:
+    """Yield the amounts of a payment with their currencies."""
+    for capture in payment.captures:
+        yield capture.currency, (capture.amount, 0, 0, 0)
+    if not payment.captures and payment.amount is not None and payment.currency is not None:
+        yield payment.currency, (payment.amount, 0, 0, 0)
+    for refund in payment.refunds:
+        yield refund.currency, (0, refund.amount, 0, 0)
+    for dispute in payment.disputes:
+        amount = dispute.amount or 0
+        if dispute.currency is not None and dispute.status == "open":
+            yield dispute.currency, (0, 0, amount, 0)
+        elif dispute.currency is not None and dispute.status == "lost":
+            yield dispute.currency, (0, 0, 0, amount)
+
+
+def _add(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
+    paid, refunded, disputed, lost, count = sums.get(currency, (0, 0, 0, 0, 0))
+    sums[currency] = (
+        paid + sign * moved[0],
+        refunded + sign * moved[1],
+        disputed + sign * moved[2],
+        lost + sign * moved[3],
+        count + sign,
+    )
+
+
+def _totals(sums: _Sums) -> dict[str, Totals]:
     return {
-        currency: Totals(paid, refunded, paid - refunded)
-        for currency, (paid, refunded) in sorted(sums.items())
+        currency: Totals(paid, refunded, paid - refunded - disputed - lost, disputed, lost)
+        for currency, (paid, refunded, disputed, lost, _) in sorted(sums.items())
     }
 
 
-def _status(totals: Iterable[Totals], *, paid: bool) -> OrderStatus:
-    is_refunded = has_net = False
+def _status(totals: Iterable[Totals], statuses: Collection[str]) -> OrderStatus:
+    """Return the first status that applies, in the order of ``OrderStatus``."""
+    is_refunded = has_rest = False
     for total in totals:
-        if total.net < 0:
+        if total.refunded > total.paid:
             return "over_refunded"
         is_refunded = is_refunded or total.refunded > 0
-        has_net = has_net or total.net > 0
+        has_rest = has_rest or total.paid > total.refunded
+    if "disputed" in statuses:
+        return "disputed"
+    if "charged_back" in statuses:
+        return "charged_back"
     if is_refunded:
-        return "partially_refunded" if has_net or not paid else "refunded"
-    return "paid" if paid else "failed"
+        return "partially_refunded" if has_rest or "succeeded" not in statuses else "refunded"
+    for status, shown in _BY_PAYMENT:
+        if status in statuses:
+            return shown
+    return "failed"

@@ -7,47 +7,56 @@ function of that set, so neither the order of arrival nor a repetition changes t
 the set is limited; ``ledger.kept_facts`` says which facts a payment keeps.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from ledger.events import (
-    FOLDED_TYPES,
-    PAYMENT_FAILED,
-    PAYMENT_SUCCEEDED,
-    REFUND_SUCCEEDED,
-    TIME_IMPLAUSIBLE,
-    Event,
-    Mark,
-)
-from ledger.journal import Entry, Subject, post, reversal_of
+from ledger.captures import Capture, capture_anomalies, captures_of
+from ledger.disputes import Dispute, disputes_of
+from ledger.events import FOLDED_TYPES, TIME_IMPLAUSIBLE, Event, Mark
+from ledger.journal import Entry, post
 from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
 from ledger.kept_facts import key_of as _by_time
+from ledger.lifecycle import Kind
 from ledger.published import (
     NOT_EMPTY,
     AmountMinor,
     Currency,
     Id,
     Position,
+    SumMinor,
     UnixSeconds,
     meaning,
 )
+from ledger.standing import Standing, own_id, reversal_among
 
-PaymentStatus = Literal["succeeded", "failed", "unknown"]
+PaymentStatus = Literal[
+    "disputed", "charged_back", "succeeded", "voided", "authorised", "failed", "unknown"
+]
 
 Anomaly = Literal[
     Mark,
+    "capture_exceeds_authorisation",
+    "capture_identity_uncertain",
     "conflicting_amount",
+    "conflicting_capture",
+    "conflicting_dispute",
     "conflicting_refund",
     "currency_mismatch",
+    "dispute_amount_missing",
+    "dispute_exceeds_payment",
+    "dispute_without_payment",
     "failed_after_success",
     "order_id_is_payment_id",
     "payment_too_large",
+    "refund_after_reversal",
     "refund_exceeds_payment",
     "refund_identity_uncertain",
     "refund_without_payment",
+    "voided_and_paid",
 ]
 """The contradictions among facts, as named in the documents of payments and orders."""
 
@@ -58,6 +67,22 @@ ANOMALIES: Final[dict[str, Any]] = {
     "uniqueItems": True,
     "examples": [sorted(get_args(Anomaly))],
 }
+
+_OF_SEED: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED, Kind.REFUNDED})
+_BY_DISPUTE: Final[tuple[tuple[str, PaymentStatus], ...]] = (
+    ("open", "disputed"),
+    ("lost", "charged_back"),
+)
+_BY_KIND: Final[tuple[tuple[Kind, PaymentStatus], ...]] = (
+    (Kind.SUCCEEDED, "succeeded"),
+    (Kind.CAPTURED, "succeeded"),
+    (Kind.VOIDED, "voided"),
+    (Kind.AUTHORISED, "authorised"),
+    (Kind.FAILED, "failed"),
+)
+
+_PAYS: Final = frozenset({Kind.SUCCEEDED, Kind.CAPTURED})
+_OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
 
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
 
@@ -82,17 +107,24 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
     offset: Annotated[Position, meaning("that record's offset in the partition")]
 
 
-class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
+class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state that a payment's facts produce, as people and programs downstream see it.
 
-    ``amount`` and ``currency`` are those of the earliest success, null without a success. Lists are
-    sorted, so that equal states have equal documents.
+    ``amount`` and ``currency`` are the sum of the captures in the currency of the earliest one,
+    else those of the earliest success, else null. A reversed refund is not among the refunds. Lists
+    are sorted, so that equal states have equal documents.
     """
 
     payment_id: Annotated[Id, meaning("the payment's id")]
-    status: Annotated[PaymentStatus, meaning("`unknown` if only refunds named the payment")]
-    amount: Annotated[AmountMinor | None, meaning("paid, in minor units; null unless it succeeded")]
-    currency: Annotated[Currency | None, meaning("ISO 4217 code; null unless it succeeded")]
+    status: Annotated[
+        PaymentStatus,
+        meaning(
+            "the first that holds of disputed (a dispute is open), charged_back (a dispute is "
+            "lost), succeeded, voided, authorised, failed, unknown"
+        ),
+    ]
+    amount: Annotated[SumMinor | None, meaning("paid, in minor units; null if nothing was paid")]
+    currency: Annotated[Currency | None, meaning("ISO 4217 code; null if nothing was paid")]
     created: Annotated[
         UnixSeconds, meaning("when its earliest success, else its earliest event, was created")
     ]
@@ -105,9 +137,15 @@ class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
     anomalies: Annotated[
         tuple[str, ...], meaning("names of the payment's anomalies, sorted", **ANOMALIES)
     ]
+    captures: Annotated[
+        tuple[Capture, ...], meaning("each capture once, by the time of its earliest event")
+    ] = ()
+    disputes: Annotated[
+        tuple[Dispute, ...], meaning("each dispute once, by the time of its earliest event")
+    ] = ()
 
 
-class PlacedPayment(PaymentDocument, frozen=True, gc=False):
+class PlacedPayment(PaymentDocument, frozen=True, kw_only=True, gc=False):
     """A payment's document, with the payment's order and its number of facts as ``version``."""
 
     order_id: str
@@ -133,7 +171,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def order_id(self) -> str:
         """The order that the payment belongs to; see ``Standing``."""
-        return Standing(self).order_id
+        return standing_of(self).order_id
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -211,25 +249,43 @@ def payment_of(payment_id: str, facts: Mapping[str, Event]) -> Payment:
     return Payment(payment_id, *kept_of(facts))
 
 
+def standing_of(payment: Payment) -> Standing:
+    """Return the standing facts of a payment."""
+    return Standing(payment.payment_id, payment.facts.values())
+
+
 def describe(payment: Payment) -> PaymentDocument:
     """Return the document of a payment."""
+    payment_id = payment.payment_id
     facts = sorted(payment.facts.values(), key=_by_time)
-    successes = [fact for fact in facts if fact.type == PAYMENT_SUCCEEDED]
+    successes = [fact for fact in facts if fact.kind is Kind.SUCCEEDED]
     success = successes[0] if successes else None
-    refunds, conflict = _refunds(payment.payment_id, facts)
+    refunds, names = _refunds(payment_id, facts)
+    captures: tuple[Capture, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
+    kinds = {fact.kind for fact in facts}
+    if not kinds <= _OF_SEED:
+        captures = captures_of(payment_id, facts)
+        disputes, of_disputes = disputes_of(facts)
+        names.update(of_disputes, capture_anomalies(payment_id, facts, captures))
+    amount, currency = _paid(success, captures)
+    if refunds or disputes:
+        names.update(_excess(amount, currency, refunds, disputes))
     events = [
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
         for fact in facts
     ]
     return PaymentDocument(
-        payment_id=payment.payment_id,
-        status=_status(facts, success),
-        amount=success.moved.amount_minor if success else None,
-        currency=success.moved.currency if success else None,
-        created=(success or facts[0]).created,
+        payment_id=payment_id,
+        status=_status(kinds, disputes),
+        amount=amount,
+        currency=currency,
+        created=(success or (captures or facts)[0]).created,
         refunds=tuple(sorted(refunds, key=_by_time_of_refund)) if refunds else (),
         events=tuple(events),
-        anomalies=_anomalies(payment, facts, successes, refunds, conflict=conflict),
+        anomalies=_anomalies(payment, facts, successes, names),
+        captures=captures,
+        disputes=disputes,
     )
 
 
@@ -237,65 +293,6 @@ def describe_placed(payment: Payment) -> PlacedPayment:
     """Return the document of a payment with its order."""
     document = msgspec.structs.asdict(describe(payment))
     return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
-
-
-def subject_of(payment_id: str, fact: Event) -> Subject | None:
-    """Return the subject of a fact's entries; ``None`` for a failure, which posts no entry."""
-    if fact.type == PAYMENT_FAILED:
-        return None
-    return Subject(
-        payment_id, None if fact.type == PAYMENT_SUCCEEDED else _refund_id(payment_id, fact)
-    )
-
-
-class Standing:
-    """The standing facts of a payment: always the earliest, for any order of arrival.
-
-    ``facts`` has the standing fact of the success and of each refund. ``order_id`` is the order
-    reference of the earliest fact that has one, or the payment's own id.
-    """
-
-    __slots__ = ("_carrier", "_payment_id", "facts", "names_several")
-
-    def __init__(self, payment: Payment) -> None:
-        self.facts: dict[Subject, Event] = {}
-        self.names_several = False
-        self._payment_id = payment.payment_id
-        self._carrier: Event | None = None
-        for fact in payment.facts.values():
-            self.add(fact)
-
-    @property
-    def order_id(self) -> str:
-        """The order that the payment belongs to."""
-        return (self._carrier.order_reference if self._carrier else None) or self._payment_id
-
-    def add(self, fact: Event) -> tuple[Subject | None, Event | None]:
-        """Take a fact into account; return its subject, and the subject's former standing fact."""
-        if fact.order_reference is not None:
-            carrier = self._carrier
-            if carrier is not None and carrier.order_reference != fact.order_reference:
-                self.names_several = True
-            self._carrier = _earlier(carrier, fact)
-        subject = subject_of(self._payment_id, fact)
-        if subject is None:
-            return None, None
-        before = self.facts.get(subject)
-        self.facts[subject] = _earlier(before, fact)
-        return subject, before
-
-    def remove(self, fact: Event) -> Subject | None:
-        """Forget the latest fact; return its subject if it was the subject's standing fact.
-
-        No other fact takes its place, because an earlier fact would already stand.
-        """
-        if self._carrier is fact:
-            self._carrier = None
-        subject = subject_of(self._payment_id, fact)
-        if subject is None or self.facts.get(subject) is not fact:
-            return None
-        del self.facts[subject]
-        return subject
 
 
 class PaymentFold:
@@ -314,7 +311,7 @@ class PaymentFold:
         self.aside: list[Event] = []
         self._kept: KeptFacts | None = None
         self._visited: list[str] = []
-        self._standing = Standing(self.payment)
+        self._standing = standing_of(self.payment)
 
     @property
     def payment(self) -> Payment:
@@ -364,14 +361,12 @@ class PaymentFold:
         self._visited.append(order_id)
         entries = self._post(event) if event.event_id in self.facts else []
         for fact in aside:
-            subject = self._standing.remove(fact)
-            if subject is not None:
-                entries.append(reversal_of(subject, fact))
+            for change in self._standing.remove(fact):
+                entries += post(*change)
         return entries
 
     def _post(self, event: Event) -> list[Entry]:
-        subject, before = self._standing.add(event)
-        return [] if subject is None else post(subject, _earlier(before, event), before)
+        return [entry for change in self._standing.add(event) for entry in post(*change)]
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:
@@ -385,64 +380,65 @@ def _says_the_same(fact: Event, event: Event) -> bool:
     return again == fact
 
 
-def _earlier(one: Event | None, other: Event) -> Event:
-    return one if one is not None and _by_time(one) <= _by_time(other) else other
+def _status(kinds: AbstractSet[Kind], disputes: Sequence[Dispute]) -> PaymentStatus:
+    """Return the first status that applies, in the order of ``PaymentStatus``."""
+    for dispute_status, status in _BY_DISPUTE:
+        if any(each.status == dispute_status for each in disputes):
+            return status
+    return next((status for kind, status in _BY_KIND if kind in kinds), "unknown")
 
 
-def _status(facts: list[Event], success: Event | None) -> PaymentStatus:
-    if success:
-        return "succeeded"
-    return "failed" if any(fact.type == PAYMENT_FAILED for fact in facts) else "unknown"
+def _paid(success: Event | None, captures: Sequence[Capture]) -> tuple[int | None, str | None]:
+    if captures:
+        currency = captures[0].currency
+        return sum(each.amount for each in captures if each.currency == currency), currency
+    return (success.moved.amount_minor, success.moved.currency) if success else (None, None)
 
 
-def _refund_id(payment_id: str, fact: Event) -> str:
-    """Return a refund's own id, or its event's id if the refund has the payment's id."""
-    return fact.data_id if fact.data_id != payment_id else fact.event_id
-
-
-def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
-    """Return each refund by its earliest fact, and whether a later fact of a refund contradicts it.
+def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], set[str]]:
+    """Return each refund that counts by its earliest fact, and the anomalies of the refunds.
 
     ``facts`` are sorted by time.
     """
-    refunds: dict[str, Refund] = {}
-    conflict = False
+    by_id: dict[str, list[Event]] = {}
+    reversals: dict[str, list[Event]] = {}
     for fact in facts:
-        if fact.type == REFUND_SUCCEEDED:
-            refund_id = _refund_id(payment_id, fact)
-            amount, currency = fact.moved.amount_minor, fact.moved.currency
-            first = refunds.get(refund_id)
-            if first is None:
-                refunds[refund_id] = Refund(
-                    refund_id, amount, currency, fact.created, fact.event_id
-                )
-            elif (first.amount, first.currency) != (amount, currency):
-                conflict = True
-    return list(refunds.values()), conflict
+        if fact.kind is Kind.REFUNDED:
+            by_id.setdefault(own_id(payment_id, fact), []).append(fact)
+        elif fact.kind is Kind.REFUND_REVERSED:
+            reversals.setdefault(own_id(payment_id, fact), []).append(fact)
+    refunds: list[Refund] = []
+    anomalies: set[str] = set()
+    for refund_id, alike in by_id.items():
+        first, money = alike[0], alike[0].moved
+        if any(fact.money != money for fact in alike):
+            anomalies.add("conflicting_refund")
+        reversal = reversal_among(first, reversals.get(refund_id, ()))
+        if reversal is None:
+            refunds.append(
+                Refund(refund_id, money.amount_minor, money.currency, first.created, first.event_id)
+            )
+        elif alike[-1].created > reversal.created:
+            anomalies.add("refund_after_reversal")
+    # A refund or reversal without an id of its own is identified by its event.
+    unnamed = [fact for fact in facts if fact.kind in _OF_REFUND and fact.data_id == payment_id]
+    if len(unnamed) > 1 or (unnamed and unnamed[0].kind is Kind.REFUND_REVERSED):
+        anomalies.add("refund_identity_uncertain")
+    return refunds, anomalies
 
 
 def _anomalies(
     payment: Payment,
     facts: list[Event],
     successes: list[Event],
-    refunds: list[Refund],
-    *,
-    conflict: bool,
+    found: set[str],
 ) -> tuple[str, ...]:
-    """Return the names of the payment's anomalies, sorted."""
-    if len(facts) == 1 and not refunds:
+    """Return the names of the payment's anomalies, sorted; ``found`` are those known already."""
+    if len(facts) == 1 and not found:
         # Nearly every payment has one fact, which contradicts no other fact.
         return facts[0].marks
-    names: set[str] = {mark for fact in facts for mark in fact.marks}
+    names: set[str] = {*found, *(mark for fact in facts for mark in fact.marks)}
     names.update(_contradictions(payment, facts, successes))
-    if conflict:
-        names.add("conflicting_refund")
-    if sum(refund.refund_id == refund.event_id for refund in refunds) > 1:
-        names.add("refund_identity_uncertain")
-    if refunds and not successes:
-        names.add("refund_without_payment")
-    if refunds and successes:
-        names.update(_excess(successes[0], refunds))
     return tuple(sorted(names))
 
 
@@ -456,17 +452,33 @@ def _contradictions(
         yield "conflicting_amount"
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
         yield "conflicting_order"
-    paid_at = successes[0].created if successes else None
-    if paid_at is not None and any(
-        fact.type == PAYMENT_FAILED and fact.created > paid_at for fact in facts
-    ):
+    paid = [fact.created for fact in facts if fact.kind in _PAYS]
+    failed = [fact.created for fact in facts if fact.kind is Kind.FAILED]
+    if paid and failed and failed[-1] > paid[0]:
         yield "failed_after_success"
 
 
-def _excess(success: Event, refunds: list[Refund]) -> Iterable[Anomaly]:
-    paid = success.moved
-    in_currency = [refund.amount for refund in refunds if refund.currency == paid.currency]
-    if len(in_currency) != len(refunds):
+def _excess(
+    paid: int | None,
+    currency: str | None,
+    refunds: Sequence[Refund],
+    disputes: Sequence[Dispute],
+) -> Iterator[Anomaly]:
+    """Compare what went back with what was paid."""
+    held = [each for each in disputes if each.status != "won" and each.amount is not None]
+    if paid is None:
+        if refunds:
+            yield "refund_without_payment"
+        if disputes:
+            yield "dispute_without_payment"
+        return
+    if any(each.currency != currency for each in refunds) or any(
+        each.currency != currency for each in held
+    ):
         yield "currency_mismatch"
-    if sum(in_currency) > paid.amount_minor:
+    refunded = sum(each.amount for each in refunds if each.currency == currency)
+    disputed = sum(each.amount or 0 for each in held if each.currency == currency)
+    if refunded > paid:
         yield "refund_exceeds_payment"
+    if disputed and refunded + disputed > paid:
+        yield "dispute_exceeds_payment"

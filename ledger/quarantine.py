@@ -18,7 +18,7 @@ import msgspec
 
 from ledger.deduplication import deduplicate
 from ledger.envelope import MAX_ID_BYTES, Envelope, decode_envelope
-from ledger.events import Event, FieldNames
+from ledger.events import Event, Reading
 from ledger.records import SignedRecord
 from ledger.rejected import HTTP, Unkept, is_number, key_without_id, unkept
 from ledger.rejections import Reason, Rejection
@@ -154,7 +154,7 @@ def judge_logged(
     item: Item,
     kept: bytes,
     record: SignedRecord | None,
-    names: FieldNames,
+    reading: Reading,
     trust: Trust | None = None,
 ) -> Event | Refusal:
     """Judge a rejected record of the log again.
@@ -169,7 +169,7 @@ def judge_logged(
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
     if record is None or not _holds(item, kept, record.value or b""):
         return Refusal(f"the log does not have these bytes at {item.source}")
-    result = deduplicate([record], {}, names, trust=trust)
+    result = deduplicate([record], {}, reading, trust=trust)
     for rejected in result.rejected:
         return Refusal(_still(rejected.rejection))
     was_unsigned = item.reason == Reason.SIGNATURE_REFUSED

@@ -1,10 +1,13 @@
 """The statuses that contradict the type of their event.
 
-Input: an event's type, and the text of its ``status``. Output: whether the two contradict each
-other. The type decides what an event counts as; an unknown status contradicts nothing.
+Input: what an event's type states, and the text of its ``status``. Output: whether the two
+contradict each other. The type decides what an event counts as; an unknown status contradicts
+nothing.
 """
 
 from typing import Final
+
+from ledger.lifecycle import Kind
 
 _SUCCESS: Final = frozenset({
     "approved", "captured", "charged", "complete", "completed", "paid", "settled", "success",
@@ -20,17 +23,18 @@ _OPEN: Final = frozenset({
     "requires_payment_method", "unpaid",
 })  # fmt: skip
 # A failed attempt may leave its payment open for another one.
-_CONTRADICTING: Final[dict[str, frozenset[str]]] = {
-    "payment.succeeded": _FAILURE | _OPEN,
-    "payment.failed": _SUCCESS | {"pending", "processing"},
-    "refund.succeeded": _FAILURE | _OPEN,
+_CONTRADICTING: Final[dict[Kind, frozenset[str]]] = {
+    Kind.SUCCEEDED: _FAILURE | _OPEN,
+    Kind.CAPTURED: _FAILURE | _OPEN,
+    Kind.FAILED: _SUCCESS | {"pending", "processing"},
+    Kind.REFUNDED: _FAILURE | _OPEN,
 }
 
 
-def contradicts(kind: str, status: str) -> bool:
+def contradicts(kind: Kind, status: str) -> bool:
     """Return whether a status says something else than the type of its event.
 
-    >>> contradicts("payment.succeeded", "Pending"), contradicts("payment.succeeded", "refunded")
+    >>> contradicts(Kind.SUCCEEDED, "Pending"), contradicts(Kind.SUCCEEDED, "refunded")
     (True, False)
     """
     words = status.strip().lower().replace(" ", "_").replace("-", "_")

@@ -25,9 +25,11 @@ from ledger.deduplication import (
     oldest_left,
 )
 from ledger.envelope import MAX_ID_BYTES
+from ledger.lifecycle import RuleSet
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from processors.engine.effects import Effects
+from processors.engine.tables import ChunkTable
 from processors.rows import decode_row, decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp
@@ -47,8 +49,10 @@ def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
     seen = app.chunk_tables["seen"]
     counts: Counter[str] = Counter()
-    names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
+    reading, forget_after_ms = app.settings.reading, app.settings.forget_after_ms
     trust = app.settings.enforced_trust
+
+    seen.before_folds(partial(require_rules, seen, reading.rules))
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         stored = effects.read({PROGRESS_KEY, *chunk.keys})
@@ -63,7 +67,7 @@ def add_agent(app: LedgerApp) -> None:
 
         forgotten, progress = sweep(scan, len(chunk.records), progress, forget_after_ms)
         known = decode_rows(seen, chunk.partition, stored, SEEN.decode)
-        result = deduplicate(chunk.records, known, names, progress, forget_after_ms, trust)
+        result = deduplicate(chunk.records, known, reading, progress, forget_after_ms, trust)
         passed_on = {record.offset: record.passed_on for record in chunk.traced}
         effects.publish(
             app.names.events,
@@ -95,6 +99,25 @@ def add_agent(app: LedgerApp) -> None:
                 counts.clear()
 
     app.task(log_counts)
+
+
+class OtherStateError(Exception):
+    """The tables were folded by other rules than this worker's."""
+
+
+def require_rules(seen: ChunkTable, rules: RuleSet, partition: int) -> None:
+    """Raise ``OtherStateError`` if a partition was folded by other rules."""
+    held = seen.read(partition, PROGRESS_KEY)
+    if held is None:
+        return
+    folded_by = decode_row(seen, partition, PROGRESS_KEY, held, PROGRESS.decode).rules
+    if folded_by != rules.digest:
+        raise OtherStateError(
+            f"partition {partition} of the table {seen.name} was folded by the rules "
+            f"{folded_by or 'of an earlier release'}, and LEDGER_RULES={rules.name} has the digest "
+            f"{rules.digest}. Set LEDGER_RULES to the former rules, or fold the log by the new "
+            "ones with `plexy-ledger rebuild`, which shows what the change moves"
+        )
 
 
 def sweep(

@@ -15,6 +15,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
+from ledger.events import Reading
 from runtime.fault import Fault
 from runtime.settings import Secret, variable
 from runtime.trust import EnforcedTrustSettings
@@ -45,6 +46,10 @@ class FoldSettings(EnforcedTrustSettings, Protocol):
         """The id of the workers' group."""
 
     @property
+    def reading(self) -> Reading:
+        """The way in which events are read, with the rules for their types."""
+
+    @property
     def order_fields(self) -> tuple[str, ...]:
         """The fields in which the order's reference is looked up."""
 
@@ -60,8 +65,8 @@ class FoldSettings(EnforcedTrustSettings, Protocol):
 class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The settings under which a log is folded, in the order in which they are compared.
 
-    The last three matter only if the workers check signatures. ``webhook_secrets`` is the
-    fingerprint of one secret.
+    ``rules`` is the digest of the rule set. The last three matter only if the workers check
+    signatures. ``webhook_secrets`` is the fingerprint of one secret.
     """
 
     fold: int
@@ -69,6 +74,7 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order_fields: tuple[str, ...]
     payment_fields: tuple[str, ...]
     verify_signatures: str
+    rules: str = ""
     signed_form: str = ""
     signature_tolerance_s: int = 0
     webhook_secrets: str = ""
@@ -86,6 +92,7 @@ def protocols(settings: FoldSettings) -> list[str]:
         order_fields=settings.order_fields,
         payment_fields=settings.payment_fields,
         verify_signatures=settings.verify_signatures,
+        rules=settings.reading.rules.digest,
     )
     if settings.verify_signatures != "worker":
         return [_name(rules)]

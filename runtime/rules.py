@@ -4,12 +4,16 @@ All programs that fold the log must have the same values. After a change, fold t
 until then, `plexy-ledger verify` reports that the ledger differs from its log.
 """
 
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS
-from ledger.events import FieldNames
+from ledger.events import FieldNames, Reading
+from ledger.lifecycle import BUILT_IN, SEED, RuleSet
+from ledger.rule_files import RuleFileError, read_rules
 from runtime.kafka.topics import TopicSettings
-from runtime.settings import setting
+from runtime.settings import SettingsError, setting
 
 DEFAULT_NAMES: Final = FieldNames()
 
@@ -21,6 +25,14 @@ OrderFields = Annotated[
 PaymentFields = Annotated[
     tuple[str, ...],
     setting("names of the payment's reference in a refund's `data`", min_length=1),
+]
+RuleSetName = Annotated[
+    str,
+    setting(
+        f"what each event type means: {', '.join(BUILT_IN)}, or the path of a JSON or TOML file of "
+        "your own; after a change the log has to be folded from scratch",
+        min_length=1,
+    ),
 ]
 # Plexy may retry for 75 hours: a shorter time would forget events that may still be redelivered.
 ForgetAfterDays = Annotated[
@@ -43,18 +55,50 @@ VerifySignatures = Annotated[
 ]
 
 
+@cache
+def rule_set(name: str) -> RuleSet:
+    """Return the built-in rules with a name, or those in the file at a path.
+
+    A file is read once, so that its later changes don't affect a running program.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    try:
+        return read_rules(name, Path(name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"LEDGER_RULES: {name!r} is not one of {', '.join(BUILT_IN)}, and can't be read as a "
+            f"file: {error.strerror}. Give a built-in name, or the path of a file"
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"LEDGER_RULES: {name}: expected a text in UTF-8") from None
+    except RuleFileError as error:
+        raise SettingsError(f"LEDGER_RULES: {error}") from None
+
+
+def reading_of(order: tuple[str, ...], payment: tuple[str, ...], rules: str) -> Reading:
+    """Return the way in which programs with these settings read events."""
+    return Reading(FieldNames(order=order, payment=payment), rule_set(rules))
+
+
 class RuleSettings(TopicSettings, frozen=True, kw_only=True):
-    """The fields of an event's references, how long its id is kept, and who checks signatures."""
+    """How events are read, how long their ids are kept, and who checks signatures."""
 
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
     forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
     verify_signatures: VerifySignatures = "ingress"
+    rules: RuleSetName = SEED.name
+
+    def check(self) -> None:
+        """Refuse rules that can't be read."""
+        super().check()
+        rule_set(self.rules)
 
     @property
-    def field_names(self) -> FieldNames:
-        """The fields in which references are looked up."""
-        return FieldNames(order=self.order_fields, payment=self.payment_fields)
+    def reading(self) -> Reading:
+        """The way in which events are read."""
+        return reading_of(self.order_fields, self.payment_fields, self.rules)
 
     @property
     def forget_after_ms(self) -> int:

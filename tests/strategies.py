@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.lifecycle import SEED
 from ledger.money import Money
 
 PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
@@ -54,7 +55,13 @@ def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
     """Draw distinct events, each at its own place in the log."""
     drawn = draw(st.lists(_FACTS, max_size=max_size))
     return [
-        Event(**fields, event_id=f"evt_{n}", partition=n % 3, offset=n)
+        Event(
+            **fields,
+            event_id=f"evt_{n}",
+            partition=n % 3,
+            offset=n,
+            kind=SEED.types[fields["type"]],
+        )
         for n, fields in enumerate(drawn)
     ]
 

@@ -146,8 +146,12 @@ def _metadata(entry: Entry) -> dict[str, str | int]:
 
 def _title(entry: Entry) -> str:
     title = f"payment {quoted(entry.payment_id)}"
-    if entry.refund_id is not None:
-        title = f"refund {quoted(entry.refund_id)} of {title}"
+    what = entry.movement or "refund"
+    item = entry.refund_id or entry.capture_id or entry.dispute_id
+    if item is not None:
+        title = f"{what.replace('_', ' ')} {quoted(item)} of {title}"
+    elif entry.movement is not None:
+        title = f"{what.replace('_', ' ')} of {title}"
     return f"reversal of {title}" if entry.reverses else title
 
 

@@ -22,7 +22,7 @@ from cli.topics.lag import progress_bar
 from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from ledger.accounting.snapshot import JournalFaultError, JournalSnapshot
 from ledger.journal import Subject
-from ledger.payments import Standing
+from ledger.payments import standing_of
 from ledger.wire import PAYMENTS
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
@@ -99,7 +99,7 @@ async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> se
         for subject in of_partition:
             row = rows.get(subject.payment_id.encode())
             payment = PAYMENTS.decode(row) if row else None
-            if payment and payment.first_aside and subject not in Standing(payment).facts:
+            if payment and payment.first_aside and subject not in standing_of(payment).facts:
                 found.add(subject)
     return found
 

@@ -33,6 +33,7 @@ from ledger.accounting.settlement import (
     Total,
     money_of,
     reconcile,
+    settled,
 )
 from ledger.journal import Entry
 from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor_units
@@ -76,7 +77,7 @@ def reconcile_file(
     period = options.period
     lines = read_settlement(options.path, minor=options.minor, decimal=options.decimal)
     journal = asyncio.run(read_journal(settings, options.wait_s, progress))
-    found = reconcile(lines, journal.snapshot.standing().values(), period)
+    found = reconcile(lines, settled(journal.snapshot.standing()), period)
     if options.as_json:
         document = _document(options, journal, found)
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -83,12 +83,16 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
         float, typer.Option(min=0.001, help="stretches or shortens the waits between attempts")
     ] = 1.0,
     concurrency: Annotated[int, typer.Option(min=1, help="most concurrent requests")] = 32,
+    rules: Annotated[
+        Literal["seed", "lifecycle"], typer.Option(help="the ledger's LEDGER_RULES")
+    ] = "seed",
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
     """Send the events of virtual shops, and check the ledger.
 
     The events have several attempts per order, refunds in every form, odd ids and amounts at the
-    limits. They come late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in
+    limits; with `--rules lifecycle`, also captures, voids, reversed refunds and disputes. They come
+    late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in
     turn. The seed and the number of events determine them. Each delivery is retried until it is
     acknowledged; Ctrl-C ends the command and lists the events that are still owed. The orders stay
     in the ledger, so do not use a shop's ledger.
@@ -106,6 +110,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
         views_urls=tuple(views_url or ()),
         time_scale=time_scale,
         concurrency=concurrency,
+        rules=rules,
         json_file=json,
     )
     code = run_simulation(options, os.environ, console())

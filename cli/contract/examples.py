@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from cli.demo import sample
 from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
-from ledger.events import Event, FieldNames
+from ledger.events import Event, Reading
 from ledger.journal import Entry
 from ledger.orders import OrderDocument, describe, fold_orders
 from ledger.payments import Payment, Snapshot, fold_payments
@@ -51,7 +51,7 @@ def examples() -> Examples:
     events: list[Event] = []
     rejected: list[RejectedRecord] = []
     for partition, records in sorted(_log().items()):
-        result = deduplicate(records, {}, FieldNames())
+        result = deduplicate(records, {}, Reading())
         events += result.events
         for each in result.rejected:
             place = (names.webhooks, partition, each.record.offset)

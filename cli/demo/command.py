@@ -45,6 +45,10 @@ _COLOURS: Final = {
     "partially_refunded": "cyan",
     "failed": "yellow",
     "over_refunded": "red",
+    "disputed": "yellow",
+    "charged_back": "red",
+    "authorised": "cyan",
+    "voided": "yellow",
 }
 _DIGEST_CHARS: Final = 64
 _LOOPBACK: Final = "127.0.0.1"

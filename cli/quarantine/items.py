@@ -125,7 +125,7 @@ def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusa
         return Put(new.topic, OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
     if item.source is None or item.source.topic != names.webhooks:
         return Refusal(f"it comes from {item.origin}, expected {names.webhooks}")
-    event = judge_logged(item, kept, records.source, settings.field_names, enforced_trust(settings))
+    event = judge_logged(item, kept, records.source, settings.reading, enforced_trust(settings))
     if isinstance(event, Refusal):
         return event
     return Put(names.events, OutRecord(event.payment_id.encode(), EVENTS.encode(event)))

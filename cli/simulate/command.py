@@ -53,6 +53,7 @@ class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
     views_urls: tuple[str, ...]
     time_scale: float
     concurrency: int
+    rules: str
     json_file: Path | None
 
 
@@ -96,6 +97,7 @@ def _sender_options(options: SimulateOptions, settings: SimulateSettings) -> Sen
         rate_per_s=options.rate_per_s,
         time_scale=options.time_scale,
         concurrency=options.concurrency,
+        rules=options.rules,
     )
 
 

@@ -25,7 +25,7 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Each of several ``secrets`` signs an equal share of the run, one after another. ``rate_per_s``
     counts first attempts; 0 means as fast as they are answered. ``time_scale`` multiplies only the
-    waits between attempts.
+    waits between attempts. ``rules`` names the rule set whose events are sent.
     """
 
     url: str
@@ -36,6 +36,7 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     time_scale: float = 1.0
     concurrency: int = 32
     answer_within_s: float = 30.0
+    rules: str = "seed"
 
     def __post_init__(self) -> None:
         # A wrong address must be refused here, because deliveries to it would be retried forever.

@@ -18,6 +18,27 @@ PAYMENT_FIELDS: Final = ("payment_id", "paymentId", "payment", "originalReferenc
 _SUCCESS: Final = "payment.succeeded"
 _FAILURE: Final = "payment.failed"
 _REFUND: Final = "refund.succeeded"
+_AUTHORISED: Final = "payment.authorized"
+_CAPTURE: Final = "payment.captured"
+_VOID: Final = "payment.voided"
+_REVERSAL: Final = "refund.failed"
+_DISPUTE: Final = "dispute.opened"
+_WON: Final = "dispute.won"
+_LOST: Final = "dispute.lost"
+
+_SEED_TYPES: Final = {_SUCCESS: _SUCCESS, _FAILURE: _FAILURE, _REFUND: _REFUND}
+_TYPES: Final = {
+    "seed": _SEED_TYPES,
+    "lifecycle": {
+        **{each: each for each in (_AUTHORISED, _CAPTURE, _VOID, _REVERSAL, _DISPUTE, _WON, _LOST)},
+        **_SEED_TYPES,
+        "dispute.created": _DISPUTE,
+    },
+}
+"""By rule set: the types that count, and the type as which each counts."""
+
+
+_SHOWN_AS: Final = {"succeeded": "paid", "authorised": "authorised", "voided": "voided"}
 
 
 class CheckedRefund(msgspec.Struct, frozen=True):
@@ -30,7 +51,7 @@ class CheckedRefund(msgspec.Struct, frozen=True):
 
 
 class CheckedPayment(msgspec.Struct, frozen=True):
-    """One payment; ``amount`` and ``currency`` are those of the earliest success."""
+    """One payment; ``amount`` is the sum of its captures, else that of its earliest success."""
 
     payment_id: str
     status: str
@@ -45,6 +66,8 @@ class CheckedTotals(msgspec.Struct, frozen=True):
     paid: int
     refunded: int
     net: int
+    disputed: int = 0
+    charged_back: int = 0
 
 
 class CheckedOrder(msgspec.Struct, frozen=True):
@@ -63,22 +86,22 @@ class _Fact(msgspec.Struct, frozen=True, order=True):
     event_id: str
     kind: str
     data_id: str
-    amount: int
-    currency: str
+    amount: int | None
+    currency: str | None
     order: str | None
 
 
 _Facts = Mapping[str, list[_Fact]]
 
 
-def orders(bodies: Iterable[bytes]) -> dict[str, CheckedOrder | None]:
+def orders(bodies: Iterable[bytes], rules: str = "seed") -> dict[str, CheckedOrder | None]:
     """Return every order that the bodies name; ``None`` if all its payments belong elsewhere.
 
     A refund may arrive before its payment, and a payment before the event that names its order. So
     a wrong order may exist for a while; ``None`` means that it must not exist in the end.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
-    for payment_id, facts in _payments(bodies).items():
+    for payment_id, facts in _payments(bodies, rules).items():
         for order_id in _possible_orders(payment_id, facts):
             places.setdefault(order_id, {})
         named = [fact.order for fact in facts if fact.order]
@@ -86,12 +109,12 @@ def orders(bodies: Iterable[bytes]) -> dict[str, CheckedOrder | None]:
     return {order_id: _order(payments) for order_id, payments in places.items()}
 
 
-def touched(bodies: Iterable[bytes], event_ids: Iterable[str]) -> set[str]:
+def touched(bodies: Iterable[bytes], event_ids: Iterable[str], rules: str = "seed") -> set[str]:
     """Return the orders whose state depends on whether these events among the bodies count."""
     doubtful = set(event_ids)
     return {
         order_id
-        for payment_id, facts in _payments(bodies).items()
+        for payment_id, facts in _payments(bodies, rules).items()
         if any(fact.event_id in doubtful for fact in facts)
         for order_id in _possible_orders(payment_id, facts)
     }
@@ -99,39 +122,47 @@ def touched(bodies: Iterable[bytes], event_ids: Iterable[str]) -> set[str]:
 
 def trial_totals(listed: Iterable[CheckedOrder | None]) -> dict[str, CheckedTotals]:
     """Return the totals of orders, by currency."""
-    paid: dict[str, int] = defaultdict(int)
-    refunded: dict[str, int] = defaultdict(int)
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for order in listed:
         for currency, totals in order.totals.items() if order else ():
-            paid[currency] += totals.paid
-            refunded[currency] += totals.refunded
-    return {c: CheckedTotals(paid[c], refunded[c], paid[c] - refunded[c]) for c in sorted(paid)}
+            amounts = (totals.paid, totals.refunded, totals.disputed, totals.charged_back)
+            sums[currency] = [
+                one + other for one, other in zip(sums[currency], amounts, strict=True)
+            ]
+    return {currency: _checked_totals(*sums[currency]) for currency in sorted(sums)}
 
 
-def _payments(bodies: Iterable[bytes]) -> _Facts:
+def _checked_totals(paid: int, refunded: int, disputed: int, lost: int) -> CheckedTotals:
+    return CheckedTotals(paid, refunded, paid - refunded - disputed - lost, disputed, lost)
+
+
+def _payments(bodies: Iterable[bytes], rules: str) -> _Facts:
     """Return the facts of each payment id, each once, sorted by time."""
     facts: dict[str, dict[str, _Fact]] = {}
     for body in bodies:
         event = json.loads(body)
-        if event["type"] not in {_SUCCESS, _FAILURE, _REFUND}:
+        kind = _TYPES[rules].get(event["type"])
+        if kind is None:
             continue
         data = event["data"]
         payment_id = data["id"]
-        if event["type"] == _REFUND:
+        if kind == _REFUND or rules == "lifecycle":
             payment_id = _first(data, PAYMENT_FIELDS) or payment_id
-        facts.setdefault(payment_id, {})[event["id"]] = _fact(event)
+        if kind == _SUCCESS and payment_id != data["id"]:
+            kind = _CAPTURE
+        facts.setdefault(payment_id, {})[event["id"]] = _fact(event, kind)
     return {payment_id: sorted(each.values()) for payment_id, each in facts.items()}
 
 
-def _fact(event: Mapping[str, Any]) -> _Fact:
+def _fact(event: Mapping[str, Any], kind: str) -> _Fact:
     data = event["data"]
     return _Fact(
         created=event["created"],
         event_id=event["id"],
-        kind=event["type"],
+        kind=kind,
         data_id=data["id"],
-        amount=data["amount"],
-        currency=data["currency"],
+        amount=data.get("amount"),
+        currency=data.get("currency"),
         order=_first(data, ORDER_FIELDS) or _first(data.get("metadata", {}), ORDER_FIELDS),
     )
 
@@ -150,7 +181,7 @@ def _order(payments: _Facts) -> CheckedOrder | None:
     if not payments:
         return None
     listed = tuple(_payment(payment_id, facts) for payment_id, facts in sorted(payments.items()))
-    totals = _totals(listed)
+    totals = _totals(payments)
     return CheckedOrder(
         status=_status(listed, totals),
         version=sum(len(facts) for facts in payments.values()),
@@ -160,43 +191,106 @@ def _order(payments: _Facts) -> CheckedOrder | None:
 
 
 def _payment(payment_id: str, facts: list[_Fact]) -> CheckedPayment:
-    successes = [fact for fact in facts if fact.kind == _SUCCESS]
-    failed = any(fact.kind == _FAILURE for fact in facts)
-    refunds: dict[str, CheckedRefund] = {}
-    for fact in facts:
-        if fact.kind == _REFUND:
-            refund_id = fact.event_id if fact.data_id == payment_id else fact.data_id
-            refund = CheckedRefund(refund_id, fact.amount, fact.currency, fact.created)
-            refunds.setdefault(refund_id, refund)
+    paid = _paid(payment_id, facts)
+    refunds = _standing_refunds(payment_id, facts)
     return CheckedPayment(
         payment_id=payment_id,
-        status="succeeded" if successes else "failed" if failed else "unknown",
-        amount=successes[0].amount if successes else None,
-        currency=successes[0].currency if successes else None,
-        refunds=tuple(sorted(refunds.values(), key=lambda each: (each.created, each.refund_id))),
+        status=_payment_status(facts),
+        amount=sum(each for each, code in paid if code == paid[0][1]) if paid else None,
+        currency=paid[0][1] if paid else None,
+        refunds=tuple(sorted(refunds, key=lambda each: (each.created, each.refund_id))),
     )
 
 
-def _totals(payments: Iterable[CheckedPayment]) -> dict[str, CheckedTotals]:
-    paid: dict[str, int] = defaultdict(int)
-    refunded: dict[str, int] = defaultdict(int)
-    for payment in payments:
-        if payment.amount is not None and payment.currency is not None:
-            paid[payment.currency] += payment.amount
-        for refund in payment.refunds:
-            refunded[refund.currency] += refund.amount
-    currencies = sorted({*paid, *refunded})
-    return {c: CheckedTotals(paid[c], refunded[c], paid[c] - refunded[c]) for c in currencies}
+def _payment_status(facts: list[_Fact]) -> str:
+    """Return the first status that applies."""
+    kinds = {fact.kind for fact in facts}
+    outcomes = [outcome for outcome, _, _ in _disputes(facts)]
+    for status, holds in (
+        ("disputed", None in outcomes),
+        ("charged_back", _LOST in outcomes),
+        ("succeeded", kinds & {_SUCCESS, _CAPTURE}),
+        ("voided", _VOID in kinds),
+        ("authorised", _AUTHORISED in kinds),
+        ("failed", _FAILURE in kinds),
+    ):
+        if holds:
+            return status
+    return "unknown"
+
+
+def _own_id(payment_id: str, fact: _Fact) -> str:
+    return fact.event_id if fact.data_id == payment_id else fact.data_id
+
+
+def _paid(payment_id: str, facts: list[_Fact]) -> list[tuple[Any, Any]]:
+    """Return the captures' amounts, else the amount of the earliest success."""
+    captures: dict[str, tuple[Any, Any]] = {}
+    for fact in facts:
+        if fact.kind == _CAPTURE:
+            captures.setdefault(_own_id(payment_id, fact), (fact.amount, fact.currency))
+    successes = [(fact.amount, fact.currency) for fact in facts if fact.kind == _SUCCESS]
+    return list(captures.values()) or successes[:1]
+
+
+def _standing_refunds(payment_id: str, facts: list[_Fact]) -> list[CheckedRefund]:
+    """Return each refund once, unless it failed when or after it had succeeded."""
+    refunds: dict[str, CheckedRefund] = {}
+    for fact in facts:
+        if fact.kind == _REFUND:
+            refund_id = _own_id(payment_id, fact)
+            refund = CheckedRefund(refund_id, fact.amount or 0, fact.currency or "", fact.created)
+            refunds.setdefault(refund_id, refund)
+    failed = [(_own_id(payment_id, f), f.created) for f in facts if f.kind == _REVERSAL]
+    return [
+        each
+        for each in refunds.values()
+        if not any(name == each.refund_id and at >= each.created for name, at in failed)
+    ]
+
+
+def _disputes(facts: list[_Fact]) -> list[tuple[str | None, int, str | None]]:
+    """Return each dispute's latest outcome, and the earliest amount that an event states."""
+    by_id: dict[str, list[_Fact]] = defaultdict(list)
+    for fact in facts:
+        if fact.kind in {_DISPUTE, _WON, _LOST}:
+            by_id[fact.data_id].append(fact)
+    found = []
+    for each in by_id.values():
+        outcome = next((fact.kind for fact in reversed(each) if fact.kind != _DISPUTE), None)
+        stated = next((fact for fact in each if fact.amount is not None), None)
+        found.append(
+            (outcome, stated.amount or 0, stated.currency) if stated else (outcome, 0, None)
+        )
+    return found
+
+
+def _totals(payments: _Facts) -> dict[str, CheckedTotals]:
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for payment_id, facts in payments.items():
+        for amount, currency in _paid(payment_id, facts):
+            sums[currency][0] += amount
+        for refund in _standing_refunds(payment_id, facts):
+            sums[refund.currency][1] += refund.amount
+        for outcome, amount, code in _disputes(facts):
+            if code is not None and outcome != _WON:
+                sums[code][3 if outcome == _LOST else 2] += amount
+    return {currency: _checked_totals(*sums[currency]) for currency in sorted(sums)}
 
 
 def _status(payments: Iterable[CheckedPayment], totals: Mapping[str, CheckedTotals]) -> str:
     """Return the first status that applies."""
-    succeeded = any(payment.status == "succeeded" for payment in payments)
+    statuses = {payment.status for payment in payments}
     refunded = any(each.refunded > 0 for each in totals.values())
     if any(each.refunded > each.paid for each in totals.values()):
         return "over_refunded"
-    if succeeded and refunded and all(each.refunded == each.paid for each in totals.values()):
-        return "refunded"
+    for status in ("disputed", "charged_back"):
+        if status in statuses:
+            return status
     if refunded:
-        return "partially_refunded"
-    return "paid" if succeeded else "failed"
+        all_of_it = all(each.refunded == each.paid for each in totals.values())
+        return "refunded" if all_of_it and "succeeded" in statuses else "partially_refunded"
+    for status, shown in _SHOWN_AS.items():
+        if status in statuses:
+            return shown
+    return "failed"

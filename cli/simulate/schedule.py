@@ -35,22 +35,22 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
     skew: float
 
 
-def deliveries(seed: int, events: int) -> Iterator[ScheduledDelivery]:
+def deliveries(seed: int, events: int, rules: str = "seed") -> Iterator[ScheduledDelivery]:
     """Yield the deliveries of ``events`` events and their duplicates, in order of sending."""
     random = Random(f"schedule {seed}-{events}")
     begun: set[str] = set()
-    for number, event in enumerate(_in_order(seed, events, random)):
+    for number, event in enumerate(_in_order(seed, events, rules, random)):
         events_before = len(begun)
         begun.add(event["id"])
         body = _serialised(event, random)
         yield ScheduledDelivery(number, event["id"], body, events_before, _skew(random))
 
 
-def _in_order(seed: int, events: int, random: Random) -> Iterator[Event]:
+def _in_order(seed: int, events: int, rules: str, random: Random) -> Iterator[Event]:
     """Yield the events of several orders in turn, some of them late, and some more than once."""
     waiting: list[tuple[float, int, Event]] = []
     taken = entered = 0
-    stories = iter(Stories(seed, events))
+    stories = iter(Stories(seed, events, rules))
     while taken < events:
         story = next(stories)[: events - taken]
         pause = random.choice((0, 1, 5, 50))

@@ -72,7 +72,7 @@ class Simulation:
         self.latencies = Latencies()
         self._heard = heard
         self.took_s = 0.0
-        self._unsent: Iterator[ScheduledDelivery] = deliveries(seed, events)
+        self._unsent: Iterator[ScheduledDelivery] = deliveries(seed, events, options.rules)
         self._began_s = 0.0
         self._upcoming: _Due | None = None
         self._retries: list[_Due] = []
@@ -103,14 +103,15 @@ class Simulation:
     def orders(self) -> dict[str, oracle.CheckedOrder | None]:
         """Return the orders that the acknowledged events must produce, without undecided orders."""
         undecided = self.undecided()
-        foretold = oracle.orders(self._acknowledged_bodies())
+        foretold = oracle.orders(self._acknowledged_bodies(), self.options.rules)
         return {name: order for name, order in foretold.items() if name not in undecided}
 
     def undecided(self) -> set[str]:
         """Return the orders that depend on whether an owed event is in the log."""
         if not self.owed:
             return set()
-        return oracle.touched([*self._acknowledged_bodies(), *self.owed.values()], self.owed)
+        bodies = [*self._acknowledged_bodies(), *self.owed.values()]
+        return oracle.touched(bodies, self.owed, self.options.rules)
 
     def _acknowledged_bodies(self) -> Iterator[bytes]:
         # All bodies of an event have the same content.

@@ -5,6 +5,7 @@ the run's seed and number of events; a change of either also changes the ids.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -59,9 +60,13 @@ def shops() -> list[Shop]:
 
 
 class Stories:
-    """An endless iterator of stories; every id contains the seed and the number of events."""
+    """An endless iterator of stories; every id contains the seed and the number of events.
 
-    def __init__(self, seed: int, events: int) -> None:
+    With the rules ``lifecycle``, payments also have captures, voids, reversals and disputes.
+    """
+
+    def __init__(self, seed: int, events: int, rules: str = "seed") -> None:
+        self._rules = rules
         self._run = f"{seed}-{events}"
         self._random = Random(f"stories {self._run}")
         self._shops = shops()
@@ -89,6 +94,8 @@ class Stories:
         events = [self._attempt(kind, shop, payment_id, money, order) for kind in kinds]
         if kinds[-1] == "payment.succeeded" and chance(45):
             events += self._refunds(shop, payment_id, money, order)
+        if self._rules == "lifecycle" and chance(50):
+            events += self._lifecycle(shop, payment_id, money, order)
         if chance(15):
             other = self._random.choice(_OTHER_TYPES)
             events.append(self._attempt(other, shop, payment_id, money, order))
@@ -98,6 +105,46 @@ class Stories:
             # These refunds belong to a payment that has no other event.
             events += self._refunds(shop, self._id("pay", shop), money, order)
         return events
+
+    def _lifecycle(
+        self, shop: Shop, payment_id: str, money: Price, order: str | int
+    ) -> list[Event]:
+        """Return an authorisation with captures or a void, a reversed refund, or disputes."""
+        attempt = partial(self._attempt, shop=shop, payment_id=payment_id, order=order)
+        about = partial(self._about, shop, payment_id)
+        part = Price(self._random.randint(0, money.amount), money.currency)
+        match self._random.randrange(5):
+            case 0:
+                kind = self._random.choice(("payment.captured", "payment.succeeded"))
+                captures = [about(kind, self._id("cap", shop), each) for each in (part, part)]
+                authorised = attempt("payment.authorized", money=money)
+                return [authorised, *captures[: self._random.randint(1, 2)]]
+            case 1:
+                return [attempt("payment.captured", money=part)]
+            case 2:
+                return [
+                    attempt(kind, money=money) for kind in ("payment.authorized", "payment.voided")
+                ]
+            case 3:
+                refund = self._refund(shop, payment_id, part, order)
+                failed = self._event(shop, "refund.failed", refund["data"])
+                return [refund, failed]
+            case _:
+                dispute_id, outcomes = self._id("dp", shop), ("dispute.won", "dispute.lost")
+                kinds = ("dispute.created", *self._random.choices(outcomes, k=2))
+                shown = kinds[: self._random.randint(1, 3)]
+                # Only some events of a dispute state its amount.
+                stated = [part if self._chance(70) else None for _ in shown]
+                return [
+                    about(kind, dispute_id, each) for kind, each in zip(shown, stated, strict=True)
+                ]
+
+    def _about(
+        self, shop: Shop, payment_id: str, kind: str, own_id: str, money: Price | None
+    ) -> Event:
+        """Return an event with an id of its own that names its payment."""
+        data = {"id": own_id, shop.payment_field: payment_id}
+        return self._event(shop, kind, data | (self._details(kind, money) if money else {}))
 
     def _attempt(
         self, kind: str, shop: Shop, payment_id: str, money: Price, order: str | int

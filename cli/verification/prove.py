@@ -20,9 +20,9 @@ from cli.printing import counted, counting, line
 from cli.settings import ProveSettings
 from cli.verification.verify import trust_of
 from ledger.deduplication import DAY_MS
-from ledger.events import FieldNames
 from ledger.verification.history import Rules
 from ledger.verification.proof import Proof, ProofCheck, check
+from runtime.rules import reading_of
 
 # Folding 720 sequences of this many deliveries takes about a second.
 _MANY: Final = 200
@@ -34,9 +34,8 @@ def prove(
     """Check a proof, and print the result; return whether the whole proof holds."""
     settings = ProveSettings.from_environment(environment)
     proof = _read(file)
-    names = FieldNames(order=settings.order_fields, payment=settings.payment_fields)
     rules = Rules(
-        names=names,
+        reading=reading_of(settings.order_fields, settings.payment_fields, settings.rules),
         forget_after_ms=settings.forget_after_days * DAY_MS,
         signed_only=settings.verify_signatures == "worker",
     )

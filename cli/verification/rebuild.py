@@ -175,7 +175,7 @@ async def _compare(
     """Compare both versions with the log, then with each other, while their workers run."""
     partition_of = partial(partition_for, partitions=plan.new.partitions)
     truth = Truth(
-        plan.new.field_names,
+        plan.new.reading,
         None,
         partition_of,
         plan.new.forget_after_ms,

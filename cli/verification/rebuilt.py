@@ -14,6 +14,7 @@ from cli.verification.comparer import VersionComparison
 from cli.verification.findings import show_balances, show_differences
 from ledger.topics import all_topics
 from ledger.verification.differences import Difference
+from ledger.verification.journal_audit import differing
 from processors.settings import WorkerSettings
 
 
@@ -56,6 +57,10 @@ def show_outcome(
         line(console, "The log of record itself:", "bold")
         show_differences(console, outcome.log)
     show_balances(console, outcome.new.balances, f"Trial balance of version {new.version}")
+    if outcome.old is not None and any(differing(outcome.old.balances)):
+        # After a change of the rules, the column `log` has the sums by the new rules.
+        title = f"Version {old.version}, and what the log gives by the rules {new.rules}"
+        show_balances(console, outcome.old.balances, title)
     for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
         if findings is not None:
             moving = f"{counted(findings.moving, 'payment')} in motion"

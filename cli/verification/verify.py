@@ -76,7 +76,7 @@ def new_truth(settings: JudgeSettings, old_secrets: Iterable[bytes], since: Offs
     partition_of = partial(partition_for, partitions=settings.partitions)
     trusted = trust_of(settings, old_secrets, since)
     enforced = trust.enforced_trust(settings)
-    return Truth(settings.field_names, trusted, partition_of, settings.forget_after_ms, enforced)
+    return Truth(settings.reading, trusted, partition_of, settings.forget_after_ms, enforced)
 
 
 def trust_of(
@@ -145,7 +145,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
     findings: Findings,
     entries: int,
 ) -> None:
-    counts = truth.counts
+    counts, rules = truth.counts, settings.reading.rules
     rejected = sum(number for name, number in counts.items() if name.startswith("rejected."))
     signatures = "not checked (LEDGER_ALLOW_UNSIGNED=true)"
     if not settings.allow_unsigned:
@@ -157,6 +157,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
     log_s = counts["records"] / max(findings.took_s, 0.001)
     lines = {
         "log of record": f"{counted(counts['records'], 'record')}, up to offsets {_offsets(truth)}",
+        "rules": f"{rules.name}, {rules.digest}",
         "signatures": signatures,
         "events": f"{counts['folded']:,} folded, {counted(counts['duplicate'], 'duplicate')}, "
         f"{rejected:,} rejected",

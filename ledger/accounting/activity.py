@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
 from ledger.journal import Entry, entry_of
-from ledger.payments import Payment, Standing
+from ledger.payments import Payment, standing_of
 
 DAY_S: Final = 24 * 3600
 
@@ -32,7 +32,7 @@ def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
 
 def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
     """Sum the standing entries of a payment."""
-    return activity_of(entry_of(subject, fact) for subject, fact in Standing(payment).facts.items())
+    return activity_of(entry_of(*standing) for standing in standing_of(payment).facts.items())
 
 
 def add(sums: dict[Key, int], more: Mapping[Key, int]) -> None:

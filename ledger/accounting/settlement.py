@@ -9,14 +9,14 @@ refund ids. An entry outside the period counts only if a line matches it.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from enum import StrEnum
 from operator import itemgetter
 from typing import Literal
 
 import msgspec
 
-from ledger.journal import Entry
+from ledger.journal import Entry, Movement, Subject
 from ledger.money import Money
 
 LineKind = Literal["payment", "refund"]
@@ -100,6 +100,25 @@ def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -
             else:
                 mismatches.append(Mismatch(finding, payment_id, kind, line, entry))
     return Reconciliation(matched, mismatches, totals.all())
+
+
+def settled(standing: Mapping[Subject, Entry]) -> list[Entry]:
+    """Return the standing entries of the payments, captures and refunds that still count.
+
+    A settlement file has no lines for disputes.
+    """
+    return [
+        entry
+        for subject, entry in standing.items()
+        if subject.movement == "capture"
+        or (subject.movement is None and _taken_back_by(subject) not in standing)
+    ]
+
+
+def _taken_back_by(subject: Subject) -> Subject:
+    """Return the movement that takes the whole amount of a success or a refund back."""
+    movement: Movement = "replacement" if subject.refund_id is None else "refund_reversal"
+    return Subject(subject.payment_id, subject.refund_id, movement)
 
 
 def kind_of(entry: Entry) -> LineKind:

@@ -7,7 +7,7 @@ and the corrections that were only partly read. An unusable record raises ``Jour
 
 from collections.abc import Iterator
 
-from ledger.journal import Entry, Subject
+from ledger.journal import Entry, Subject, subject_of_entry
 from ledger.wire import ENTRIES, UNDECODABLE
 
 
@@ -29,7 +29,7 @@ class JournalSnapshot:
         Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier one.
         """
         entry = _decode(key, value)
-        if subjects is not None and _subject(entry) not in subjects:
+        if subjects is not None and subject_of_entry(entry) not in subjects:
             return
         if self.entries.setdefault(entry.entry_id, entry) != entry:
             raise JournalFaultError(f"entry {entry.entry_id!r} occurred before with other content")
@@ -43,8 +43,8 @@ class JournalSnapshot:
         return sorted(self.entries.values(), key=_place)
 
     def standing(self) -> dict[Subject, Entry]:
-        """Return the unreversed entry of each success and each refund."""
-        return {_subject(entry): entry for entry in self._unreversed()}
+        """Return the unreversed entry of each subject."""
+        return {subject_of_entry(entry): entry for entry in self._unreversed()}
 
     def cut_corrections(self) -> set[Subject]:
         """Return the subjects with a correction that was only partly read.
@@ -56,12 +56,12 @@ class JournalSnapshot:
         cut: set[Subject] = set()
         standing: set[Subject] = set()
         for entry in self._unreversed():
-            subject = _subject(entry)
+            subject = subject_of_entry(entry)
             if subject in standing:
                 cut.add(subject)
             standing.add(subject)
         for entry in self.entries.values():
-            subject = _subject(entry)
+            subject = subject_of_entry(entry)
             if subject not in standing or (entry.reverses or entry.entry_id) not in self.entries:
                 cut.add(subject)
         return cut
@@ -84,10 +84,6 @@ def _decode(key: bytes | None, value: bytes | None) -> Entry:
     if entry.entry_id.encode() != key:
         raise JournalFaultError(f"entry {entry.entry_id!r} is stored under another key, {name!r}")
     return entry
-
-
-def _subject(entry: Entry) -> Subject:
-    return Subject(entry.payment_id, entry.refund_id)
 
 
 def _place(entry: Entry) -> tuple[int, int, int, bool, str]:

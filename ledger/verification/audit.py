@@ -85,7 +85,15 @@ def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterat
             f"its progress is offset {held.offset}, at {held.timestamp_ms} ms; expected offset "
             f"{least} to {reached.offset}, where the time is {reached.timestamp_ms} ms"
         )
-    if held is None or not least <= held.offset <= reached.offset or _has_wrong_time(held, reached):
+    if held is not None and held.rules != reached.rules and held.offset >= 0:
+        detail = (
+            f"it was folded by the rules {held.rules or 'of an earlier release'}, expected "
+            f"{reached.rules}"
+        )
+        yield Difference(kind=kind, subject=f"partition {partition} of seen", detail=detail)
+    elif (
+        held is None or not least <= held.offset <= reached.offset or _has_wrong_time(held, reached)
+    ):
         yield Difference(kind=kind, subject=f"partition {partition} of seen", detail=detail)
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.deduplication import FORGET_AFTER_MS, Seen, deduplicate
 from ledger.envelope import Envelope, decode_envelope
-from ledger.events import Event, FieldNames
+from ledger.events import Event, Reading
 from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
 from ledger.payments import PaymentFold, fold_payments
@@ -36,7 +36,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     With ``signed_only``, a delivery without a good signature does not count.
     """
 
-    names: FieldNames = FieldNames()
+    reading: Reading = Reading()
     forget_after_ms: int = FORGET_AFTER_MS
     signed_only: bool = False
 
@@ -204,7 +204,7 @@ def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -
         result = deduplicate(
             [record],
             first,
-            rules.names,
+            rules.reading,
             forget_after_ms=rules.forget_after_ms,
             trust=enforced,
         )

@@ -6,17 +6,29 @@ and wrong balances. To save memory, only the event id of an explained entry is k
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from ledger.events import Event
-from ledger.journal import Entry, Posting, Subject, entry_of, postings_of, reversal_of
-from ledger.payments import Standing, subject_of
+from ledger.journal import (
+    Entry,
+    Facts,
+    Posting,
+    Subject,
+    entry_of,
+    ids_of,
+    reversal_of,
+    subject_of_entry,
+)
+from ledger.payments import standing_of
+from ledger.standing import Standing, subject_of
 from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike
 from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES, decoded
+
+_Name = tuple[str, ...]
 
 
 class AuditedBalance(msgspec.Struct, frozen=True):
@@ -35,8 +47,10 @@ class JournalAudit:
         self._truth = truth
         # These sets name the facts whose entries or reversals were read. A name has the payment
         # too, because a forgotten event id may occur again with a different payment.
-        self._posted: set[tuple[str, str]] = set()
-        self._reversed: set[tuple[str, str]] = set()
+        self._posted: set[_Name] = set()
+        self._reversed: set[_Name] = set()
+        # By payment: the movements of read entries that rest on several facts.
+        self._joint: dict[str, dict[_Name, tuple[Subject, Facts]]] = {}
         self._sums: Counter[tuple[str, str]] = Counter()
         # The log may explain these entries after more of the log has been read.
         self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
@@ -79,8 +93,8 @@ class JournalAudit:
             entry = decoded(ENTRIES.decode, value)
             _add(journal, entry.postings if entry else ())
         for payment_id in self._truth.facts:
-            for subject, amount_minor, currency in self._due(payment_id):
-                _add(log, postings_of(subject, amount_minor, currency))
+            for postings, times in self._due(payment_id):
+                _add(log, postings, times)
         accounts = sorted(journal.keys() | log.keys(), key=lambda each: each[::-1])
         return [AuditedBalance(*account, journal[account], log[account]) for account in accounts]
 
@@ -90,14 +104,13 @@ class JournalAudit:
             return _about(
                 DifferenceKind.ENTRY_DIFFERS, name, "it can't be read, or does not balance"
             )
-        fact = self._truth.facts.get(entry.payment_id, {}).get(entry.event_id)
-        subject = subject_of(entry.payment_id, fact) if fact else None
-        if fact is None or subject is None:
+        subject, facts = subject_of_entry(entry), self._facts_of(entry)
+        if Standing(entry.payment_id, facts).facts.get(subject) != facts:
             detail = f"the log has no event {entry.event_id} that posts it"
             return _about(
                 DifferenceKind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id
             )
-        follows = (reversal_of if entry.reverses else entry_of)(subject, fact)
+        follows = (reversal_of if entry.reverses else entry_of)(subject, facts)
         if entry == follows and name == entry.entry_id:
             return None
         detail = f"it says that it is {entry.entry_id}"
@@ -105,60 +118,77 @@ class JournalAudit:
             detail = f"expected {_legs(follows.postings)}, got {_legs(entry.postings)}"
         elif entry != follows:
             detail = unlike(follows, entry)
-        return _about(DifferenceKind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
+        return _about(DifferenceKind.ENTRY_DIFFERS, name, detail, facts, entry.payment_id)
+
+    def _facts_of(self, entry: Entry) -> Facts:
+        """Return the facts that an entry rests on; they alone must produce its movement."""
+        known = self._truth.facts.get(entry.payment_id, {})
+        ids = (entry.event_id, *entry.other_event_ids)
+        return tuple(known[event_id] for event_id in ids if event_id in known)
 
     def _count(self, entry: Entry) -> None:
-        # The fact's ids are in memory already; the entry's ids would be second copies.
-        name = _name(self._truth.facts[entry.payment_id][entry.event_id])
+        # The facts' ids are in memory already; the entry's ids would be second copies.
+        subject, facts = subject_of_entry(entry), self._facts_of(entry)
+        name = _name(subject, facts)
         there = self._reversed if entry.reverses else self._posted
         if name not in there:
             there.add(name)
             _add(self._sums, entry.postings)
+        if len(facts) > 1:
+            self._joint.setdefault(facts[0].payment_id, {})[name] = subject, facts
 
     def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
-        standing = Standing(self._truth.payment(payment_id)).facts
-        for subject, alike in self._subjects(payment_id).items():
+        standing = standing_of(self._truth.payment(payment_id)).facts
+        for subject, alike in self._subjects(payment_id, standing).items():
             # If all facts of a subject are set aside, the subject must not have a standing entry.
             due = [standing[subject]] if subject in standing else []
-            stand = [fact for fact in alike if self._balance(fact) == 1]
-            wrong = [fact for fact in alike if self._balance(fact) < 0]
+            stand = [facts for facts in alike if self._balance(subject, facts) == 1]
+            wrong = [facts for facts in alike if self._balance(subject, facts) < 0]
             if stand == due and not wrong:
                 continue
-            name = subject.entry_id((due or alike)[0].event_id)
+            name = subject.entry_id(*ids_of((due or alike)[0]))
+            events = [fact for facts in alike for fact in facts]
             if not stand and not wrong:
                 detail = "the log has the event, and the journal has no standing entry of it"
-                yield _about(DifferenceKind.ENTRY_MISSING, name, detail, alike, payment_id)
+                yield _about(DifferenceKind.ENTRY_MISSING, name, detail, events, payment_id)
             else:
                 detail = (
                     f"standing: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
                     f"expected to stand: {_names(due)}"
                 )
-                yield _about(DifferenceKind.ENTRY_DIFFERS, name, detail, alike, payment_id)
+                yield _about(DifferenceKind.ENTRY_DIFFERS, name, detail, events, payment_id)
 
-    def _subjects(self, payment_id: str) -> dict[Subject, list[Event]]:
-        """Return the facts of each success and refund of a payment, including facts set aside."""
-        found: dict[Subject, list[Event]] = {}
-        for fact in self._truth.facts[payment_id].values():
-            subject = subject_of(payment_id, fact)
+    def _subjects(
+        self, payment_id: str, standing: Mapping[Subject, Facts]
+    ) -> dict[Subject, list[Facts]]:
+        """Return the facts on which each movement rests, or may have rested before.
+
+        These include facts that are set aside.
+        """
+        found: dict[Subject, dict[tuple[str, ...], Facts]] = {}
+        alone = ((subject_of(payment_id, each), (each,)) for each in self._facts_in(payment_id))
+        joint = self._joint.get(payment_id, {}).values()
+        for subject, facts in (*alone, *joint, *standing.items()):
             if subject is not None:
-                found.setdefault(subject, []).append(fact)
-        return found
+                found.setdefault(subject, {})[ids_of(facts)] = facts
+        return {subject: list(each.values()) for subject, each in found.items()}
 
-    def _balance(self, fact: Event) -> int:
-        name = _name(fact)
+    def _facts_in(self, payment_id: str) -> Iterable[Event]:
+        return self._truth.facts[payment_id].values()
+
+    def _balance(self, subject: Subject, facts: Facts) -> int:
+        name = _name(subject, facts)
         return (name in self._posted) - (name in self._reversed)
 
-    def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
-        """Yield the money that must be posted; for a payment not at rest, the posted money."""
+    def _due(self, payment_id: str) -> Iterator[tuple[tuple[Posting, ...], int]]:
+        """Yield the legs that must be posted; for a payment not at rest, the posted ones."""
         if self._truth.is_at_rest(payment_id):
-            for subject, fact in Standing(self._truth.payment(payment_id)).facts.items():
-                yield subject, fact.moved.amount_minor, fact.moved.currency
+            for standing in standing_of(self._truth.payment(payment_id)).facts.items():
+                yield entry_of(*standing).postings, 1
             return
-        for fact in self._truth.facts[payment_id].values():
-            moving = subject_of(payment_id, fact)
-            if moving is not None:
-                amount_minor = self._balance(fact) * fact.moved.amount_minor
-                yield moving, amount_minor, fact.moved.currency
+        for subject, each in self._subjects(payment_id, {}).items():
+            for facts in each:
+                yield entry_of(subject, facts).postings, self._balance(subject, facts)
 
 
 def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:
@@ -172,21 +202,23 @@ def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:
             )
 
 
-def _name(fact: Event) -> tuple[str, str]:
-    return fact.payment_id, fact.event_id
+def _name(subject: Subject, facts: Facts) -> _Name:
+    """Return a name for a movement: one fact alone has at most one movement."""
+    ids = ids_of(facts)
+    return (facts[0].payment_id, *ids) if len(ids) == 1 else (*ids, subject.entry_id(*ids))
 
 
-def _add(sums: Counter[tuple[str, str]], postings: Iterable[Posting]) -> None:
+def _add(sums: Counter[tuple[str, str]], postings: Iterable[Posting], times: int = 1) -> None:
     for posting in postings:
-        sums[posting.account, posting.currency] += posting.amount
+        sums[posting.account, posting.currency] += times * posting.amount
 
 
 def _legs(postings: Iterable[Posting]) -> str:
     return " and ".join(f"{each.account} {each.amount} {each.currency}" for each in postings)
 
 
-def _names(facts: Iterable[Event]) -> str:
-    return ", ".join(sorted(fact.event_id for fact in facts)) or "none"
+def _names(each: Iterable[Facts]) -> str:
+    return ", ".join(sorted("+".join(ids_of(facts)) for facts in each)) or "none"
 
 
 def _about(

@@ -25,7 +25,7 @@ from ledger.trust import Trust
 from ledger.verification.fields import unlike
 from ledger.verification.history import Rules, Step, events_of, order_of, steps
 
-FORMAT: Final = "plexy-ledger-proof/1"
+FORMAT: Final = "plexy-ledger-proof/2"
 # Six events have 720 sequences; for more events, 720 random sequences are checked.
 _MOST_ORDERS: Final = 720
 
@@ -57,13 +57,15 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """An order, and all data from which it follows.
 
     ``records`` are all deliveries of its events, including those of payments that have moved away.
-    ``rules`` are the settings of the fold, and ``steps`` the order after each delivery. ``order``
+    ``rules`` are the settings of the fold, ``rules_digest`` is the digest of their rule set, and
+    ``steps`` the order after each delivery. ``order``
     is the final state, ``None`` if all payments have moved away.
     """
 
     format: str
     order_id: str
     rules: Rules
+    rules_digest: str
     records: tuple[LoggedRecord, ...]
     steps: tuple[Step, ...]
     order: OrderDocument | None
@@ -94,6 +96,7 @@ def make(
         format=FORMAT,
         order_id=order_id,
         rules=rules,
+        rules_digest=rules.reading.rules.digest,
         records=kept,
         steps=tuple(steps(kept, rules, order_id, trust)),
         order=order_of(events_of(kept, rules, trust), order_id),
@@ -114,6 +117,11 @@ def check(
     each with some events twice; ``heard`` is called with 1 for each sequence.
     """
     faults = list(_place_faults(proof))
+    if proof.rules_digest != proof.rules.reading.rules.digest:
+        faults.append(
+            f"the digest of the rules is stated as {proof.rules_digest!r:.80}, and is "
+            f"{proof.rules.reading.rules.digest}"
+        )
     if proof.rules != (rules or Rules()):
         faults.append(
             f"the proof was made with other rules than this ledger's: {_rules(proof.rules)}, "
@@ -149,9 +157,10 @@ def check(
 
 
 def _rules(rules: Rules) -> str:
-    names = rules.names
+    fields, types = rules.reading.fields, rules.reading.rules
     return (
-        f"order in {','.join(names.order)}; payment in {','.join(names.payment)}; "
+        f"rules {types.name}, {types.digest}; "
+        f"order in {','.join(fields.order)}; payment in {','.join(fields.payment)}; "
         f"forgotten after {rules.forget_after_ms} ms"
         f"{'; only what is signed counts' if rules.signed_only else ''}"
     )

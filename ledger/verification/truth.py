@@ -25,7 +25,7 @@ from ledger.deduplication import (
     deduplicate,
 )
 from ledger.envelope import decode_envelope
-from ledger.events import Event, FieldNames, decode_event
+from ledger.events import Event, Reading, decode_event
 from ledger.payments import EventReference, Payment, payment_of
 from ledger.records import SignedRecord
 from ledger.rejections import Rejection
@@ -43,7 +43,7 @@ class Truth:
 
     def __init__(
         self,
-        names: FieldNames,
+        reading: Reading,
         trust: Trust | None,
         partition_of: Callable[[bytes], int],
         forget_after_ms: int = FORGET_AFTER_MS,
@@ -63,7 +63,7 @@ class Truth:
         self.faults: list[Difference] = []
         self.counts: Counter[str] = Counter()
         self.partition_of = partition_of
-        self._names = names
+        self._reading = reading
         self._forget_after_ms = forget_after_ms
         self._trust = trust
         self._enforced = enforced
@@ -86,7 +86,7 @@ class Truth:
             self._check(record)
         progress = self.progress.get(partition, START)
         result = deduplicate(
-            records, seen, self._names, progress, self._forget_after_ms, self._enforced
+            records, seen, self._reading, progress, self._forget_after_ms, self._enforced
         )
         self.progress[partition] = result.progress
         self._remember(partition, result.seen)
@@ -182,14 +182,11 @@ class Truth:
     def _add(self, event: Event) -> None:
         # Many events share few types and currencies, so each text is kept once.
         share = self._strings.setdefault
-        event = msgspec.structs.replace(
-            event,
-            type=share(event.type, event.type),
-            money=event.money
-            and msgspec.structs.replace(
-                event.money, currency=share(event.money.currency, event.money.currency)
-            ),
-        )
+        money = event.money
+        if money is not None:
+            currency = share(money.currency, money.currency)
+            money = msgspec.structs.replace(money, currency=currency)
+        event = msgspec.structs.replace(event, type=share(event.type, event.type), money=money)
         payment_id, order_id = event.payment_id, event.order_reference
         # As in the fold, an event with a known id changes nothing.
         self.facts.setdefault(payment_id, {}).setdefault(event.event_id, event)
@@ -235,7 +232,7 @@ class Truth:
             self.faults.append(Difference(kind=kind, subject=subject, detail=detail))
             return
         event = decode_event(
-            envelope, record.partition, record.offset, record.timestamp, self._names
+            envelope, record.partition, record.offset, record.timestamp, self._reading
         )
         created = seconds_of(envelope.created) or 0
         reference = EventReference(

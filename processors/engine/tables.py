@@ -120,9 +120,14 @@ class ChunkTable(StoredTable):
         # This table's hop writes this topic for the next hop, if there is a next hop.
         self.feeds: str | None = None
         self._when_taken_over: list[Callable[[int], None]] = []
+        self._before_folds: list[Callable[[int], None]] = []
         self._held: dict[int, _Held] = {}
         # This worker folds these partitions, so their rows here are the newest.
         self._folded: set[int] = set()
+
+    def before_folds(self, function: Callable[[int], None]) -> None:
+        """Call a function with each restored partition before this worker folds it."""
+        self._before_folds.append(function)
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:
         """Call a function with each partition to which other workers' writes are applied."""
@@ -210,6 +215,8 @@ class ChunkTable(StoredTable):
 
     def fold(self, partition: int) -> None:
         """Note that the partition is folded here, so that its changelog is no longer applied."""
+        for function in self._before_folds:
+            function(partition)
         self._folded.add(partition)
 
     def ensure_folded(self, partition: int) -> None:

@@ -5,12 +5,63 @@ export const STATUSES = {
   partially_refunded: "Partially refunded",
   refunded: "Refunded",
   over_refunded: "Over-refunded",
+  disputed: "Disputed",
+  charged_back: "Charged back",
+  authorised: "Authorised, not captured",
+  voided: "Voided",
   failed: "Failed",
   succeeded: "Succeeded",
   unknown: "No payment yet",
 };
 
+export const DISPUTES = { open: "Open", won: "Won", lost: "Lost" };
+
 export const ANOMALIES = {
+  capture_exceeds_authorisation: {
+    title: "Captured more than authorised",
+    means: "The captures of a payment add up to more than was authorised; all of them count.",
+    todo: "Look the payment up in Plexy’s dashboard, and refund what was captured too much.",
+  },
+  capture_identity_uncertain: {
+    title: "Captures without an id",
+    means: "Several captures have no id of their own, so each event counts; two of them may report one capture.",
+    todo: "Compare the captures with Plexy’s dashboard, and have the sender give each capture an id.",
+  },
+  conflicting_capture: {
+    title: "Conflicting capture",
+    means: "One capture was reported with different amounts or currencies; the earliest report counts here.",
+    todo: "Look the capture up in Plexy’s dashboard, and ask Plexy which report is right.",
+  },
+  conflicting_dispute: {
+    title: "Conflicting dispute",
+    means: "One dispute was reported with different amounts, as both won and lost, or as opened again; the latest outcome and the earliest amount count here.",
+    todo: "Look the dispute up in Plexy’s dashboard, and check whether its outcome is final.",
+  },
+  dispute_amount_missing: {
+    title: "Dispute without an amount",
+    means: "No event of a dispute states its amount, so no money was moved for it.",
+    todo: "Look the amount up in Plexy’s dashboard, and correct it in the books by hand.",
+  },
+  dispute_exceeds_payment: {
+    title: "Disputed more than paid",
+    means: "The refunds and disputes of a payment add up to more than was paid.",
+    todo: "If the customer was refunded already, report the refund to the bank as evidence against the dispute.",
+  },
+  dispute_without_payment: {
+    title: "Dispute without a payment",
+    means: "A dispute arrived, and no successful payment that it belongs to.",
+    todo: "Check that LEDGER_PAYMENT_FIELDS has the field in which the dispute names its payment.",
+  },
+  refund_after_reversal: {
+    title: "Refund reported after its reversal",
+    means: "A refund was reported as successful again after it was reversed; it does not count.",
+    todo: "Ask Plexy whether the refund was paid out in the end; a second attempt needs an id of its own.",
+  },
+  voided_and_paid: {
+    title: "Voided and paid",
+    means: "A payment was reported both as voided and as paid; the money counts.",
+    todo: "Ask Plexy whether the money was taken, and refund it if the order was cancelled.",
+  },
   conflicting_amount: {
     title: "Conflicting amounts",
     means: "Plexy reported the same payment as successful with different amounts; the earliest one counts here.",
@@ -27,8 +78,8 @@ export const ANOMALIES = {
     todo: "Look the refund up in Plexy’s dashboard, and ask Plexy which report is right.",
   },
   currency_mismatch: {
-    title: "Refund in another currency",
-    means: "A refund is in another currency than its payment, so the two can’t be set off against each other.",
+    title: "Several currencies in one payment",
+    means: "A refund, capture or dispute is in another currency than its payment, so they can’t be set off against each other.",
     todo: "Ask Plexy what was paid back in the payment’s own currency, and correct it in the books by hand until then.",
   },
   failed_after_success: {

@@ -33,7 +33,7 @@ def rules_of(app: LedgerApp) -> Rules:
     """Return the rules with which this ledger folds its log."""
     settings = app.settings
     return Rules(
-        names=settings.field_names,
+        reading=settings.reading,
         forget_after_ms=settings.forget_after_ms,
         signed_only=settings.enforced_trust is not None,
     )

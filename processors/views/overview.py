@@ -15,10 +15,11 @@ import msgspec
 import structlog
 from aiohttp import web
 from faust.web import Request, View
+from msgspec.structs import astuple
 from yarl import URL
 
 from ledger.accounting.activity import Activity, add
-from ledger.journal import PLEXY, REFUNDS, SALES
+from ledger.journal import CHARGEBACKS, DISPUTED, PLEXY, REFUNDS, SALES
 from ledger.orders import Totals
 from processors.metrics import values
 from processors.recent import SECONDS
@@ -227,6 +228,8 @@ def _totals(posted: list[Activity]) -> dict[str, Totals]:
             paid=-sums.get((SALES, currency), 0),
             refunded=sums.get((REFUNDS, currency), 0),
             net=sums.get((PLEXY, currency), 0),
+            disputed=sums.get((DISPUTED, currency), 0),
+            charged_back=sums.get((CHARGEBACKS, currency), 0),
         )
         for currency in sorted({currency for _, currency in sums})
     }
@@ -272,9 +275,7 @@ def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | 
     for one in known:
         for currency, more in one.items():
             had = total.get(currency, Totals(0, 0, 0))
-            total[currency] = Totals(
-                had.paid + more.paid, had.refunded + more.refunded, had.net + more.net
-            )
+            total[currency] = Totals(*map(sum, zip(astuple(had), astuple(more), strict=True)))
     return dict(sorted(total.items()))
 
 

@@ -21,7 +21,7 @@ from cli.send import (
 )
 from cli.settings import DEVELOPMENT_SECRET
 from ledger.envelope import decode_envelope
-from ledger.events import FieldNames, decode_event
+from ledger.events import Reading, decode_event
 from ledger.signature import SignatureFault, SignedForm, verify
 
 NOW_S = 1_795_900_000
@@ -71,7 +71,7 @@ def test_the_ledger_accepts_the_signature(form):
 
 def test_the_default_event_is_a_payment_that_folds():
     envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=NOW_S)))
-    event = decode_event(envelope, 0, 0, NOW_S * 1000, FieldNames())
+    event = decode_event(envelope, 0, 0, NOW_S * 1000, Reading())
     assert (event.payment_id, event.order_reference, event.money.amount_minor) == (
         "pay_1",
         "ord_1",
@@ -85,7 +85,7 @@ def test_a_refund_names_its_payment():
         "refund.succeeded", "pay_1", None, "re_1", 5, "USD", "evt_9", NOW_S, None
     )
     envelope = decode_envelope(encode(event_of(options, now_s=7)))
-    event = decode_event(envelope, 0, 0, NOW_S * 1000, FieldNames())
+    event = decode_event(envelope, 0, 0, NOW_S * 1000, Reading())
     assert (event.event_id, event.created) == ("evt_9", NOW_S)
     assert (event.data_id, event.payment_id) == ("re_1", "pay_1")
 

@@ -17,7 +17,7 @@ from faust.stores.rocksdb import Store
 from cli.kafka.broker import EmbeddedKafka
 from faults.tables import opened, rows_of
 from ledger.deduplication import PROGRESS_KEY, deduplicate
-from ledger.events import Event, FieldNames
+from ledger.events import Event, Reading
 from ledger.orders import fold_orders
 from ledger.payments import fold_payments
 from ledger.topics import TABLES, TableName, changelog_name
@@ -244,7 +244,7 @@ def assert_what_is_committed_is_what_was_done(env: dict[str, str]) -> None:
     names = names_of(env)
     committed = committed_records(env, names.webhooks)
     by_partition = [[r for r in committed if r.partition == p] for p in range(PARTITIONS)]
-    deduplicated = [deduplicate(records, {}, FieldNames()) for records in by_partition]
+    deduplicated = [deduplicate(records, {}, Reading()) for records in by_partition]
     stored_seen = changelog_of(env, "seen")
     del stored_seen[PROGRESS_KEY]
     expected_seen = {key: seen for result in deduplicated for key, seen in result.seen.items()}

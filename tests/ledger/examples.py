@@ -1,6 +1,7 @@
 """Provides hand-written events; a test sets only the fields that matter to the test."""
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.lifecycle import SEED
 from ledger.money import Money
 
 
@@ -34,4 +35,5 @@ def _event(
         payment_reference=payment,
         partition=0,
         offset=offset,
+        kind=SEED.types[kind],
     )

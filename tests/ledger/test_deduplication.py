@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from ledger.deduplication import MOST_REPEATS, START, Seen, deduplicate
 from ledger.envelope import content_digest, decode_envelope
-from ledger.events import FieldNames
+from ledger.events import FieldNames, Reading
 from ledger.rejections import Reason
 from tests.strategies import chunked
 
-NAMES = FieldNames()
+READING = Reading()
 GOOD = {"id": "pay_1", "amount": 500, "currency": "KZT"}
 OTHER = GOOD | {"amount": 501}
 UNUSABLE = GOOD | {"amount": -1}
@@ -42,7 +42,7 @@ def record(event_id="evt_1", data=GOOD, offset=0, **more) -> LogRecord:
 
 
 def judge(*records, known=None, progress=START):
-    return deduplicate(records, known or {}, NAMES, progress)
+    return deduplicate(records, known or {}, READING, progress)
 
 
 def reasons(result):
@@ -199,8 +199,8 @@ def test_an_event_that_is_not_folded_is_counted_by_type_and_remembered():
 
 
 def test_the_configured_field_names_are_passed_on():
-    names = FieldNames(order=("bestellung",))
-    (event,) = deduplicate([record(data=GOOD | {"bestellung": "ord_1"})], {}, names).events
+    reading = Reading(FieldNames(order=("bestellung",)))
+    (event,) = deduplicate([record(data=GOOD | {"bestellung": "ord_1"})], {}, reading).events
     assert event.order_reference == "ord_1"
 
 

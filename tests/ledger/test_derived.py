@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ledger.derived import MAX_EVENT_BYTES, read_events, read_snapshots
 from ledger.envelope import MAX_ID_BYTES
 from ledger.events import Event
+from ledger.lifecycle import Kind
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.payments import Snapshot, fold_payments
 from ledger.rejections import Reason
@@ -80,7 +81,8 @@ def test_the_key_is_the_payments_or_the_orders_id():
 
 
 def test_an_event_of_a_type_or_a_size_that_no_hop_writes_is_unreadable():
-    assert rejected(read_events, written(replace(EVENT, type="payout.created")))
+    assert rejected(read_events, written(replace(EVENT, kind=Kind.INFORMATIONAL)))
+    assert rejected(read_events, written(replace(EVENT, money=None)))
     long = replace(EVENT, order_reference="x" * MAX_EVENT_BYTES)
     ((_, detail),) = rejected(read_events, written(long))
     assert detail.startswith(f"an event has at most {MAX_EVENT_BYTES} bytes, got ")
@@ -99,6 +101,7 @@ def test_the_largest_event_that_deduplication_passes_on_is_read():
         payment_reference=text,
         partition=number,
         offset=number,
+        kind=Kind.SUCCEEDED,
     )
     assert read_events([written(largest)]).values == [largest]
 

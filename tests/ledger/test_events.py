@@ -12,14 +12,17 @@ from ledger.events import (
     REFUND_SUCCEEDED,
     Event,
     FieldNames,
+    Reading,
     Unfolded,
     decode_event,
 )
+from ledger.lifecycle import Kind
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.rejections import Reason, Rejection
 from tests.strategies import CONTROL_CHARACTERS, json_values
 
-NAMES = FieldNames()
+READING = Reading()
+NAMES = READING.fields
 FIELDS = ("id", "amount", "currency", "status", "metadata", *NAMES.order, *NAMES.payment)
 VALID = {"id": "pay_1", "amount": 500, "currency": "KZT"}
 TOO_LONG = "x" * (MAX_ID_BYTES + 1)
@@ -27,8 +30,8 @@ CREATED = 1_795_900_000
 ARRIVED_MS = CREATED * 1000 + 500
 
 
-def decode(data, kind=PAYMENT_SUCCEEDED, names=NAMES):
-    return decode_event(Envelope("evt_1", kind, CREATED, data), 3, 42, ARRIVED_MS, names)
+def decode(data, kind=PAYMENT_SUCCEEDED, reading=READING):
+    return decode_event(Envelope("evt_1", kind, CREATED, data), 3, 42, ARRIVED_MS, reading)
 
 
 def order_of(**fields):
@@ -55,7 +58,7 @@ def test_no_json_under_any_name_raises(kind, is_valid_otherwise, changed):
             assert decoded.field.startswith("data.")
             assert decoded.detail.startswith(f"{decoded.field}: ")
         case _:
-            assert decoded == Unfolded("other")
+            assert decoded == Unfolded("other", known=False)
 
 
 def _assert_in_bounds(event):
@@ -77,7 +80,7 @@ def test_a_number_of_any_length_in_a_body_raises_nothing(field, digits, sign):
     body = f'{{"id":"e","type":"refund.succeeded","created":1795900000,"data":{data}}}'.encode()
     envelope = decode_envelope(body)
     if isinstance(envelope, Envelope):
-        assert isinstance(decode_event(envelope, 0, 0, ARRIVED_MS, NAMES), Event | Rejection)
+        assert isinstance(decode_event(envelope, 0, 0, ARRIVED_MS, READING), Event | Rejection)
 
 
 def test_an_event_has_the_fields_of_its_envelope_and_data():
@@ -93,12 +96,17 @@ def test_an_event_has_the_fields_of_its_envelope_and_data():
         payment_reference="pay_9",
         partition=3,
         offset=42,
+        kind=Kind.REFUNDED,
     )
 
 
-@pytest.mark.parametrize("kind", ["payment.created", "refund.failed", "", "Payment.Succeeded"])
-def test_any_other_type_is_unfolded_whatever_its_data(kind):
-    assert decode({"amount": -1.5}, kind) == Unfolded(kind)
+@pytest.mark.parametrize("kind", ["payment.captured", "refund.failed", "", "Payment.Succeeded"])
+def test_an_unknown_type_is_unfolded_whatever_its_data(kind):
+    assert decode({"amount": -1.5}, kind) == Unfolded(kind, known=False)
+
+
+def test_an_informational_type_is_unfolded_as_a_known_one():
+    assert decode({}, "payment.created") == Unfolded("payment.created", known=True)
 
 
 @pytest.mark.parametrize("kind", sorted(FOLDED_TYPES))
@@ -192,7 +200,7 @@ def test_data_that_is_not_an_object_is_rejected_by_name(data):
 
 def read_at(created, arrived_s=CREATED):
     envelope = Envelope("evt_1", PAYMENT_SUCCEEDED, created, VALID)
-    return decode_event(envelope, 3, 42, arrived_s * 1000, NAMES)
+    return decode_event(envelope, 3, 42, arrived_s * 1000, READING)
 
 
 @pytest.mark.parametrize("created", [None, True, "", "yesterday", "2026-11-29T10:00:00", [], {}])
@@ -251,13 +259,13 @@ def test_a_rejection_quotes_only_a_few_characters_of_the_data():
     assert len(decode(VALID | {"currency": "x" * 10_000}).detail) < 120
 
 
-@pytest.mark.parametrize("name", NAMES.order)
+@pytest.mark.parametrize("name", READING.fields.order)
 def test_an_order_is_found_under_each_of_its_names_in_data_and_in_metadata(name):
     assert order_of(**{name: "ord_1"}) == "ord_1"
     assert order_of(metadata={name: "ord_1"}) == "ord_1"
 
 
-@pytest.mark.parametrize("name", NAMES.payment)
+@pytest.mark.parametrize("name", READING.fields.payment)
 def test_a_refunds_payment_is_found_under_each_of_its_names_in_data_alone(name):
     assert payment_of(**{name: "pay_9"}) == "pay_9"
     assert payment_of(metadata={name: "pay_9"}) is None
@@ -277,17 +285,17 @@ def test_the_first_name_that_is_found_counts_and_data_precedes_metadata():
 
 
 def test_a_shop_can_choose_the_names():
-    names = FieldNames(order=("bestellung", "№"), payment=("zahlung",))
+    reading = Reading(FieldNames(order=("bestellung", "№"), payment=("zahlung",)))
     data = VALID | {"order_id": "no", "payment_id": "no", "№": "ord_1", "zahlung": "pay_9"}
-    event = decode(data, REFUND_SUCCEEDED, names)
+    event = decode(data, REFUND_SUCCEEDED, reading)
     assert (event.order_reference, event.payment_reference) == ("ord_1", "pay_9")
-    nested = decode(VALID | {"metadata": {"bestellung": "ord_2", "№": "no"}}, names=names)
+    nested = decode(VALID | {"metadata": {"bestellung": "ord_2", "№": "no"}}, reading=reading)
     assert nested.order_reference == "ord_2"
 
 
 def test_without_names_there_are_no_references():
-    names = FieldNames(order=(), payment=())
-    event = decode(VALID | {"order_id": "o", "payment_id": "p"}, REFUND_SUCCEEDED, names)
+    reading = Reading(FieldNames(order=(), payment=()))
+    event = decode(VALID | {"order_id": "o", "payment_id": "p"}, REFUND_SUCCEEDED, reading)
     assert (event.order_reference, event.payment_reference) == (None, None)
 
 
@@ -358,11 +366,12 @@ def test_an_order_is_found_along_a_path_and_in_a_text_of_json(data):
 
 
 def test_a_name_with_dots_may_also_be_that_of_a_field():
-    names = FieldNames(order=("a.b",), payment=("c.d.e",))
+    reading = Reading(FieldNames(order=("a.b",), payment=("c.d.e",)))
     assert (
-        decode(VALID | {"a.b": "flat", "a": {"b": "deep"}}, names=names).order_reference == "flat"
+        decode(VALID | {"a.b": "flat", "a": {"b": "deep"}}, reading=reading).order_reference
+        == "flat"
     )
-    refund = decode(VALID | {"c": {"d": {"e": 7}}}, REFUND_SUCCEEDED, names)
+    refund = decode(VALID | {"c": {"d": {"e": 7}}}, REFUND_SUCCEEDED, reading)
     assert refund.payment_reference == "7"
 
 

@@ -6,9 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.events import PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
-from ledger.journal import PLEXY, REFUNDS, SALES, Entry, Subject, balances
+from ledger.journal import (
+    PLEXY,
+    REFUNDS,
+    SALES,
+    Entry,
+    Subject,
+    balances,
+    ids_of,
+    subject_of_entry,
+)
 from ledger.orders import OrderDocument
-from ledger.payments import Standing
+from ledger.payments import standing_of
 from tests.ledger.pipeline import Pipeline, documents_of
 from tests.strategies import chunked, histories
 
@@ -51,9 +60,9 @@ def test_folds_in_different_orders_leave_the_same_entry_standing_for_each_subjec
     one.fold([event] for event in history)
     other.fold([event] for event in data.draw(st.permutations(history)))
     due = {
-        subject: fact.event_id
+        subject: ids_of(facts)
         for payment in one.payments.values()
-        for subject, fact in Standing(payment).facts.items()
+        for subject, facts in standing_of(payment).facts.items()
     }
     for entries in (one.entries, other.entries, one.entries | other.entries):
         assert _standing(entries) == due
@@ -65,15 +74,15 @@ def _money(entries: dict[str, Entry]) -> dict[tuple[str, str], int]:
     return {account: amount for account, amount in balances(entries).items() if amount}
 
 
-def _standing(entries: dict[str, Entry]) -> dict[Subject, str]:
-    """Return the event id of each subject's only standing entry."""
+def _standing(entries: dict[str, Entry]) -> dict[Subject, tuple[str, ...]]:
+    """Return the event ids of each subject's only standing entry."""
     reversed_ids = {entry.reverses for entry in entries.values() if entry.reverses}
     assert reversed_ids <= entries.keys()
-    standing: dict[Subject, str] = {}
+    standing: dict[Subject, tuple[str, ...]] = {}
     for entry_id, entry in entries.items():
         if entry.reverses is None and entry_id not in reversed_ids:
-            subject = Subject(entry.payment_id, entry.refund_id)
-            assert standing.setdefault(subject, entry.event_id) == entry.event_id
+            events = (entry.event_id, *entry.other_event_ids)
+            assert standing.setdefault(subject_of_entry(entry), events) == events
     return standing
 
 

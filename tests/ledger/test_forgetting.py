@@ -22,7 +22,8 @@ from ledger.deduplication import (
     deduplicate,
     forgettable,
 )
-from ledger.events import Event, FieldNames
+from ledger.events import Event, Reading
+from ledger.lifecycle import SEED
 from ledger.payments import fold_payments
 from ledger.rejections import Reason
 from tests.ledger.examples import refund, success
@@ -30,7 +31,7 @@ from tests.ledger.pipeline import Pipeline
 from tests.ledger.verification.audited import Ledger
 from tests.strategies import chunked, histories
 
-NAMES = FieldNames()
+READING = Reading()
 FIRST_MS = 1_700_000_000_000
 
 
@@ -47,7 +48,7 @@ def record(offset: int, day: float, event_id: str = "evt_1", amount: int = 500) 
 
 
 def judge(*records: Any, **more: Any) -> Deduplicated:
-    return deduplicate(records, more.pop("known", {}), NAMES, **more)
+    return deduplicate(records, more.pop("known", {}), READING, **more)
 
 
 def taken(result: Deduplicated) -> list[int]:
@@ -86,7 +87,7 @@ def test_time_is_the_logs_time_and_never_goes_back():
     # `evt_2` advances the log's time, so `evt_1` is forgotten, and then new as of that time.
     assert taken(result) == [0, 1, 2]
     assert result.seen[b"evt_1"].timestamp_ms == FIRST_MS + 100 * DAY_MS
-    assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS)
+    assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS, rules=SEED.digest)
 
 
 def test_a_clock_that_runs_years_ahead_forgets_once_and_then_remembers():

@@ -87,8 +87,8 @@ def test_bytes_of_an_entry_that_does_not_balance_are_not_decoded():
 @given(subjects, amounts, amounts, currencies, currencies)
 def test_every_posting_and_correction_balances_and_leaves_the_standing_money(subject, a, b, c, d):
     old, new = success("evt_1", 2, a, currency=c), success("evt_2", 1, b, currency=d)
-    entries = post(subject, old, None) + post(subject, new, old)
-    assert post(subject, new, new) == []
+    entries = post(subject, (old,), None) + post(subject, (new,), (old,))
+    assert post(subject, (new,), (new,)) == []
     sums = balances({entry.entry_id: entry for entry in entries})
     side = SALES if subject.refund_id is None else PLEXY
     assert -sums[side, new.money.currency] == new.money.amount_minor

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from ledger import kept_facts, payments
 from ledger.events import Event
-from ledger.journal import balances
+from ledger.journal import balances, ids_of
 from ledger.kept_facts import MOST_FACT_BYTES, kept_of, key_of
 from ledger.payments import (
     Payment,
     PaymentFold,
     Snapshot,
-    Standing,
     fold_payments,
     payment_of,
+    standing_of,
 )
 from ledger.wire import PAYMENTS, SNAPSHOTS
 from tests.ledger.examples import failure, refund, success
@@ -31,7 +31,7 @@ def _little_room():
     with pytest.MonkeyPatch.context() as patch:
         for module in (kept_facts, payments):
             patch.setattr(module, "ALWAYS_FIT", 1)
-        patch.setattr(kept_facts, "MOST_FACT_BYTES", 480)
+        patch.setattr(kept_facts, "MOST_FACT_BYTES", 560)
         yield
 
 
@@ -79,7 +79,7 @@ def test_two_journals_alone_or_together_leave_the_entries_of_the_kept_facts(
     one = folded([[event] for event in history])
     other = folded(data.draw(chunked(data.draw(st.permutations(history)))))
     kept = payment_of("pay_1", {event.event_id: event for event in history})
-    due = {subject.entry_id(fact.event_id) for subject, fact in Standing(kept).facts.items()}
+    due = {subject.entry_id(*ids_of(facts)) for subject, facts in standing_of(kept).facts.items()}
     for entries in (one.entries, other.entries, one.entries | other.entries):
         reversed_ids = {entry.reverses for entry in entries.values() if entry.reverses}
         assert reversed_ids <= entries.keys()

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
-from ledger.events import Event, FieldNames
+from ledger.events import Event, FieldNames, Reading
 from ledger.quarantine import (
     Quarantine,
     Refusal,
@@ -22,8 +22,8 @@ from ledger.signature import sign
 from ledger.topics import TopicNames
 from ledger.trust import Trust
 
-NAMES = FieldNames(payment=("paymentId",))
-OLD_NAMES = FieldNames(payment=("payment_id", "paymentId"))
+READING = Reading(FieldNames(payment=("paymentId",)))
+OLD_READING = Reading(FieldNames(payment=("payment_id", "paymentId")))
 
 
 class Kept(NamedTuple):
@@ -184,24 +184,24 @@ def body(**data: Any) -> bytes:
 TOO_LONG = body(payment_id="x" * 600, paymentId="pay_9")
 
 
-def judged(record: Logged | None, names: FieldNames = NAMES, **more: Any) -> Event | Refusal:
+def judged(record: Logged | None, reading: Reading = READING, **more: Any) -> Event | Refusal:
     value = record.value if record is not None else b""
     item = read(kept(0, value or b"", **more)).items["plexy.webhooks/2/118"]
-    return judge_logged(item, value or b"", record, names)
+    return judge_logged(item, value or b"", record, reading)
 
 
 def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
     record = Logged(b"evt_1", TOO_LONG)
-    assert [each.rejection.reason for each in deduplicate([record], {}, OLD_NAMES).rejected] == [
+    assert [each.rejection.reason for each in deduplicate([record], {}, OLD_READING).rejected] == [
         Reason.REFERENCE_TOO_LONG
     ]
     event = judged(record)
-    assert [event] == deduplicate([record], {}, NAMES).events
+    assert [event] == deduplicate([record], {}, READING).events
     assert (event.partition, event.offset, event.payment_reference) == (2, 118, "pay_9")
 
 
 def test_an_item_that_is_still_bad_stays_and_its_current_reason_is_given():
-    assert judged(Logged(b"evt_1", TOO_LONG), OLD_NAMES).why.startswith(
+    assert judged(Logged(b"evt_1", TOO_LONG), OLD_READING).why.startswith(
         "it is still rejected: reference_too_long: data.payment_id"
     )
 
@@ -223,16 +223,16 @@ def test_an_event_with_a_bad_reference_is_put_back_once_the_reference_is_no_long
     """A bad event id is rejected for the same reason, but this event's id is valid and was seen."""
     odd = body(payment_id="pay_\0", paymentId="pay_9")
     record = Logged(b"evt_1", odd)
-    (rejected,) = deduplicate([record], {}, OLD_NAMES).rejected
+    (rejected,) = deduplicate([record], {}, OLD_READING).rejected
     assert rejected.rejection.reason is Reason.CONTROL_CHARACTERS
     event = judged(record, reason=Reason.CONTROL_CHARACTERS)
-    assert [event] == deduplicate([record], {}, NAMES).events
+    assert [event] == deduplicate([record], {}, READING).events
 
 
 def test_different_bytes_at_the_place_of_an_item_are_not_put_back():
     item = read(kept(0, TOO_LONG)).items["plexy.webhooks/2/118"]
     for record in (None, Logged(b"evt_1", body()), Logged(b"evt_1", None)):
-        verdict = judge_logged(item, TOO_LONG, record, NAMES)
+        verdict = judge_logged(item, TOO_LONG, record, READING)
         assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
 
 
@@ -246,9 +246,9 @@ def test_bytes_that_only_the_log_has_are_identified_by_their_digest():
     )
     item = read(Kept(key, value, headers)).items["plexy.webhooks/2/118"]
     record = Logged(b"evt_1", TOO_LONG)
-    assert [judge_logged(item, value, record, NAMES)] == deduplicate([record], {}, NAMES).events
+    assert [judge_logged(item, value, record, READING)] == deduplicate([record], {}, READING).events
     for other in (None, Logged(b"evt_1", body()), Logged(b"evt_1", b"")):
-        verdict = judge_logged(item, value, other, NAMES)
+        verdict = judge_logged(item, value, other, READING)
         assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
     mark = put_back_record(key, value, headers, "ledger.events/0/7", 5)
     quarantine = read(Kept(key, value, headers), Kept(*mark, offset=1))

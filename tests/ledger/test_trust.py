@@ -14,7 +14,7 @@ from ledger.verification.history import Rules, as_of, deliveries, events_of, ste
 from ledger.verification.proof import check, make
 from ledger.verification.truth import Truth
 from tests.ledger.examples import success
-from tests.ledger.verification.audited import NAMES, TRUST, Log, body_of, partition_of
+from tests.ledger.verification.audited import READING, TRUST, Log, body_of, partition_of
 
 SIGNED_ONLY = Rules(signed_only=True)
 PAID = success("evt_1", 1, 500, payment="pay_1", order="ord_1")
@@ -30,7 +30,7 @@ def forged_first() -> list[Any]:
 
 
 def test_a_forged_record_is_rejected_and_does_not_take_the_events_place():
-    result = deduplicate(forged_first(), {}, NAMES, trust=TRUST)
+    result = deduplicate(forged_first(), {}, READING, trust=TRUST)
     assert [event.money.amount_minor for event in result.events] == [500]
     assert result.outcomes == ["rejected.signature_refused", "folded"]
     (rejected,) = result.rejected
@@ -39,14 +39,14 @@ def test_a_forged_record_is_rejected_and_does_not_take_the_events_place():
 
 
 def test_if_only_ingress_checks_signatures_the_first_record_stands():
-    assert [e.money.amount_minor for e in deduplicate(forged_first(), {}, NAMES).events] == [
+    assert [e.money.amount_minor for e in deduplicate(forged_first(), {}, READING).events] == [
         999_999
     ]
 
 
 @pytest.mark.parametrize("enforced", [TRUST, None])
 def test_the_truth_folds_as_the_workers_do_and_reports_unsigned_records_that_they_fold(enforced):
-    truth = Truth(NAMES, TRUST, partition_of, enforced=enforced)
+    truth = Truth(READING, TRUST, partition_of, enforced=enforced)
     truth.read(partition_of(b"evt_1"), forged_first())
     (fact,) = truth.facts["pay_1"].values()
     assert fact.money.amount_minor == (500 if enforced else 999_999)

@@ -7,7 +7,7 @@ from ledger.rejections import Reason
 from ledger.unread import UnreadBatch
 from ledger.verification.truth import Truth
 from tests.ledger.examples import success
-from tests.ledger.verification.audited import NAMES, PARTITIONS, Log, body_of, partition_of
+from tests.ledger.verification.audited import PARTITIONS, READING, Log, body_of, partition_of
 
 WHY = "unpacks to more than 16777216 bytes"
 
@@ -28,7 +28,7 @@ def log_with(value: bytes) -> Log:
 def test_an_unread_batch_has_its_own_reason_and_the_events_around_it_count():
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     records = log_with(unread).partitions[partition_of(b"evt_1")]
-    result = deduplicate(records, {}, NAMES)
+    result = deduplicate(records, {}, READING)
     assert result.outcomes == ["folded", "rejected.batch_too_large", "folded"]
     (rejected,) = result.rejected
     assert rejected.rejection.detail == f"the batch of offsets 1 to 3 {WHY}"
@@ -40,7 +40,7 @@ def test_only_the_value_that_a_reader_created_covers_the_offsets_before_it(is_wr
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     # A stranger can write the same bytes, but not the value that a reader creates.
     value = bytes(unread) if is_written else unread
-    truth = Truth(NAMES, None, partition_of)
+    truth = Truth(READING, None, partition_of)
     for partition, records in log_with(value).partitions.items():
         truth.read(partition, records)
     kinds = [fault.kind for fault in truth.faults]

@@ -4,7 +4,7 @@
 import { get, pathOf, request } from "../api.js";
 import { h, refill, replace, say, table } from "../dom.js";
 import { amount, eventTime, money, time } from "../format.js";
-import { STATUSES } from "../words.js";
+import { DISPUTES, STATUSES } from "../words.js";
 import { timeline } from "./deliveries.js";
 import { anomalyNotes, beginning, facts, heading, idLink, idText, several, status, totalsTable } from "./parts.js";
 
@@ -230,21 +230,29 @@ function paymentOf(payment) {
     payment.amount === null
       ? h("p", { class: "quiet" }, "Nothing was paid.")
       : h("p", { class: "sum" }, money(payment.amount, currency), " paid ", eventTime(payment.created)),
-    payment.refunds.length > 0 && refundsOf(payment.refunds),
+    ...partsOf(payment),
   );
 }
 
-/** The refunds of a payment as a table. */
-export function refundsOf(refunds) {
+/** The captures, refunds and disputes of a payment, each kind as a table. */
+export function partsOf({ captures = [], refunds, disputes = [] }) {
+  return [
+    captures.length > 0 && partTable("Captures", "Capture", captures, (each) => each.capture_id),
+    refunds.length > 0 && partTable("Refunds", "Refund", refunds, (each) => each.refund_id),
+    disputes.length > 0 && partTable("Disputes", "Dispute", disputes, (each) => each.dispute_id),
+  ];
+}
+
+function partTable(title, kind, parts, idOf) {
   return table(
-    "Refunds",
-    ["Refund", "Amount", "Currency", "Occurred", "Event"],
-    refunds.map((refund) => [
-      h("span", { class: "id" }, idText(refund.refund_id)),
-      amount(refund.amount, refund.currency),
-      refund.currency,
-      eventTime(refund.created),
-      idLink("events", refund.event_id),
+    title,
+    [kind, "Amount", "Currency", "Occurred", "Event"],
+    parts.map((part) => [
+      [h("span", { class: "id" }, idText(idOf(part))), part.status ? ` ${DISPUTES[part.status]}` : ""],
+      part.amount === null ? "unknown" : amount(part.amount, part.currency),
+      part.currency ?? "",
+      eventTime(part.created),
+      idLink("events", part.event_id),
     ]),
     [1],
   );

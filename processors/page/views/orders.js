@@ -6,7 +6,17 @@ import { duration, eventTime, money, time } from "../format.js";
 import { ANOMALIES, STATUSES } from "../words.js";
 import { filter, idLink, pager, several, status } from "./parts.js";
 
-const ORDER_STATUSES = ["paid", "partially_refunded", "refunded", "over_refunded", "failed"];
+const ORDER_STATUSES = [
+  "paid",
+  "partially_refunded",
+  "refunded",
+  "over_refunded",
+  "disputed",
+  "charged_back",
+  "authorised",
+  "voided",
+  "failed",
+];
 
 export async function orders(place, { query, signal }) {
   const choices = ORDER_STATUSES.map((name) => [name, STATUSES[name]]);

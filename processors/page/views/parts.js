@@ -52,18 +52,20 @@ export function outcomeBadge(name) {
   return h("span", { class: `badge outcome-${name in { accepted: 1, folded: 1, duplicate: 1, unfolded: 1 } ? name : "rejected"}`, title: means }, title);
 }
 
+const SUMS_OF_DISPUTES = { disputed: "Disputed", charged_back: "Charged back" };
+
 /** Totals by currency. */
 export function totalsTable(totals, caption) {
+  const sums = Object.entries(totals);
+  // Amounts of disputes are shown only if there are any.
+  const names = ["paid", "refunded", "disputed", "charged_back", "net"].filter(
+    (name) => !(name in SUMS_OF_DISPUTES) || sums.some(([, total]) => total[name]),
+  );
   return table(
     caption,
-    ["Currency", "Paid", "Refunded", "Net"],
-    Object.entries(totals).map(([currency, total]) => [
-      currency,
-      amount(total.paid, currency),
-      amount(total.refunded, currency),
-      amount(total.net, currency),
-    ]),
-    [1, 2, 3],
+    ["Currency", ...names.map((name) => SUMS_OF_DISPUTES[name] ?? name[0].toUpperCase() + name.slice(1))],
+    sums.map(([currency, total]) => [currency, ...names.map((name) => amount(total[name] ?? 0, currency))]),
+    names.map((_, at) => at + 1),
   );
 }
 

@@ -1,9 +1,9 @@
-// Shows one payment: its amount, its refunds, and its order.
+// Shows one payment: its amount, its captures, refunds and disputes, and its order.
 
 import { get, pathOf } from "../api.js";
 import { h, replace, table } from "../dom.js";
 import { eventTime, money } from "../format.js";
-import { refundsOf } from "./order.js";
+import { partsOf } from "./order.js";
 import { anomalyNotes, facts, heading, idLink, several, status } from "./parts.js";
 
 export async function payment(place, { id, signal }) {
@@ -26,12 +26,7 @@ export async function payment(place, { id, signal }) {
     ]),
     body.anomalies.length > 0 &&
       h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(body.anomalies)),
-    h(
-      "section",
-      {},
-      h("h2", {}, "Refunds"),
-      body.refunds.length ? refundsOf(body.refunds) : h("p", { class: "quiet" }, "None."),
-    ),
+    h("section", {}, h("h2", {}, "Captures, refunds and disputes"), ...partsOf(body)),
     h(
       "section",
       {},

@@ -20,6 +20,7 @@ from ledger.accounting.snapshot import JournalSnapshot
 from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.events import PAYMENT_SUCCEEDED, Event
 from ledger.journal import Entry, Subject, entry_of, reversal_of
+from ledger.lifecycle import Kind
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.wire import ENTRIES
 from tests import bookkeeping
@@ -57,10 +58,21 @@ def entries(draw) -> list[Entry]:
         money = Money(draw(st.integers(0, 20) | st.integers(0, MAX_AMOUNT_MINOR)), currency)
         created = draw(st.integers(0, 2_000_000_000) | st.integers(0, MAX_AMOUNT_MINOR))
         place = (draw(st.integers(0, 63)), offset)
-        fact = Event(draw(ids), PAYMENT_SUCCEEDED, created, "x", money, None, None, None, *place)
+        fact = Event(
+            draw(ids),
+            PAYMENT_SUCCEEDED,
+            created,
+            "x",
+            money,
+            None,
+            None,
+            None,
+            *place,
+            Kind.SUCCEEDED,
+        )
         subject = Subject(draw(ids), draw(st.none() | ids))
         for entry in [entry_of, reversal_of][: draw(st.integers(1, 2))]:
-            posted = entry(subject, fact)
+            posted = entry(subject, (fact,))
             made[posted.entry_id] = posted
     snapshot = JournalSnapshot()
     for entry_id, entry in made.items():

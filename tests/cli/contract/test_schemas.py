@@ -9,6 +9,7 @@ from cli.contract.__main__ import FOLDER, RELEASED, contract
 from cli.contract.schemas import VERSIONS, schema_file, schema_of
 from ingest.records import DeliveryHead, rejected_delivery_record
 from ledger.events import Event
+from ledger.lifecycle import Kind
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.orders import describe, fold_orders
 from ledger.payments import fold_payments
@@ -16,6 +17,7 @@ from ledger.rejected import put_back_record, rejected_record
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
 from tests.cli.contract.validation import reader, texts, writer
+from tests.ledger.lifecycle_events import lifecycles
 from tests.strategies import histories
 
 ORDERS, ENTRIES, REJECTED = (writer(topic) for topic in VERSIONS)
@@ -50,7 +52,7 @@ def test_every_field_has_a_description(topic):
     assert [name for name, field in fields if not field.get("description")] == []
 
 
-@given(histories())
+@given(histories() | lifecycles())
 def test_every_folded_document_and_entry_validates(events):
     folded = fold_payments(events, {})
     documents = map(describe, fold_orders(folded.snapshots, {}).values())
@@ -66,7 +68,7 @@ def test_ids_and_amounts_at_their_limits_validate_and_a_sum_may_exceed_64_bits()
     events = [
         Event(
             f"{n:0>512}", "payment.succeeded", MAX_AMOUNT_MINOR, f"p{n}", largest, None, longest,
-            None, 0, n,
+            None, 0, n, Kind.SUCCEEDED,
         )
         for n in range(2050)
     ]  # fmt: skip
@@ -118,4 +120,7 @@ def test_a_files_name_has_its_topic_and_version():
 
 
 def fact() -> Event:
-    return Event("evt_1", "payment.succeeded", 1, "pay_1", Money(5, "KZT"), None, None, None, 0, 0)
+    money = Money(5, "KZT")
+    return Event(
+        "evt_1", "payment.succeeded", 1, "pay_1", money, None, None, None, 0, 0, Kind.SUCCEEDED
+    )

@@ -8,7 +8,7 @@ import msgspec
 from cli.demo import sample
 from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
-from ledger.events import FieldNames
+from ledger.events import Reading
 from ledger.rejected import rejected_record
 from ledger.rejections import Rejection
 from ledger.wire import ORDER_DOCUMENTS
@@ -45,7 +45,7 @@ def _accepted(deliveries: Iterable[sample.SampleDelivery]) -> list[_Record]:
 
 
 def test_the_accepted_deliveries_fold_to_the_expected_orders():
-    result = deduplicate(_accepted(sample.deliveries()), {}, FieldNames())
+    result = deduplicate(_accepted(sample.deliveries()), {}, Reading())
     documents = {
         order_id: sample.without_places(msgspec.json.decode(ORDER_DOCUMENTS.encode(document)))
         for order_id, document in documents_of(result.events).items()
@@ -55,7 +55,7 @@ def test_the_accepted_deliveries_fold_to_the_expected_orders():
 
 
 def test_the_order_of_the_deliveries_does_not_matter():
-    backwards = deduplicate(_accepted(reversed(sample.deliveries())), {}, FieldNames())
+    backwards = deduplicate(_accepted(reversed(sample.deliveries())), {}, Reading())
     events = [event for event in backwards.events if event.event_id != "evt_1001_2"]
     documents = documents_of(events)
     others = sample.expected().orders.keys() - {"ord_1001"}
@@ -79,7 +79,7 @@ def test_the_refusals_and_rejections_are_as_expected():
                 rejected.append(sample.RejectedEvent(key.decode(), verdict.reason))
     rejected += [
         sample.RejectedEvent(item.event_id or "", item.rejection.reason)
-        for item in deduplicate(_accepted(deliveries), {}, FieldNames()).rejected
+        for item in deduplicate(_accepted(deliveries), {}, Reading()).rejected
     ]
     assert sorted(refused) == sorted(sample.expected().refused)
     assert sorted(rejected) == sorted(sample.expected().rejected)

@@ -4,6 +4,7 @@ import time
 from random import Random
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,8 @@ from cli.simulate import oracle
 from cli.simulate.oracle import CheckedOrder, CheckedPayment, CheckedRefund, CheckedTotals
 from cli.simulate.schedule import deliveries
 from ledger.envelope import decode_envelope
-from ledger.events import Event, FieldNames, decode_event
+from ledger.events import Event, Reading, decode_event
+from ledger.lifecycle import BUILT_IN
 from ledger.wire import ORDER_DOCUMENTS
 from tests.ledger.pipeline import documents_of
 
@@ -67,11 +69,11 @@ def test_every_order_that_an_owed_event_may_change_is_undecided():
     assert oracle.touched(_EXAMPLE, ["e6"]) == set()
 
 
-def _folded(bodies):
+def _folded(bodies, rules="seed"):
     """Return the ledger's own documents of the bodies, in the form of the views."""
-    events = {}
+    events, reading = {}, Reading(rules=BUILT_IN[rules])
     for n, body in enumerate(bodies):
-        event = decode_event(decode_envelope(body), 0, n, time.time_ns() // 1_000_000, FieldNames())
+        event = decode_event(decode_envelope(body), 0, n, time.time_ns() // 1_000_000, reading)
         if isinstance(event, Event):
             events.setdefault(event.event_id, event)
     return {
@@ -80,12 +82,13 @@ def _folded(bodies):
     }
 
 
+@pytest.mark.parametrize("rules", ["seed", "lifecycle"])
 @given(seed=st.integers(0, 10**9), events=st.integers(1, 120), sample=st.floats(0, 1))
-def test_the_oracle_and_the_ledger_agree_on_any_part_of_any_simulation(seed, events, sample):
-    bodies = [each.body for each in deliveries(seed, events)]
+def test_the_oracle_and_the_ledger_agree_on_any_part_of_any_simulation(rules, seed, events, sample):
+    bodies = [each.body for each in deliveries(seed, events, rules)]
     part = Random(seed).sample(bodies, int(len(bodies) * sample))
-    predicted = oracle.orders(part)
-    assert {name: order for name, order in predicted.items() if order} == _folded(part)
+    predicted = oracle.orders(part, rules)
+    assert {name: order for name, order in predicted.items() if order} == _folded(part, rules)
 
 
 @given(seed=st.integers(0, 10**9), owed=st.integers(1, 10), kept=st.integers(0, 10))

@@ -12,7 +12,7 @@ import pytest
 from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
 from cli.simulate.schedule import deliveries
 from ledger.envelope import content_digest, decode_envelope
-from ledger.events import FOLDED_TYPES, Event, FieldNames, Unfolded, decode_event
+from ledger.events import FOLDED_TYPES, Event, Reading, Unfolded, decode_event
 
 _MANY = 4000
 
@@ -87,7 +87,7 @@ def test_a_duplicate_has_the_same_content_but_sometimes_different_bytes(sent):
 
 def test_every_delivery_is_an_event_that_the_ledger_can_read(sent):
     now_ms = time.time_ns() // 1_000_000
-    read = [decode_event(decode_envelope(each.body), 0, 0, now_ms, FieldNames()) for each in sent]
+    read = [decode_event(decode_envelope(each.body), 0, 0, now_ms, Reading()) for each in sent]
     assert {type(each) for each in read} == {Event, Unfolded}
     assert {each.marks for each in read if isinstance(each, Event)} == {()}
 

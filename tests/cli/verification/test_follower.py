@@ -10,11 +10,11 @@ from aiokafka.errors import KafkaError
 from cli.topics.ledger_reader import LedgerNames
 from cli.verification.follower import Follower
 from ledger.digest import RESERVED, digest_of
+from ledger.events import Reading
 from ledger.topics import TopicNames
 from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables, Replica, WorkerTables
 from ledger.verification.truth import Truth
-from runtime.rules import DEFAULT_NAMES
 
 NAMES = LedgerNames(TopicNames("", 1), "group")
 CHANGELOG = NAMES.changelog("orders")
@@ -73,7 +73,7 @@ def reader() -> _Reader:
 
 @pytest.fixture
 def follower(reader: _Reader) -> Follower:
-    truth = Truth(DEFAULT_NAMES, None, lambda _key: 0, 10**12)
+    truth = Truth(Reading(), None, lambda _key: 0, 10**12)
     return Follower(reader, truth)  # type: ignore[arg-type]
 
 

@@ -17,13 +17,13 @@ ALWAYS = Period()
 def paid(payment="pay_1", amount=500, currency="KZT", created=1, offset=0):
     fields = {"payment": payment, "currency": currency, "offset": offset}
     fact = success(f"evt_{payment}", created, amount, **fields)
-    return entry_of(Subject(payment), fact)
+    return entry_of(Subject(payment), (fact,))
 
 
 def refunded(refund_id="re_1", amount=100, currency="KZT", created=2, *, payment="pay_1", offset=0):
     fields = {"payment": payment, "currency": currency, "offset": offset}
     fact = refund(f"evt_{refund_id}", created, amount, **fields)
-    return entry_of(Subject(payment, refund_id), fact)
+    return entry_of(Subject(payment, refund_id), (fact,))
 
 
 def line(number, kind="payment", amount=500, currency="KZT", payment="pay_1"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ledger.accounting.snapshot import JournalFaultError, JournalSnapshot
 from ledger.journal import Subject, balances
-from ledger.payments import Payment, Standing, fold_payments
+from ledger.payments import Payment, fold_payments, standing_of
 from ledger.wire import ENTRIES
 from tests.ledger.examples import refund, success
 from tests.strategies import histories
@@ -58,10 +58,10 @@ def test_the_standing_entries_are_those_of_the_standing_facts_with_equal_sums(ev
         facts.setdefault(event.payment_id, {})[event.event_id] = event
     expected = {}
     for payment_id, each in facts.items():
-        expected |= Standing(Payment(payment_id, each)).facts
+        expected |= standing_of(Payment(payment_id, each)).facts
     standing = snapshot.standing()
     assert {subject: entry.event_id for subject, entry in standing.items()} == {
-        subject: fact.event_id for subject, fact in expected.items()
+        subject: facts[0].event_id for subject, facts in expected.items()
     }
     money = {key: amount for key, amount in balances(snapshot.entries).items() if amount}
     stood = balances({entry.entry_id: entry for entry in standing.values()})

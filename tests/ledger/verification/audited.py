@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, deduplicate
-from ledger.events import Event, FieldNames
+from ledger.events import Event, Reading
 from ledger.signature import sign
 from ledger.trust import Trust
 from ledger.verification.audit import check_document, check_order, check_payment, check_seen
@@ -23,7 +23,7 @@ from ledger.wire import ENTRIES, ORDER_DOCUMENTS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import Pipeline
 
-NAMES = FieldNames()
+READING = Reading()
 PARTITIONS = 3
 SECRET = b"whsec_test_key_test"
 NOW_S = 1_750_000_000
@@ -49,7 +49,7 @@ def body_of(event: Event) -> bytes:
 
 
 def new_truth() -> Truth:
-    return Truth(NAMES, TRUST, partition_of)
+    return Truth(READING, TRUST, partition_of)
 
 
 class Log:
@@ -109,7 +109,7 @@ class Ledger:
         self.seen: dict[tuple[int, bytes], bytes] = {}
         events: list[Event] = []
         for partition, records in self.log.partitions.items():
-            result = deduplicate(records, {}, NAMES)
+            result = deduplicate(records, {}, READING)
             events += result.events
             self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
             if records:

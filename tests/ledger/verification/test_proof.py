@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ledger.deduplication import DAY_MS
+from ledger.events import FieldNames, Reading
 from ledger.verification.history import Rules, events_of
 from ledger.verification.proof import Proof, check, make
 from tests.ledger.examples import failure, refund, success
@@ -106,8 +107,7 @@ def test_an_unknown_format_is_named():
 
 def test_the_rules_of_the_ledger_are_part_of_the_proof():
     events = [success("evt_1", order="ord_1")]
-    names = replace(RULES.names, order=("shopOrder",))
-    rules = Rules(names=names)
+    rules = Rules(reading=Reading(FieldNames(order=("shopOrder",))))
     proof = make(logged(events), rules, "pay_1")
     assert proof.order is not None
     assert check(proof, TRUST, rules).faults == ()
@@ -116,9 +116,9 @@ def test_the_rules_of_the_ledger_are_part_of_the_proof():
 
 def test_a_proof_with_rules_that_differ_from_the_ledgers_is_named():
     """Otherwise the author of a proof could hide a refund although every signature is good."""
-    names = replace(RULES.names, payment=("nowhere",))
+    rules = Rules(reading=Reading(FieldNames(payment=("nowhere",))))
     events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 500)]
-    forged = make(logged(events), Rules(names=names), "ord_1")
+    forged = make(logged(events), rules, "ord_1")
     assert forged.order is not None
     assert forged.order.status == "paid"
     (fault,) = check(forged, TRUST).faults

@@ -9,9 +9,9 @@ from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.truth import Truth
 from tests.ledger.examples import success
 from tests.ledger.verification.audited import (
-    NAMES,
     NOW_S,
     PARTITIONS,
+    READING,
     SECRET,
     Ledger,
     body_of,
@@ -84,7 +84,7 @@ def test_signatures_before_an_offset_are_not_checked():
 def test_without_trust_no_signature_is_checked():
     ledger = example()
     ledger.log.append(b"{}", b"evt_9", signature="")
-    truth = Truth(NAMES, None, partition_of)
+    truth = Truth(READING, None, partition_of)
     for partition, records in ledger.log.partitions.items():
         truth.read(partition, records)
     assert truth.faults == []

@@ -1,0 +1,71 @@
+"""Captures: the amounts that were taken of an authorised payment.
+
+Input: the facts of a payment, sorted by time. Output: each capture once, and the anomalies of
+captures, authorisations and voids. Captures replace the amount of a success, and an authorised
+amount never counts as paid.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import msgspec
+
+from ledger.events import Event
+from ledger.lifecycle import Kind
+from ledger.published import AmountMinor, Currency, Id, UnixSeconds, meaning
+from ledger.standing import own_id
+
+
+class Capture(msgspec.Struct, frozen=True, gc=False):
+    """One capture, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
+
+    capture_id: Annotated[Id, meaning("the capture's id; its event's id if that is the payment's")]
+    amount: Annotated[AmountMinor, meaning("the amount captured, in minor units")]
+    currency: Annotated[Currency, meaning("ISO 4217 code")]
+    created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
+    event_id: Annotated[Id, meaning("its earliest event")]
+
+
+def captures_of(payment_id: str, facts: Sequence[Event]) -> tuple[Capture, ...]:
+    """Return each capture by its earliest fact, in the order of time."""
+    found: dict[str, Capture] = {}
+    for fact in facts:
+        if fact.kind is Kind.CAPTURED:
+            capture_id, money = own_id(payment_id, fact), fact.moved
+            capture = Capture(
+                capture_id, money.amount_minor, money.currency, fact.created, fact.event_id
+            )
+            found.setdefault(capture_id, capture)
+    return tuple(found.values())
+
+
+def capture_anomalies(
+    payment_id: str, facts: Sequence[Event], captures: Sequence[Capture]
+) -> Iterator[str]:
+    """Yield the anomalies of captures, authorisations and voids."""
+    kinds = {fact.kind for fact in facts}
+    if Kind.VOIDED in kinds and not kinds.isdisjoint({Kind.SUCCEEDED, Kind.CAPTURED}):
+        yield "voided_and_paid"
+    if not captures:
+        return
+    if sum(each.capture_id == each.event_id for each in captures) > 1:
+        yield "capture_identity_uncertain"
+    told = {(own_id(payment_id, fact), fact.money) for fact in facts if fact.kind is Kind.CAPTURED}
+    if len(told) > len(captures):
+        yield "conflicting_capture"
+    if len({each.currency for each in captures}) > 1:
+        yield "currency_mismatch"
+    yield from _excess(facts, captures)
+
+
+def _excess(facts: Sequence[Event], captures: Sequence[Capture]) -> Iterator[str]:
+    """Compare the captured sum with the largest authorised, or else succeeded, amount."""
+    captured = sum(each.amount for each in captures if each.currency == captures[0].currency)
+    for kind in (Kind.AUTHORISED, Kind.SUCCEEDED):
+        limits = [fact.money for fact in facts if fact.kind is kind and fact.money is not None]
+        if limits:
+            if any(each.currency != captures[0].currency for each in limits):
+                yield "currency_mismatch"
+            elif captured > max(each.amount_minor for each in limits):
+                yield "capture_exceeds_authorisation"
+            return

@@ -1,0 +1,64 @@
+"""A rule file of a shop's own is read exactly, or refused with its line and the remedy."""
+
+import pytest
+
+from ledger.lifecycle import LIFECYCLE, SEED, Kind
+from ledger.rule_files import RuleFileError, read_rules
+
+JSON = """{
+  "extends": "lifecycle",
+  "types": {
+    "shop.paid": "succeeded",
+    "shop.closed": {"won": "dispute_won", "*": "informational"}
+  }
+}
+"""
+
+
+def test_a_file_adds_its_types_to_the_rules_that_it_extends():
+    rules = read_rules("shop.json", JSON)
+    assert rules.kind_of("shop.paid", {}) is Kind.SUCCEEDED
+    assert rules.kind_of("shop.closed", {"status": "won"}) is Kind.DISPUTE_WON
+    assert rules.kind_of("shop.closed", {}) is Kind.INFORMATIONAL
+    assert rules.kind_of("payment.captured", {}) is Kind.CAPTURED
+    assert rules.follows_payments
+
+
+def test_a_file_that_extends_nothing_knows_only_its_own_types():
+    rules = read_rules("own.toml", '[types]\n"payment.succeeded" = "succeeded"\n')
+    assert set(rules.types) == {"payment.succeeded"}
+    assert not rules.follows_payments
+
+
+def test_the_same_rules_in_json_and_in_toml_have_the_same_digest():
+    toml = (
+        'extends = "lifecycle"\n[types]\n"shop.paid" = "succeeded"\n'
+        '"shop.closed" = { won = "dispute_won", "*" = "informational" }\n'
+    )
+    assert read_rules("a.toml", toml).digest == read_rules("b.json", JSON).digest
+    same = read_rules("c.json", '{"extends": "lifecycle", "types": {}}')
+    assert same.digest == LIFECYCLE.digest
+    assert same.digest != SEED.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("r.json", '{\n "types": {\n  "a.b": "paid"\n }\n}',
+         "r.json, line 3: the kind of 'a.b' is 'paid', expected one of succeeded, "),
+        ("r.json", '{"types": {\n "a": {"won": 7}}}', "line 2: the kind of 'a' is 7"),
+        ("r.json", '{\n"types": {},\n"folows": 1}',
+         "line 3: 'folows' is unknown, expected one of extends, types"),
+        ("r.json", '{\n"types": {"a": "failed",\n"a": "voided"}}', "line 3: 'a' occurs twice"),
+        ("r.json", '{"types": {\n', "r.json, line 2: expected JSON: "),
+        ("r.json", '{"extends": "ledger", "types": {}}', "line 1: extends: Invalid enum value"),
+        ("r.json", "[]", "r.json, line 1: Expected `object`"),
+        ("r.toml", "types = {\n", "r.toml: expected TOML: "),
+        ("r.toml", '[types]\n"a" = "paid"\n', "r.toml, line 2: the kind of 'a' is 'paid'"),
+        ("r.json", "{}", "r.json, line 1: Object missing required field `types`"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_refused_with_its_line_and_what_was_expected(name, text, message):
+    with pytest.raises(RuleFileError) as error:
+        read_rules(name, text)
+    assert message in str(error.value)
