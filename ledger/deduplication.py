@@ -1,9 +1,10 @@
 """Deduplication: each event counts once, however often it is in the log.
 
 Input: records of the log of record, and the rows of the event ids seen before. Output: the events
-to fold, the new rows, the rejections, and counts. There are three cases: a new event, an event seen
-before with the same content, and an event seen before with *other* content. An event of the third
-case is quarantined, and the first event in the log's order counts.
+to fold, the notes about deliveries that do not count, the new rows, the rejections, and counts. Of
+an event id's deliveries, the first in the log's order that is usable counts. A delivery with the
+same content is a duplicate, and any other delivery is quarantined: for its data, or because it
+reuses the id. So a delivery that was rejected for its data does not block a corrected one.
 
 An event id is forgotten once its first record is older, by the log's time, than the horizon; the
 id's next record then counts as new. The log's time is the latest timestamp of a partition's records
@@ -13,12 +14,13 @@ at any time, or never. Invariant: no verdict depends on a clock, or on which row
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final, assert_never
+from typing import Final
 
 import msgspec
 
 from ledger.envelope import Envelope, content_digest, decode_envelope
-from ledger.events import Event, Reading, Unfolded, decode_event
+from ledger.events import Event, Reading, Unfolded, decode_event, named_by
+from ledger.notes import UNFOLDED, Note, counts, note_of
 from ledger.records import Record, SignedRecord
 from ledger.rejections import Reason, Rejection
 from ledger.trust import Trust
@@ -32,6 +34,8 @@ FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 # The limit bounds the size of a row, and is higher than the number of Plexy's retries. Any further
 # repeats of an event can be found only in the log.
 MOST_REPEATS: Final = 64
+# A sender corrects an event once or twice.
+MOST_REFUSED: Final = 16
 
 # The key under which the table stores a partition's progress; no event has this id.
 PROGRESS_KEY: Final = b""
@@ -41,28 +45,53 @@ class AnotherLogError(RuntimeError):
     """The table was folded from a log other than the one being read."""
 
 
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A delivery that was rejected for its data: its content, place and log's time.
+
+    ``noted_under`` is the payment that keeps its note, empty without a note.
+    """
+
+    digest: bytes
+    offset: int
+    timestamp_ms: int
+    noted_under: str
+
+
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: a digest of its content, and the place and time of its first record.
 
-    ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's first
-    repeats, with any content. Once an id is forgotten, its next record counts as its first.
+    That is the record that counts. While none counts, ``digest`` is empty, the place is that of the
+    first record, and ``refused`` has the different contents that were rejected. ``timestamp_ms`` is
+    the log's time at ``offset``. ``repeats`` are the offsets of the id's first other records, with
+    any content. Once an id is forgotten, its next record counts as its first.
     """
 
     digest: bytes
     offset: int
     timestamp_ms: int
     repeats: tuple[int, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
     @property
     def last_offset(self) -> int:
         """The last offset in the row."""
-        return self.repeats[-1] if self.repeats else self.offset
+        return max(self.offset, self.repeats[-1]) if self.repeats else self.offset
 
     def repeated(self, offset: int) -> "Seen":
         """Return the row after one more repeat of the id."""
         if len(self.repeats) >= MOST_REPEATS:
             return self
         return msgspec.structs.replace(self, repeats=(*self.repeats, offset))
+
+    def also_refused(self, refused: Refused) -> "Seen":
+        """Return the row after one more content was rejected."""
+        if len(self.refused) >= MOST_REFUSED:
+            return self
+        return msgspec.structs.replace(self, refused=(*self.refused, refused))
+
+    def refusal_of(self, digest: bytes) -> Refused | None:
+        """Return the first delivery that was rejected with a content."""
+        return next((each for each in self.refused if each.digest == digest), None)
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -101,14 +130,33 @@ class Rejected(msgspec.Struct, frozen=True):
     rejection: Rejection
 
 
+class Corrected(msgspec.Struct, frozen=True):
+    """A rejected delivery, and the offset at which a different one of its event id counts.
+
+    ``at_ms`` is the time of the record that was judged last of the two, in Unix milliseconds.
+    """
+
+    event_id: str
+    partition: int
+    rejected_at: int
+    counts_at: int
+    at_ms: int
+
+
 class Deduplicated(msgspec.Struct):
-    """The result for some records; ``outcomes`` has an outcome for each, in the same order."""
+    """The result for some records; ``outcomes`` has an outcome for each, in the same order.
+
+    ``uncorrected`` has the rows that ids had before one of their deliveries counted.
+    """
 
     progress: Progress
-    events: list[Event]
-    seen: dict[bytes, Seen]
-    rejected: list[Rejected]
-    outcomes: list[str]
+    events: list[Event] = []
+    notes: list[Note] = []
+    seen: dict[bytes, Seen] = {}
+    uncorrected: dict[bytes, Seen] = {}
+    rejected: list[Rejected] = []
+    corrected: list[Corrected] = []
+    outcomes: list[str] = []
 
     @property
     def counts(self) -> Counter[str]:
@@ -130,7 +178,7 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     ``progress`` were judged and published before, and are skipped. ``seen`` in the result holds the
     new row of each id that was new or repeated.
     """
-    result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], outcomes=[])
+    result = Deduplicated(progress)
     rules = reading.rules.digest
     for record in records:
         if record.offset <= progress.offset:
@@ -207,37 +255,132 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     result: Deduplicated,
 ) -> None:
     key = envelope.id.encode()
-    first = result.seen.get(key) or known.get(key)
-    digest = content_digest(envelope)
-    if first is not None and first.last_offset >= record.offset:
+    held = result.seen.get(key) or known.get(key)
+    if held is not None and held.last_offset >= record.offset:
         # After a crash the table may have only some rows of a chunk whose events were published.
         result.outcomes.append("replayed")
         return
-    if first is None or result.progress.forgets(first, forget_after_ms):
-        result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
-        _take(record, envelope, reading, result)
-        return
-    result.seen[key] = first.repeated(record.offset)
-    if first.digest == digest:
-        result.outcomes.append("duplicate")
-    else:
-        detail = f"the id was first seen at offset {first.offset} with other content"
-        rejection = Rejection(reason=Reason.EVENT_ID_REUSED, detail=detail, field="id")
-        _reject(record, envelope.id, rejection, result)
-
-
-def _take(record: Record, envelope: Envelope, reading: Reading, result: Deduplicated) -> None:
-    event = decode_event(envelope, record.partition, record.offset, record.timestamp, reading)
-    match event:
-        case Event():
-            result.events.append(event)
+    digest = content_digest(envelope)
+    if held is None or result.progress.forgets(held, forget_after_ms):
+        place = (record.partition, record.offset, record.timestamp)
+        verdict = decode_event(envelope, *place, reading)
+        if isinstance(verdict, Event):
+            # Nearly every record is the first of its id, and counts.
+            result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
+            result.events.append(verdict)
             result.outcomes.append("folded")
-        case Unfolded():
-            result.outcomes.append(f"unfolded.{event.type}")
-        case Rejection():
-            _reject(record, envelope.id, event, result)
-        case _:
-            assert_never(event)
+            return
+        result.seen[key] = _Judged(record, envelope, digest, reading, result).first(verdict)
+        return
+    judged = _Judged(record, envelope, digest, reading, result)
+    if held.digest == digest:
+        result.outcomes.append("duplicate")
+        result.seen[key] = held.repeated(record.offset)
+    elif held.digest:
+        result.seen[key] = judged.unlike_one_that_counts(held)
+    else:
+        result.seen[key] = judged.after_refused(held)
+
+
+class _Judged:
+    """One record of an event id, its content's digest, and the result that its verdict changes."""
+
+    __slots__ = ("_digest", "_envelope", "_reading", "_record", "_result")
+
+    def __init__(
+        self,
+        record: SignedRecord,
+        envelope: Envelope,
+        digest: bytes,
+        reading: Reading,
+        result: Deduplicated,
+    ) -> None:
+        self._record = record
+        self._envelope = envelope
+        self._digest = digest
+        self._reading = reading
+        self._result = result
+
+    def first(self, verdict: Unfolded | Rejection) -> Seen:
+        """Take the first record of an id, which is not folded; return the id's row."""
+        offset, now_ms = self._record.offset, self._result.progress.timestamp_ms
+        if isinstance(verdict, Rejection):
+            return Seen(b"", offset, now_ms, (), (self._refuse(verdict),))
+        self._take(verdict)
+        return Seen(self._digest, offset, now_ms)
+
+    def unlike_one_that_counts(self, held: Seen) -> Seen:
+        """Judge a record that differs from the one that counts; return the id's new row."""
+        record = self._record
+        verdict = self._read(record.offset)
+        if isinstance(verdict, Rejection):
+            self._correct(self._refuse(verdict), held.offset)
+        else:
+            detail = f"the id was first seen at offset {held.offset} with other content"
+            reused = Rejection(reason=Reason.EVENT_ID_REUSED, detail=detail, field="id")
+            self._refuse(reused)
+        return held.repeated(record.offset)
+
+    def after_refused(self, held: Seen) -> Seen:
+        """Judge a record of an id of which no record counts yet; return the id's new row.
+
+        Content that was rejected before can only be usable if the rules have changed since. It then
+        counts at the place where a fold from scratch counts it.
+        """
+        record, result = self._record, self._result
+        before = held.refusal_of(self._digest)
+        offset = before.offset if before else record.offset
+        verdict = self._read(offset)
+        if isinstance(verdict, Rejection):
+            if before is None:
+                return held.also_refused(self._refuse(verdict)).repeated(record.offset)
+            result.outcomes.append("duplicate")
+            return held.repeated(record.offset)
+        self._take(verdict)
+        result.uncorrected[record.key or b""] = held
+        for refused in held.refused:
+            self._correct(refused, offset)
+        others = sorted({held.offset, *held.repeats, record.offset} - {offset})
+        at_ms = before.timestamp_ms if before else result.progress.timestamp_ms
+        return Seen(self._digest, offset, at_ms, tuple(others[:MOST_REPEATS]))
+
+    def _read(self, offset: int) -> Event | Unfolded | Rejection:
+        record = self._record
+        return decode_event(
+            self._envelope, record.partition, offset, record.timestamp, self._reading
+        )
+
+    def _take(self, verdict: Event | Unfolded) -> None:
+        if isinstance(verdict, Event):
+            self._result.events.append(verdict)
+            self._result.outcomes.append("folded")
+        else:
+            self._note(UNFOLDED, informational=verdict.known)
+            self._result.outcomes.append(f"unfolded.{verdict.type}")
+
+    def _refuse(self, rejection: Rejection) -> Refused:
+        _reject(self._record, self._envelope.id, rejection, self._result)
+        note = self._note(str(rejection.reason))
+        now_ms = self._result.progress.timestamp_ms
+        return Refused(self._digest, self._record.offset, now_ms, note.kept_under if note else "")
+
+    def _note(self, outcome: str, *, informational: bool = False) -> Note | None:
+        named = named_by(self._envelope, self._record.timestamp, self._reading)
+        note = note_of(
+            self._envelope, self._record, outcome, **named._asdict(), informational=informational
+        )
+        if note is not None:
+            self._result.notes.append(note)
+        return note
+
+    def _correct(self, refused: Refused, offset: int) -> None:
+        """Report that the record at ``offset`` counts, and not the refused one."""
+        record, event_id = self._record, self._envelope.id
+        if refused.noted_under:
+            mark = counts(event_id, record.partition, offset, refused.noted_under)
+            self._result.notes.append(mark)
+        place = (record.partition, refused.offset, offset)
+        self._result.corrected.append(Corrected(event_id, *place, record.timestamp))
 
 
 def _reject(

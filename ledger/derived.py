@@ -14,13 +14,14 @@ from ledger.deduplication import Rejected
 from ledger.envelope import MAX_ID_BYTES
 from ledger.events import Event
 from ledger.lifecycle import MOVES_ITS_AMOUNT, Kind
-from ledger.payments import Snapshot
+from ledger.notes import Note
+from ledger.payments import Snapshot, kept_under
 from ledger.records import Record
 from ledger.rejections import Reason, Rejection
 from ledger.unread import unread_or
 from ledger.wire import EVENTS, SNAPSHOTS, UNDECODABLE
 
-# An event has six texts of at most 512 bytes, five numbers, and the names of its marks.
+# An event or a note has six texts of at most 512 bytes, five numbers, and the names of its marks.
 MAX_EVENT_BYTES: Final = 4096
 
 R = TypeVar("R", bound=Record)
@@ -40,7 +41,7 @@ class Readings(msgspec.Struct, Generic[R, T]):
         return {record.key for record in self.records if record.key is not None}
 
 
-def read_events(records: Iterable[R]) -> Readings[R, Event]:
+def read_events(records: Iterable[R]) -> Readings[R, Event | Note]:
     """Read records of ``ledger.events``."""
     return _read(records, EVENTS.decode, _event_fault)
 
@@ -73,15 +74,16 @@ def _read(
     return readings
 
 
-def _event_fault(record: Record, event: Event) -> Rejection | None:
-    if event.kind is Kind.INFORMATIONAL:
-        return _unreadable(f"events of type {event.type!r:.80} are not folded")
-    if event.money is None and event.kind in MOVES_ITS_AMOUNT:
-        return _unreadable(f"an event of the kind {event.kind} has an amount")
+def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
+    if isinstance(event, Event):
+        if event.kind is Kind.INFORMATIONAL:
+            return _unreadable(f"events of type {event.type!r:.80} are not folded")
+        if event.money is None and event.kind in MOVES_ITS_AMOUNT:
+            return _unreadable(f"an event of the kind {event.kind} has an amount")
     size = len(record.value or b"")
     if size > MAX_EVENT_BYTES:
         return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {size}")
-    return None if event.payment_id.encode() == record.key else _misplaced("payment's")
+    return None if kept_under(event).encode() == record.key else _misplaced("payment's")
 
 
 def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:

@@ -7,7 +7,7 @@ meanings is never read.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -47,6 +47,10 @@ Mark = Literal[
 """An anomaly that reading one event finds; its payment has the same anomaly."""
 
 TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
+
+
+# Such an event has the id of its payment, unless the rules let it name the payment.
+_OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 
 class FieldNames(msgspec.Struct, frozen=True):
@@ -127,6 +131,17 @@ class Unfolded(msgspec.Struct, frozen=True):
     known: bool
 
 
+class Named(NamedTuple):
+    """The payment and the order that a delivery names, as far as they are readable.
+
+    ``created`` is the time by which it is ordered, its arrival if its own time is unreadable.
+    """
+
+    payment_id: str | None
+    order_reference: str | None
+    created: int
+
+
 def decode_event(
     envelope: Envelope, partition: int, offset: int, arrived_ms: int, reading: Reading
 ) -> Event | Unfolded | Rejection:
@@ -141,6 +156,28 @@ def decode_event(
         return Rejection(reason=Reason(error.reason), detail=f"{field}: {error}", field=field)
     except _UnusableError as error:
         return error.rejection
+
+
+def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
+    """Return what a delivery names that does not count, whatever else of its data is unusable."""
+    try:
+        created = _created(envelope.created, arrived_ms, [])
+    except _UnusableError:
+        created = max(0, arrived_ms // 1000)
+    data = envelope.data
+    if not isinstance(data, dict):
+        return Named(None, None, created)
+    order = _order_reference(data, reading.fields.order, [])
+    if order is not None and has_control_characters(order):
+        order = None
+    try:
+        # By the seed's rules, a success or a failure is of the payment whose id it has.
+        kind = reading.rules.kind_of(envelope.type, data)
+        is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
+        payment = None if is_own else _payment_reference(data, reading.fields.payment)
+        return Named(payment or _data_id(data, None), order, created)
+    except _UnusableError:
+        return Named(None, order, created)
 
 
 class _UnusableError(Exception):

@@ -35,7 +35,6 @@ from ledger.orders import (
     OrderDocument,
     Tally,
     describe,
-    present_in,
     summarise,
     tally_of,
 )
@@ -242,10 +241,9 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
     tally = deepcopy(order.tally)
     for payment_id, (at, snapshot) in newest.items():
         before = _counted(held[payment_id], order.at)
-        if before is not None and before.payment is not None:
-            tally.take(order.order_id, before.payment)
-        if snapshot.payment is not None:
-            tally.add(order.order_id, snapshot.payment)
+        if before is not None:
+            tally.take(order.order_id, before)
+        tally.add(order.order_id, snapshot)
         rows.hold(HeldPayment(at, snapshot, before), held[payment_id])
     rows.at = max(order.at, *(each.at for each in newest.values()))
     return _head(order.order_id, tally, rows, order)
@@ -257,7 +255,7 @@ def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRow
     ``at`` is the offset of the last snapshot. The rows of an attempt that crashed before it wrote
     the head are deleted.
     """
-    head = LargeOrder(order.order_id, at, tally_of(order.order_id, present_in(order)))
+    head = LargeOrder(order.order_id, at, tally_of(order.order_id, order.payments.values()))
     order_rows = OrderRows(head, rows)
     order_rows.clear()
     for snapshot in order.payments.values():
@@ -267,11 +265,14 @@ def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRow
 
 def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
     """Return the order's document, the same that ``describe`` returns for these payments."""
-    if order.first is None or order.last is None or not order.tally.payments:
-        return None
-    if order.tally.payment_bytes > MOST_PAYMENT_BYTES:
+    if order.first and order.last and order.tally.payment_bytes > MOST_PAYMENT_BYTES:
         return summarise(order.order_id, order.tally, rows.payment, order.first, order.last)
-    return describe(order_of(order.order_id, rows.payments()))
+    if not order.tally.payments and not order.tally.notes:
+        return None
+    if not order.tally.notes:
+        return describe(order_of(order.order_id, rows.payments()))
+    counted = {name: held.counted_at(rows.at) for name, held in rows.all_held()}
+    return describe(Order(order.order_id, {name: each for name, each in counted.items() if each}))
 
 
 def is_order_key(key: bytes) -> bool:

@@ -11,8 +11,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ledger.payments import ANOMALIES, PaymentDocument, Snapshot
-from ledger.published import BY_CURRENCY, NOT_EMPTY, Count, Id, SumMinor, UnixSeconds, meaning
+from ledger.notes import MOST_NOTES, Note, key_of
+from ledger.payments import ANOMALIES, PaymentDocument, Snapshot, note_anomalies
+from ledger.published import BY_CURRENCY, Count, Id, Position, SumMinor, UnixSeconds, meaning
 
 MOST_PAYMENT_BYTES: Final = 256 * 1024
 """The maximum size, as JSON, of the payments in a document that lists all of them."""
@@ -31,6 +32,7 @@ OrderStatus = Literal[
     "authorised",
     "voided",
     "failed",
+    "unknown",
 ]
 
 _BY_PAYMENT: Final[tuple[tuple[str, OrderStatus], ...]] = (
@@ -88,11 +90,12 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         meaning(
             "the first that holds of over_refunded (in some currency more refunded than paid), "
             "disputed (a dispute is open), charged_back (a dispute is lost), refunded, "
-            "partially_refunded, paid, authorised, voided, failed"
+            "partially_refunded, paid, authorised, voided, failed, unknown (only `notes` name the "
+            "order)"
         ),
     ]
     version: Annotated[
-        Count,
+        Position,
         meaning(
             "the number of distinct facts behind the order; it falls when a payment moves away"
         ),
@@ -105,8 +108,7 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         tuple[PaymentDocument, ...],
         meaning(
             "the order's payments, by payment_id; with a `summary`, only the payments of the "
-            "earliest and the latest event",
-            **NOT_EMPTY,
+            "earliest and the latest event"
         ),
     ]
     anomalies: Annotated[
@@ -120,6 +122,13 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         meaning(
             "present if the order has too many payments to list; every field except "
             "`payments` still covers the whole order"
+        ),
+    ] = UNSET
+    notes: Annotated[
+        tuple[Note, ...] | UnsetType,
+        meaning(
+            "the deliveries that name the order or its payments and do not count, by time, the "
+            f"first {MOST_NOTES}; absent with a `summary`, and if there are none"
         ),
     ] = UNSET
 
@@ -142,7 +151,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def last_event(self) -> int:
         """The time of the latest event of its payments, in Unix seconds; 0 for no event."""
-        return max(_times(present_in(self)), default=0)
+        return max(_times(present_in(self)) or _times_of_notes(self), default=0)
 
     @property
     def anomalies(self) -> set[str]:
@@ -164,6 +173,7 @@ class Tally(msgspec.Struct):
 
     ``payment_bytes`` is the length of the payments as JSON. ``own`` is 1 if a payment has the
     order's own id, else 0. ``sums`` holds the amounts paid, refunded, disputed and charged back.
+    ``notes`` counts the notes that are shown.
     """
 
     payments: int = 0
@@ -173,24 +183,31 @@ class Tally(msgspec.Struct):
     statuses: dict[str, int] = {}
     anomalies: dict[str, int] = {}
     sums: _Sums = {}
+    notes: int = 0
 
-    def add(self, order_id: str, payment: PaymentDocument, sign: int = 1) -> None:
-        """Add a payment."""
+    def add(self, order_id: str, snapshot: Snapshot, sign: int = 1) -> None:
+        """Add the snapshot of a payment."""
+        self.notes += sign * len(snapshot.notes)
+        payment = snapshot.payment
+        for name in {*(payment.anomalies if payment else ()), *note_anomalies(snapshot)}:
+            _count(self.anomalies, name, sign)
+        if payment is not None:
+            self._add(order_id, payment, sign)
+
+    def take(self, order_id: str, snapshot: Snapshot) -> None:
+        """Subtract a snapshot that was added."""
+        self.add(order_id, snapshot, -1)
+
+    def _add(self, order_id: str, payment: PaymentDocument, sign: int) -> None:
         self.payments += sign
         self.events += sign * len(payment.events)
         self.payment_bytes += sign * len(_ENCODER.encode(payment))
         self.own += sign * (payment.payment_id == order_id)
         _count(self.statuses, payment.status, sign)
-        for name in payment.anomalies:
-            _count(self.anomalies, name, sign)
         for currency, moved in _moved(payment):
             _add(self.sums, currency, moved, sign)
             if not self.sums[currency][-1]:
                 del self.sums[currency]
-
-    def take(self, order_id: str, payment: PaymentDocument) -> None:
-        """Subtract a payment that was added."""
-        self.add(order_id, payment, -1)
 
     def totals(self) -> dict[str, Totals]:
         """Return the sums of each currency."""
@@ -220,12 +237,12 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
 
 
 def describe(order: Order) -> OrderDocument | None:
-    """Return the order's document; ``None`` if all its payments have moved away."""
+    """Return the order's document; ``None`` if its payments have moved away and left no notes."""
     # Nearly every order has few events, so its payments are not measured.
     whole = describe_whole(order)
     if whole is None or whole.version <= _ALWAYS_FIT_EVENTS:
         return whole
-    tally = tally_of(order.order_id, whole.payments)
+    tally = tally_of(order.order_id, order.payments.values())
     if tally.payment_bytes <= MOST_PAYMENT_BYTES:
         return whole
     moments = [(time, each.payment_id) for each in whole.payments for time in _times([each])]
@@ -235,8 +252,8 @@ def describe(order: Order) -> OrderDocument | None:
 
 def describe_whole(order: Order) -> OrderDocument | None:
     """Return the order's document with all payments, even if a summary would be shorter."""
-    payments = present_in(order)
-    if not payments:
+    payments, notes = present_in(order), notes_of(order)
+    if not payments and not notes:
         return None
     if len(payments) > 1:
         payments.sort(key=_payment_id)
@@ -246,6 +263,7 @@ def describe_whole(order: Order) -> OrderDocument | None:
             _add(sums, currency, moved, 1)
     totals = _totals(sums)
     times = _times(payments)
+    moments = times or _times_of_notes(order)
     return OrderDocument(
         order_id=order.order_id,
         status=_status(totals.values(), {each.status for each in payments}),
@@ -253,8 +271,9 @@ def describe_whole(order: Order) -> OrderDocument | None:
         totals=totals,
         payments=tuple(payments),
         anomalies=tuple(sorted(_anomalies(order, payments))),
-        first_event=min(times),
-        last_event=max(times),
+        first_event=min(moments),
+        last_event=max(moments),
+        notes=notes[:MOST_NOTES] or UNSET,
     )
 
 
@@ -289,11 +308,11 @@ def summarise(
     )
 
 
-def tally_of(order_id: str, payments: Iterable[PaymentDocument]) -> Tally:
-    """Return the tally of payments."""
+def tally_of(order_id: str, snapshots: Iterable[Snapshot]) -> Tally:
+    """Return the tally of the snapshots of payments."""
     tally = Tally()
-    for payment in payments:
-        tally.add(order_id, payment)
+    for snapshot in snapshots:
+        tally.add(order_id, snapshot)
     return tally
 
 
@@ -302,8 +321,17 @@ def present_in(order: Order) -> list[PaymentDocument]:
     return [held.payment for held in order.payments.values() if held.payment]
 
 
+def notes_of(order: Order) -> tuple[Note, ...]:
+    """Return the notes that an order shows, by time."""
+    notes = [note for held in order.payments.values() if held.notes for note in held.notes]
+    return tuple(sorted(notes, key=key_of)) if notes else ()
+
+
 def _anomalies(order: Order, present: Sequence[PaymentDocument]) -> set[str]:
     names = {name for each in present for name in each.anomalies}
+    for held in order.payments.values():
+        if held.notes or held.first_left:
+            names |= note_anomalies(held)
     if len(present) > 1 and order.order_id in order.payments:
         is_payment = order.payments[order.order_id].payment is not None
         names |= own_anomalies(len(present), is_payment=is_payment)
@@ -312,6 +340,10 @@ def _anomalies(order: Order, present: Sequence[PaymentDocument]) -> set[str]:
 
 def _times(payments: Iterable[PaymentDocument]) -> list[int]:
     return [event.created for payment in payments for event in payment.events]
+
+
+def _times_of_notes(order: Order) -> list[int]:
+    return [note.created for note in notes_of(order)]
 
 
 def _count(counts: dict[str, int], name: str, sign: int) -> None:
@@ -371,4 +403,4 @@ def _status(totals: Iterable[Totals], statuses: Collection[str]) -> OrderStatus:
     for status, shown in _BY_PAYMENT:
         if status in statuses:
             return shown
-    return "failed"
+    return "failed" if statuses else "unknown"

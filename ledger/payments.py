@@ -4,13 +4,14 @@ Input: events, in any order, any number of times. Output: the payment's state, t
 order (or orders, when it moves), the journal entries that it posts, and the events that are set
 aside. A payment *is* its set of facts: its status, amounts, refunds, order and anomalies are a pure
 function of that set, so neither the order of arrival nor a repetition changes them. The size of
-the set is limited; ``ledger.kept_facts`` says which facts a payment keeps.
+the set is limited; ``ledger.kept_facts`` says which facts a payment keeps. Next to its facts, a
+payment keeps notes about deliveries that do not count (``ledger.notes``).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from operator import attrgetter
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -21,6 +22,15 @@ from ledger.journal import Entry, post
 from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
 from ledger.kept_facts import key_of as _by_time
 from ledger.lifecycle import Kind
+from ledger.notes import (
+    Note,
+    NoteAnomaly,
+    NoteKey,
+    anomalies_of,
+    kept_notes,
+    shown,
+    with_note,
+)
 from ledger.published import (
     NOT_EMPTY,
     AmountMinor,
@@ -39,6 +49,7 @@ PaymentStatus = Literal[
 
 Anomaly = Literal[
     Mark,
+    NoteAnomaly,
     "capture_exceeds_authorisation",
     "capture_identity_uncertain",
     "conflicting_amount",
@@ -58,7 +69,7 @@ Anomaly = Literal[
     "refund_without_payment",
     "voided_and_paid",
 ]
-"""The contradictions among facts, as named in the documents of payments and orders."""
+"""The contradictions among facts, and what does not count, as named in the documents."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
@@ -145,23 +156,30 @@ class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     ] = ()
 
 
-class PlacedPayment(PaymentDocument, frozen=True, kw_only=True, gc=False):
-    """A payment's document, with the payment's order and its number of facts as ``version``."""
+class PlacedPayment(PaymentDocument, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A payment's document, with the payment's order and its number of facts as ``version``.
+
+    A payment that only ``notes`` name has no facts, and is ``unknown``.
+    """
 
     order_id: str
     version: int
+    notes: tuple[Note, ...] = ()
 
 
 class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: the facts that it keeps, by event id.
 
     The facts decide which entries stand in the journal: see ``Standing``. ``first_aside`` is the
-    key of the first fact that was set aside, ``None`` if every fact is kept.
+    key of the first fact that was set aside, ``None`` if every fact is kept. ``notes`` are sorted,
+    and ``first_left`` is the key of the first note without room.
     """
 
     payment_id: str
     facts: Mapping[str, Event] = {}
     first_aside: FactKey | None = None
+    notes: tuple[Note, ...] = ()
+    first_left: NoteKey | None = None
 
     @property
     def version(self) -> int:
@@ -173,13 +191,29 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The order that the payment belongs to; see ``Standing``."""
         return standing_of(self).order_id
 
+    @property
+    def orders(self) -> set[str]:
+        """The orders that show the payment, or a note of it that is not void."""
+        own = {self.order_id} if self.facts else set()
+        return own | {
+            order_id
+            for note in shown(self.notes)
+            if (order_id := _order_showing(self, note)) is not None
+        }
+
+    def snapshot_for(self, order_id: str) -> "Snapshot":
+        """Return the snapshot for an order, which may be another one than the payment's."""
+        return _snapshot(self, order_id, is_own=bool(self.facts) and order_id == self.order_id)
+
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A message to an order about one payment; ``payment`` is ``None`` once that has moved away.
+    """A message to an order about one payment; ``payment`` is ``None`` unless it is the order's.
 
-    The later snapshot of a payment replaces the earlier one. Until a fact is set aside, every
-    change of the payment raises ``version``. After that, a change either lowers ``first_aside``, or
-    leaves it unchanged and raises ``version``. So each change makes the snapshot later.
+    ``notes`` are the notes that the order shows, and ``noted`` is the number of all the payment's
+    notes. The later snapshot of a payment replaces the earlier one. Until a fact is set aside,
+    every new fact raises ``version``. After that, a change either lowers ``first_aside``, or leaves
+    it unchanged and raises ``version``. The same holds for ``noted`` and ``first_left``. So each
+    change makes the snapshot later.
     """
 
     order_id: str
@@ -187,16 +221,62 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     payment: PaymentDocument | None
     first_aside: FactKey | None = None
+    notes: tuple[Note, ...] = ()
+    noted: int = 0
+    first_left: NoteKey | None = None
 
     def is_newer_than(self, held: "Snapshot | None") -> bool:
         """Return whether this snapshot is later than ``held``."""
-        if held is None:
-            return True
-        if self.first_aside == held.first_aside:
-            return self.version > held.version
-        if held.first_aside is None:
-            return True
-        return self.first_aside is not None and self.first_aside < held.first_aside
+        return (
+            held is None
+            or _has_grown(self.version, self.first_aside, held.version, held.first_aside)
+            or _has_grown(self.noted, self.first_left, held.noted, held.first_left)
+        )
+
+
+Key = TypeVar("Key", FactKey, NoteKey)
+
+
+def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key | None) -> bool:
+    """Return whether a limited set has more elements, or has an earlier one without room."""
+    if first_out == first_was_out:
+        return count > was
+    if first_was_out is None:
+        return True
+    return first_out is not None and first_out < first_was_out
+
+
+def _may_show(note: Note) -> str | None:
+    """Return the order that may show a note wherever its payment belongs; ``None`` for no order.
+
+    That is the order that the note names. A refused event without a reference is shown where it
+    would have counted: under the id of its payment, until the payment has facts.
+    """
+    return note.order_reference or (note.payment_id if note.is_refused else None)
+
+
+def _order_showing(payment: Payment, note: Note) -> str | None:
+    return note.order_reference if payment.facts else _may_show(note)
+
+
+def _snapshot(payment: Payment, order_id: str, *, is_own: bool) -> Snapshot:
+    notes = shown(payment.notes) if payment.notes else ()
+    if notes:
+        notes = tuple(
+            note
+            for note in notes
+            if (is_own and note.payment_id) or _order_showing(payment, note) == order_id
+        )
+    return Snapshot(
+        order_id,
+        payment.payment_id,
+        len(payment.facts),
+        describe(payment) if is_own else None,
+        payment.first_aside,
+        notes,
+        len(payment.notes),
+        payment.first_left,
+    )
 
 
 class FoldedPayments(msgspec.Struct):
@@ -214,8 +294,8 @@ class FoldedPayments(msgspec.Struct):
     aside: list[Event]
 
 
-def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
-    """Fold events into their payments; ``known`` holds the payments' earlier states.
+def fold_payments(events: Iterable[Event | Note], known: Mapping[str, Payment]) -> FoldedPayments:
+    """Fold events and notes into payments; ``known`` holds the payments' earlier states.
 
     Entries are created for one event at a time, and an order to which a payment belonged only for a
     moment also gets a snapshot. So if the events are folded again after a crash, the same records
@@ -225,10 +305,13 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
     reused: list[Event] = []
     at_work: dict[str, PaymentFold] = {}
     for event in events:
-        payment_id = event.payment_id
+        payment_id = event.kept_under if isinstance(event, Note) else event.payment_id
         folding = at_work.get(payment_id)
         if folding is None:
             folding = at_work[payment_id] = PaymentFold(payment_id, known.get(payment_id))
+        if isinstance(event, Note):
+            folding.note(event)
+            continue
         fact = folding.facts.get(event.event_id)
         if fact is None:
             entries.extend(folding.add(event))
@@ -244,9 +327,14 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
     )
 
 
-def payment_of(payment_id: str, facts: Mapping[str, Event]) -> Payment:
-    """Return the payment after all these facts have been folded."""
-    return Payment(payment_id, *kept_of(facts))
+def kept_under(event: Event | Note) -> str:
+    """Return the id of the payment that keeps an event or a note."""
+    return event.kept_under if isinstance(event, Note) else event.payment_id
+
+
+def payment_of(payment_id: str, facts: Mapping[str, Event], notes: Iterable[Note] = ()) -> Payment:
+    """Return the payment after all these facts and notes have been folded."""
+    return Payment(payment_id, *kept_of(facts), *kept_notes(notes))
 
 
 def standing_of(payment: Payment) -> Standing:
@@ -289,10 +377,39 @@ def describe(payment: Payment) -> PaymentDocument:
     )
 
 
-def describe_placed(payment: Payment) -> PlacedPayment:
-    """Return the document of a payment with its order."""
-    document = msgspec.structs.asdict(describe(payment))
-    return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
+def describe_placed(payment: Payment) -> PlacedPayment | None:
+    """Return the document of a payment with its order; ``None`` for only void notes."""
+    notes = shown(payment.notes)
+    if payment.facts:
+        document = msgspec.structs.asdict(describe(payment))
+    elif notes:
+        document = msgspec.structs.asdict(_only_noted(payment.payment_id, notes))
+    else:
+        return None
+    document["anomalies"] = tuple(sorted({*document["anomalies"], *note_anomalies(payment)}))
+    order_id = payment.order_id
+    if not payment.facts:
+        order_id = next((each.order_reference for each in notes if each.order_reference), order_id)
+    return PlacedPayment(**document, order_id=order_id, version=payment.version, notes=notes)
+
+
+def note_anomalies(holder: "Payment | Snapshot") -> set[str]:
+    """Return the anomalies of the notes of a payment or a snapshot."""
+    names = anomalies_of(shown(holder.notes))
+    return {*names, TOO_LARGE} if holder.first_left is not None else names
+
+
+def _only_noted(payment_id: str, notes: tuple[Note, ...]) -> PaymentDocument:
+    return PaymentDocument(
+        payment_id=payment_id,
+        status="unknown",
+        amount=None,
+        currency=None,
+        created=notes[0].created,
+        refunds=(),
+        events=(),
+        anomalies=(),
+    )
 
 
 class PaymentFold:
@@ -307,6 +424,8 @@ class PaymentFold:
         self.payment_id = payment_id
         self.facts = facts
         self.first_aside = before.first_aside if before else None
+        self.notes = before.notes if before else ()
+        self.first_left = before.first_left if before else None
         self.changed = False
         self.aside: list[Event] = []
         self._kept: KeptFacts | None = None
@@ -316,7 +435,14 @@ class PaymentFold:
     @property
     def payment(self) -> Payment:
         """The payment in its current state."""
-        return Payment(self.payment_id, self.facts, self.first_aside)
+        return Payment(self.payment_id, self.facts, self.first_aside, self.notes, self.first_left)
+
+    def note(self, note: Note) -> None:
+        """Add a note, which posts nothing."""
+        notes, first_left = with_note(self.notes, self.first_left, note)
+        if (notes, first_left) != (self.notes, self.first_left):
+            self.changed = True
+            self.notes, self.first_left = notes, first_left
 
     def add(self, event: Event) -> list[Entry]:
         """Add a new fact; return the entries that it posts."""
@@ -334,18 +460,19 @@ class PaymentFold:
         The others are the payment's former orders, and all orders that its facts name. So an order
         knows every payment that ever named it, for any order of arrival.
         """
-        payment_id, version, first_aside = self.payment_id, len(self.facts), self.first_aside
-        for order_id in self._others() if self._visited else ():
-            yield Snapshot(order_id, payment_id, version, None, first_aside)
-        document = describe(self.payment)
-        yield Snapshot(self._standing.order_id, payment_id, version, document, first_aside)
+        payment = self.payment
+        for order_id in self._others() if self._visited or self.notes else ():
+            yield _snapshot(payment, order_id, is_own=False)
+        if self.facts:
+            yield _snapshot(payment, self._standing.order_id, is_own=True)
 
     def _others(self) -> list[str]:
-        others = set(self._visited)
+        others = {order_id for note in self.notes if (order_id := _may_show(note)) is not None}
+        others.update(self._visited)
         if self._standing.names_several:
             references = (fact.order_reference for fact in self.facts.values())
             others.update(each for each in references if each is not None)
-        return sorted(others - {self._standing.order_id})
+        return sorted(others - {self._standing.order_id} if self.facts else others)
 
     def _add_where_it_fits(self, event: Event) -> list[Entry]:
         """Add a fact if there is room, and set aside the later facts that no longer fit."""

@@ -2,17 +2,18 @@
 
 ``Quarantine`` reads the records of ``plexy.rejected``, each partition in offset order, and returns
 items with their state. A rejection that was written twice is one item. An item that was put back
-for one version of the ledger stays open for the other versions.
+for one version of the ledger stays open for the other versions. An item is corrected once a
+different delivery of its event counts.
 
-``judge_logged`` and ``judge_delivery`` judge an item and its record again. They return the event to
-fold or the delivery to append, or a ``Refusal``. The verdict is that of a fold of the whole log
-with the current code and settings.
+``judge_logged`` and ``judge_delivery`` judge an item and its record again. They return the event or
+the envelope of the delivery to append, or a ``Refusal``. The verdict is that of a fold of the whole
+log with the current code and settings.
 """
 
 from collections.abc import Iterable
 from hashlib import sha256
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -32,12 +33,15 @@ _ID_DIGITS: Final = 16
 _MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
-    Reason.EVENT_ID_REUSED: "its id was seen before with other content, and the first one stands",
+    Reason.EVENT_ID_REUSED: "its id was seen before with other content, which counts",
     Reason.TOO_MANY_EVENTS: "its payment keeps the earliest facts, and this one is later",
     Reason.KEY_MISMATCH: (
         "its record lies under another key than the event's id, where no duplicate would be found"
     ),
 }
+
+
+ItemState = Literal["open", "put_back", "corrected"]
 
 
 class Source(NamedTuple):
@@ -52,10 +56,14 @@ class Source(NamedTuple):
 
 
 class PutBack(NamedTuple):
-    """The place to which an item was put back, and the time in Unix milliseconds."""
+    """The place to which an item was put back, and the time in Unix milliseconds.
+
+    If the item ``is_corrected``, that is the place of the delivery that counts instead.
+    """
 
     to: str
     at_ms: int
+    is_corrected: bool = False
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +96,13 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     def is_open(self) -> bool:
         """Whether the last record about the item is a rejection."""
         return self.put_back is None
+
+    @property
+    def state(self) -> ItemState:
+        """The state of the item."""
+        if self.put_back is None:
+            return "open"
+        return "corrected" if self.put_back.is_corrected else "put_back"
 
 
 class Refusal(NamedTuple):
@@ -232,7 +247,9 @@ def _item(record: SignedRecord, headers: dict[str, str]) -> Item:
 
 def _put_back(headers: dict[str, str]) -> PutBack | None:
     at_ms = headers.get("put-back-at-ms", "")
-    return PutBack(headers.get("put-back-to", ""), int(at_ms)) if is_number(at_ms) else None
+    if not is_number(at_ms):
+        return None
+    return PutBack(headers.get("put-back-to", ""), int(at_ms), "corrected" in headers)
 
 
 def is_delivery(item: Item) -> bool:

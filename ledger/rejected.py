@@ -1,9 +1,10 @@
-"""The records of ``plexy.rejected``: rejections with the rejected bytes, and put-back marks.
+"""The records of ``plexy.rejected``: rejections with the rejected bytes, and marks that close them.
 
 Input: a body, its rejection, and the place from which the body was read. Output: key, value and
 headers of the record. Nothing is ever removed from ``plexy.rejected``: if the bytes of a rejection
-are put back, a further record marks them as put back. A body that is too large to be kept twice is
-represented by its size and its SHA-256; the place that the rejection names has the bytes.
+are put back, or a corrected delivery of the event counts, a further record marks that. A body that
+is too large to be kept twice is represented by its size and its SHA-256; the place that the
+rejection names has the bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET
 
+from ledger.deduplication import Corrected
 from ledger.events import Event
 from ledger.kept_facts import MOST_FACT_BYTES
 from ledger.published import Digits, NotEmpty, Sha256, meaning
@@ -64,7 +66,10 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
 
 
 class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The headers of a put-back mark, which has the key and the bytes of its rejection."""
+    """The headers of a put-back mark, which has the key and the bytes of its rejection.
+
+    A mark of a correction has no bytes.
+    """
 
     source_topic: Annotated[NotEmpty, meaning("as in the rejection")]
     source_partition: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
@@ -73,6 +78,13 @@ class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     body_sha256: Annotated[Sha256 | _Absent, meaning("as in the rejection")] = UNSET
     put_back_to: Annotated[NotEmpty, meaning("the new place: topic/partition/offset")]
     put_back_at_ms: Annotated[Digits, meaning("when it was put back, in Unix milliseconds")]
+    corrected: Annotated[
+        NotEmpty | _Absent,
+        meaning(
+            "`true` if it was corrected: `put-back-to` is a different delivery of its event, which "
+            "counts instead"
+        ),
+    ] = UNSET
 
 
 def key_without_id(body: bytes) -> bytes:
@@ -160,3 +172,17 @@ def put_back_record(
     kept = [(name, value) for name, value in headers if name.startswith(("source-", "body-"))]
     put_back = [("put-back-to", to.encode()), ("put-back-at-ms", b"%d" % at_ms)]
     return key, value, [*kept, *put_back]
+
+
+def corrected_record(corrected: Corrected, topic: str) -> RejectedRecord:
+    """Return the mark that a delivery of the log of record, ``topic``, was corrected."""
+    partition = corrected.partition
+    source = [
+        ("source-topic", topic.encode()),
+        ("source-partition", b"%d" % partition),
+        ("source-offset", b"%d" % corrected.rejected_at),
+    ]
+    to = f"{topic}/{partition}/{corrected.counts_at}"
+    key = corrected.event_id.encode()
+    _, _, headers = put_back_record(key, b"", source, to, corrected.at_ms)
+    return key, b"", [*headers, ("corrected", b"true")]

@@ -15,10 +15,13 @@ from ledger.deduplication import Progress, Seen
 from ledger.events import Event
 from ledger.journal import Entry
 from ledger.large_orders import LargeOrder, OrderState
+from ledger.notes import Note
 from ledger.orders import Order, OrderDocument
 from ledger.payments import Payment, PlacedPayment, Snapshot
 
 T = TypeVar("T")
+
+_FIRST_ARRAY: Final = b"\x90"
 
 # The exceptions that ``Format.decode`` raises for bytes that ``Format.encode`` did not write.
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -52,8 +55,21 @@ def _json(kind: type[T]) -> Format[T]:
     return Format(msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode)
 
 
+def _event_format() -> Format[Event | Note]:
+    event, note = _msgpack(Event), _msgpack(Note)
+
+    def encode(value: Event | Note) -> bytes:
+        return note.encode(value) if isinstance(value, Note) else event.encode(value)
+
+    def decode(value: bytes) -> Event | Note:
+        # MessagePack writes a note, a map of few fields, with a first byte below that of any array.
+        return note.decode(value) if value[:1] < _FIRST_ARRAY else event.decode(value)
+
+    return Format(encode, decode)
+
+
 # Topics.
-EVENTS: Final = _msgpack(Event)
+EVENTS: Final = _event_format()
 SNAPSHOTS: Final = _msgpack(Snapshot)
 ENTRIES: Final = _json(Entry)
 ORDER_DOCUMENTS: Final = _json(OrderDocument)

@@ -1,13 +1,15 @@
 """The agent ``dedupe``: passes on each event of the log of record once.
 
-Input: chunks of ``plexy.webhooks``. Output: events to ``ledger.events`` by payment id, and bad data
-to ``plexy.rejected``. State: the table ``seen``, by event id, and the partition's progress under
-the empty key. Invariant: an id is deleted only after it is forgotten.
+Input: chunks of ``plexy.webhooks``. Output: events and notes to ``ledger.events`` by payment id;
+bad data to ``plexy.rejected``, and a mark once a correction counts. State: the table ``seen``, by
+event id, and the partition's progress under the empty key. Invariant: an id is deleted only after
+it is forgotten.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
@@ -25,7 +27,11 @@ from ledger.deduplication import (
     oldest_left,
 )
 from ledger.envelope import MAX_ID_BYTES
+from ledger.events import Event
 from ledger.lifecycle import RuleSet
+from ledger.notes import Note
+from ledger.payments import kept_under
+from ledger.rejected import corrected_record
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from processors.engine.effects import Effects
@@ -73,12 +79,17 @@ def add_agent(app: LedgerApp) -> None:
             app.names.events,
             (
                 OutRecord(
-                    event.payment_id.encode(), EVENTS.encode(event), passed_on.get(event.offset, ())
+                    kept_under(each).encode(), EVENTS.encode(each), passed_on.get(each.offset, ())
                 )
-                for event in result.events
+                for each in chain[Event | Note](result.events, result.notes)
             ),
         )
         set_aside(app, chunk, result.rejected, effects)
+        # A mark follows its rejection, which may be of the same chunk.
+        effects.publish(
+            app.names.rejected,
+            (OutRecord(*corrected_record(each, app.names.webhooks)) for each in result.corrected),
+        )
         effects.keep((key, None) for key in forgotten if key not in result.seen)
         effects.keep((key, SEEN.encode(value)) for key, value in result.seen.items())
         effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])

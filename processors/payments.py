@@ -1,7 +1,7 @@
 """The agent ``payments``: folds the facts of each payment, and posts its entries.
 
-Input: chunks of ``ledger.events``. Output: journal entries to ``ledger.entries``, snapshots to
-``ledger.payments`` by order id, and facts that no longer fit into their payment to
+Input: chunks of ``ledger.events``: events and notes. Output: journal entries to ``ledger.entries``,
+snapshots to ``ledger.payments`` by order id, and facts that no longer fit into their payment to
 ``plexy.rejected``. State: the table ``payments``, by payment id.
 """
 
@@ -13,7 +13,8 @@ import structlog
 from ledger.accounting.activity import activity_of
 from ledger.derived import Readings, read_events
 from ledger.events import Event
-from ledger.payments import FoldedPayments, fold_payments
+from ledger.notes import Note
+from ledger.payments import FoldedPayments, fold_payments, kept_under
 from ledger.rejected import set_aside_record
 from ledger.rejections import Reason
 from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
@@ -83,15 +84,18 @@ def add_agent(app: LedgerApp) -> None:
 
 
 def _attributes(
-    readings: Readings[FetchedRecord, Event], folded: FoldedPayments
+    readings: Readings[FetchedRecord, Event | Note], folded: FoldedPayments
 ) -> Iterator[tuple[FetchedRecord, Attributes]]:
     reused = {event.event_id for event in folded.reused}
     aside = {event.event_id for event in folded.aside}
     for record, event in zip(readings.records, readings.values, strict=True):
         if record.traceparent is None:
             continue
-        payment = folded.payments.get(event.payment_id)
-        if event.event_id in aside:
+        payment_id = kept_under(event)
+        payment = folded.payments.get(payment_id)
+        if isinstance(event, Note):
+            outcome = event.outcome
+        elif event.event_id in aside:
             outcome = "too_many_events"
         elif payment is not None and payment.facts[event.event_id] is event:
             outcome = "folded"
@@ -101,7 +105,7 @@ def _attributes(
             record,
             {
                 "ledger.event.id": event.event_id,
-                "ledger.payment.id": event.payment_id,
+                "ledger.payment.id": payment_id,
                 "ledger.outcome": outcome,
             },
         )

@@ -7,15 +7,17 @@ import msgspec
 import typer
 
 from cli.contract.asyncapi import FILE, document
-from cli.contract.schemas import VERSIONS, breaking_changes, schemas
+from cli.contract.schemas import VERSIONS, breaking_changes, rules_schema, schemas
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "events"
 RELEASED: Final = "released"
+RULES: Final = "rules.schema.json"
 
 
 def contract() -> dict[str, bytes]:
     """Return every file's content, by file name."""
-    return {name: _written(content) for name, content in {**schemas(), FILE: document()}.items()}
+    contents = {**schemas(), FILE: document(), RULES: rules_schema()}
+    return {name: _written(content) for name, content in contents.items()}
 
 
 def broken(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, Reading
 from ledger.journal import Entry
+from ledger.notes import Note
 from ledger.orders import OrderDocument, describe, fold_orders
 from ledger.payments import Payment, Snapshot, fold_payments
 from ledger.rejected import RejectedRecord, put_back_record, rejected_record
@@ -19,10 +20,12 @@ from ledger.rejections import Reason
 from ledger.topics import TopicNames
 from runtime.kafka.partitions import partition_for
 
+# The place of the retried delivery.
+_LOG_END: Final = 9
 _PARTITIONS: Final = 4
 # A rejection with this reason succeeds on retry once the currency is added to the list.
 _RETRIABLE: Final = Reason.CURRENCY_UNKNOWN.encode()
-_TIME_MS: Final = 1_767_225_600_000
+_TIME_MS: Final = 1_767_744_000_000
 
 
 class _Logged(NamedTuple):
@@ -48,11 +51,11 @@ class Examples(NamedTuple):
 def examples() -> Examples:
     """Fold the sample's deliveries."""
     names = TopicNames()
-    events: list[Event] = []
+    events: list[Event | Note] = []
     rejected: list[RejectedRecord] = []
     for partition, records in sorted(_log().items()):
         result = deduplicate(records, {}, Reading())
-        events += result.events
+        events += (*result.events, *result.notes)
         for each in result.rejected:
             place = (names.webhooks, partition, each.record.offset)
             body = each.record.value or b""
@@ -68,20 +71,13 @@ def examples() -> Examples:
     documents = map(describe, fold_orders(snapshots, {}).values())
     rejection = next(each for each in rejected if dict(each[2])["reason"] == _RETRIABLE)
     key, body, headers = rejection
-    went_to = f"{names.events}/{partition_for(_payment_id(body), _PARTITIONS)}/0"
+    went_to = f"{names.webhooks}/{partition_for(key, _PARTITIONS)}/{_LOG_END}"
     return Examples(
         orders=[document for document in documents if document is not None],
         entries=entries,
         rejection=rejection,
         put_back=put_back_record(key, body, headers, went_to, _TIME_MS),
     )
-
-
-def _payment_id(body: bytes) -> bytes:
-    envelope = decode_envelope(body)
-    if not isinstance(envelope, Envelope):
-        raise TypeError(f"the sample's rejection is not an event: {envelope}")
-    return str(envelope.data["id"]).encode()
 
 
 def _log() -> dict[int, list[_Logged]]:

@@ -19,6 +19,7 @@ import msgspec
 from ledger.journal import Entry
 from ledger.orders import OrderDocument
 from ledger.rejected import PutBackHeaders, RejectionHeaders
+from ledger.rule_files import RuleFile
 
 Json = dict[str, Any]
 
@@ -74,6 +75,11 @@ def _readable(part: Json) -> Json:
     return part | {"description": inspect.cleandoc(part["description"]).replace("``", "`")}
 
 
+def rules_schema() -> Json:
+    """Return the JSON Schema of a rule file."""
+    return {"$schema": _DIALECT, **msgspec.json.schema(RuleFile)}
+
+
 def breaking_changes(released: Json, now: Json) -> list[str]:
     """Return the changes that break readers of the released schema, or of older records.
 
@@ -98,6 +104,9 @@ def _differences(path: str, released: Json, now: Json) -> Iterator[str]:
     for keyword in sorted((released.keys() | now.keys()) - _WORDS):
         here = f"{path}.{keyword}"
         before, after = released.get(keyword), now.get(keyword)
+        if keyword in released and keyword in now and before == after:
+            # Both may be null, as the default of an optional field.
+            continue
         if keyword == "properties":
             yield from _fields(path, before or {}, after or {})
         elif isinstance(before, dict) and isinstance(after, dict):

@@ -25,9 +25,7 @@ from ledger.quarantine import (
     judge_delivery,
     judge_logged,
 )
-from ledger.wire import EVENTS
 from runtime.kafka.batches import OutRecord
-from runtime.trust import enforced_trust
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -125,10 +123,14 @@ def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusa
         return Put(new.topic, OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
     if item.source is None or item.source.topic != names.webhooks:
         return Refusal(f"it comes from {item.origin}, expected {names.webhooks}")
-    event = judge_logged(item, kept, records.source, settings.reading, enforced_trust(settings))
-    if isinstance(event, Refusal):
-        return event
-    return Put(names.events, OutRecord(event.payment_id.encode(), EVENTS.encode(event)))
+    logged = records.source
+    event = judge_logged(item, kept, logged, settings.reading, trust_of(settings))
+    if isinstance(event, Refusal) or logged is None:
+        return event if isinstance(event, Refusal) else Refusal("the log no longer has it")
+    headers = list(logged.headers)
+    return Put(
+        names.webhooks, OutRecord(logged.key or b"", logged.value, headers, logged.timestamp)
+    )
 
 
 def _delivery(kept: Record) -> DeliveryHead:

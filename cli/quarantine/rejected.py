@@ -6,9 +6,10 @@ is for files and pipes.
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from rich.console import Console
@@ -19,7 +20,7 @@ from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantin
 from cli.settings import JudgeSettings
 from cli.topics.ledger_reader import open_reader
 from cli.verification.verify import trust_of
-from ledger.quarantine import Item, Quarantine
+from ledger.quarantine import Item, ItemState, Quarantine
 from ledger.rejections import Reason
 from runtime.kafka.topics import TopicSettings
 
@@ -46,8 +47,9 @@ def list_items(environment: Mapping[str, str], options: ListOptions, console: Co
             sys.stdout.write(msgspec.json.encode(_document(item)).decode() + "\n")
         return
     _show_items(console, items)
-    is_open = sum(item.is_open for item in quarantine.items.values())
-    line(console, f"{is_open} open, {len(quarantine.items) - is_open} put back")
+    states = Counter(item.state for item in quarantine.items.values())
+    names: tuple[ItemState, ...] = get_args(ItemState)
+    line(console, ", ".join(f"{states[name]} {_words(name)}" for name in names))
 
 
 def show_item(environment: Mapping[str, str], item_id: str, console: Console, *, raw: bool) -> None:
@@ -118,14 +120,25 @@ def _show_items(console: Console, items: list[Item]) -> None:
 
 
 def _cells(item: Item) -> tuple[str, str, str, str]:
-    state = f"put back to {item.put_back.to}" if item.put_back else "open"
-    return item.id, at(item.at_ms), state, item.reason
+    return item.id, at(item.at_ms), state_text(item), item.reason
+
+
+def state_text(item: Item) -> str:
+    """Return the state of an item in words."""
+    if item.put_back is None:
+        return "open"
+    joint = "by" if item.put_back.is_corrected else "to"
+    return f"{_words(item.state)} {joint} {item.put_back.to}"
+
+
+def _words(state: ItemState) -> str:
+    return state.replace("_", " ")
 
 
 def _document(item: Item) -> dict[str, Any]:
     return {
         "id": item.id,
-        "state": "open" if item.is_open else "put_back",
+        "state": item.state,
         "reason": item.reason,
         "detail": item.detail,
         "key": item.key.decode(errors="replace"),
@@ -134,16 +147,18 @@ def _document(item: Item) -> dict[str, Any]:
         "at_ms": item.at_ms,
         "unkept": msgspec.to_builtins(item.unkept),
         "times": item.times,
-        "put_back": item.put_back._asdict() if item.put_back else None,
+        "put_back": {"to": item.put_back.to, "at_ms": item.put_back.at_ms}
+        if item.put_back
+        else None,
     }
 
 
 def _facts(item: Item, records: Records, settings: JudgeSettings) -> list[tuple[str, str]]:
-    state = f"put back to {item.put_back.to} on {at(item.put_back.at_ms)}" if item.put_back else ""
+    state = f"{state_text(item)} on {at(item.put_back.at_ms)}" if item.put_back else "open"
     place = f"{item.source}" if item.source else f"{item.origin}: it was never in the log"
     return [
         ("item", item.id),
-        ("state", state or "open"),
+        ("state", state),
         ("reason", item.reason),
         ("detail", item.detail),
         ("key", item.key.decode(errors="backslashreplace")),

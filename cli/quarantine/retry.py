@@ -1,8 +1,9 @@
 """`plexy-ledger rejected retry` puts rejected items back after a fix, each item once.
 
-For each item, a retry writes a record to the log or to the events, and marks the item as put back
-in ``plexy.rejected`` only after Kafka has acknowledged the record. A crash in between leaves the
-item open. The next retry then writes the same bytes again, which changes nothing.
+For each item, a retry appends the delivery to the log, with the bytes, the signature and the time
+of arrival that it had, and marks the item as put back in ``plexy.rejected`` only after Kafka has
+acknowledged the record. A crash in between leaves the item open. The next retry then appends the
+same delivery again, which is a duplicate.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from rich.console import Console
 from cli.errors import WrongOptionError
 from cli.printing import counting, line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
-from cli.quarantine.rejected import at, found
+from cli.quarantine.rejected import at, found, state_text
 from cli.settings import JudgeSettings
 from cli.topics.ledger_reader import LedgerReader, open_reader
 from cli.topics.ledger_writer import open_writer
@@ -66,13 +67,13 @@ async def _retry(settings: JudgeSettings, options: RetryOptions, console: Consol
 
 
 def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> list[Item]:
-    """Return the items to retry, in the log's order; print the ids of items already put back."""
+    """Return the items to retry, in the log's order; print the ids of items already closed."""
     if options.ids:
         items = [found(quarantine, item_id) for item_id in dict.fromkeys(options.ids)]
         for item in items:
             if item.put_back and not options.again:
-                when = f"{at(item.put_back.at_ms)} UTC to {item.put_back.to}"
-                line(console, f"put back   {item.id}: already, on {when}; --again repeats it")
+                already = f"already {state_text(item)}, on {at(item.put_back.at_ms)} UTC"
+                line(console, f"left       {item.id}: {already}; --again repeats it")
     else:
         items = [
             item

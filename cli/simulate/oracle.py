@@ -93,6 +93,9 @@ class _Fact(msgspec.Struct, frozen=True, order=True):
 
 _Facts = Mapping[str, list[_Fact]]
 
+# An order without a payment exists if an event of another type names it.
+_NOTHING_COUNTS: Final = CheckedOrder("unknown", 0, {}, ())
+
 
 def orders(bodies: Iterable[bytes], rules: str = "seed") -> dict[str, CheckedOrder | None]:
     """Return every order that the bodies name; ``None`` if all its payments belong elsewhere.
@@ -101,18 +104,25 @@ def orders(bodies: Iterable[bytes], rules: str = "seed") -> dict[str, CheckedOrd
     a wrong order may exist for a while; ``None`` means that it must not exist in the end.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
+    only_named = _named_by_others(bodies := list(bodies), rules)
+    for order_id in only_named:
+        places.setdefault(order_id, {})
     for payment_id, facts in _payments(bodies, rules).items():
         for order_id in _possible_orders(payment_id, facts):
             places.setdefault(order_id, {})
         named = [fact.order for fact in facts if fact.order]
         places[named[0] if named else payment_id][payment_id] = facts
-    return {order_id: _order(payments) for order_id, payments in places.items()}
+    return {
+        order_id: _order(payments) or (_NOTHING_COUNTS if order_id in only_named else None)
+        for order_id, payments in places.items()
+    }
 
 
 def touched(bodies: Iterable[bytes], event_ids: Iterable[str], rules: str = "seed") -> set[str]:
     """Return the orders whose state depends on whether these events among the bodies count."""
-    doubtful = set(event_ids)
-    return {
+    bodies, doubtful = list(bodies), set(event_ids)
+    unsure = [body for body in bodies if json.loads(body)["id"] in doubtful]
+    return _named_by_others(unsure, rules) | {
         order_id
         for payment_id, facts in _payments(bodies, rules).items()
         if any(fact.event_id in doubtful for fact in facts)
@@ -154,6 +164,16 @@ def _payments(bodies: Iterable[bytes], rules: str) -> _Facts:
     return {payment_id: sorted(each.values()) for payment_id, each in facts.items()}
 
 
+def _named_by_others(bodies: Iterable[bytes], rules: str) -> set[str]:
+    """Return the orders that are named by events of types that do not count."""
+    events = [event for body in bodies if (event := json.loads(body))["type"] not in _TYPES[rules]]
+    return {order for event in events if (order := _order_named(event["data"]))}
+
+
+def _order_named(data: Mapping[str, Any]) -> str | None:
+    return _first(data, ORDER_FIELDS) or _first(data.get("metadata", {}), ORDER_FIELDS)
+
+
 def _fact(event: Mapping[str, Any], kind: str) -> _Fact:
     data = event["data"]
     return _Fact(
@@ -163,7 +183,7 @@ def _fact(event: Mapping[str, Any], kind: str) -> _Fact:
         data_id=data["id"],
         amount=data.get("amount"),
         currency=data.get("currency"),
-        order=_first(data, ORDER_FIELDS) or _first(data.get("metadata", {}), ORDER_FIELDS),
+        order=_order_named(data),
     )
 
 

@@ -179,12 +179,12 @@ def _seen(truth: Truth) -> Iterator[tuple[int, bytes]]:
 
 
 def _payments(truth: Truth) -> Iterator[tuple[int, bytes]]:
-    for payment_id in truth.facts:
+    for payment_id in truth.payments:
         key = payment_id.encode()
         yield truth.partition_of(key), key
 
 
 def _orders(truth: Truth) -> Iterator[tuple[int, bytes]]:
-    for order_id in {truth.payment(payment_id).order_id for payment_id in truth.facts}:
+    for order_id in truth.orders():
         key = order_id.encode()
         yield truth.partition_of(key), key

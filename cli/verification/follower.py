@@ -14,6 +14,7 @@ from cli.verification.auditor import HeldValue, Holding, holdings
 from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.deduplication import PROGRESS_KEY
 from ledger.large_orders import is_order_key, order_key_of
+from ledger.payments import kept_under
 from ledger.verification.audit import check_payment, check_seen
 from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.gathered_orders import gather
@@ -92,7 +93,7 @@ class Follower:
         self._payments = {
             payment_id
             for payment_id in self._payments
-            if payment_id in self._truth.facts and not self._truth.is_at_rest(payment_id)
+            if self._truth.knows(payment_id) and not self._truth.is_at_rest(payment_id)
         } | {each.payment_id for each in found if each.payment_id}
         return found
 
@@ -104,7 +105,8 @@ class Follower:
         async for number, records in self._read_on(topic, starts, ends):
             new = self._truth.read(number, records)
             self.records += len(records)
-            self._payments.update(event.payment_id for event in new.events)
+            self._payments.update(kept_under(event) for event in new.events)
+            self._payments.update(kept_under(note) for note in new.notes)
             self._places.update(_Place(seen, number, key) for key in (PROGRESS_KEY, *new.seen))
         for number, end in ends.items():
             self._truth.reached(number, end)
@@ -232,8 +234,10 @@ class Follower:
     def _places_of(self, payments: Iterable[str]) -> Iterable[_Place]:
         """Yield the place of each payment, and of each order that may contain the payment."""
         for payment_id in payments:
-            facts = self._truth.facts.get(payment_id, {})
-            named = {fact.order_reference for fact in facts.values()} - {None}
+            facts = self._truth.facts.get(payment_id, {}).values()
+            notes = self._truth.notes.get(payment_id, {}).values()
+            named = {fact.order_reference for fact in facts} - {None}
+            named |= {note.order_reference for note in notes} - {None}
             for holding in self._holdings:
                 if holding.check is check_seen:
                     continue

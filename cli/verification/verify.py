@@ -23,6 +23,7 @@ from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.verification.auditor import Auditor, Findings, holdings
 from cli.verification.findings import show_balances, show_differences, show_events
 from cli.verification.replicas import Workers
+from ledger.notes import shown
 from ledger.trust import Trust
 from ledger.verification.differences import Difference, references
 from ledger.verification.truth import Truth
@@ -161,7 +162,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
         "signatures": signatures,
         "events": f"{counts['folded']:,} folded, {counted(counts['duplicate'], 'duplicate')}, "
         f"{rejected:,} rejected",
-        "compared": f"{counted(len(truth.facts), 'payment')}, "
+        "compared": f"{counted(len(truth.payments), 'payment')}, "
         f"{counted(_orders(truth), 'order')}, {counted(entries, 'entry', 'entries')}; "
         f"{counted(findings.moving, 'payment')} in motion",
         "disks": str(findings.disks),
@@ -173,7 +174,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
 
 
 def _orders(truth: Truth) -> int:
-    return len({truth.payment(payment_id).order_id for payment_id in truth.facts})
+    return len(truth.orders())
 
 
 def _offsets(truth: Truth) -> str:
@@ -184,7 +185,8 @@ def _show_order(console: Console, truth: Truth, order_id: str) -> None:
     payments = sorted(truth.naming(order_id))
     line(console, f"order {order_id}: {counted(len(payments), 'payment')} named it")
     for payment_id in payments:
-        now = truth.payment(payment_id).order_id
-        where = "" if now == order_id else f", is in order {now}"
+        payment = truth.payment(payment_id)
+        where = "" if order_id in payment.orders else f", is in order {payment.order_id}"
         line(console, f"  payment {payment_id}{where}")
-        show_events(console, references(truth.facts[payment_id].values()))
+        facts = truth.facts.get(payment_id, {}).values()
+        show_events(console, references([*facts, *shown(payment.notes)]))

@@ -18,12 +18,14 @@ from msgspec.structs import replace
 from ledger.deduplication import PROGRESS_KEY, START, Progress, Seen
 from ledger.events import Event
 from ledger.large_orders import LargeOrder, OrderState, order_of
+from ledger.notes import Note, shown
 from ledger.orders import Order, OrderDocument, describe
 from ledger.payments import TOO_LARGE, Payment, Snapshot
 from ledger.payments import describe as describe_payment
 from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike
 from ledger.verification.gathered_orders import faults, whole_order
+from ledger.verification.note_audit import note_fault
 from ledger.verification.truth import Truth
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN, decoded
 
@@ -59,15 +61,25 @@ def check_seen(
     elif first is None:
         detail = "the table knows it, the log does not have it"
         yield _about_event(truth, DifferenceKind.SEEN_UNEXPLAINED, partition, key, detail)
-    elif (due := _row_read_earlier(held, first, truth.settled.get(partition, 0))) != held:
+    elif (due := _row_read_earlier(truth, partition, key, held, first)) != held:
         yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, unlike(due, held))
 
 
-def _row_read_earlier(held: Seen, first: Seen, settled: int) -> Seen:
-    """Return the expected row of a table that was read before the log: the row may lack repeats."""
-    least = sum(offset < settled for offset in first.repeats)
-    reached = max(least, min(len(held.repeats), len(first.repeats)))
-    return replace(first, repeats=first.repeats[:reached])
+def _row_read_earlier(truth: Truth, partition: int, key: bytes, held: Seen, now: Seen) -> Seen:
+    """Return the expected row of a table that was read before the log.
+
+    The row may lack repeats, and a delivery that counts after the rejected ones.
+    """
+    settled = truth.settled.get(partition, 0)
+    before = truth.uncorrected.get(partition, {}).get(key)
+    if before is not None and held.offset == before.offset and now.offset >= settled:
+        now = before
+    least = sum(offset < settled for offset in now.repeats)
+    reached = max(least, min(len(held.repeats), len(now.repeats)))
+    repeats = now.repeats[:reached]
+    last = max((now.offset, *repeats))
+    refused = tuple(each for each in now.refused if each.offset <= last)
+    return replace(now, repeats=repeats, refused=refused)
 
 
 def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:
@@ -110,7 +122,7 @@ def check_payment(
     """Judge a value of the table ``payments``."""
     payment_id = _text(key)
     known = truth.facts.get(payment_id, {})
-    kind, detail = _payment_fault(truth, payment_id, known, value)
+    kind, detail = _payment_fault(truth, payment_id, value)
     if kind is not None:
         order_id = truth.payment(payment_id).order_id if known else None
         yield Difference(
@@ -168,20 +180,20 @@ def check_document(
         return
     order = _order_of(document, order_id)
     faults = list(_judge(truth, order, kind))
-    yield from faults or _document_fault(truth, order_id, document, describe(order), kind)
+    faults = faults or list(_document_fault(truth, order_id, document, describe(order), kind))
+    yield from faults or _judge_summary(truth, order_id, document, kind)
 
 
 def _judge_summary(
     truth: Truth, order_id: str, document: OrderDocument, kind: DifferenceKind
 ) -> Iterator[Difference]:
-    """Judge a document that does not name all its facts, once all of them are settled."""
+    """Judge a document that may not name all its facts and notes, once all of them are settled."""
     named = list(truth.naming(order_id))
     if not all(map(truth.is_at_rest, named)):
         return
-    payments = (describe_payment(truth.payment(each)) for each in truth.residents(order_id))
-    yield from _document_fault(
-        truth, order_id, document, describe(order_of(order_id, payments)), kind
-    )
+    residents = (truth.payment(each) for each in truth.residents(order_id))
+    due = Order(order_id, {each.payment_id: each.snapshot_for(order_id) for each in residents})
+    yield from _document_fault(truth, order_id, document, describe(due), kind)
 
 
 def _document_fault(
@@ -197,21 +209,31 @@ def _document_fault(
 
 
 def _payment_fault(
-    truth: Truth, payment_id: str, known: Mapping[str, Event], value: bytes | None
+    truth: Truth, payment_id: str, value: bytes | None
 ) -> tuple[DifferenceKind | None, str]:
+    known = truth.facts.get(payment_id, {})
     if value is None:
-        settled = any(truth.is_settled(fact) for fact in known.values())
+        named: list[Event | Note] = [*known.values(), *_notes_of(truth, payment_id)]
+        settled = any(truth.is_settled(each) for each in named)
         return (DifferenceKind.PAYMENT_MISSING if settled else None), "the table does not have it"
-    if not known:
-        return DifferenceKind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
     held = decoded(PAYMENTS.decode, value)
+    if not truth.knows(payment_id) and (held is None or held.facts or shown(held.notes)):
+        return DifferenceKind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
     if held is None:
         return DifferenceKind.PAYMENT_DIFFERS, "it can't be read"
-    detail = _fact_fault(held, payment_id, known) or _missing_facts(truth, payment_id, held)
+    detail = (
+        _fact_fault(held, payment_id, known)
+        or _missing_facts(truth, payment_id, held)
+        or note_fault(truth, payment_id, shown(held.notes), _notes_of(truth, payment_id))
+    )
     whole = truth.payment(payment_id)
     if not detail and truth.is_at_rest(payment_id) and held.first_aside != whole.first_aside:
         detail = f"the first fact set aside: expected {whole.first_aside}, got {held.first_aside}"
     return (DifferenceKind.PAYMENT_DIFFERS if detail else None), detail
+
+
+def _notes_of(truth: Truth, payment_id: str) -> tuple[Note, ...]:
+    return shown(truth.payment(payment_id).notes)
 
 
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
@@ -224,7 +246,7 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
             return f"the log has no event {event_id} about it"
         if fact != logged:
             return f"event {event_id}: {unlike(logged, fact)}"
-    return "" if held.facts else "it holds no fact"
+    return "" if held.facts or held.notes else "it holds no fact"
 
 
 def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
@@ -263,11 +285,14 @@ def _judge(truth: Truth, order: Order, kind: DifferenceKind) -> Iterator[Differe
 
 
 def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot) -> str:
-    known = truth.facts.get(payment_id)
-    if known is None:
-        return "the log has no fact about it"
     if (held.order_id, held.payment_id) != (order_id, payment_id):
         return f"its snapshot is of payment {held.payment_id} in order {held.order_id}"
+    if not truth.knows(payment_id) and (held.version or held.payment or held.notes):
+        return "the log has no fact about it"
+    expected = truth.payment(payment_id).snapshot_for(order_id).notes
+    if fault := note_fault(truth, payment_id, held.notes, expected, order_id):
+        return fault
+    known = truth.facts.get(payment_id, {})
     if held.payment is None:
         return _withdrawal_fault(truth, held)
     facts = {}
@@ -297,9 +322,13 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     The number of facts when the payment left depends on their order of arrival, so only the bounds
     of the number are checked.
     """
-    payment_id, count = held.payment_id, len(truth.facts[held.payment_id])
-    if truth.is_at_rest(payment_id) and truth.payment(payment_id).order_id == held.order_id:
+    payment_id, count = held.payment_id, len(truth.facts.get(held.payment_id, {}))
+    belongs = count and truth.payment(payment_id).order_id == held.order_id
+    if belongs and truth.is_at_rest(payment_id):
         return "it left the order, but belongs to it"
+    if held.noted:
+        # A note, perhaps void by now, brought the snapshot here.
+        return ""
     if not truth.has_named(held.order_id, payment_id):
         return "it left the order, but was never in it"
     # One fact puts the payment into the order, and a second fact moves it away.
@@ -319,6 +348,10 @@ def _order_of(document: OrderDocument, order_id: str) -> Order:
         if held.payment and TOO_LARGE in held.payment.anomalies:
             # A document does not say which fact was the first to be set aside.
             order.payments[held.payment_id] = replace(held, first_aside=(0, ""))
+    for note in document.notes or ():
+        held = order.payments.get(note.kept_under) or Snapshot(order_id, note.kept_under, 0, None)
+        notes = (*held.notes, note)
+        order.payments[held.payment_id] = replace(held, notes=notes, noted=len(notes))
     return order
 
 

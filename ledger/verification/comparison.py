@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from ledger.events import Event
 from ledger.journal import Entry
+from ledger.notes import Note, shown
 from ledger.orders import describe_whole
 from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import Fields, fields, unlike
@@ -37,7 +40,7 @@ class View(NamedTuple):
 
     name: str
     says: Callable[[bytes], Any]
-    facts: Callable[[Truth, str], Iterable[Event]]
+    facts: Callable[[Truth, str], Iterable[Event | Note]]
     gather: Callable[[Mapping[bytes, bytes]], Mapping[bytes, bytes]] = lambda rows: rows
 
 
@@ -177,15 +180,24 @@ def _order_says(value: bytes) -> Any:
     return {} if document is None else document
 
 
-def _payment_facts(truth: Truth, payment_id: str) -> Iterable[Event]:
-    return truth.facts.get(payment_id, {}).values()
+def _payment_says(value: bytes) -> Any:
+    """Return a payment's content, which is empty if it has only void notes."""
+    payment = PAYMENTS.decode(value)
+    if not payment.facts and not shown(payment.notes):
+        return {}
+    return msgspec.structs.replace(payment, notes=shown(payment.notes))
 
 
-def _order_facts(truth: Truth, order_id: str) -> Iterable[Event]:
+def _payment_facts(truth: Truth, payment_id: str) -> Iterable[Event | Note]:
+    yield from truth.facts.get(payment_id, {}).values()
+    yield from truth.notes.get(payment_id, {}).values()
+
+
+def _order_facts(truth: Truth, order_id: str) -> Iterable[Event | Note]:
     payments = list(truth.naming(order_id))
-    return [fact for each in payments for fact in truth.facts[each].values()]
+    return [fact for each in payments for fact in _payment_facts(truth, each)]
 
 
-PAYMENT_VIEW: Final = View("payment", PAYMENTS.decode, _payment_facts)
+PAYMENT_VIEW: Final = View("payment", _payment_says, _payment_facts)
 ORDER_VIEW: Final = View("order", _order_says, _order_facts, gather)
 DOCUMENT_VIEW: Final = View("document of order", ORDER_DOCUMENTS.decode, _order_facts)

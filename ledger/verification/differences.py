@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from ledger.events import Event
+from ledger.notes import Note
 from ledger.payments import EventReference
 
 
@@ -62,8 +63,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind}  {self.subject}: {self.detail}"
 
 
-def references(facts: Iterable[Event]) -> tuple[EventReference, ...]:
-    """Return references to facts, sorted by the facts' times."""
+def references(facts: Iterable[Event | Note]) -> tuple[EventReference, ...]:
+    """Return references to facts and notes, sorted by their times."""
     ordered = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
     return tuple(
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)

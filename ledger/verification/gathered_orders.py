@@ -16,7 +16,7 @@ from ledger.large_orders import (
     is_order_key,
     order_key_of,
 )
-from ledger.orders import Order, present_in, tally_of
+from ledger.orders import Order, tally_of
 from ledger.verification.fields import unlike
 from ledger.wire import ORDERS, decoded
 
@@ -50,7 +50,7 @@ def whole_order(order: OrderState) -> Order:
 
 def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
     """Yield the contradictions between the rows of a large order."""
-    if wrong_tally := unlike(tally_of(order.order_id, present_in(whole)), order.tally):
+    if wrong_tally := unlike(tally_of(order.order_id, whole.payments.values()), order.tally):
         yield f"its head: {wrong_tally}"
     rows = _rows_of(order)
     expected = {key for each in whole.payments.values() for key in rows.entries_of(each)}

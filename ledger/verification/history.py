@@ -8,7 +8,7 @@ The time of a delivery is its time of arrival. An event that *occurred* earlier 
 later, and counts only from its arrival on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,8 +17,9 @@ from ledger.deduplication import FORGET_AFTER_MS, Seen, deduplicate
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, Reading
 from ledger.journal import Entry
+from ledger.notes import COUNTS, Note
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
-from ledger.payments import PaymentFold, fold_payments
+from ledger.payments import PaymentFold, fold_payments, kept_under
 from ledger.records import Place, SignedRecord
 from ledger.times import seconds_of
 from ledger.trust import Trust
@@ -92,7 +93,13 @@ class _Judged(msgspec.Struct, frozen=True):
     event_id: str
     outcome: str
     detail: str
-    event: Event | None
+    event: Event | None = None
+    notes: Sequence[Note] = ()
+
+    @property
+    def facts(self) -> list[Event | Note]:
+        """What the payments fold of the record."""
+        return [*([self.event] if self.event else ()), *self.notes]
 
 
 def deliveries(
@@ -111,7 +118,7 @@ def accepted(
 ) -> list[Delivery]:
     """Return the deliveries of records that no worker has judged yet."""
     judged = (
-        _Judged(each, (each.key or b"").decode(errors="replace"), ACCEPTED, "", None)
+        _Judged(each, (each.key or b"").decode(errors="replace"), ACCEPTED, "")
         for _, each in _by_arrival(records)
     )
     return [_describe(each, trust, raw=raw) for each in judged]
@@ -125,10 +132,8 @@ def steps(
     told: list[Step] = []
     order: OrderDocument | None = None
     for judged in _judge(records, rules, trust):
-        entries: list[Entry] = []
-        if judged.event:
-            entries = fold.add(judged.event)
-            order = fold.order(order_id)
+        entries = [entry for fact in judged.facts for entry in fold.add(fact)]
+        order = fold.order(order_id)
         told.append(
             Step(
                 place=Place(judged.record.partition, judged.record.offset),
@@ -144,15 +149,22 @@ def steps(
     return told
 
 
+def facts_of(
+    records: Iterable[SignedRecord], rules: Rules, trust: Trust | None = None
+) -> list[Event | Note]:
+    """Return the events that count, and the notes, in the order of arrival."""
+    return [fact for judged in _judge(records, rules, trust) for fact in judged.facts]
+
+
 def events_of(
     records: Iterable[SignedRecord], rules: Rules, trust: Trust | None = None
 ) -> list[Event]:
     """Return the events that count, in the order of arrival."""
-    return [judged.event for judged in _judge(records, rules, trust) if judged.event]
+    return [fact for fact in facts_of(records, rules, trust) if isinstance(fact, Event)]
 
 
-def order_of(events: Iterable[Event], order_id: str) -> OrderDocument | None:
-    """Return the order after these events, however they are cut into chunks."""
+def order_of(events: Iterable[Event | Note], order_id: str) -> OrderDocument | None:
+    """Return the order after these events and notes, however they are cut into chunks."""
     order = fold_orders(fold_payments(events, {}).snapshots, {}).get(order_id)
     return describe(order) if order else None
 
@@ -166,7 +178,7 @@ def as_of(
 ) -> OrderDocument | None:
     """Return the order as of a time of arrival; ``None`` if it did not exist yet."""
     by_then = [record for arrived_ms, record in _by_arrival(records) if arrived_ms <= at_ms]
-    return order_of(events_of(by_then, rules, trust), order_id)
+    return order_of(facts_of(by_then, rules, trust), order_id)
 
 
 class _Fold:
@@ -176,14 +188,16 @@ class _Fold:
         self._payments: dict[str, PaymentFold] = {}
         self._orders: dict[str, Order] = {}
 
-    def add(self, event: Event) -> list[Entry]:
-        """Fold an event; return the entries that it posts."""
-        payment = self._payments.get(event.payment_id)
+    def add(self, event: Event | Note) -> list[Entry]:
+        """Fold an event or a note; return the entries that it posts."""
+        payment_id, entries = kept_under(event), []
+        payment = self._payments.get(payment_id)
         if payment is None:
-            payment = self._payments[event.payment_id] = PaymentFold(event.payment_id, None)
-        if event.event_id in payment.facts:
-            return []
-        entries = payment.add(event)
+            payment = self._payments[payment_id] = PaymentFold(payment_id, None)
+        if isinstance(event, Note):
+            payment.note(event)
+        elif event.event_id not in payment.facts:
+            entries = payment.add(event)
         self._orders.update(fold_orders(payment.snapshots(), self._orders))
         return entries
 
@@ -210,14 +224,14 @@ def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -
         )
         for seen in result.seen.values():
             known[place] = seen
-        event = result.events[0] if result.events else None
+        event_id, event = key.decode(errors="replace"), next(iter(result.events), None)
         outcome, detail = _outcome(result.outcomes), ""
         if result.rejected:
             rejection = result.rejected[0].rejection
             outcome, detail = str(rejection.reason), rejection.detail
         elif outcome == DUPLICATE:
             detail = f"the event first arrived at offset {known[place].offset}"
-        judged.append(_Judged(record, key.decode(errors="replace"), outcome, detail, event))
+        judged.append(_Judged(record, event_id, outcome, detail, event, result.notes))
     return judged
 
 
@@ -253,6 +267,9 @@ def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
         known |= {"order_reference": event.order_reference}
         if event.money is not None:
             known |= {"amount": event.money.amount_minor, "currency": event.money.currency}
+    for note in () if event is not None else judged.notes:
+        if note.outcome != COUNTS:
+            known |= {"payment_id": note.payment_id, "order_reference": note.order_reference}
     if raw:
         known |= {"headers": dict(record.headers), "body": body}
     return Delivery(

@@ -9,7 +9,7 @@ log.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from itertools import count, islice, permutations
@@ -19,11 +19,12 @@ import msgspec
 
 from ledger.events import Event
 from ledger.journal import PLEXY, Entry, balances
+from ledger.notes import Note
 from ledger.orders import OrderDocument
 from ledger.records import Place, SignedRecord
 from ledger.trust import Trust
 from ledger.verification.fields import unlike
-from ledger.verification.history import Rules, Step, events_of, order_of, steps
+from ledger.verification.history import Rules, Step, facts_of, order_of, steps
 
 FORMAT: Final = "plexy-ledger-proof/2"
 # Six events have 720 sequences; for more events, 720 random sequences are checked.
@@ -99,7 +100,7 @@ def make(
         rules_digest=rules.reading.rules.digest,
         records=kept,
         steps=tuple(steps(kept, rules, order_id, trust)),
-        order=order_of(events_of(kept, rules, trust), order_id),
+        order=order_of(facts_of(kept, rules, trust), order_id),
     )
 
 
@@ -128,10 +129,11 @@ def check(
             f"and not {_rules(rules or Rules())}"
         )
     signature_faults = list(_signature_faults(proof, trust))
-    events = events_of(proof.records, proof.rules, trust)
-    order = order_of(events, proof.order_id)
+    folded_once = facts_of(proof.records, proof.rules, trust)
+    order = order_of(folded_once, proof.order_id)
+    events = [fact for fact in folded_once if isinstance(fact, Event)]
     # If a forgotten event id was used again, its first event counts, whatever the content.
-    facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
+    facts = list({_identity(each): each for each in reversed(folded_once)}.values())
     if order != proof.order:
         faults.append(
             f"the order is not what follows from these events: {_unlike(proof.order, order)}"
@@ -144,7 +146,7 @@ def check(
         folded += 1
         heard(1)
         if order_of(sequence, proof.order_id) != order:
-            names = ", ".join(event.event_id for event in sequence)
+            names = ", ".join(fact.event_id for fact in sequence)
             faults.append(f"another sequence of the events produces another state: {names:.500}")
             break
     return ProofCheck(
@@ -154,6 +156,10 @@ def check(
         signatures=len(proof.records) - len(signature_faults) if trust else None,
         sequences=folded,
     )
+
+
+def _identity(fact: Event | Note) -> Hashable:
+    return fact if isinstance(fact, Note) else (fact.payment_id, fact.event_id)
 
 
 def _rules(rules: Rules) -> str:
@@ -218,22 +224,22 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
             )
 
 
-def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
+def _sequences(events: Sequence[Event | Note]) -> Iterator[list[Event | Note]]:
     """Yield sequences of the events, some events twice; all sequences if there are few events."""
     few = len(events) <= 6  # noqa: PLR2004 - 720 orders
-    orders: Iterable[Sequence[Event]] = permutations(events) if few else _shuffled(events)
+    orders: Iterable[Sequence[Event | Note]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):
         again = [event for event in order if _digest(number, event)[0] % 2]
         yield [*order[: number % 5], *again, *order[number % 5 :]]
 
 
-def _shuffled(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def _shuffled(events: Sequence[Event | Note]) -> Iterator[Sequence[Event | Note]]:
     """Yield shuffled sequences forever, the same in every check, to make failures reproducible."""
     for number in count():
         yield sorted(events, key=partial(_digest, number))
 
 
-def _digest(number: int, event: Event) -> bytes:
+def _digest(number: int, event: Event | Note) -> bytes:
     return blake2b(f"{number} {event.event_id}".encode()).digest()
 
 

@@ -1,8 +1,8 @@
 """The truth: the state that the log of record produces, folded with the ledger's rules alone.
 
-Input: the log's records, in offset order within each partition. Output: the facts of every payment,
-the event ids seen, the payments of each order, and the faults of the log itself. Invariants: no
-body is kept, and no table or derived topic is read.
+Input: the log's records, in offset order within each partition. Output: the facts and notes of
+every payment, the event ids seen, the payments of each order, and the faults of the log itself.
+Invariants: no body is kept, and no table or derived topic is read.
 
 The log grows while tables are read. ``settled`` holds the offsets up to which the workers had
 folded the log *before* any of their output was read. A table must have every fact below these
@@ -10,7 +10,7 @@ offsets; later facts may be missing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
 
@@ -26,6 +26,7 @@ from ledger.deduplication import (
 )
 from ledger.envelope import decode_envelope
 from ledger.events import Event, Reading, decode_event
+from ledger.notes import Note, NoteKey, key_of
 from ledger.payments import EventReference, Payment, payment_of
 from ledger.records import SignedRecord
 from ledger.rejections import Rejection
@@ -57,8 +58,11 @@ class Truth:
         """
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
+        self.notes: dict[str, dict[NoteKey, Note]] = {}
         # Both are by partition; ``seen`` has only the event ids that are not forgotten.
         self.seen: dict[int, dict[bytes, Seen]] = {}
+        # The rows that ids had before one of their deliveries counted; few ids are corrected.
+        self.uncorrected: dict[int, dict[bytes, Seen]] = {}
         self.progress: dict[int, Progress] = {}
         self.faults: list[Difference] = []
         self.counts: Counter[str] = Counter()
@@ -71,7 +75,7 @@ class Truth:
         # This maps an order to the payments that named it: a single payment's id, or a dict of ids.
         self._named: dict[str, str | dict[str, None]] = {}
         # This cache has payments, each with the number of facts from which it was built.
-        self._made: dict[str, tuple[int, Payment]] = {}
+        self._made: dict[str, tuple[tuple[int, int], Payment]] = {}
         self._strings: dict[str, str] = {}
         # ``find`` uses this index, which is rebuilt when facts have been added.
         self._payment_of: dict[str, str] = {}
@@ -89,11 +93,14 @@ class Truth:
             records, seen, self._reading, progress, self._forget_after_ms, self._enforced
         )
         self.progress[partition] = result.progress
+        self.uncorrected.setdefault(partition, {}).update(result.uncorrected)
         self._remember(partition, result.seen)
         self.counts.update(result.counts)
         self.counts["records"] += len(records)
         for event in result.events:
             self._add(event)
+        for note in result.notes:
+            self._note(note)
         return result
 
     def reached(self, partition: int, end: int) -> None:
@@ -107,8 +114,8 @@ class Truth:
         """Return the offset after the last record that was read from a partition."""
         return self._next_offset.get(partition, 0)
 
-    def is_settled(self, fact: Event) -> bool:
-        """Return whether the workers had folded a fact before their tables were read."""
+    def is_settled(self, fact: Event | Note) -> bool:
+        """Return whether the workers had folded a fact or note before their tables were read."""
         return fact.offset < self.settled.get(fact.partition, 0)
 
     def is_forgotten(self, partition: int, seen: Seen) -> bool:
@@ -117,17 +124,35 @@ class Truth:
         return progress.forgets(seen, self._forget_after_ms)
 
     def is_at_rest(self, payment_id: str) -> bool:
-        """Return whether all facts of a payment are settled."""
-        return all(self.is_settled(fact) for fact in self.facts[payment_id].values())
+        """Return whether all facts and notes of a payment are settled."""
+        facts, notes = self.facts.get(payment_id, {}), self.notes.get(payment_id, {})
+        return all(map(self.is_settled, facts.values())) and all(
+            map(self.is_settled, notes.values())
+        )
+
+    @property
+    def payments(self) -> Collection[str]:
+        """The ids of the payments that have a fact or a note."""
+        return self.facts.keys() | self.notes.keys() if self.notes else self.facts.keys()
+
+    def orders(self) -> set[str]:
+        """Return the orders that show a payment or a note."""
+        payments = map(self.payment, self.payments)
+        return {order_id for payment in payments for order_id in payment.orders}
+
+    def knows(self, payment_id: str) -> bool:
+        """Return whether the log has a fact or a note about a payment."""
+        return payment_id in self.facts or payment_id in self.notes
 
     def payment(self, payment_id: str) -> Payment:
-        """Return the payment that results from all its facts in the log."""
-        facts = self.facts[payment_id]
-        count, made = self._made.get(payment_id, (0, None))
-        if made is None or count != len(facts):
-            made = payment_of(payment_id, facts)
-            if made.facts is not facts:
-                self._made[payment_id] = len(facts), made
+        """Return the payment that results from all its facts and notes in the log."""
+        facts, notes = self.facts.get(payment_id, {}), self.notes.get(payment_id, {})
+        count = len(facts), len(notes)
+        was, made = self._made.get(payment_id, (count, None))
+        if made is None or count != was:
+            made = payment_of(payment_id, facts, notes.values())
+            if made.facts is not facts or notes:
+                self._made[payment_id] = count, made
         return made
 
     def naming(self, order_id: str) -> Iterator[str]:
@@ -135,7 +160,7 @@ class Truth:
         found = self._named.get(order_id, {})
         named = [found] if isinstance(found, str) else found
         yield from named
-        if order_id in self.facts and order_id not in named:
+        if self.knows(order_id) and order_id not in named:
             # A payment without a reference is an order of its own.
             yield order_id
 
@@ -143,17 +168,17 @@ class Truth:
         """Return whether a payment is one of those that ``naming`` yields."""
         named = self._named.get(order_id, {})
         is_named = payment_id == named if isinstance(named, str) else payment_id in named
-        return is_named or (payment_id == order_id and payment_id in self.facts)
+        return is_named or (payment_id == order_id and self.knows(payment_id))
 
     def residents(self, order_id: str) -> Iterator[str]:
-        """Yield the payments at rest that belong to an order."""
+        """Yield the payments at rest that an order shows, or whose notes it shows."""
         for payment_id in self.naming(order_id):
-            if self.payment(payment_id).order_id == order_id and self.is_at_rest(payment_id):
+            if order_id in self.payment(payment_id).orders and self.is_at_rest(payment_id):
                 yield payment_id
 
     def moving(self) -> int:
         """Count the payments that are not at rest."""
-        return sum(not self.is_at_rest(payment_id) for payment_id in self.facts)
+        return sum(not self.is_at_rest(each) for each in self.payments)
 
     def find(self, partition: int, event_id: str) -> Event | None:
         """Find an event by its id; the search is slow, and only for the events of differences."""
@@ -187,9 +212,16 @@ class Truth:
             currency = share(money.currency, money.currency)
             money = msgspec.structs.replace(money, currency=currency)
         event = msgspec.structs.replace(event, type=share(event.type, event.type), money=money)
-        payment_id, order_id = event.payment_id, event.order_reference
+        payment_id = event.payment_id
         # As in the fold, an event with a known id changes nothing.
         self.facts.setdefault(payment_id, {}).setdefault(event.event_id, event)
+        self._name(payment_id, event.order_reference)
+
+    def _note(self, note: Note) -> None:
+        self.notes.setdefault(note.kept_under, {}).setdefault(key_of(note), note)
+        self._name(note.kept_under, note.order_reference)
+
+    def _name(self, payment_id: str, order_id: str | None) -> None:
         if order_id is not None:
             named = self._named.setdefault(order_id, payment_id)
             if isinstance(named, dict):

@@ -11,7 +11,7 @@ export const STATUSES = {
   voided: "Voided",
   failed: "Failed",
   succeeded: "Succeeded",
-  unknown: "No payment yet",
+  unknown: "No payment counts yet",
 };
 
 export const DISPUTES = { open: "Open", won: "Won", lost: "Lost" };
@@ -117,6 +117,11 @@ export const ANOMALIES = {
     means: "A refund arrived, and no successful payment that it belongs to.",
     todo: "Mostly it comes within minutes. Plexy delivers again for three days; after that ask Plexy for the payment’s event.",
   },
+  refused_event: {
+    title: "Refused event",
+    means: "An event that names this order or payment was refused, so the money it reports does not count here.",
+    todo: "Read its reason among the deliveries. Ask Plexy to send it again corrected, or have the operator retry it after a fix.",
+  },
   status_contradicts_type: {
     title: "Status and type disagree",
     means: "An event’s status says something else than its type; the type counts.",
@@ -127,6 +132,11 @@ export const ANOMALIES = {
     means: "An event says that it was created before the year 2000, or more than a day after it arrived; its time of arrival is used.",
     todo: "Look the payment up in Plexy’s dashboard, and ask Plexy to correct the clock.",
   },
+  unfolded_event: {
+    title: "Event of an unknown type",
+    means: "An event that names this order or payment is of a type that the ledger does not count, so money may have moved.",
+    todo: "Look the payment up in Plexy’s dashboard, and have the operator check which types the ledger should count.",
+  },
 };
 
 export const OUTCOMES = {
@@ -135,9 +145,9 @@ export const OUTCOMES = {
   duplicate: { title: "Duplicate", means: "The same event was there before: dropped, counted once." },
   event_id_reused: {
     title: "Id used again",
-    means: "Another event came under an id that was there before: in quarantine, the first one stands.",
+    means: "Another event came under an id that counts already: in quarantine, the one that counts stands.",
   },
-  unfolded: { title: "Kept only", means: "A type of event that changes no order: kept, and not counted." },
+  unfolded: { title: "Kept only", means: "A type of event that changes no amount: kept, shown, and not counted." },
   rejected: { title: "Rejected", means: "In quarantine, and not counted." },
   replayed: { title: "Passed over", means: "Judged before a restart: it was counted then." },
 };

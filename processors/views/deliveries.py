@@ -6,12 +6,13 @@ that are not on this worker are requested from the others.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from ledger.large_orders import LargeOrder
-from ledger.orders import Order
-from ledger.payments import TOO_LARGE, PlacedPayment
+from ledger.notes import Note
+from ledger.orders import Order, notes_of
+from ledger.payments import TOO_LARGE, EventReference, PlacedPayment
 from ledger.records import SignedRecord
 from ledger.verification.history import Rules
 from processors.topology import LedgerApp
@@ -44,7 +45,7 @@ def whole_order(app: LedgerApp, order_id: str) -> Order:
     order = state.existing_order(app, order_id)
     if isinstance(order, LargeOrder):
         raise too_large("the order has too many payments")
-    if any(held.first_aside for held in order.payments.values()):
+    if any(held.first_aside or held.first_left for held in order.payments.values()):
         raise too_large("a payment of the order has more events than it keeps")
     return order
 
@@ -60,25 +61,37 @@ def too_large(why: str) -> ProblemError:
 
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
-    """Return the deliveries of all payments that are, or once were, in an order."""
+    """Return the deliveries that name an order, or a payment that is, or once was, in it."""
     # Each payment has at least one event.
     _require_few(len(order.payments))
-    held = {name: placed.payment for name, placed in order.payments.items() if placed.payment}
+    held = {name: each.payment for name, each in order.payments.items() if each.payment}
     # A payment without an order reference is an order under its own id, and may have left it since.
     left = [*({order.order_id, *order.payments} - held.keys())]
     states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
     _require_written(order, states)
-    payments = [*held.values(), *states.values()]
-    facts = {
-        event.event_id: (event.partition, event.offset)
-        for payment in payments
-        for event in (payment.events if payment else ())
-    }
-    _require_few(len(facts))
-    keys = {place: event_id.encode() for event_id, place in facts.items()}
-    known = await _each(state.any_event, app, facts)
-    for event_id, places in zip(facts, known, strict=True):
-        # For a forgotten event, only the fact's own place is known.
+    named: list[EventReference | Note] = [*notes_of(order)]
+    for payment in held.values():
+        named += payment.events
+    for placed in filter(None, states.values()):
+        named += (*placed.events, *placed.notes)
+    return await _of_events(app, named)
+
+
+async def of_payment(app: LedgerApp, payment: PlacedPayment) -> list[SignedRecord]:
+    """Return the deliveries that name a payment."""
+    if TOO_LARGE in payment.anomalies:
+        raise too_large("the payment has more events than it keeps")
+    return await _of_events(app, [*payment.events, *payment.notes])
+
+
+async def _of_events(app: LedgerApp, named: Sequence[EventReference | Note]) -> list[SignedRecord]:
+    """Return all deliveries of events, of which at least one place each is known."""
+    keys = {(each.partition, each.offset): each.event_id.encode() for each in named}
+    events = {each.event_id for each in named}
+    _require_few(len(events))
+    known = await _each(state.any_event, app, events)
+    for event_id, places in zip(events, known, strict=True):
+        # For a forgotten event, only the known places are left.
         if places is not None:
             keys |= _keys(event_id, places)
     _require_few(len(keys))

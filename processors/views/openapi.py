@@ -23,7 +23,7 @@ from processors.views.balances import Balances
 from processors.views.listed import ANOMALIES, STATUSES, OrderList
 from processors.views.orders import OrderEvents
 from processors.views.overview import MOST_WATCHERS, Overview
-from processors.views.payments import OrderPayments
+from processors.views.payments import OrderPayments, PaymentEvents
 from processors.views.rejections import STATES, RejectedList
 from processors.views.state import EventPlaces
 from processors.views.stories import Story
@@ -37,6 +37,7 @@ _TYPES: Final = (
     PlacedPayment,
     OrderEvents,
     OrderPayments,
+    PaymentEvents,
     Proof,
     Story,
     EventPlaces,
@@ -116,7 +117,7 @@ def _paths() -> Json:
             waits=True,
         ),
         "/orders/{order_id}/events": _get(
-            "Every delivery of an order's events, with its outcome",
+            "Every delivery that names an order or its payments, with its outcome",
             OrderEvents,
             _path("order_id"),
             raw,
@@ -146,6 +147,14 @@ def _paths() -> Json:
             *tagged,
             missing=True,
             waits=True,
+        ),
+        "/payments/{payment_id}/events": _get(
+            "Every delivery that names a payment, with its outcome",
+            PaymentEvents,
+            _path("payment_id"),
+            raw,
+            missing=True,
+            reads_log=True,
         ),
         "/events/{event_id}": _get(
             "An event's outcome, and all of its deliveries",

@@ -34,7 +34,7 @@ _MOST_SHOWN: Final = 10
 
 
 class OrderEvents(msgspec.Struct):
-    """An order's deliveries, in the order of arrival."""
+    """The deliveries that name an order or its payments, in the order of arrival."""
 
     order_id: str
     deliveries: list[Delivery]
@@ -91,7 +91,7 @@ def _add_events(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/events")
     @state.routed(app, "orders", "order_id", state.reads_log)
     async def get_order_events(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
-        """Return every delivery of an order's events, with its outcome."""
+        """Return every delivery that names an order or its payments, with its outcome."""
         order_id: str = path["order_id"]
         raw = parameters.flag(request, "raw")
         records = await _deliveries(app, order_id)
@@ -167,7 +167,6 @@ def _fields(document: OrderDocument | None) -> dict[str, str]:
     if document is None:
         return {}
     fields = msgspec.structs.asdict(document)
-    if document.summary is UNSET:
-        del fields["summary"]
+    fields = {name: value for name, value in fields.items() if value is not UNSET}
     fields |= {f"payment {each.payment_id:.80}": each for each in fields.pop("payments")}
     return {name: msgspec.json.encode(value).decode() for name, value in fields.items()}

@@ -1,5 +1,6 @@
 """The pages of payments: one payment, and those of an order, even if its document omits them."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -9,10 +10,13 @@ from faust.web import Request, View
 from ledger.large_orders import OrderState
 from ledger.orders import Order
 from ledger.payments import PaymentDocument, PlacedPayment
+from ledger.verification.history import Delivery, deliveries
 from ledger.wire import PLACED_PAYMENTS
 from processors.topology import LedgerApp
 from processors.views import parameters, state, waiting
 from processors.views.answers import json_answer, not_found, tagged_answer
+from processors.views.deliveries import of_payment, rules_of
+from runtime.kafka.topic_reader import in_time
 
 # A page skips the payments that have left the order, and each payment may be a large one.
 _MOST_SEARCHED: Final = 500
@@ -31,8 +35,15 @@ class OrderPayments(msgspec.Struct):
     cursor: str | None
 
 
+class PaymentEvents(msgspec.Struct):
+    """The deliveries that name a payment, in the order of arrival."""
+
+    payment_id: str
+    deliveries: list[Delivery]
+
+
 def add_pages(app: LedgerApp) -> None:
-    """Declare the pages, before the page of one order, whose id may contain slashes."""
+    """Declare the pages, the longer paths first, since an id may contain slashes."""
 
     @app.page(r"/orders/{order_id:[\s\S]+}/payments")
     @state.routed(app, "orders", "order_id")
@@ -43,6 +54,21 @@ def add_pages(app: LedgerApp) -> None:
         order = state.existing_order(app, order_id)
         page = page_of(order, payments_after(app, order, after), limit)
         return json_answer(msgspec.json.encode(page))
+
+    @app.page(r"/payments/{payment_id:[\s\S]+}/events")
+    @state.routed(app, "payments", "payment_id", state.reads_log)
+    async def get_payment_events(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
+        """Return every delivery that names a payment, with its outcome."""
+        payment_id: str = path["payment_id"]
+        raw = parameters.flag(request, "raw")
+        payment = state.placed_payment(app, payment_id)
+        if payment is None:
+            raise not_found("payment", payment_id)
+        async with in_time(f"the deliveries of payment {payment_id!r:.80}"):
+            records = await of_payment(app, payment)
+        rules, trust = rules_of(app), app.settings.trust
+        found = await asyncio.to_thread(deliveries, records, rules, trust, raw=raw)
+        return json_answer(msgspec.json.encode(PaymentEvents(payment_id, found)))
 
     @app.page(r"/payments/{payment_id:[\s\S]+}")
     @state.routed(app, "payments", "payment_id", waiting.more_s)

@@ -4,25 +4,26 @@ A cursor is an item's sort key, which starts with the time, so items that are re
 not shift the pages.
 """
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from faust.web import Request, View
 
-from ledger.quarantine import Item, Quarantine
+from ledger.quarantine import Item, ItemState, Quarantine
 from ledger.rejected import Unkept
 from ledger.rejections import Reason
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer
 
-STATES: Final = ("open", "put_back")
+STATES: Final = get_args(ItemState)
 
 
 class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A rejected item; ``source`` is its place in the log, or ``http`` if it has none.
 
     ``event_id`` is its key: the event's id if one could be read, else the SHA-256 of its bytes.
+    A corrected item has the place of the delivery that counts instead in ``put_back_to``.
     ``unkept`` has the size and SHA-256 of bytes that are too large for the quarantine.
     """
 
@@ -62,7 +63,7 @@ def add_pages(app: LedgerApp) -> None:
             item
             for item in reversed(quarantine.ordered())
             if (below is None or item.position < below)
-            and wanted in {None, _state(item)}
+            and wanted in {None, item.state}
             and reason in {None, item.reason}
         ]
         page = RejectedList(
@@ -83,15 +84,11 @@ def _counts(quarantine: Quarantine) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _state(item: Item) -> str:
-    return "open" if item.is_open else "put_back"
-
-
 def _listed(item: Item) -> RejectedItem:
     return RejectedItem(
         id=item.id,
         event_id=item.key.decode(errors="replace"),
-        state=_state(item),
+        state=item.state,
         reason=item.reason,
         detail=item.detail,
         source=str(item.source) if item.source else item.origin,

@@ -14,7 +14,9 @@ from runtime.kafka.topic_reader import READ_WITHIN_S, in_time
 
 
 class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An event: the outcome of its first delivery, and all deliveries in the order of arrival.
+    """An event: its outcome, and all deliveries in the order of arrival.
+
+    The outcome is that of the delivery that counts; if none counts, that of the first delivery.
 
     ``payment_id`` and ``order_id`` name the payment and order of a folded event; ``order_id`` is
     missing until the hop ``payments`` has folded it. The outcome ``accepted`` means that the event
@@ -59,7 +61,7 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
     records = await of_event(app, event_id, places)
     found = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
     # Deliveries from before the id was forgotten are not in `found`.
-    first = found[0]
+    first = next((each for each in found if each.outcome == FOLDED), found[0])
     payment_id, order_id, outcome = first.payment_id, None, first.outcome
     if outcome == FOLDED and payment_id is not None:
         payment = await state.any_payment(app, payment_id)
@@ -79,6 +81,8 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
 
 def _is_later(delivery: Delivery, payment: PlacedPayment) -> bool:
     """Return whether an event is later than all events that its payment keeps."""
+    if not payment.events:
+        return False
     last = payment.events[-1]
     return (delivery.created or 0, delivery.event_id) > (last.created, last.event_id)
 

@@ -31,6 +31,7 @@ from msgspec.structs import replace
 from cli.kafka.process import free_port
 from ledger.deduplication import PROGRESS_KEY
 from ledger.digest import RESERVED
+from ledger.notes import shown
 from ledger.topics import TableName, TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
 from processors.engine.writers import Writer
@@ -503,6 +504,7 @@ def state_of(env: Mapping[str, str]) -> dict[str, Any]:
     """Return the part of the state that does not depend on how partitions were interleaved."""
     names, group = names_of(env), group_of(env)
     payments = latest(env, changelog_name(group, "payments"))
+    held = {key: PAYMENTS.decode(value) for key, value in payments.items()}
     stored = latest(env, changelog_name(group, "seen"))
     # Each partition keeps its own progress under this key, and a duplicate advances it.
     stored.pop(PROGRESS_KEY, None)
@@ -514,7 +516,9 @@ def state_of(env: Mapping[str, str]) -> dict[str, Any]:
             sums[posting.account, posting.currency] += posting.amount
     return {
         "seen": seen,
-        "facts": {key: PAYMENTS.decode(value).facts for key, value in payments.items()},
+        # A retry leaves void notes, which change nothing.
+        "facts": {key: each.facts for key, each in held.items() if each.facts},
+        "notes": {key: shown(each.notes) for key, each in held.items() if shown(each.notes)},
         "documents": latest(env, names.orders),
         "balances": sums,
     }

@@ -137,7 +137,7 @@ async def test_an_advertised_address_that_can_t_be_reached_is_named(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     async with Proxy(kafka) as proxy:
-        env = environment(proxy.bootstrap, tmp_path)
+        env = environment(proxy.bootstrap, tmp_path, allow_unsigned="true")
         file = str(tmp_path / "file")
         for command in ("topics", "doctor worker", "status", "verify", f"export-log {file}"):
             code, output = await asyncio.to_thread(run, env, *command.split())

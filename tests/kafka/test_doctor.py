@@ -114,7 +114,7 @@ def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_named(
     asyncio.run(alter(env, names.webhooks, retention_ms="604800000"))
     asyncio.run(delete(env, names.orders))
     _, findings = doctor(env)
-    assert any(f"missing topics: {names.orders} →" in each for each in findings["problem"])
+    assert any(f"missing topics: {names.orders}. " in each for each in findings["problem"])
     (retention,) = [each for each in findings["problem"] if "retention.ms=604800000" in each]
     assert f"topic {names.webhooks} has retention.ms=604800000, expected -1" in retention
     assert f"--alter --topic {names.webhooks} --add-config retention.ms=-1" in retention

@@ -1,4 +1,4 @@
-"""The rules of a lifecycle on a real Kafka: folded, recorded in the state, and changed by a rebuild.
+"""The rules of a lifecycle on a real Kafka: folded, recorded in the state, changed by a rebuild.
 
 A worker runs only with the rules by which its state was folded.
 """

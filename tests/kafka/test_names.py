@@ -21,10 +21,10 @@ from tests.kafka.harness import (
 )
 from tests.kafka.verification import deliveries, verify
 
-pytestmark = pytest.mark.timeout(1800)
-
 BURSTS = int(os.environ.get("BURSTS", "4"))
 BURST = 30
+
+pytestmark = pytest.mark.timeout(300 + 20 * BURSTS)
 
 
 @pytest.fixture

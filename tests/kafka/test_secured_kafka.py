@@ -207,7 +207,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
         ],
         REJECTED: [
             *topics(READ, names.rejected, names.webhooks),
-            *topics(WRITE, names.rejected, names.webhooks, names.events),
+            *topics(WRITE, names.rejected, names.webhooks),
             *topics(DESCRIBE, *written),
             *all_records,
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
@@ -253,28 +253,33 @@ def test_each_program_needs_only_the_rights_that_are_documented(secured, env, tm
         env | {"LEDGER_KAFKA_USERNAME": user}
         for user in (INGEST, WORKER, VERIFY, REJECTED, BACKUP, ACCOUNTS)
     )
-    with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
-        worker.wait_ready(120)
-        wait_ingress(ingress)
-        assert post(env, event("evt_1", data=order("1"))).status_code == 200
-        until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
-        unread = order("2") | {"merchantReference": "x" * 600}
-        assert post(env, event("evt_2", data=unread)).status_code == 200
-        plain = env | {"LEDGER_KAFKA_BOOTSTRAP": secured.bootstrap}
-        until(lambda: read_topic(plain, names.rejected), within_s=60, what="the rejection")
-        fix = {"LEDGER_ORDER_FIELDS": "orderReference"}
-        code, output = run(as_rejected | fix, "rejected", "retry", "--all")
-        assert (code, "1 put back" in output) == (0, True), output
-        until(lambda: worker.get("/payments/pay_2")[0] == 200, within_s=60, what="the payment")
-        as_status = env | {"LEDGER_KAFKA_USERNAME": STATUS}
-        code, output = run(as_status, "status")
-        assert (code, "all is well" in output) == (0, True), output
-        page = httpx.get(f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/metrics", trust_env=False)
-        assert "plexy_ledger_worker_lag_records{" in page.text
-        code, output = run(as_verify | fix, "verify")
-        assert "payment_differs  payment pay_1" in output
+    plain = env | {"LEDGER_KAFKA_BOOTSTRAP": secured.bootstrap}
+    fix = {"LEDGER_PAYMENT_FIELDS": "originalReference"}
+    with program("ingest", as_ingest) as ingress:
+        with program("worker", as_worker) as worker:
+            worker.wait_ready(120)
+            wait_ingress(ingress)
+            assert post(env, event("evt_1", data=order("1"))).status_code == 200
+            until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
+            unread = {"payment_id": "x" * 600, "originalReference": "pay_1"}
+            refund = event("evt_2", type="refund.succeeded", data=order("2") | unread)
+            assert post(env, refund).status_code == 200
+            until(lambda: read_topic(plain, names.rejected), within_s=60, what="the rejection")
+        with program("worker", as_worker | fix) as worker:
+            worker.wait_ready(120)
+            code, output = run(as_rejected | fix, "rejected", "retry", "--all")
+            assert (code, "1 put back" in output) == (0, True), output
+            refunds = lambda: worker.get("/payments/pay_1")[1]["refunds"]  # noqa: E731
+            until(refunds, within_s=60, what="the refund")
+            as_status = env | {"LEDGER_KAFKA_USERNAME": STATUS}
+            code, output = run(as_status, "status")
+            assert (code, "all is well" in output) == (0, True), output
+            page = httpx.get(f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/metrics", trust_env=False)
+            assert "plexy_ledger_worker_lag_records{" in page.text
+            code, output = run(as_verify | fix, "verify")
+            assert (code, "No difference" in output) == (0, True), output
     code, output = run(as_backup, "export-log", tmp_path / "log")
-    assert (code, "2 in" in output) == (0, True), output
+    assert (code, "3 in" in output) == (0, True), output
     code, output = run(as_accounts, "export", "--format", "csv")
     assert (code, "2 entries of" in output) == (0, True), output
     # A program can't write to topics for which it has no right.

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger.deduplication import MOST_REPEATS, START, Seen, deduplicate
+from ledger.deduplication import (
+    FORGET_AFTER_MS,
+    MOST_REPEATS,
+    START,
+    Corrected,
+    Seen,
+    deduplicate,
+)
 from ledger.envelope import content_digest, decode_envelope
 from ledger.events import FieldNames, Reading
 from ledger.rejections import Reason
@@ -186,10 +193,63 @@ def test_a_rejected_event_is_remembered_so_that_its_retry_is_a_duplicate():
     assert result.counts == {"rejected.amount_negative": 1, "duplicate": 1}
 
 
-def test_a_rejected_event_that_is_corrected_under_the_same_id_is_quarantined():
-    result = judge(record(data=UNUSABLE, offset=5), record(offset=6))
-    assert reasons(result) == [Reason.AMOUNT_NEGATIVE, Reason.EVENT_ID_REUSED]
-    assert result.events == []
+def test_a_rejected_event_counts_once_it_is_corrected_under_the_same_id():
+    log = [record(data=UNUSABLE, offset=5), record(offset=6), record(offset=7)]
+    result = judge(*log)
+    assert result.outcomes == ["rejected.amount_negative", "folded", "duplicate"]
+    assert [event.offset for event in result.events] == [6]
+    assert result.seen[b"evt_1"] == replace(judge(log[1]).seen[b"evt_1"], repeats=(5, 7))
+    assert result.corrected == [Corrected("evt_1", 2, 5, 6, 1_700_000_000_000)]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_rejected_content_that_arrives_again_after_its_correction_counts_no_second_time(
+    runs,
+):
+    first = [record(data=UNUSABLE, offset=5), record(offset=6)]
+    known = judge(*first).seen if runs == 2 else {}
+    result = judge(*(first if runs == 1 else ()), record(data=UNUSABLE, offset=7), known=known)
+    assert result.outcomes[-1] == "rejected.amount_negative"
+    assert [event.offset for event in result.events] == [6][: 2 - runs]
+    assert result.corrected[-1] == Corrected("evt_1", 2, 7, 6, 1_700_000_000_000)
+
+
+def test_different_contents_of_an_id_are_each_rejected_once_until_one_counts():
+    worse = UNUSABLE | {"amount": -2}
+    log = [record(data=UNUSABLE, offset=5), record(data=worse, offset=6)]
+    log += [record(data=UNUSABLE, offset=7), record(data=worse, offset=8), record(offset=9)]
+    result = judge(*log)
+    refused = ["rejected.amount_negative"] * 2
+    assert result.outcomes == [*refused, "duplicate", "duplicate", "folded"]
+    assert result.seen[b"evt_1"].repeats == (5, 6, 7, 8)
+    assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 9), (6, 9)]
+
+
+def test_rejected_content_that_the_rules_can_read_by_now_counts_at_its_first_place():
+    """So a retry after a fix, or a redelivery, gives the state of a fold from scratch."""
+    named = GOOD | {"amount": None, "betrag": 500}
+    fixed = GOOD | {"id": "pay_1"}
+    known = judge(record(data=UNUSABLE, offset=4), record(data=named, offset=5)).seen
+    refused = replace(known[b"evt_1"].refused[1], digest=content_digest(decode_envelope(body())))
+    before = replace(known[b"evt_1"], refused=(known[b"evt_1"].refused[0], refused))
+    result = judge(record(data=fixed, offset=9), known={b"evt_1": before})
+    assert [event.offset for event in result.events] == [5]
+    assert result.seen[b"evt_1"] == Seen(refused.digest, 5, 1_700_000_000_000, (4, 9))
+
+
+def test_a_corrected_event_whose_first_delivery_is_forgotten_counts_as_new():
+    first, later = record(data=UNUSABLE, offset=5), record(offset=6)
+    later.timestamp += FORGET_AFTER_MS + 1
+    result = judge(first, later)
+    assert (result.outcomes, result.corrected) == (["rejected.amount_negative", "folded"], [])
+    assert result.seen[b"evt_1"].repeats == ()
+
+
+def test_a_correction_is_remembered_for_the_whole_horizon():
+    log = [record(data=UNUSABLE, offset=5), record(offset=6), record(offset=7)]
+    log[1].timestamp += FORGET_AFTER_MS
+    log[2].timestamp += 2 * FORGET_AFTER_MS
+    assert judge(*log).outcomes == ["rejected.amount_negative", "folded", "duplicate"]
 
 
 def test_an_event_that_is_not_folded_is_counted_by_type_and_remembered():

@@ -217,9 +217,7 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
     back = msgspec.structs.replace(back, payment_reference=worst)
     (one,) = fold_payments([event], {}).snapshots
     (two,) = fold_payments([event, back], {}).snapshots
-    alone, both = (
-        tally_of("", [each.payment]).payment_bytes for each in (one, two) if each.payment
-    )
+    alone, both = (tally_of("", [each]).payment_bytes for each in (one, two) if each.payment)
     assert 16 * max(alone, both - alone) <= MOST_PAYMENT_BYTES
 
 

@@ -85,7 +85,7 @@ def test_an_item_is_put_back_until_it_is_rejected_again():
     assert quarantine.items["plexy.webhooks/2/118"].is_open
     quarantine.read([marked(first, 1)])
     item = quarantine.items["plexy.webhooks/2/118"]
-    assert item.put_back == ("ledger.events/0/7", 5000)
+    assert item.put_back == ("ledger.events/0/7", 5000, False)
     assert (item.reason, item.times) == ("currency_unknown", 1)
     # A fold of the whole log by code without the fix rejects the item again.
     quarantine.read([kept(2, reason=Reason.ID_MISSING)])
@@ -110,7 +110,7 @@ def test_an_item_that_was_put_back_into_the_log_is_put_back_for_every_version():
     mark = marked(refused, 1, "plexy.webhooks/2/118")
     for version in (1, 2):
         (item,) = read(refused, mark, version=version).items.values()
-        assert item.put_back == ("plexy.webhooks/2/118", 5000)
+        assert item.put_back == ("plexy.webhooks/2/118", 5000, False)
 
 
 def test_a_mark_names_the_source_and_has_no_reason():

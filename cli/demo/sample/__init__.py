@@ -70,12 +70,13 @@ def expected(file: Path | None = None) -> SampleOutcome:
 
 
 def without_places(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an order's document without its events' partitions and offsets, which may vary."""
+    """Return an order's document without the places of its events and notes, which may vary."""
     payments = [
         {**payment, "events": [_without_place(event) for event in payment["events"]]}
         for payment in document["payments"]
     ]
-    return {**document, "payments": payments}
+    notes = [_without_place(note) for note in document.get("notes", ())]
+    return {**document, "payments": payments, **({"notes": notes} if notes else {})}
 
 
 def _without_place(event: dict[str, Any]) -> dict[str, Any]:

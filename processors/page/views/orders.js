@@ -16,6 +16,7 @@ const ORDER_STATUSES = [
   "authorised",
   "voided",
   "failed",
+  "unknown",
 ];
 
 export async function orders(place, { query, signal }) {

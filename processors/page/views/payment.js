@@ -1,14 +1,24 @@
 // Shows one payment: its amount, its captures, refunds and disputes, and its order.
 
 import { get, pathOf } from "../api.js";
-import { h, replace, table } from "../dom.js";
+import { h, replace } from "../dom.js";
 import { eventTime, money } from "../format.js";
+import { timeline } from "./deliveries.js";
 import { partsOf } from "./order.js";
 import { anomalyNotes, facts, heading, idLink, several, status } from "./parts.js";
 
 export async function payment(place, { id, signal }) {
   replace(place, heading("Payment", id), h("p", { class: "quiet" }, "Reading the payment…"));
   const { body } = await get(pathOf("payments", id), { signal });
+  const shown = timeline();
+  const said = h("p", { class: "quiet" });
+  try {
+    shown.update((await get(pathOf("payments", id, "/events"), { signal })).body.deliveries);
+  } catch (error) {
+    if (error.name === "AbortError" || error.status === 401) throw error;
+    // The state is shown even if the log can't be read, or has more records than an answer may have.
+    replace(said, `The deliveries can't be shown now: ${error.message}`);
+  }
   replace(
     place,
     heading("Payment", id),
@@ -27,15 +37,6 @@ export async function payment(place, { id, signal }) {
     body.anomalies.length > 0 &&
       h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(body.anomalies)),
     h("section", {}, h("h2", {}, "Captures, refunds and disputes"), ...partsOf(body)),
-    h(
-      "section",
-      {},
-      h("h2", {}, "Events"),
-      table(
-        "Events of the payment",
-        ["Event", "Type", "Occurred"],
-        body.events.map((each) => [idLink("events", each.event_id), each.type, eventTime(each.created)]),
-      ),
-    ),
+    h("section", {}, h("h2", {}, "Deliveries"), said, shown.element),
   );
 }

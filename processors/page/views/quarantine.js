@@ -8,7 +8,7 @@ import { REASONS } from "../words.js";
 import { filter, idLink, pager } from "./parts.js";
 
 const PARTS = ["quarantine"];
-const STATES = [["", "All"], ["open", "Open"], ["put_back", "Put back"]];
+const STATES = [["", "All"], ["open", "Open"], ["put_back", "Put back"], ["corrected", "Corrected"]];
 
 export async function quarantine(place, { query, signal }) {
   const reasons = Object.keys(REASONS).map((name) => [name, name]);
@@ -75,7 +75,7 @@ function item(each) {
       idLink("events", each.event_id),
       " ",
       h("span", { class: "badge outcome-rejected" }, each.reason),
-      each.state === "put_back" && h("span", { class: "badge" }, "Put back"),
+      each.state !== "open" && h("span", { class: "badge" }, each.state === "corrected" ? "Corrected" : "Put back"),
     ),
     h("p", {}, REASONS[each.reason] ?? each.reason),
     each.detail && h("p", { class: "quiet" }, each.detail),
@@ -86,7 +86,7 @@ function item(each) {
       each.source === "http" ? " · refused by ingress" : ` · ${each.source}`,
       times > 1 && ` · came ${integer(times)} times`,
       each.unkept && ` · ${integer(each.unkept.size_bytes)} bytes, kept at the source only`,
-      each.put_back_at_ms && [" · put back ", time(each.put_back_at_ms)],
+      each.put_back_at_ms && [each.state === "corrected" ? " · corrected " : " · put back ", time(each.put_back_at_ms)],
     ),
   );
 }

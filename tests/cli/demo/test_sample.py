@@ -14,6 +14,7 @@ from ledger.rejections import Rejection
 from ledger.wire import ORDER_DOCUMENTS
 from tests.ledger.pipeline import documents_of
 
+_ARRIVED_MS = 1_767_744_000_000
 _CODES = {
     "forged": "signature_mismatch",
     "missing": "signature_missing",
@@ -38,7 +39,7 @@ def _judge(delivery: sample.SampleDelivery) -> Envelope | sample.RefusedDelivery
 def _accepted(deliveries: Iterable[sample.SampleDelivery]) -> list[_Record]:
     judged = [(delivery, _judge(delivery)) for delivery in deliveries]
     return [
-        _Record(verdict.id.encode(), delivery.raw, 0, offset, 0)
+        _Record(verdict.id.encode(), delivery.raw, 0, offset, _ARRIVED_MS)
         for offset, (delivery, verdict) in enumerate(judged)
         if isinstance(verdict, Envelope)
     ]
@@ -48,7 +49,7 @@ def test_the_accepted_deliveries_fold_to_the_expected_orders():
     result = deduplicate(_accepted(sample.deliveries()), {}, Reading())
     documents = {
         order_id: sample.without_places(msgspec.json.decode(ORDER_DOCUMENTS.encode(document)))
-        for order_id, document in documents_of(result.events).items()
+        for order_id, document in documents_of([*result.events, *result.notes]).items()
     }
     assert documents == sample.expected().orders
     assert {"duplicate": 2, "unfolded.payout.paid": 1}.items() <= result.counts.items()
@@ -57,7 +58,7 @@ def test_the_accepted_deliveries_fold_to_the_expected_orders():
 def test_the_order_of_the_deliveries_does_not_matter():
     backwards = deduplicate(_accepted(reversed(sample.deliveries())), {}, Reading())
     events = [event for event in backwards.events if event.event_id != "evt_1001_2"]
-    documents = documents_of(events)
+    documents = documents_of([*events, *backwards.notes])
     others = sample.expected().orders.keys() - {"ord_1001"}
     for order_id in others:
         encoded = msgspec.json.decode(ORDER_DOCUMENTS.encode(documents[order_id]))

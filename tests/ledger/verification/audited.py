@@ -11,6 +11,7 @@ from typing import Any
 
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, deduplicate
 from ledger.events import Event, Reading
+from ledger.notes import Note
 from ledger.signature import sign
 from ledger.trust import Trust
 from ledger.verification.audit import check_document, check_order, check_payment, check_seen
@@ -94,6 +95,7 @@ class Ledger:
     """The workers' tables and topics for a log, as bytes; no forgotten id has been deleted.
 
     ``days`` are the days on which the events of the history arrived, all on day 0 by default.
+    ``uncounted`` are the bodies of further deliveries.
     """
 
     def __init__(
@@ -101,27 +103,32 @@ class Ledger:
         history: list[Event],
         cut: Any = lambda events: [events],
         days: Sequence[int] = (),
+        uncounted: Sequence[bytes] = (),
     ) -> None:
         self.log = Log()
         for event, day in zip_longest(history, days, fillvalue=0):
             timestamp = NOW_S * 1000 + day * DAY_MS
             self.log.append(body_of(event), event.event_id.encode(), timestamp=timestamp)
+        for body in uncounted:
+            self.log.append(body, json.loads(body)["id"].encode())
         self.seen: dict[tuple[int, bytes], bytes] = {}
         events: list[Event] = []
+        self.notes: list[Note] = []
         for partition, records in self.log.partitions.items():
             result = deduplicate(records, {}, READING)
             events += result.events
+            self.notes += result.notes
             self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
             if records:
                 self.seen[partition, PROGRESS_KEY] = PROGRESS.encode(result.progress)
         # Partitions are read in parallel, so events are folded in the order of the history.
         order = {event.event_id: n for n, event in enumerate(history)}
-        self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
+        self.refold(sorted(events, key=lambda event: order.get(event.event_id, len(order))), cut)
 
     def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
         """Rebuild all tables and topics except ``seen`` from the events in a different order."""
         self.pipeline = Pipeline()
-        self.pipeline.fold(cut(events))
+        self.pipeline.fold(cut([*events, *self.notes]))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)
         self.rows = self.pipeline.hop.rows
         self.orders = gather(self.rows)
@@ -149,9 +156,10 @@ class Ledger:
         in_log = {(p, key) for p, seen in truth.seen.items() for key in (PROGRESS_KEY, *seen)}
         for partition, key in in_log | self.seen.keys():
             found += check_seen(truth, partition, key, self.seen.get((partition, key)))
-        for key in {p.encode() for p in truth.facts} | self.payments.keys():
+        for key in {p.encode() for p in (*truth.facts, *truth.notes)} | self.payments.keys():
             found += check_payment(truth, 0, key, self.payments.get(key))
-        named = {truth.payment(payment_id).order_id.encode() for payment_id in truth.facts}
+        known = (truth.payment(payment_id) for payment_id in (*truth.facts, *truth.notes))
+        named = {order_id.encode() for payment in known for order_id in payment.orders}
         for key in named | self.orders.keys():
             found += check_order(truth, 0, key, self.orders.get(key))
         for key in named | self.documents.keys():

@@ -37,6 +37,7 @@ class Workers:
             version=self.version,
             anomalies=self.anomalies,
             events=[SimpleNamespace(event_id=payment_id, partition=0, offset=int(payment_id))],
+            notes=(),
         )
 
     async def event(self, _app: Any, event_id: str) -> Any:

@@ -1,0 +1,163 @@
+"""Notes: deliveries that name a payment or an order, and do not count.
+
+A well-signed delivery that is refused for its data, reuses an event id, or has a type that is not
+folded becomes a note. Notes travel through the hops like facts, but carry no money: they change
+anomalies and lists of deliveries, never amounts, statuses, entries, or the order of a payment.
+
+A payment keeps a set of notes, so neither their order of arrival nor a repetition matters. One kind
+of note has the outcome ``COUNTS``: it says at which place another delivery of the event id counts.
+A refused delivery of that id is then corrected. If the place is the refused delivery's own, a retry
+made that very delivery count, and its note is void.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from ledger.envelope import Envelope
+from ledger.published import Id, NotEmpty, Position, UnixSeconds, meaning
+from ledger.records import Record
+from ledger.rejections import Reason
+
+MOST_NOTES: Final = 64
+"""A payment keeps its earliest notes, and a document shows its earliest; a note has some 300 bytes,
+at most 3 KiB."""
+
+COUNTS: Final = "counts"
+UNFOLDED: Final = "unfolded"
+
+_REUSED: Final = str(Reason.EVENT_ID_REUSED)
+
+NoteAnomaly = Literal["refused_event", "unfolded_event"]
+NoteKey = tuple[int, str, int, int]
+"""The sort key of a note: its time, its event's id, and its place."""
+
+_MARKS_FIRST: Final = -1
+"""The time of a note with the outcome ``COUNTS``: such a note is never the one without room."""
+
+
+class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A delivery that does not count."""
+
+    event_id: Annotated[Id, meaning("the event's id")]
+    type: Annotated[str, meaning("the event's type")]
+    created: Annotated[
+        UnixSeconds, meaning("when the event was created; when it arrived, if that is unreadable")
+    ]
+    partition: Annotated[Position, meaning("the delivery's partition of `plexy.webhooks`")]
+    offset: Annotated[Position, meaning("the delivery's offset in the partition")]
+    outcome: Annotated[
+        NotEmpty, meaning("why it does not count: `unfolded`, or the reason of its rejection")
+    ]
+    payment_id: Annotated[Id | None, meaning("the payment that it names, if readable")] = None
+    order_reference: Annotated[Id | None, meaning("the order that it names, if readable")] = None
+    informational: Annotated[
+        bool, meaning("whether it is of a type that is known to change no money")
+    ] = False
+    corrected: Annotated[bool, meaning("whether a different delivery of the same event counts")] = (
+        False
+    )
+
+    @property
+    def kept_under(self) -> str:
+        """The id of the payment that keeps the note; the event's own id if it names no payment."""
+        return self.payment_id or self.event_id
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the delivery was rejected."""
+        return self.outcome not in {COUNTS, UNFOLDED}
+
+    @property
+    def anomaly(self) -> NoteAnomaly | None:
+        """The anomaly of every order and payment that shows the note."""
+        if self.is_refused:
+            return None if self.corrected else "refused_event"
+        return None if self.informational else "unfolded_event"
+
+
+def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
+    """Return the note that an event id counts at a place, for the payment that keeps its notes."""
+    return Note(
+        event_id=event_id,
+        type="",
+        created=_MARKS_FIRST,
+        partition=partition,
+        offset=offset,
+        outcome=COUNTS,
+        payment_id=None if kept_under == event_id else kept_under,
+    )
+
+
+def key_of(note: Note) -> NoteKey:
+    """Return a note's sort key."""
+    return note.created, note.event_id, note.partition, note.offset
+
+
+def kept_notes(notes: Iterable[Note]) -> tuple[tuple[Note, ...], NoteKey | None]:
+    """Return the notes that a payment keeps, sorted, and the key of the first that has no room."""
+    by_key = {key_of(note): note for note in notes}
+    keys = sorted(by_key)
+    first_left = keys[MOST_NOTES] if len(keys) > MOST_NOTES else None
+    return tuple(by_key[key] for key in keys[:MOST_NOTES]), first_left
+
+
+def with_note(
+    kept: tuple[Note, ...], first_left: NoteKey | None, note: Note
+) -> tuple[tuple[Note, ...], NoteKey | None]:
+    """Return kept notes with one more note, if there is room for it."""
+    key = key_of(note)
+    if (first_left is not None and key >= first_left) or key in map(key_of, kept):
+        return kept, first_left
+    notes, now_left = kept_notes((*kept, note))
+    return notes, now_left or first_left
+
+
+def shown(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """Return the notes to show: without those that are void, and with what is corrected marked."""
+    notes = tuple(notes)
+    places = {_place(note) for note in notes if note.outcome == COUNTS}
+    corrected = {event_id for event_id, _, _ in places}
+    return tuple(
+        msgspec.structs.replace(note, corrected=True)
+        if note.event_id in corrected and note.is_refused and note.outcome != _REUSED
+        else note
+        for note in notes
+        if note.outcome != COUNTS and not (note.is_refused and _place(note) in places)
+    )
+
+
+def anomalies_of(notes: Iterable[Note]) -> set[str]:
+    """Return the anomalies of shown notes."""
+    return {note.anomaly for note in notes if note.anomaly is not None}
+
+
+def _place(note: Note) -> tuple[str, int, int]:
+    return note.event_id, note.partition, note.offset
+
+
+def note_of(  # noqa: PLR0913 - all that a note says
+    envelope: Envelope,
+    record: Record,
+    outcome: str,
+    *,
+    payment_id: str | None,
+    order_reference: str | None,
+    created: int,
+    informational: bool = False,
+) -> Note | None:
+    """Return the note about a delivery; ``None`` if it names neither a payment nor an order."""
+    if payment_id is None and order_reference is None:
+        return None
+    return Note(
+        event_id=envelope.id,
+        type=envelope.type,
+        created=created,
+        partition=record.partition,
+        offset=record.offset,
+        outcome=outcome,
+        payment_id=payment_id,
+        order_reference=order_reference,
+        informational=informational,
+    )
