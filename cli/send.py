@@ -7,6 +7,7 @@ contains the secret.
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -14,6 +15,13 @@ import msgspec
 import typer
 
 from cli.errors import DeliveryError, WrongOptionError
+from cli.notifications import (
+    PAY_PATH,
+    bearer_headers,
+    build_notification,
+    iso_time,
+    written_amount,
+)
 from cli.ports import base_url
 from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SendSettings
 from ledger.signature import SignedForm, sign
@@ -97,7 +105,7 @@ def problem_code(content: bytes) -> str:
 class EventOptions(msgspec.Struct, frozen=True):
     """The fields of an event; ``None`` if an option was not given."""
 
-    kind: str
+    kind: str | None
     payment: str
     order: str | None
     refund: str | None
@@ -108,24 +116,83 @@ class EventOptions(msgspec.Struct, frozen=True):
     further_data: str | None
 
 
+class SenderIdentity(msgspec.Struct, frozen=True):
+    """How the sender shows who it is; ``None`` leaves the choice to the settings.
+
+    ``dialect`` is ``sdk`` or ``pay``.
+    """
+
+    dialect: str = "sdk"
+    secret: str | None = None
+    token_file: Path | None = None
+
+
 def send_event(
-    options: EventOptions, url: str | None, secret: str | None, environment: Mapping[str, str]
+    options: EventOptions,
+    url: str | None,
+    identity: SenderIdentity,
+    environment: Mapping[str, str],
 ) -> bool:
     """Send one event and print the answer; return whether it was accepted."""
     settings = SendSettings.from_environment(environment)
-    if secret:
-        check_secret("--secret", secret)
-    body = encode(event_of(options, now_s=int(time.time())))
-    timestamped = settings.signed_form is SignedForm.TIMESTAMPED
-    form = SignedForm.TIMESTAMPED if timestamped else SignedForm.BODY
-    headers = signed_headers(body, secret or _default_secret(settings), form=form)
+    if identity.secret:
+        check_secret("--secret", identity.secret)
+    now_s = int(time.time())
+    if identity.dialect == "pay":
+        path, body = PAY_PATH, encode(notification_of(options, settings, now_s=now_s))
+        headers = bearer_headers(_token(identity, settings))
+    else:
+        path, body = WEBHOOK_PATH, encode(event_of(options, now_s=now_s))
+        headers = _signed(body, identity, settings)
     typer.echo(body.decode())
     if url is None:
-        url = base_url(settings.ingest_host, settings.ingest_port) + WEBHOOK_PATH
+        url = base_url(settings.ingest_host, settings.ingest_port) + path
     with httpx.Client(trust_env=False) as client:
         answer = deliver(client, url, body, headers)
     typer.echo(f"{answer.status} {answer.text}")
     return answer.accepted
+
+
+def _signed(body: bytes, identity: SenderIdentity, settings: SendSettings) -> dict[str, str]:
+    timestamped = settings.signed_form is SignedForm.TIMESTAMPED
+    form = SignedForm.TIMESTAMPED if timestamped else SignedForm.BODY
+    return signed_headers(body, identity.secret or _default_secret(settings), form=form)
+
+
+def _token(identity: SenderIdentity, settings: SendSettings) -> str:
+    if identity.token_file is not None:
+        try:
+            return identity.token_file.read_text().strip()
+        except OSError as error:
+            file = identity.token_file
+            raise WrongOptionError(f"--token-file {file}: {error.strerror}") from None
+    if not settings.pay_tokens:
+        raise WrongOptionError(
+            "--dialect pay needs a token: name a file with --token-file, or set LEDGER_PAY_TOKENS"
+        )
+    return settings.pay_tokens[0].reveal()
+
+
+def notification_of(options: EventOptions, settings: SendSettings, *, now_s: int) -> dict[str, Any]:
+    """Return the Pay API's notification that the options describe; further data overrides them."""
+    if settings.pay_amounts is None:
+        raise WrongOptionError(
+            "--dialect pay needs LEDGER_PAY_AMOUNTS: set it to minor or major, as ingress has it"
+        )
+    if options.event_id is not None:
+        raise WrongOptionError("--event-id: a notification of the Pay API has no event id")
+    kind = options.kind or ("transaction.refunded" if options.refund else "transaction.charged")
+    amount = written_amount(options.amount_minor, options.currency, settings.pay_amounts)
+    data: dict[str, Any] = {"id": options.refund or options.payment}
+    if options.refund:
+        data["parentTransactionId"] = options.payment
+    data |= {"amount": amount, "processedAmount": amount, "currency": options.currency}
+    data["updatedAt"] = iso_time(now_s if options.created_s is None else options.created_s)
+    if options.order:
+        data["merchantReference"] = options.order
+    return build_notification(
+        kind.removeprefix("transaction."), data | _further(options.further_data)
+    )
 
 
 def event_of(options: EventOptions, *, now_s: int) -> dict[str, Any]:
@@ -139,13 +206,14 @@ def event_of(options: EventOptions, *, now_s: int) -> dict[str, Any]:
     if options.refund:
         data["payment_id"] = options.payment
     data |= {"amount": options.amount_minor, "currency": options.currency}
-    data["status"] = options.kind.rpartition(".")[2]
+    kind = options.kind or "payment.succeeded"
+    data["status"] = kind.rpartition(".")[2]
     if options.order:
         data["merchantReference"] = options.order
     data |= _further(options.further_data)
     event_id = options.event_id or f"evt_{secrets.token_hex(8)}"
     created_s = now_s if options.created_s is None else options.created_s
-    return build_event(event_id, options.kind, created_s, data)
+    return build_event(event_id, kind, created_s, data)
 
 
 def _default_secret(settings: SendSettings) -> str:

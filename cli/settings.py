@@ -38,6 +38,8 @@ from runtime.trust import (
     AllowUnsigned,
     Form,
     OldWebhookSecrets,
+    PayAmountsUnit,
+    PayTokens,
     ToleranceSeconds,
     WebhookSecrets,
     check_secrets,
@@ -79,6 +81,8 @@ class SendSettings(Settings, frozen=True, kw_only=True):
     """The secrets and the address that ``send`` uses; its options take precedence."""
 
     webhook_secrets: WebhookSecrets = ()
+    pay_tokens: PayTokens = ()
+    pay_amounts: PayAmountsUnit = None
     signed_form: Form = SignedForm.EITHER
     ingest_host: IngestHost = LOOPBACK
     ingest_port: IngestPort = 8000
@@ -122,13 +126,15 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     allow_unsigned: AllowUnsigned = False
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
+    pay_amounts: PayAmountsUnit = None
 
     def check(self) -> None:
         """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
         rule_set(self.rules)
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
-        _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)
+        secrets = (*self.webhook_secrets, *self.old_webhook_secrets)
+        _require_secrets(secrets, self.pay_amounts, self.allow_unsigned)
 
 
 class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
@@ -139,6 +145,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     allow_unsigned: AllowUnsigned = False
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
+    pay_amounts: PayAmountsUnit = None
 
     def check(self) -> None:
         """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
@@ -146,7 +153,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         # With old secrets alone, every new delivery would be reported.
-        _require_secrets(self.webhook_secrets, self.allow_unsigned)
+        _require_secrets(self.webhook_secrets, self.pay_amounts, self.allow_unsigned)
 
 
 class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
@@ -195,10 +202,13 @@ def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
         )
 
 
-def _require_secrets(secrets: tuple[Secret, ...], allow_unsigned: bool) -> None:
-    """Raise ``SettingsError`` if no signature can be checked, unless ``allow_unsigned`` is set."""
-    if not secrets and not allow_unsigned:
+def _require_secrets(
+    secrets: tuple[Secret, ...], pay_amounts: PayAmountsUnit, allow_unsigned: bool
+) -> None:
+    """Raise ``SettingsError`` if no sender can be checked, unless ``allow_unsigned`` is set."""
+    if not (secrets or pay_amounts or allow_unsigned):
         raise SettingsError(
             "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no signature "
-            "can be checked; set it, or LEDGER_ALLOW_UNSIGNED=true to check only the rest"
+            "can be checked; set it, or LEDGER_PAY_AMOUNTS if this ledger takes only the Pay API, "
+            "or LEDGER_ALLOW_UNSIGNED=true to check only the rest"
         )

@@ -59,6 +59,8 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "signature_malformed": 401,
         "signature_mismatch": 401,
         "timestamp_out_of_tolerance": 401,
+        "token_missing": 401,
+        "token_mismatch": 401,
         "not_found": 404,
         "method_not_allowed": 405,
         "request_timeout": 408,

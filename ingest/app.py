@@ -18,12 +18,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.answers import BUG, problem
+from ingest.dialects import PayDialect, SdkDialect, WebhookDialect
 from ingest.health import ReadinessProbe, alive
 from ingest.log import Log, WebhookLog
 from ingest.metrics import ProcessCounts
 from ingest.openapi import Document
-from ingest.settings import WEBHOOKS_PATH, IngestSettings
-from ingest.webhooks import WebhookEndpoint
+from ingest.settings import PAY_PATH, WEBHOOKS_PATH, IngestSettings
+from ingest.webhooks import Room, WebhookEndpoint
 from runtime.environment import isolate_process
 from runtime.kafka.new_connections import NewConnections
 from runtime.logs import configure
@@ -58,7 +59,7 @@ def create_app(
         await kept.start()
         tasks = [asyncio.create_task(connections.watch())] if log is None else []
         if counts is not None:
-            tasks.append(asyncio.create_task(counts.keep_looking(readiness, webhooks.load)))
+            tasks.append(asyncio.create_task(counts.keep_looking(readiness, room.load)))
         try:
             yield
         finally:
@@ -73,13 +74,21 @@ def create_app(
         numbers.failed()
         return BUG
 
-    webhooks = WebhookEndpoint(settings, kept, numbers, spans)
+    room = Room(settings)
+
+    def endpoint(dialect: WebhookDialect) -> WebhookEndpoint:
+        return WebhookEndpoint(settings, dialect, kept, numbers, room, spans)
+
+    webhooks = endpoint(SdkDialect(settings, numbers))
     routes = [
         Route(WEBHOOKS_PATH, webhooks, methods=["POST"]),
         Route("/healthz", alive),
         Route("/readyz", readiness.ready),
         Route("/openapi.json", Document(settings).page),
     ]
+    if settings.pay_tokens and settings.pay_amounts is not None:
+        notifications = endpoint(PayDialect(settings.pay_tokens, settings.pay_amounts))
+        routes.append(Route(PAY_PATH, notifications, methods=["POST"]))
     handlers = {HTTPException: _answer_http_error, Exception: answer_bug}
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     # A path with a trailing slash is answered with a 404 that names the right path, not with a 307.

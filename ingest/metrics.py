@@ -14,7 +14,8 @@ import mmap
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from itertools import product
+from typing import Final, Literal, Protocol, get_args
 
 from prometheus_client import ProcessCollector, start_http_server
 from prometheus_client.core import (
@@ -42,17 +43,19 @@ _STATUS: Final[Mapping[str, int | None]] = {
     "client_disconnected": None,
 }
 OUTCOMES: Final = tuple(_STATUS)
+DialectName = Literal["sdk", "pay"]
+_DIALECTS: Final[tuple[DialectName, ...]] = get_args(DialectName)
+_COUNTS: Final = len(_DIALECTS) * len(OUTCOMES)
 
 # Upper bounds in seconds: Kafka acknowledges within milliseconds, and 10 s is the longest answer.
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ANSWERS: Final = ("2xx", "4xx", "5xx")
 
-# A row begins with the counts by outcome; the buckets and the sum of each answer class follow.
+# A row begins with the counts by dialect and outcome; the buckets and the sum of each answer class
+# follow.
 _BUCKETS: Final = len(BOUNDS_S) + 1
-_HISTOGRAMS: Final = {
-    answer: len(OUTCOMES) + n * (_BUCKETS + 1) for n, answer in enumerate(_ANSWERS)
-}
-_REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
+_HISTOGRAMS: Final = {answer: _COUNTS + n * (_BUCKETS + 1) for n, answer in enumerate(_ANSWERS)}
+_REST: Final = _COUNTS + len(_ANSWERS) * (_BUCKETS + 1)
 (
     _KEPT_BYTES,
     _ERRORS,
@@ -67,10 +70,10 @@ _REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
 ) = range(_REST, _REST + 10)
 _ROW: Final = _REST + 10
 _EXPIRIES: Final[Mapping[Side, int]] = {"ours": _OURS_EXPIRES, "brokers": _BROKERS_EXPIRE}
-# The index of each outcome's count, and the index at which its histogram begins.
-_PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
-    outcome: (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
-    for n, (outcome, status) in enumerate(_STATUS.items())
+# The index of each dialect's and outcome's count, and the index at which its histogram begins.
+_PLACES: Final[Mapping[tuple[DialectName, str], tuple[int, int | None]]] = {
+    (dialect, outcome): (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
+    for n, (dialect, (outcome, status)) in enumerate(product(_DIALECTS, _STATUS.items()))
 }
 
 # Values that are read at intervals, not counted, are at most this old.
@@ -101,10 +104,10 @@ class ProcessCounts:
     def __init__(self, row: Numbers | None = None) -> None:
         self._row = new_rows(1)[0] if row is None else row
 
-    def delivered(self, outcome: str, took_s: float, kept_bytes: int) -> None:
+    def delivered(self, dialect: DialectName, outcome: str, took_s: float, kept_bytes: int) -> None:
         """Count a delivery by outcome, with its duration and the bytes that the log has kept."""
         row = self._row
-        count, histogram = _PLACES[outcome]
+        count, histogram = _PLACES[dialect, outcome]
         row[count] += 1
         if kept_bytes:
             row[_KEPT_BYTES] += kept_bytes
@@ -145,7 +148,7 @@ class IngressMetrics(Metrics, Collector):
         self._rows = rows
         self._max_in_flight = max_in_flight
         self._deliveries = self.declare(
-            "counter", "deliveries", "deliveries by their outcome", "outcome"
+            "counter", "deliveries", "deliveries by dialect and outcome", "dialect", "outcome"
         )
         self._seconds = self.declare(
             "histogram",
@@ -205,8 +208,8 @@ class IngressMetrics(Metrics, Collector):
         deliveries = CounterMetricFamily(
             self._deliveries.name, self._deliveries.text, labels=self._deliveries.labels
         )
-        for outcome, (place, _) in _PLACES.items():
-            deliveries.add_metric([outcome], self._sum(place))
+        for labels, (place, _) in _PLACES.items():
+            deliveries.add_metric(labels, self._sum(place))
         yield deliveries
         yield self._histogram()
         for metric, place in ((self._kept_bytes, _KEPT_BYTES), (self._errors, _ERRORS)):

@@ -16,15 +16,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest.answers import HEADERS, STATUS
-from ingest.settings import IngestSettings
+from ingest.settings import PAY_PATH, WEBHOOKS_PATH, IngestSettings
 from ledger.envelope import Envelope
+from ledger.pay import Notification
+from ledger.signature import SignatureFault
 from runtime.problems import MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
 
 # The answers of the server before a request reaches a path, and the answers common to all paths.
 _ANYWHERE: Final = ("malformed_request", "head_too_large", "method_not_allowed", "internal_error")
-_DELIVERY: Final = tuple(code for code in STATUS if code != "not_found")
+_TOKEN: Final = ("token_missing", "token_mismatch")
+_SIGNATURE: Final = tuple(str(fault) for fault in SignatureFault)
+_DELIVERY: Final = tuple(code for code in STATUS if code not in {"not_found", *_TOKEN})
+_NOTIFICATION: Final = tuple(code for code in STATUS if code not in {"not_found", *_SIGNATURE})
 
 _MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -53,7 +58,7 @@ class Document:
 def describe(settings: IngestSettings) -> Json:
     """Return the document."""
     _, schemas = msgspec.json.schema_components(
-        (Envelope, Problem), ref_template="#/components/schemas/{name}"
+        (Envelope, Notification, Problem), ref_template="#/components/schemas/{name}"
     )
     return {
         "openapi": "3.1.0",
@@ -64,7 +69,8 @@ def describe(settings: IngestSettings) -> Json:
             "description": "Any other path is answered 404, with the code `not_found`.",
         },
         "paths": {
-            "/webhooks/plexy": {"post": _delivery(settings)},
+            WEBHOOKS_PATH: {"post": _delivery(settings)},
+            **({PAY_PATH: {"post": _notification(settings)}} if settings.pay_tokens else {}),
             "/healthz": {"get": _page("The program runs", ())},
             "/readyz": {"get": _page("A delivery could be kept now", ("log_unavailable",))},
             "/openapi.json": {"get": _page("This document", ())},
@@ -72,17 +78,18 @@ def describe(settings: IngestSettings) -> Json:
         "components": {
             "schemas": dict(schemas),
             "responses": {"NotFound": _problems(HTTPStatus.NOT_FOUND, ["not_found"])},
+            "securitySchemes": {
+                "payToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "one of the merchant's API tokens",
+                }
+            },
         },
     }
 
 
 def _delivery(settings: IngestSettings) -> Json:
-    kept = {"type": "object", "properties": {"received": {"const": True}}, "required": ["received"]}
-    place = {
-        "description": "the event's place in the log of record: `<partition>:<offset>`",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9]+:[0-9]+$"},
-    }
     signature = {
         "name": "Plexy-Signature",
         "in": "header",
@@ -90,19 +97,39 @@ def _delivery(settings: IngestSettings) -> Json:
         "description": _MEANINGS["Plexy-Signature"],
         "schema": {"type": "string", "maxLength": 4096},
     }
-    body = {"schema": {"$ref": "#/components/schemas/Envelope"}}
     return {
         "operationId": "deliver",
         "summary": "Take one delivery; answer 200 once every in-sync replica has it",
         "parameters": [signature],
+        **_kept(settings, "Envelope", _DELIVERY),
+    }
+
+
+def _notification(settings: IngestSettings) -> Json:
+    return {
+        "operationId": "notify",
+        "summary": "Take one notification of the Pay API, as `/webhooks/plexy` takes a delivery",
+        "security": [{"payToken": []}],
+        **_kept(settings, "Notification", _NOTIFICATION),
+    }
+
+
+def _kept(settings: IngestSettings, body: str, codes: Iterable[str]) -> Json:
+    kept = {"type": "object", "properties": {"received": {"const": True}}, "required": ["received"]}
+    place = {
+        "description": "the event's place in the log of record: `<partition>:<offset>`",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9]+:[0-9]+$"},
+    }
+    return {
         "requestBody": {
             "required": True,
             "description": f"the event, of at most {settings.max_body_bytes} bytes",
-            "content": {"application/json": body},
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
         },
         "responses": {
             "200": _json("The delivery is kept.", kept) | {"headers": {"ledger-position": place}},
-            **_responses(_DELIVERY),
+            **_responses(codes),
         },
     }
 

@@ -34,7 +34,8 @@ class DeliveryHead(NamedTuple):
     """The relevant parts of a request's head, and the time of its arrival in Unix milliseconds.
 
     ``content_length`` is ``None`` if the body arrives in chunks. ``trace`` has the header that
-    names the request's trace, if there is one.
+    names the request's trace, if there is one. ``dialect`` has the record's first headers if the
+    delivery is a notification of the Pay API.
     """
 
     signature: bytes
@@ -42,10 +43,16 @@ class DeliveryHead(NamedTuple):
     content_length: int | None
     received_at_ms: int
     trace: Sequence[tuple[str, bytes]] = ()
+    dialect: Sequence[tuple[str, bytes]] = ()
     content_encoding: bytes = b""
 
     @classmethod
-    def of(cls, headers: Sequence[tuple[bytes, bytes]], received_at_ms: int) -> Self:
+    def of(
+        cls,
+        headers: Sequence[tuple[bytes, bytes]],
+        received_at_ms: int,
+        dialect: Sequence[tuple[str, bytes]] = (),
+    ) -> Self:
         """Read a request's headers; join repeated ones with commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
@@ -64,7 +71,7 @@ class DeliveryHead(NamedTuple):
                 content_length = int(value[-_LENGTH_DIGITS:])
         signature, content_type = b",".join(signatures), b",".join(content_types)
         encoding = b",".join(encodings)
-        return cls(signature, content_type, content_length, received_at_ms, (), encoding)
+        return cls(signature, content_type, content_length, received_at_ms, (), dialect, encoding)
 
     @property
     def is_json(self) -> bool:
@@ -79,9 +86,9 @@ class DeliveryHead(NamedTuple):
         return self.content_encoding.strip().lower() not in {b"", b"identity"}
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Return the record's headers, with which the signature can be checked again later."""
+        """Return the record's headers, with which the delivery can be judged again later."""
         return [
-            ("plexy-signature", self.signature),
+            *(self.dialect or (("plexy-signature", self.signature),)),
             ("received-at-ms", b"%d" % self.received_at_ms),
             ("content-type", self.content_type),
             *self.trace,
@@ -105,7 +112,8 @@ def rejected_delivery_record(
 ) -> NewRecord:
     """Return the record for ``plexy.rejected``; it has no place, because the log has no record."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
-    headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
+    # The delivery's headers come first, as in the log, because the first ones say the dialect.
+    headers = [*delivery.headers(), *headers, ("source-topic", HTTP.encode())]
     return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
 
 

@@ -8,10 +8,19 @@ from runtime.kafka.connection import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import SettingsError, setting
 from runtime.trace_settings import Traces, check_traces
-from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets, check_secrets
+from runtime.trust import (
+    AllowUnsigned,
+    Form,
+    PayAmountsUnit,
+    PayTokens,
+    ToleranceSeconds,
+    WebhookSecrets,
+    check_secrets,
+)
 
 _MIB: Final = 1024 * 1024
 WEBHOOKS_PATH: Final = "/webhooks/plexy"
+PAY_PATH: Final = "/webhooks/plexy-pay"
 
 # `ledger.topics.MAX_RECORD_BYTES` is larger, to leave room for a record's headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
@@ -26,6 +35,8 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     allow_unsigned: AllowUnsigned = False
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
+    pay_tokens: PayTokens = ()
+    pay_amounts: PayAmountsUnit = None
     ingest_host: IngestHost = LOOPBACK
     ingest_port: IngestPort = 8000
     ingest_processes: Annotated[
@@ -55,7 +66,7 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     traces: Traces = "off"
 
     def check(self) -> None:
-        """Refuse to start if no signature could be checked, unless that is allowed explicitly."""
+        """Refuse to start if no sender could be checked, unless that is allowed explicitly."""
         super().check()
         check_traces(self.traces)
         check_secrets(self)
@@ -69,8 +80,15 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
                 "LEDGER_ALLOW_UNSIGNED=true and LEDGER_WEBHOOK_SECRETS contradict each other: "
                 "unset one of them"
             )
-        if not self.webhook_secrets and not self.allow_unsigned:
+        if self.pay_tokens and self.pay_amounts is None:
+            raise SettingsError(
+                "LEDGER_PAY_TOKENS needs LEDGER_PAY_AMOUNTS: set it to minor if Plexy sends this "
+                "integration's amounts in the smallest unit (150050), or to major if it sends them "
+                "as decimal numbers (1500.50)"
+            )
+        if not self.webhook_secrets and not self.allow_unsigned and not self.pay_tokens:
             raise SettingsError(
                 "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
-                "delivery can be checked; set it, or for development set LEDGER_ALLOW_UNSIGNED=true"
+                "delivery can be checked; set it, or LEDGER_PAY_TOKENS for the Pay API, or for "
+                "development set LEDGER_ALLOW_UNSIGNED=true"
             )

@@ -12,17 +12,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 
 from ingest.answers import Headers
-from ingest.settings import WEBHOOKS_PATH
 from ledger.records import Place
 from runtime.trace_settings import TRACEPARENT
 from runtime.tracing import NO_CONTEXT, Tracing, context_of, span_context_of, traceparent_of
 
-_NAME: Final = f"POST {WEBHOOKS_PATH}"
-_REQUEST: Final = {
-    "http.request.method": "POST",
-    "http.route": WEBHOOKS_PATH,
-    "url.path": WEBHOOKS_PATH,
-}
 _HEADER: Final = TRACEPARENT.encode()
 _FAILED: Final = 500
 
@@ -33,9 +26,9 @@ class DeliverySpans:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
-    def arrived(self, headers: Headers) -> "DeliverySpan":
-        """Return the span of a request that has just arrived."""
-        return DeliverySpan(self._tracing, headers)
+    def arrived(self, path: str, headers: Headers) -> "DeliverySpan":
+        """Return the span of a request that has just arrived at a path."""
+        return DeliverySpan(self._tracing, path, headers)
 
     def close(self) -> None:
         """Send the queued spans; block for at most a second."""
@@ -45,10 +38,20 @@ class DeliverySpans:
 class DeliverySpan:
     """The span of one delivery, which begins once the delivery's signature has been checked."""
 
-    __slots__ = ("_arrived_ns", "_begun", "_headers", "_links", "_parent", "_span", "_tracing")
+    __slots__ = (
+        "_arrived_ns",
+        "_begun",
+        "_headers",
+        "_links",
+        "_parent",
+        "_path",
+        "_span",
+        "_tracing",
+    )
 
-    def __init__(self, tracing: Tracing, headers: Headers) -> None:
+    def __init__(self, tracing: Tracing, path: str, headers: Headers) -> None:
         self._tracing = tracing
+        self._path = path
         self._headers = headers
         self._arrived_ns = time.time_ns()
         self._begun = False
@@ -99,9 +102,21 @@ class DeliverySpan:
         }
         self._end({name: value for name, value in attributes.items() if value is not None})
 
+    @property
+    def _name(self) -> str:
+        return f"POST {self._path}"
+
+    @property
+    def _request(self) -> dict[str, str | int]:
+        return {
+            "http.request.method": "POST",
+            "http.route": self._path,
+            "url.path": self._path,
+        }
+
     def _begin(self) -> None:
         self._begun = True
-        self._span = self._tracing.begin(_NAME, SpanKind.SERVER, self._parent)
+        self._span = self._tracing.begin(self._name, SpanKind.SERVER, self._parent)
 
     def _end(self, attributes: dict[str, str | int]) -> None:
         if not self._begun:
@@ -111,11 +126,11 @@ class DeliverySpan:
             self._begin()
         if self._span is not None:
             self._tracing.end(
-                _NAME,
+                self._name,
                 SpanKind.SERVER,
                 self._span,
                 parent=self._parent,
-                attributes=_REQUEST | attributes,
+                attributes=self._request | attributes,
                 times_ns=(self._arrived_ns, time.time_ns()),
                 links=self._links,
                 is_error="error.type" in attributes,

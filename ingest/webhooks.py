@@ -1,4 +1,4 @@
-"""Handles ``POST /webhooks/plexy``: raw body → signature → envelope → log → answer.
+"""Handles deliveries: raw body → signature or token → envelope → log → answer.
 
 Input: a delivery, as an ASGI request or whole. Output: 200 once the log has the delivery, or a
 problem document, within ``answer_within_s`` of the arrival; and one log line. Invariants: ingress
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ingest.answers import Headers, ProblemResponse, Received, Waiting, problem
 from ingest.appends import LogUnavailableError
 from ingest.body import BodyFault, read_body
-from ingest.clock import ClockDoubt
+from ingest.dialects import WebhookDialect
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
 from ingest.metrics import ProcessCounts
@@ -26,16 +26,13 @@ from ingest.records import (
     DeliveryHead,
     NewRecord,
     json_object,
-    readable_event_id,
     rejected_delivery_record,
     webhook_record,
 )
-from ingest.settings import WEBHOOKS_PATH, IngestSettings
-from ledger.envelope import Envelope, decode_envelope
+from ingest.settings import IngestSettings
+from ledger.envelope import Envelope
 from ledger.records import Place
 from ledger.rejections import Rejection
-from ledger.signature import SignatureFault, signed_at_s, verify
-from ledger.times import LEAST_MILLISECONDS
 from runtime.lines import FrequentLog
 
 if TYPE_CHECKING:
@@ -108,28 +105,40 @@ class _Arrival(NamedTuple):
     started: float
 
 
+class Room:
+    """The room for deliveries in one process, whatever their paths."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        self.deliveries = Deliveries(settings.max_in_flight)
+        self.memory = BodyMemory()
+
+    def load(self) -> tuple[int, int]:
+        """Return the deliveries in flight, and the bytes of large bodies in memory."""
+        return self.deliveries.count, self.memory.size_bytes
+
+
 class WebhookEndpoint:
-    """The endpoint, as an ASGI application and as the connection's handler of whole requests."""
+    """One dialect's endpoint, as an ASGI application and as a handler of whole requests."""
 
-    path = WEBHOOKS_PATH.encode()
-
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of an ingress
         self,
         settings: IngestSettings,
+        dialect: WebhookDialect,
         log: Log,
         counts: ProcessCounts,
+        room: Room,
         spans: "DeliverySpans | None" = None,
     ) -> None:
         self._settings = settings
+        self._dialect = dialect
+        self.path = dialect.path.encode()
         self._counts = counts
-        self._clock = ClockDoubt(counts)
         self.failed = counts.failed
         self._log = log
         self._spans = spans
         self._names = settings.names
-        self._secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
-        self._deliveries = Deliveries(settings.max_in_flight)
-        self._memory = BodyMemory()
+        self._deliveries = room.deliveries
+        self._memory = room.memory
         self._read_within_s = settings.answer_within_s * _READ_SHARE
         self._append_within_s = settings.answer_within_s * _APPEND_SHARE
 
@@ -139,7 +148,7 @@ class WebhookEndpoint:
         arrival = self._arrived(scope["headers"])
         with arrival.span:
             try:
-                answer = await self._read(arrival, receive, arrived)
+                answer = await self._read(arrival, scope["headers"], receive, arrived)
             except asyncio.CancelledError:
                 # The server stopped waiting at its shutdown, which is not a bug.
                 arrival.span.end("cancelled")
@@ -155,25 +164,25 @@ class WebhookEndpoint:
         """
         arrival = self._arrived(headers)
         with arrival.span:
-            verdict = self._refuse_by_head(arrival.delivery) or self._judge(arrival, body)
+            refused = self._refuse_by_head(arrival.delivery, headers)
+            verdict = refused or self._judge(arrival, body)
             until = asyncio.get_running_loop().time() + self._append_within_s
             return self._answer(arrival, verdict, until)
 
-    def load(self) -> tuple[int, int]:
-        """Return the deliveries in flight, and the bytes of large bodies in memory."""
-        return self._deliveries.count, self._memory.size_bytes
-
     def _arrived(self, headers: Headers) -> _Arrival:
         started = time.perf_counter()
-        span = _NO_SPAN if self._spans is None else self._spans.arrived(headers)
-        return _Arrival(DeliveryHead.of(headers, time.time_ns() // 1_000_000), span, started)
+        span = _NO_SPAN if self._spans is None else self._spans.arrived(self._dialect.path, headers)
+        head = DeliveryHead.of(headers, time.time_ns() // 1_000_000, self._dialect.headers)
+        return _Arrival(head, span, started)
 
-    async def _read(self, arrival: _Arrival, receive: Receive, arrived: float) -> Response | None:
+    async def _read(
+        self, arrival: _Arrival, headers: Headers, receive: Receive, arrived: float
+    ) -> Response | None:
         """Read the body, which keeps its room in memory until there is an answer.
 
         Return the answer, or ``None`` if the sender has disconnected.
         """
-        if (refused := self._refuse_by_head(arrival.delivery)) is not None:
+        if (refused := self._refuse_by_head(arrival.delivery, headers)) is not None:
             return self._refuse(arrival, refused)
         async with read_body(
             receive,
@@ -246,7 +255,7 @@ class WebhookEndpoint:
         self._report(arrival, answer.code, answer.status_code)
         return answer
 
-    def _refuse_by_head(self, delivery: DeliveryHead) -> ProblemResponse | None:
+    def _refuse_by_head(self, delivery: DeliveryHead, headers: Headers) -> ProblemResponse | None:
         """Refuse a delivery by its head alone, if possible, without reading its body."""
         if not delivery.is_json:
             expected = "expected the header Content-Type to be application/json"
@@ -256,20 +265,18 @@ class WebhookEndpoint:
             return problem("unsupported_media_type", expected)
         if (delivery.content_length or 0) > self._settings.max_body_bytes:
             return self._too_large()
-        return None
+        return self._dialect.refuse_by_head(headers)
 
     def _judge(self, arrival: _Arrival, body: bytes) -> _Verdict:
-        """Judge the size, the signature and the envelope of a whole delivery."""
+        """Judge the size, the sender and the envelope of a whole delivery."""
         delivery = arrival.delivery
         if len(body) > self._settings.max_body_bytes:
             return self._too_large()
-        if (fault := self._signature_fault(delivery, body)) is not None:
-            if fault is SignatureFault.OUT_OF_TOLERANCE:
-                self._clock.note(delivery.signature.decode("latin-1"), delivery.received_at_ms)
-            return problem(fault, self._explain(fault, delivery))
+        if (refused := self._dialect.refuse(delivery, body)) is not None:
+            return refused
         if trace := arrival.span.go_on():
             delivery = delivery._replace(trace=trace)
-        match envelope := decode_envelope(body):
+        match envelope := self._dialect.read(body):
             case Envelope():
                 record = webhook_record(self._names, delivery, body, envelope)
                 return AcceptedDelivery(envelope.id, envelope.type, record)
@@ -290,38 +297,9 @@ class WebhookEndpoint:
         fields = json_object(body)
         if fields is None:
             return answer
-        event_id = readable_event_id(fields)
+        event_id = self._dialect.event_id(fields)
         record = rejected_delivery_record(self._names, delivery, body, rejection, event_id)
         return RejectedDelivery(event_id, record, answer)
-
-    def _signature_fault(self, delivery: DeliveryHead, body: bytes) -> SignatureFault | None:
-        if self._settings.allow_unsigned:
-            return None
-        return verify(
-            delivery.signature.decode("latin-1"),
-            body,
-            secrets=self._secrets,
-            now_s=delivery.received_at_ms / 1000,
-            tolerance_s=self._settings.signature_tolerance_s,
-            form=self._settings.signed_form,
-        )
-
-    def _explain(self, fault: SignatureFault, delivery: DeliveryHead) -> str:
-        match fault:
-            case SignatureFault.MISSING:
-                return "the header Plexy-Signature is missing"
-            case SignatureFault.MALFORMED:
-                return "expected Plexy-Signature to be t=<Unix seconds>,v1=<64 hex digits>"
-            case SignatureFault.MISMATCH:
-                return "Plexy-Signature does not fit this body and the secrets configured here"
-            case SignatureFault.OUT_OF_TOLERANCE:
-                tolerance_s = self._settings.signature_tolerance_s
-                late = f"the time in Plexy-Signature is more than {tolerance_s} s from now"
-                signed_at = signed_at_s(delivery.signature.decode("latin-1"))
-                looks = "; it looks like milliseconds, expected seconds"
-                return late + looks * (signed_at >= LEAST_MILLISECONDS)
-            case _:
-                assert_never(fault)
 
     def _no_body(self, fault: _RefusedBody) -> ProblemResponse:
         match fault:
@@ -353,7 +331,8 @@ class WebhookEndpoint:
         if signed is not None:
             event_id, event_type = signed.event_id, signed.event_type
             record = signed.record if place else None
-        self._counts.delivered(outcome, took_s, len(record.value) if record else 0)
+        kept_bytes = len(record.value) if record else 0
+        self._counts.delivered(self._dialect.name, outcome, took_s, kept_bytes)
         _log.info(
             "delivery",
             event_id=event_id,

@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from ledger.envelope import Envelope, content_digest, decode_envelope
+from ledger.dialects import read_envelope
+from ledger.envelope import Envelope, content_digest
 from ledger.events import Event, Reading, Unfolded, decode_event, named_by
 from ledger.notes import UNFOLDED, Note, counts, note_of
 from ledger.records import Record, SignedRecord
@@ -227,7 +228,7 @@ def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -
 
     A record that is rejected here is not remembered, so it can't take an event's place.
     """
-    envelope = decode_envelope(record.value or b"")
+    envelope = read_envelope(record)
     if isinstance(envelope, Rejection):
         _reject(record, None, unread_or(envelope, record.value), result)
         return None

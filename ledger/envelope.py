@@ -71,7 +71,7 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
             return _unusual(decode_json(text))
     except MalformedJsonError as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=str(error))
-    return _fault_of("id", envelope.id) or _fault_of("type", envelope.type) or envelope
+    return fault_of("id", envelope.id) or fault_of("type", envelope.type) or envelope
 
 
 def json_text(body: bytes) -> bytes:
@@ -113,7 +113,8 @@ def content_digest(envelope: Envelope) -> bytes:
     return blake2b(_CANONICAL.encode(content), digest_size=16).digest()
 
 
-def _fault_of(field: str, text: object) -> Rejection | None:
+def fault_of(field: str, text: object) -> Rejection | None:
+    """Return why a value can't be an id or a type; ``None`` if it can."""
     if not isinstance(text, str) or not text:
         got = "nothing" if text is None or text == "" else type(text).__name__
         detail = f"expected `{field}` as text{' or an integer' if field == 'id' else ''}, got {got}"
@@ -133,5 +134,5 @@ def _unusual(body: Any) -> Envelope | Rejection:
         detail = f"expected an object, got {type(body).__name__}"
         return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail)
     event_id, kind = decimal_text(body.get("id")), body.get("type")
-    fault = _fault_of("id", event_id) or _fault_of("type", kind)
+    fault = fault_of("id", event_id) or fault_of("type", kind)
     return fault or Envelope(str(event_id), str(kind), body.get("created"), body.get("data"))

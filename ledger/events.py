@@ -18,8 +18,9 @@ from ledger.envelope import (
     has_control_characters,
     is_too_long,
 )
-from ledger.lifecycle import SEED, Kind, RuleSet
+from ledger.lifecycle import PAY, SEED, Kind, RuleSet
 from ledger.money import Money, MoneyError, read_money
+from ledger.pay import ORDER, PARENT, PayEnvelope, kind_of
 from ledger.references import is_placeholder, metadata_of, references
 from ledger.rejections import Reason, Rejection
 from ledger.statuses import contradicts
@@ -35,6 +36,7 @@ FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCE
 _NEEDS_NO_AMOUNT: Final = frozenset(
     {Kind.FAILED, Kind.AUTHORISED, Kind.VOIDED, Kind.REFUND_REVERSED}
 )
+_OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
 # A dispute may state its amount in any of its events.
 _OF_DISPUTE: Final = frozenset({Kind.DISPUTED, Kind.DISPUTE_WON, Kind.DISPUTE_LOST})
 
@@ -85,6 +87,10 @@ class Reading(msgspec.Struct, frozen=True):
 
     fields: FieldNames = FieldNames()
     rules: RuleSet = SEED
+
+
+# The Pay API has one name for each reference, and each of its types has one meaning.
+PAY_READING: Final = Reading(FieldNames(order=(ORDER,), payment=(PARENT,)), PAY)
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -146,7 +152,10 @@ def decode_event(
     envelope: Envelope, partition: int, offset: int, arrived_ms: int, reading: Reading
 ) -> Event | Unfolded | Rejection:
     """Read the fields that a known type needs; ``arrived_ms`` is its record's timestamp."""
-    kind = reading.rules.kind_of(envelope.type, envelope.data)
+    if type(envelope) is PayEnvelope:
+        kind, reading = kind_of(envelope), PAY_READING
+    else:
+        kind = reading.rules.kind_of(envelope.type, envelope.data)
     if kind is None or kind is Kind.INFORMATIONAL:
         return Unfolded(envelope.type, known=kind is not None)
     try:
@@ -199,8 +208,11 @@ def _read(
     order = _order_reference(data, reading.fields.order, marks)
     status = _status(data)
     payment: str | None = None
-    if kind is Kind.REFUNDED or rules.follows_payments:
+    if kind in _OF_REFUND or rules.follows_payments:
         payment = _payment_reference(data, reading.fields.payment)
+        if payment is None and reading is PAY_READING:
+            # The transaction may be the refund or the payment itself.
+            raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
     data_id = _data_id(data, payment)
     if kind is Kind.SUCCEEDED and payment is not None and payment != data_id:
         kind = Kind.CAPTURED

@@ -7,6 +7,7 @@ itself.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -20,6 +21,7 @@ _MAX_INTEGER_CHARS: Final = 4300
 # Strings are matched whole, so that the brackets inside them do not count.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _ANY: Final = msgspec.json.Decoder()
+_EXACT: Final = msgspec.json.Decoder(float_hook=msgspec.Raw)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -27,17 +29,19 @@ class MalformedJsonError(ValueError):
     """A text is not JSON, or is nested too deeply; the message says where."""
 
 
-def decode_json(text: bytes) -> Any:
+def decode_json(text: bytes, *, exact: bool = False) -> Any:
     """Return the value of a JSON text.
+
+    If ``exact``, each number with a fraction or an exponent is a ``msgspec.Raw`` with its digits.
 
     >>> decode_json(b'{"a": [1, 1.5, 1e400]}')
     {'a': [1, 1.5, <msgspec.Raw object at 0x...>]}
     """
     try:
-        value = _ANY.decode(text)
+        value = (_EXACT if exact else _ANY).decode(text)
     except msgspec.ValidationError:
         # This decoder refuses only numbers that are out of range.
-        return _with_any_number(text)
+        return _with_any_number(text, msgspec.Raw if exact else _float)
     except RecursionError:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -67,11 +71,11 @@ def _too_deep() -> MalformedJsonError:
     return MalformedJsonError(f"the body is nested deeper than {MAX_NESTING} levels")
 
 
-def _with_any_number(text: bytes) -> Any:
+def _with_any_number(text: bytes, parse_float: Callable[[str], Any]) -> Any:
     check_nesting(text)
     try:
         value = json.loads(
-            text.decode(), parse_float=_float, parse_int=_integer, parse_constant=_refuse
+            text.decode(), parse_float=parse_float, parse_int=_integer, parse_constant=_refuse
         )
         # A lone surrogate can't be encoded, so the decoder above refuses it too.
         _ENCODER.encode(value)

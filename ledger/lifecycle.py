@@ -66,7 +66,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
         kind = self.types.get(event_type)
         if type(kind) is not dict:
             return kind  # type: ignore[return-value] # only a dict is left out
-        status = data.get("status")
+        status = data.get("status") if isinstance(data, dict) else None
         known = kind.get(status) if isinstance(status, str) else None
         return known or kind.get(ANY_STATUS)
 

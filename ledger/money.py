@@ -17,6 +17,8 @@ MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
 # No amount needs more digits than that, and a text of thousands of digits is slow to convert.
 _DIGITS: Final = re.compile(r"0*([0-9]{1,4300})")
+_MOST_SHIFTED: Final = 30
+_NUMBER: Final = re.compile(r"(-?)([0-9]{1,30})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,30}))?")
 _DECIMAL: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?")
 
 
@@ -68,6 +70,19 @@ def check_currency(currency: object) -> str:
     return currency
 
 
+class MajorUnits(msgspec.Struct, frozen=True):
+    """An amount in major units as it was written, for example ``1500.50``."""
+
+    text: str
+
+
+class WrittenAmount(msgspec.Struct, frozen=True):
+    """An amount as its exact text, for example ``1500.50``, in major or in minor units."""
+
+    text: str
+    in_major: bool
+
+
 class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An amount in minor units (cents for USD, tiyn for KZT) and its ISO 4217 code.
 
@@ -114,7 +129,29 @@ def read_money(amount: object, currency: object) -> Money:
                 "currency_conflicts", f"got {inner!r:.40} with the amount, and {currency!r:.40}"
             )
         amount, currency = amount.get("value"), inner
+    if isinstance(amount, WrittenAmount):
+        code = check_currency(_code(currency))
+        return Money(_exact(amount.text, MINOR_UNIT_DIGITS[code] if amount.in_major else 0), code)
     return Money(_amount(amount), _code(currency))  # type: ignore[arg-type]
+
+
+def _exact(text: str, digits: int) -> int:
+    """Return a decimal number times ten to the power of ``digits``, if that is an integer."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise MoneyError("amount_not_decimal", f"expected a decimal number, got {text!r:.40}")
+    sign, whole, part, exponent = found[1], found[2], found[3] or "", int(found[4] or 0)
+    number, shift = int(whole + part), digits + exponent - len(part)
+    if sign and number:
+        raise MoneyError("amount_negative", f"expected an amount from 0, got {text!r:.40}")
+    if number and shift > _MOST_SHIFTED:
+        raise MoneyError("amount_too_large", f"expected at most {MAX_AMOUNT_MINOR} minor units")
+    # No number here has more digits than twice the most that may follow the point.
+    scale = 10 ** min(-shift, 2 * _MOST_SHIFTED) if shift < 0 else 1
+    amount_minor, rest = divmod(number * 10 ** max(shift, 0) if number else 0, scale)
+    if rest:
+        raise MoneyError("amount_too_precise", f"expected {digits} decimals, got {text!r:.40}")
+    return check_amount(amount_minor)
 
 
 def _amount(amount: object) -> object:

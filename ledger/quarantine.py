@@ -18,7 +18,8 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from ledger.deduplication import deduplicate
-from ledger.envelope import MAX_ID_BYTES, Envelope, decode_envelope
+from ledger.dialects import read_envelope
+from ledger.envelope import MAX_ID_BYTES, Envelope
 from ledger.events import Event, Reading
 from ledger.records import SignedRecord
 from ledger.rejected import HTTP, Unkept, is_number, key_without_id, unkept
@@ -211,7 +212,7 @@ def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refu
     fault = trust.fault(record) if trust else None
     if fault is not None:
         return Refusal(f"its signature is not good: {fault}")
-    envelope = decode_envelope(record.value or b"")
+    envelope = read_envelope(record)
     return Refusal(_still(envelope)) if isinstance(envelope, Rejection) else envelope
 
 

@@ -54,6 +54,15 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
     plexy_signature: Annotated[str | _Absent, meaning("the delivery's signature, as it came")] = (
         UNSET
     )
+    dialect: Annotated[
+        str | _Absent, meaning("`pay` for a notification of the Pay API; absent if signed")
+    ] = UNSET
+    amounts: Annotated[str | _Absent, meaning("the unit of its amounts: `minor` or `major`")] = (
+        UNSET
+    )
+    authenticated_by: Annotated[
+        str | _Absent, meaning("`bearer`: a token, which is not kept, authenticated the sender")
+    ] = UNSET
     received_at_ms: Annotated[
         Digits | _Absent, meaning("when the delivery arrived, in Unix milliseconds")
     ] = UNSET

@@ -26,6 +26,8 @@ class Reason(StrEnum):
     AMOUNT_NOT_INTEGER = "amount_not_integer"
     AMOUNT_NEGATIVE = "amount_negative"
     AMOUNT_TOO_LARGE = "amount_too_large"
+    AMOUNT_TOO_PRECISE = "amount_too_precise"
+    AMOUNT_NOT_DECIMAL = "amount_not_decimal"
     CURRENCY_MISSING = "currency_missing"
     CURRENCY_UNKNOWN = "currency_unknown"
     CURRENCY_CONFLICTS = "currency_conflicts"

@@ -1,5 +1,8 @@
 """Trust: the check that a record of the log was signed by Plexy and was fresh when it arrived.
 
+A record that a bearer token authenticated has no signature. Only ingress saw the token, so such a
+record is believed if the ledger takes the Pay API at all, and is reported as ``bearer``.
+
 Input: records with the headers that ingress stored next to each body, and the endpoint's secrets.
 Output: the reason why a record's signature is not good, or ``None``. Invariant: the result depends
 only on the record and the secrets, so it is the same at any later time.
@@ -10,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from ledger.dialects import is_bearer
 from ledger.records import SignedRecord
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
 
@@ -18,11 +22,15 @@ MAX_HEADERS: Final = 100
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules for a good signature; ``since`` is the first offset to check, by partition."""
+    """The rules for a good signature; ``since`` is the first offset to check, by partition.
+
+    With ``expects_bearer``, a record that says it came with a bearer token is believed.
+    """
 
     secrets: tuple[bytes, ...]
     form: SignedForm = SignedForm.EITHER
     tolerance_s: float = DEFAULT_TOLERANCE_S
+    expects_bearer: bool = False
     since: Mapping[int, int] = {}
 
     def fault(self, record: SignedRecord) -> str | None:
@@ -32,6 +40,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         """
         if record.offset < self.since.get(record.partition, 0):
             return None
+        if is_bearer(record.headers):
+            return None if self.expects_bearer else "bearer_not_expected"
         headers = dict(record.headers[:MAX_HEADERS])
         # A header that a stranger wrote may have no value.
         arrived = headers.get("received-at-ms") or b""

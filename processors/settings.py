@@ -15,6 +15,7 @@ from runtime.trace_settings import Traces, check_traces
 from runtime.trust import (
     Form,
     OldWebhookSecrets,
+    PayAmountsUnit,
     ToleranceSeconds,
     WebhookSecrets,
     check_secrets,
@@ -40,6 +41,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     old_webhook_secrets: OldWebhookSecrets = ()
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
+    pay_amounts: PayAmountsUnit = None
     web_bind: WebBind = LOOPBACK
     web_host: Annotated[
         str, setting("host name under which the other workers reach this one's views")

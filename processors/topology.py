@@ -14,6 +14,7 @@ from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
+from ledger.dialects import DIALECT
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames, changelog_name
 from ledger.trust import MAX_HEADERS
 from processors.engine.app import EngineApp
@@ -244,6 +245,10 @@ class LedgerApp(EngineApp):
         """Return ``MAX_HEADERS`` for the log of record if signatures are checked, else 0."""
         is_checked = self.settings.enforced_trust is not None and topic == self.names.webhooks
         return MAX_HEADERS if is_checked else 0
+
+    def marking_header(self, topic: str) -> str | None:
+        """Return the header that says the dialect of a record of the log."""
+        return DIALECT if topic == self.names.webhooks else None
 
     def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds the chunks of a table's source topic into the table."""

@@ -65,7 +65,7 @@ class FoldSettings(EnforcedTrustSettings, Protocol):
 class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The settings under which a log is folded, in the order in which they are compared.
 
-    ``rules`` is the digest of the rule set. The last three matter only if the workers check
+    ``rules`` is the digest of the rule set. The last four matter only if the workers check
     signatures. ``webhook_secrets`` is the fingerprint of one secret.
     """
 
@@ -77,6 +77,7 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rules: str = ""
     signed_form: str = ""
     signature_tolerance_s: int = 0
+    pay_amounts: str = ""
     webhook_secrets: str = ""
 
 
@@ -100,8 +101,11 @@ def protocols(settings: FoldSettings) -> list[str]:
         rules,
         signed_form=str(settings.signed_form),
         signature_tolerance_s=settings.signature_tolerance_s,
+        pay_amounts=settings.pay_amounts or "unset",
     )
     secrets = dict.fromkeys((*settings.webhook_secrets, *settings.old_webhook_secrets))
+    if not secrets:
+        return [_name(checked)]
     return [
         _name(msgspec.structs.replace(checked, webhook_secrets=_fingerprint(secret)))
         for secret in secrets

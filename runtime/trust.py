@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Protocol
 
+from ledger.pay import PayAmounts
 from ledger.signature import SignedForm
 from ledger.trust import Trust
 from runtime.settings import Secret, SettingsError, setting, variable
@@ -31,6 +32,19 @@ AllowUnsigned = Annotated[
 ToleranceSeconds = Annotated[
     int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
 ]
+PayTokens = Annotated[
+    tuple[Secret, ...],
+    setting(
+        "bearer tokens of the Pay API, comma-separated; with one, ingress takes its notifications"
+    ),
+]
+PayAmountsUnit = Annotated[
+    PayAmounts | None,
+    setting(
+        "unit of the Pay API's amounts: `minor` (150050) or `major` (1500.50); where signatures "
+        "are checked, it also says that records authenticated by a token are expected"
+    ),
+]
 
 
 # A shorter secret could be found by trying all of them.
@@ -56,7 +70,7 @@ def check_secret(name: str, secret: str) -> None:
 
 def check_secrets(settings: object) -> None:
     """Refuse settings with a secret that ``check_secret`` refuses."""
-    for field in ("webhook_secrets", "old_webhook_secrets"):
+    for field in ("webhook_secrets", "old_webhook_secrets", "pay_tokens"):
         for secret in getattr(settings, field, ()):
             check_secret(variable(field), secret.reveal())
 
@@ -80,6 +94,10 @@ class TrustSettings(Protocol):
     def signature_tolerance_s(self) -> int:
         """The longest time in seconds between a signature's time and the delivery's."""
 
+    @property
+    def pay_amounts(self) -> PayAmounts | None:
+        """The unit of the Pay API's amounts; ``None`` if the ledger does not take these."""
+
 
 class EnforcedTrustSettings(TrustSettings, Protocol):
     """The settings that a program needs to check signatures while it folds the log."""
@@ -96,7 +114,7 @@ def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
     """
     if settings.verify_signatures != "worker":
         return None
-    if not settings.webhook_secrets and not settings.old_webhook_secrets:
+    if not (settings.webhook_secrets or settings.old_webhook_secrets or settings.pay_amounts):
         raise SettingsError(
             "LEDGER_VERIFY_SIGNATURES=worker needs the endpoint's signing secrets: set "
             "LEDGER_WEBHOOK_SECRETS (and LEDGER_OLD_WEBHOOK_SECRETS for former ones) for the "
@@ -114,5 +132,6 @@ def trust_of(
         secrets=(*(secret.reveal().encode() for secret in given), *more),
         form=settings.signed_form,
         tolerance_s=settings.signature_tolerance_s,
+        expects_bearer=settings.pay_amounts is not None,
         since=since or {},
     )

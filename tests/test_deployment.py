@@ -124,7 +124,7 @@ def test_the_example_lists_every_setting_and_no_secret():
     asked = set(_VARIABLE.findall(COMPOSE_TEXT))
     assert {name for name, _, _ in asked} == set(re.findall(r"(?m)^#?(LEDGER_\w+)=", EXAMPLE))
     assert re.findall(r"(?m)^LEDGER_\w+=.+", EXAMPLE) == []
-    commented = dict(re.findall(r"(?m)^#(LEDGER_\w+)=(.+)", EXAMPLE))
+    commented = dict(re.findall(r"(?m)^#(LEDGER_\w+)=(.*)", EXAMPLE))
     assert commented == {name: default for name, kind, default in asked if kind == "-"}
 
 

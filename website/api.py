@@ -15,12 +15,19 @@ from website.markdown import table
 
 Json = Mapping[str, Any]
 
+# With a token, the document has the path of the Pay API too.
+_SETTINGS: Final = {
+    "LEDGER_WEBHOOK_SECRETS": "whsec_documented",
+    "LEDGER_PAY_TOKENS": "token_documented",
+    "LEDGER_PAY_AMOUNTS": "minor",
+}
+
 _GUIDE: Final = "How to ask, and what to do about errors: [HTTP](../http.md)."
 
 
 def ingress() -> str:
     """Return the page of ingress with default settings."""
-    return page(describe_ingress(IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "-"})))
+    return page(describe_ingress(IngestSettings.from_environment(_SETTINGS)))
 
 
 def views() -> str:
@@ -111,7 +118,7 @@ def _type(name: str, schema: Json) -> Iterator[str]:
     )
 
 
-def _value(schema: Json) -> str:  # noqa: C901, PLR0911 - a case for each form of schema
+def _value(schema: Json) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for each form
     """Return what a schema allows, in words; the name of a type links to its table."""
     match schema:
         case {"$ref": str(reference)}:
@@ -139,4 +146,6 @@ def _value(schema: Json) -> str:  # noqa: C901, PLR0911 - a case for each form o
             return f"string, {encoding}"
         case {"type": str(kind)}:
             return kind
+        case {"default": None}:
+            return "any value"
     raise ValueError(f"no words for the schema {schema!r:.200}: add them to website/api.py")

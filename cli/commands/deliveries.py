@@ -1,6 +1,7 @@
 """The commands that deliver events, as Plexy would."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,14 +11,27 @@ from cli.commands import completion
 from cli.commands.declare import command, console
 
 
+class Dialect(StrEnum):
+    """The dialects in which Plexy delivers."""
+
+    SDK = "sdk"
+    PAY = "pay"
+
+
 @command(
     "plexy-ledger send --payment pay_1 --order ord_1 --amount 500000",
     "plexy-ledger send --type refund.succeeded --refund re_1 --payment pay_1",
+    "plexy-ledger send --dialect pay --token-file token.txt --payment txn_1 --order ord_1",
 )
 def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     kind: Annotated[
-        str, typer.Option("--type", help="the event's type", autocompletion=completion.event_types)
-    ] = "payment.succeeded",
+        str | None,
+        typer.Option(
+            "--type",
+            help="the event's type; payment.succeeded or transaction.charged, unless given",
+            autocompletion=completion.event_types,
+        ),
+    ] = None,
     payment: Annotated[str, typer.Option(help="payment id")] = "pay_1",
     order: Annotated[str | None, typer.Option(help="the shop's order reference")] = None,
     refund: Annotated[
@@ -44,12 +58,19 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
             "of `run`"
         ),
     ] = None,
+    dialect: Annotated[
+        Dialect, typer.Option(help="sdk: a signed event; pay: a notification of the Pay API")
+    ] = Dialect.SDK,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="file with the Pay API's token, else the first of LEDGER_PAY_TOKENS"),
+    ] = None,
 ) -> bool:
-    """Send one signed event, as Plexy would."""
-    from cli.send import EventOptions, send_event
+    """Send one event, as Plexy would."""
+    from cli.send import EventOptions, SenderIdentity, send_event
 
     options = EventOptions(kind, payment, order, refund, amount, currency, event_id, created, data)
-    return send_event(options, url, secret, os.environ)
+    return send_event(options, url, SenderIdentity(dialect, secret, token_file), os.environ)
 
 
 @command(
@@ -83,6 +104,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
         float, typer.Option(min=0.001, help="stretches or shortens the waits between attempts")
     ] = 1.0,
     concurrency: Annotated[int, typer.Option(min=1, help="most concurrent requests")] = 32,
+    dialects: Annotated[
+        str, typer.Option(help="dialects of the payments: sdk, pay (the Pay API) or sdk,pay")
+    ] = "sdk",
     rules: Annotated[
         Literal["seed", "lifecycle"], typer.Option(help="the ledger's LEDGER_RULES")
     ] = "seed",
@@ -110,6 +134,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
         views_urls=tuple(views_url or ()),
         time_scale=time_scale,
         concurrency=concurrency,
+        dialects=dialects,
         rules=rules,
         json_file=json,
     )

@@ -17,6 +17,7 @@ from cli.settings import JudgeSettings
 from cli.topics.ledger_reader import LedgerReader, Offsets, sizes
 from cli.verification.verify import trust_of
 from ingest.records import DeliveryHead, webhook_record
+from ledger.dialects import dialect_headers_of
 from ledger.quarantine import (
     Item,
     Quarantine,
@@ -138,6 +139,7 @@ def _delivery(kept: Record) -> DeliveryHead:
     arrived = headers.get("received-at-ms", b"")
     return DeliveryHead(
         signature=headers.get("plexy-signature", b""),
+        dialect=dialect_headers_of(kept.headers),
         content_type=headers.get("content-type", b""),
         content_length=None,
         received_at_ms=int(arrived) if arrived.isdigit() else kept.timestamp,

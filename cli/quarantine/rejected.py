@@ -22,6 +22,7 @@ from cli.topics.ledger_reader import open_reader
 from cli.verification.verify import trust_of
 from ledger.quarantine import Item, ItemState, Quarantine
 from ledger.rejections import Reason
+from ledger.verification.history import signature_of
 from runtime.kafka.topics import TopicSettings
 
 # At most this much of a body is shown to a person; `--raw` writes the whole body.
@@ -188,7 +189,7 @@ def _signature(records: Records, settings: JudgeSettings) -> str:
     trust = trust_of(settings)
     if trust is None:
         return "not checked (LEDGER_ALLOW_UNSIGNED=true)"
-    return trust.fault(records.delivered) or "good"
+    return signature_of(records.delivered, trust)
 
 
 def _verdict(item: Item, records: Records, settings: JudgeSettings) -> str:

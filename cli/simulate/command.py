@@ -15,7 +15,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.errors import FAILED
+from cli.errors import FAILED, WrongOptionError
+from cli.notifications import PAY_PATH
 from cli.ports import base_url
 from cli.run.local import signals_set, until_stopped
 from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SimulateSettings
@@ -32,6 +33,7 @@ from cli.simulate.report import (
     totals_table,
 )
 from cli.simulate.simulation import Simulation
+from cli.simulate.stories import Dialects
 
 T = TypeVar("T")
 
@@ -53,7 +55,8 @@ class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
     views_urls: tuple[str, ...]
     time_scale: float
     concurrency: int
-    rules: str
+    dialects: str = "sdk"
+    rules: str = "seed"
     json_file: Path | None
 
 
@@ -88,10 +91,14 @@ async def _run(options: SimulateOptions, settings: SimulateSettings, console: Co
 
 def _sender_options(options: SimulateOptions, settings: SimulateSettings) -> SenderOptions:
     url = options.url or base_url(settings.ingest_host, settings.ingest_port) + WEBHOOK_PATH
+    dialects = _dialects(options.dialects, settings)
     given = tuple(secret.reveal() for secret in settings.webhook_secrets)
     return SenderOptions(
         url=url,
         secrets=given or (DEVELOPMENT_SECRET,),
+        pay_url=url.removesuffix(WEBHOOK_PATH) + PAY_PATH,
+        tokens=tuple(token.reveal() for token in settings.pay_tokens),
+        dialects=dialects,
         form=settings.signed_form,
         tolerance_s=settings.signature_tolerance_s,
         rate_per_s=options.rate_per_s,
@@ -99,6 +106,21 @@ def _sender_options(options: SimulateOptions, settings: SimulateSettings) -> Sen
         concurrency=options.concurrency,
         rules=options.rules,
     )
+
+
+def _dialects(text: str, settings: SimulateSettings) -> Dialects:
+    """Read ``--dialects``, for example ``sdk,pay``."""
+    names = {name.strip() for name in text.split(",")}
+    if not names or not names <= {"sdk", "pay"}:
+        raise WrongOptionError(f"--dialects: expected sdk, pay or sdk,pay, got {text!r:.80}")
+    if "pay" not in names:
+        return Dialects()
+    if not settings.pay_tokens or settings.pay_amounts is None:
+        raise WrongOptionError(
+            "--dialects pay needs the token and the unit of the Pay API: set LEDGER_PAY_TOKENS and "
+            "LEDGER_PAY_AMOUNTS as ingress has them"
+        )
+    return Dialects(sdk="sdk" in names, pay=settings.pay_amounts)
 
 
 async def _check(

@@ -11,9 +11,11 @@ import aiohttp
 import msgspec
 
 from cli.errors import WrongOptionError
+from cli.notifications import bearer_headers
 from cli.run.supervisor import Backoff
 from cli.send import Answer, problem_code, signed_headers
 from cli.simulate.schedule import ScheduledDelivery
+from cli.simulate.stories import SDK, Dialects
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 
 # Plexy documents retries but no schedule. Here the waits double up to a limit; retries never end.
@@ -23,6 +25,7 @@ _BACKOFF: Final = Backoff(first_s=1.0, longest_s=300.0)
 class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The address, the signature and the rate of the deliveries.
 
+    ``tokens`` are those of the Pay API, whose notifications go to ``pay_url``.
     Each of several ``secrets`` signs an equal share of the run, one after another. ``rate_per_s``
     counts first attempts; 0 means as fast as they are answered. ``time_scale`` multiplies only the
     waits between attempts. ``rules`` names the rule set whose events are sent.
@@ -30,6 +33,9 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     secrets: tuple[str, ...]
+    pay_url: str = ""
+    tokens: tuple[str, ...] = ()
+    dialects: Dialects = SDK
     form: SignedForm = SignedForm.EITHER
     tolerance_s: int = DEFAULT_TOLERANCE_S
     rate_per_s: float = 0.0
@@ -61,7 +67,10 @@ class Unanswered(msgspec.Struct, frozen=True):
 def headers(
     delivery: ScheduledDelivery, options: SenderOptions, *, secret: str, is_retry: bool
 ) -> dict[str, str]:
-    """Return an attempt's signed headers; a retry is signed with the correct time."""
+    """Return an attempt's headers; a retry has the correct time or token."""
+    if delivery.is_pay:
+        is_wrong = abs(delivery.skew) > 1 and not is_retry
+        return bearer_headers("a token of another shop" if is_wrong else secret)
     skew_s = 0.0 if is_retry else delivery.skew * options.tolerance_s
     form = options.form
     if form is SignedForm.EITHER:

@@ -8,6 +8,8 @@ enforces. The oracle is written from the rules alone, to be plain rather than fa
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +39,34 @@ _TYPES: Final = {
 }
 """By rule set: the types that count, and the type as which each counts."""
 
+# The Pay API's statuses; `created` means nothing yet.
+_NOTIFICATIONS: Final = {
+    "transaction.charged": _SUCCESS,
+    "transaction.failed": _FAILURE,
+    "transaction.rejected": _FAILURE,
+    "transaction.refunded": _REFUND,
+    "transaction.authorized": _AUTHORISED,
+    "transaction.cancelled": _VOID,
+}
+# Plexy's currencies without a minor unit; all others have two digits.
+_WHOLE: Final = frozenset(
+    [
+        "JPY",
+        "KRW",
+        "VND",
+        "BIF",
+        "CLP",
+        "GNF",
+        "KMF",
+        "MGA",
+        "PYG",
+        "RWF",
+        "UGX",
+        "XAF",
+        "XOF",
+        "XPF",
+    ]
+)
 
 _SHOWN_AS: Final = {"succeeded": "paid", "authorised": "authorised", "voided": "voided"}
 
@@ -97,17 +127,32 @@ _Facts = Mapping[str, list[_Fact]]
 _NOTHING_COUNTS: Final = CheckedOrder("unknown", 0, {}, ())
 
 
-def orders(bodies: Iterable[bytes], rules: str = "seed") -> dict[str, CheckedOrder | None]:
+def identity(event: Mapping[str, Any]) -> str:
+    """Return what distinguishes an event from all others: its id, or a notification's content.
+
+    >>> identity({"name": "transaction.charged", "data": {"id": "txn_1", "updatedAt": "2026"}})
+    'transaction.charged txn_1 2026'
+    """
+    if "name" not in event:
+        return str(event["id"])
+    data = event["data"]
+    return f"{event['name']} {data['id']} {data['updatedAt']}"
+
+
+def orders(
+    bodies: Iterable[bytes], rules: str = "seed", *, in_major: bool = False
+) -> dict[str, CheckedOrder | None]:
     """Return every order that the bodies name; ``None`` if all its payments belong elsewhere.
 
     A refund may arrive before its payment, and a payment before the event that names its order. So
-    a wrong order may exist for a while; ``None`` means that it must not exist in the end.
+    a wrong order may exist for a while; ``None`` means that it must not exist in the end. With
+    ``in_major``, the Pay API's amounts are in major units.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
     only_named = _named_by_others(bodies := list(bodies), rules)
     for order_id in only_named:
         places.setdefault(order_id, {})
-    for payment_id, facts in _payments(bodies, rules).items():
+    for payment_id, facts in _payments(bodies, rules, in_major=in_major).items():
         for order_id in _possible_orders(payment_id, facts):
             places.setdefault(order_id, {})
         named = [fact.order for fact in facts if fact.order]
@@ -118,13 +163,19 @@ def orders(bodies: Iterable[bytes], rules: str = "seed") -> dict[str, CheckedOrd
     }
 
 
-def touched(bodies: Iterable[bytes], event_ids: Iterable[str], rules: str = "seed") -> set[str]:
+def touched(
+    bodies: Iterable[bytes],
+    event_ids: Iterable[str],
+    rules: str = "seed",
+    *,
+    in_major: bool = False,
+) -> set[str]:
     """Return the orders whose state depends on whether these events among the bodies count."""
     bodies, doubtful = list(bodies), set(event_ids)
-    unsure = [body for body in bodies if json.loads(body)["id"] in doubtful]
+    unsure = [body for body in bodies if identity(json.loads(body)) in doubtful]
     return _named_by_others(unsure, rules) | {
         order_id
-        for payment_id, facts in _payments(bodies, rules).items()
+        for payment_id, facts in _payments(bodies, rules, in_major=in_major).items()
         if any(fact.event_id in doubtful for fact in facts)
         for order_id in _possible_orders(payment_id, facts)
     }
@@ -146,11 +197,17 @@ def _checked_totals(paid: int, refunded: int, disputed: int, lost: int) -> Check
     return CheckedTotals(paid, refunded, paid - refunded - disputed - lost, disputed, lost)
 
 
-def _payments(bodies: Iterable[bytes], rules: str) -> _Facts:
+def _payments(bodies: Iterable[bytes], rules: str, *, in_major: bool) -> _Facts:
     """Return the facts of each payment id, each once, sorted by time."""
     facts: dict[str, dict[str, _Fact]] = {}
     for body in bodies:
-        event = json.loads(body)
+        # A number with a point stays text, which is exact.
+        event = json.loads(body, parse_float=str)
+        if "name" in event:
+            if event["name"] in _NOTIFICATIONS:
+                payment_id, fact = _notified(event, in_major=in_major)
+                facts.setdefault(payment_id, {})[fact.event_id] = fact
+            continue
         kind = _TYPES[rules].get(event["type"])
         if kind is None:
             continue
@@ -166,12 +223,36 @@ def _payments(bodies: Iterable[bytes], rules: str) -> _Facts:
 
 def _named_by_others(bodies: Iterable[bytes], rules: str) -> set[str]:
     """Return the orders that are named by events of types that do not count."""
-    events = [event for body in bodies if (event := json.loads(body))["type"] not in _TYPES[rules]]
+    counted = {*_TYPES[rules], *_NOTIFICATIONS}
+    events = [
+        event
+        for body in bodies
+        if (event := json.loads(body)).get("name", event.get("type")) not in counted
+    ]
     return {order for event in events if (order := _order_named(event["data"]))}
 
 
 def _order_named(data: Mapping[str, Any]) -> str | None:
     return _first(data, ORDER_FIELDS) or _first(data.get("metadata", {}), ORDER_FIELDS)
+
+
+def _notified(event: Mapping[str, Any], *, in_major: bool) -> tuple[str, _Fact]:
+    """Return the fact in a notification of the Pay API, and the id of its payment."""
+    data, kind = event["data"], _NOTIFICATIONS[event["name"]]
+    parent = data.get("parentTransactionId", data["id"])
+    amount = data["processedAmount"] if kind == _SUCCESS else data["amount"]
+    if in_major:
+        amount = int(Decimal(amount) * (1 if data["currency"] in _WHOLE else 100))
+    fact = _Fact(
+        created=int(datetime.fromisoformat(data["updatedAt"]).timestamp()),
+        event_id=identity(event),
+        kind=kind,
+        data_id=data["id"],
+        amount=amount,
+        currency=data["currency"],
+        order=data.get("merchantReference"),
+    )
+    return parent["Value"] if isinstance(parent, dict) else parent, fact
 
 
 def _fact(event: Mapping[str, Any], kind: str) -> _Fact:

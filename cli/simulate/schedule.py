@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from cli.send import encode
-from cli.simulate.stories import Event, Stories
+from cli.simulate.oracle import identity
+from cli.simulate.stories import SDK, Dialects, Event, Stories
 
 # The ranges of the signer's clock error, in parts of the tolerance: none, well within it (the
 # delivery takes time too), and beyond it.
@@ -25,32 +26,38 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
     """One delivery, which is attempted until it is acknowledged.
 
     ``events_before`` is the number of events that have an earlier delivery. ``skew`` is the error
-    of the signer's clock at the first attempt, in parts of the tolerance.
+    of the signer's clock at the first attempt, in parts of the tolerance. A notification of the Pay
+    API, which is not signed, has a wrong token then if ``skew`` is beyond the tolerance.
     """
 
     number: int
     event_id: str
+    is_pay: bool
     body: bytes
     events_before: int
     skew: float
 
 
-def deliveries(seed: int, events: int, rules: str = "seed") -> Iterator[ScheduledDelivery]:
+def deliveries(
+    seed: int, events: int, rules: str = "seed", dialects: Dialects = SDK
+) -> Iterator[ScheduledDelivery]:
     """Yield the deliveries of ``events`` events and their duplicates, in order of sending."""
     random = Random(f"schedule {seed}-{events}")
+    stories = iter(Stories(seed, events, rules, dialects))
     begun: set[str] = set()
-    for number, event in enumerate(_in_order(seed, events, rules, random)):
-        events_before = len(begun)
-        begun.add(event["id"])
+    for number, event in enumerate(_in_order(stories, events, random)):
+        events_before, event_id = len(begun), identity(event)
+        begun.add(event_id)
         body = _serialised(event, random)
-        yield ScheduledDelivery(number, event["id"], body, events_before, _skew(random))
+        yield ScheduledDelivery(
+            number, event_id, "name" in event, body, events_before, _skew(random)
+        )
 
 
-def _in_order(seed: int, events: int, rules: str, random: Random) -> Iterator[Event]:
+def _in_order(stories: Iterator[list[Event]], events: int, random: Random) -> Iterator[Event]:
     """Yield the events of several orders in turn, some of them late, and some more than once."""
     waiting: list[tuple[float, int, Event]] = []
     taken = entered = 0
-    stories = iter(Stories(seed, events, rules))
     while taken < events:
         story = next(stories)[: events - taken]
         pause = random.choice((0, 1, 5, 50))

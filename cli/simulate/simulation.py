@@ -20,6 +20,7 @@ from cli.simulate import oracle
 from cli.simulate.delivery import SenderOptions, Unanswered, client, headers, post
 from cli.simulate.latency import Attempt, Latencies
 from cli.simulate.schedule import ScheduledDelivery, deliveries
+from ledger.pay import PayAmounts
 
 
 class SendingTally(msgspec.Struct):
@@ -72,7 +73,9 @@ class Simulation:
         self.latencies = Latencies()
         self._heard = heard
         self.took_s = 0.0
-        self._unsent: Iterator[ScheduledDelivery] = deliveries(seed, events, options.rules)
+        self._unsent: Iterator[ScheduledDelivery] = deliveries(
+            seed, events, options.rules, options.dialects
+        )
         self._began_s = 0.0
         self._upcoming: _Due | None = None
         self._retries: list[_Due] = []
@@ -103,7 +106,8 @@ class Simulation:
     def orders(self) -> dict[str, oracle.CheckedOrder | None]:
         """Return the orders that the acknowledged events must produce, without undecided orders."""
         undecided = self.undecided()
-        foretold = oracle.orders(self._acknowledged_bodies(), self.options.rules)
+        bodies = self._acknowledged_bodies()
+        foretold = oracle.orders(bodies, self.options.rules, in_major=self._in_major)
         return {name: order for name, order in foretold.items() if name not in undecided}
 
     def undecided(self) -> set[str]:
@@ -111,7 +115,11 @@ class Simulation:
         if not self.owed:
             return set()
         bodies = [*self._acknowledged_bodies(), *self.owed.values()]
-        return oracle.touched(bodies, self.owed, self.options.rules)
+        return oracle.touched(bodies, self.owed, self.options.rules, in_major=self._in_major)
+
+    @property
+    def _in_major(self) -> bool:
+        return self.options.dialects.pay is PayAmounts.MAJOR
 
     def _acknowledged_bodies(self) -> Iterator[bytes]:
         # All bodies of an event have the same content.
@@ -156,9 +164,13 @@ class Simulation:
     async def _attempt(self, session: aiohttp.ClientSession, due: _Due) -> None:
         delivery, is_retry = due.delivery, due.failures > 0
         self._note_attempt(delivery, is_retry=is_retry)
-        signed = headers(delivery, self.options, secret=self._secret(), is_retry=is_retry)
+        options = self.options
+        url, secrets = options.url, options.secrets
+        if delivery.is_pay:
+            url, secrets = options.pay_url, options.tokens
+        signed = headers(delivery, options, secret=self._now_of(secrets), is_retry=is_retry)
         sent_s = time.monotonic()
-        answer = await post(session, self.options.url, delivery.body, signed)
+        answer = await post(session, url, delivery.body, signed)
         self._note_time(Attempt(sent_s, time.monotonic() - sent_s, _outcome(answer)))
         if isinstance(answer, Answer) and answer.accepted:
             self._note_acknowledgement(delivery)
@@ -171,9 +183,8 @@ class Simulation:
         self._slots.release()
         self._changed.set()
 
-    def _secret(self) -> str:
-        """Return the current secret; each secret signs an equal share of the run."""
-        secrets = self.options.secrets
+    def _now_of(self, secrets: tuple[str, ...]) -> str:
+        """Return the current secret or token; each has an equal share of the run."""
         share = self._events_begun * len(secrets) // self.events
         return secrets[min(share, len(secrets) - 1)]
 

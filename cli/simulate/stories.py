@@ -1,5 +1,7 @@
 """Draws stories of virtual shops from a seed: orders, attempts to pay, and refunds.
 
+A shop may use both of Plexy's dialects, so an order may have payments of both.
+
 A story has the events of one order, in the order in which they happened. Stories depend only on
 the run's seed and number of events; a change of either also changes the ids.
 """
@@ -13,6 +15,8 @@ import msgspec
 
 from cli.send import build_event
 from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
+from cli.simulate.transactions import Price, Transactions
+from ledger.pay import PayAmounts
 
 Event = dict[str, Any]
 
@@ -38,11 +42,14 @@ class Shop(msgspec.Struct, frozen=True):
     numbers_orders: bool
 
 
-class Price(msgspec.Struct, frozen=True):
-    """An amount in minor units."""
+class Dialects(msgspec.Struct, frozen=True):
+    """The dialects of a run's payments; ``pay`` is the unit of the Pay API's amounts."""
 
-    amount: int
-    currency: str
+    sdk: bool = True
+    pay: PayAmounts | None = None
+
+
+SDK: Final = Dialects()
 
 
 def shops() -> list[Shop]:
@@ -65,13 +72,19 @@ class Stories:
     With the rules ``lifecycle``, payments also have captures, voids, reversals and disputes.
     """
 
-    def __init__(self, seed: int, events: int, rules: str = "seed") -> None:
+    def __init__(
+        self, seed: int, events: int, rules: str = "seed", dialects: Dialects = SDK
+    ) -> None:
         self._rules = rules
+        self._dialects = dialects
         self._run = f"{seed}-{events}"
         self._random = Random(f"stories {self._run}")
         self._shops = shops()
         self._now_s = _FIRST_SECOND
         self._ids = 0
+        self._transactions = Transactions(
+            self._random, self._new_id, self._next_second, dialects.pay or PayAmounts.MINOR
+        )
 
     def __iter__(self) -> Iterator[list[Event]]:
         return self
@@ -81,7 +94,14 @@ class Stories:
         shop = self._random.choice(self._shops)
         order = self._order_reference(shop)
         payments = self._random.choice((1, 1, 1, 1, 2, 3))
-        return [event for _ in range(payments) for event in self._payment(shop, order)]
+        return [event for _ in range(payments) for event in self._payment_in(shop, order)]
+
+    def _payment_in(self, shop: Shop, order: str | int) -> list[Event]:
+        """Return one payment's events, in one of the dialects."""
+        dialects = self._dialects
+        if dialects.pay is not None and (not dialects.sdk or self._chance(50)):
+            return self._transactions.payment(str(order), self._money())
+        return self._payment(shop, order)
 
     def _payment(self, shop: Shop, order: str | int) -> list[Event]:
         """Return one payment's events: attempts, usually a success, refunds, unfolded types."""
@@ -224,8 +244,15 @@ class Stories:
         return self._random.randrange(100) < percent
 
     def _id(self, prefix: str, shop: Shop) -> str:
+        return self._new_id(prefix) + shop.ending
+
+    def _new_id(self, prefix: str) -> str:
         self._ids += 1
-        return f"{prefix}_{self._run}_{self._ids}{shop.ending}"
+        return f"{prefix}_{self._run}_{self._ids}"
+
+    def _next_second(self) -> int:
+        self._now_s += 1
+        return self._now_s
 
 
 def _reference(shop: Shop, order: str | int) -> dict[str, Any]:

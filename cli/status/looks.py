@@ -200,5 +200,6 @@ def numbers_of(page: str) -> Numbers:
                 name = _LARGEST[sample.name]
                 numbers[name] = max(numbers.get(name, 0), sample.value)
             elif sample.name in _BY_LABEL:
-                numbers[sample.labels[_BY_LABEL[sample.name]]] = sample.value
+                value = sample.labels[_BY_LABEL[sample.name]]
+                numbers[value] = numbers.get(value, 0.0) + sample.value
     return numbers

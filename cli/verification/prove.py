@@ -88,14 +88,18 @@ def _show(console: Console, proof: Proof, checked: ProofCheck) -> None:
     if checked.signatures is None:
         line(console, "no signature was checked (LEDGER_ALLOW_UNSIGNED=true)", style="yellow")
     else:
-        bad = checked.signatures < checked.deliveries
-        told = f"{checked.signatures} of {counted(checked.deliveries, 'signature')} good"
+        signed = checked.deliveries - checked.bearer
+        bad = checked.signatures < signed
+        told = f"{checked.signatures} of {counted(signed, 'signature')} good"
         line(console, told, style="red" if bad else "")
+    if checked.bearer:
+        bearer = counted(checked.bearer, "delivery", "deliveries")
+        line(console, f"{bearer} by bearer token, without a signature", style="yellow")
     line(console, f"folded in {checked.sequences} other sequences, some events twice")
     if checked.faults:
         faults = counted(len(checked.faults), "thing that does", "things that do")
         line(console, f"{faults} not hold", style="bold red")
-    elif checked.signatures:
+    elif checked.signatures is not None:
         line(console, "All of it holds.", style="bold green")
     else:
         line(console, "All but the signatures holds; they were not checked.", style="bold yellow")

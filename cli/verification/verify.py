@@ -153,6 +153,8 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
         signatures = f"checked again, {counts['signatures_bad']} not good"
         if settings.verify_signatures == "worker":
             signatures += ", and set aside by the workers"
+        if counts["bearer"]:
+            signatures += f"; {counted(counts['bearer'], 'record')} by bearer token, without one"
         if options.since:
             signatures += f" (of what arrived from {options.since:%Y-%m-%d %H:%M:%S} UTC on)"
     log_s = counts["records"] / max(findings.took_s, 0.001)

@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from ledger.deduplication import FORGET_AFTER_MS, Seen, deduplicate
-from ledger.envelope import Envelope, decode_envelope
+from ledger.dialects import is_bearer, read_envelope
+from ledger.envelope import Envelope
 from ledger.events import Event, Reading
 from ledger.journal import Entry
 from ledger.notes import COUNTS, Note
@@ -29,6 +30,7 @@ ACCEPTED: Final = "accepted"
 DUPLICATE: Final = "duplicate"
 GOOD: Final = "good"
 NOT_CHECKED: Final = "not_checked"
+BEARER: Final = "bearer"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +52,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``detail`` explains in a sentence. ``created`` is the time by which the event is ordered, in
     Unix seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery that
     counts has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``,
-    ``not_checked``, or a fault that a check found now. ``headers`` and ``body`` are unchanged,
-    base64 in JSON, and only present on request.
+    ``not_checked``, ``bearer`` (a token authenticated the sender, so there is no signature), or a
+    fault that a check found now. ``headers`` and ``body`` are unchanged, base64 in JSON, and only
+    present on request.
     """
 
     event_id: str
@@ -258,7 +261,7 @@ def _by_arrival(records: Iterable[SignedRecord]) -> list[tuple[int, SignedRecord
 def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
     record, event = judged.record, judged.event
     body = record.value or b""
-    envelope = decode_envelope(body)
+    envelope = read_envelope(record)
     known: dict[str, Any] = {}
     if isinstance(envelope, Envelope):
         known |= {"type": envelope.type, "created": seconds_of(envelope.created)}
@@ -278,6 +281,15 @@ def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
         received_at_ms=record.timestamp,
         outcome=judged.outcome,
         detail=judged.detail,
-        signature=(trust.fault(record) or GOOD) if trust else NOT_CHECKED,
+        signature=signature_of(record, trust),
         **known,
     )
+
+
+def signature_of(record: SignedRecord, trust: Trust | None) -> str:
+    """Return whether a record's signature is good; see ``Delivery.signature``."""
+    if trust is not None and (fault := trust.fault(record)):
+        return fault
+    if is_bearer(record.headers):
+        return BEARER
+    return NOT_CHECKED if trust is None else GOOD

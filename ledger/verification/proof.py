@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from ledger.dialects import is_bearer
 from ledger.events import Event
 from ledger.journal import PLEXY, Entry, balances
 from ledger.notes import Note
@@ -24,7 +25,7 @@ from ledger.orders import OrderDocument
 from ledger.records import Place, SignedRecord
 from ledger.trust import Trust
 from ledger.verification.fields import unlike
-from ledger.verification.history import Rules, Step, facts_of, order_of, steps
+from ledger.verification.history import GOOD, Rules, Step, facts_of, order_of, signature_of, steps
 
 FORMAT: Final = "plexy-ledger-proof/2"
 # Six events have 720 sequences; for more events, 720 random sequences are checked.
@@ -76,6 +77,7 @@ class ProofCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a check; ``faults`` is empty if the proof is right.
 
     ``signatures`` is the number of good signatures, ``None`` if no signature was checked.
+    ``bearer`` is the number of deliveries without a signature whose sender a token authenticated.
     ``sequences`` is the number of sequences in which the events were folded.
     """
 
@@ -83,6 +85,7 @@ class ProofCheck(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int
     events: int
     signatures: int | None
+    bearer: int
     sequences: int
 
 
@@ -149,11 +152,13 @@ def check(
             names = ", ".join(fact.event_id for fact in sequence)
             faults.append(f"another sequence of the events produces another state: {names:.500}")
             break
+    bearer = sum(is_bearer(each.headers) for each in proof.records)
     return ProofCheck(
         faults=(*signature_faults, *faults),
         deliveries=len(proof.records),
         events=len(events),
-        signatures=len(proof.records) - len(signature_faults) if trust else None,
+        signatures=_good_signatures(proof, trust) if trust else None,
+        bearer=bearer,
         sequences=folded,
     )
 
@@ -192,6 +197,10 @@ def _signature_faults(proof: Proof, trust: Trust | None) -> Iterator[str]:
                 f"the signature of {key!r:.80}, at partition {record.partition}, offset "
                 f"{record.offset}, is not good: {fault}"
             )
+
+
+def _good_signatures(proof: Proof, trust: Trust) -> int:
+    return sum(signature_of(record, trust) == GOOD for record in proof.records)
 
 
 def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from ledger.deduplication import (
     Seen,
     deduplicate,
 )
-from ledger.envelope import decode_envelope
+from ledger.dialects import is_bearer, read_envelope
 from ledger.events import Event, Reading, decode_event
 from ledger.notes import Note, NoteKey, key_of
 from ledger.payments import EventReference, Payment, payment_of
@@ -244,6 +244,8 @@ class Truth:
 
     def _check(self, record: SignedRecord) -> None:
         fault = self._trust.fault(record) if self._trust else None
+        if is_bearer(record.headers):
+            self.counts["bearer"] += 1
         if fault is not None:
             self.counts["signatures_bad"] += 1
         if fault is not None and self._enforced is None:
@@ -257,7 +259,7 @@ class Truth:
 
     def _blame(self, record: SignedRecord, kind: DifferenceKind, detail: str) -> None:
         place = f"{_LOG}[{record.partition}]@{record.offset}"
-        envelope = decode_envelope(record.value or b"")
+        envelope = read_envelope(record)
         if isinstance(envelope, Rejection):
             key = (record.key or b"").decode(errors="replace")
             subject = f"record {place}, key {key:.80}"

@@ -33,6 +33,10 @@ class EngineApp(faust.App):
     def headers_read(self, topic: str) -> int:
         """Return how many headers the fold reads from each record of a topic."""
 
+    @abstractmethod
+    def marking_header(self, topic: str) -> str | None:
+        """Return the name of the header that, standing first, makes a fold read all headers."""
+
     def table_of(self, topic: str) -> ChunkTable:
         """Return the table that has a topic as its source or its changelog."""
         tables = self.chunk_tables.values()

@@ -12,6 +12,8 @@ from runtime.trace_settings import TRACEPARENT
 
 # The header has a version, two ids and flags, in hex (W3C Trace Context).
 _TRACEPARENT_BYTES: Final = 55
+# More than ingress writes, and few enough for a stranger's record.
+_MARKED_HEADERS: Final = 10
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
 Make = Callable[[Batches, TopicPartition, Any], FetchedRecord]
@@ -29,6 +31,18 @@ def record_with_headers(
 ) -> FetchedRecord:
     """Make a record with its first ``most`` headers; a stranger may have written millions."""
     return replace(traced_record(batches, tp, record), headers=record.headers[:most])
+
+
+def marked(mark: str, make: Make) -> Make:
+    """Return a ``Make`` that keeps the headers of a record whose first header is ``mark``."""
+
+    def make_marked(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
+        headers = record.headers
+        if headers and headers[0][0] == mark:
+            return record_with_headers(_MARKED_HEADERS, batches, tp, record)
+        return make(batches, tp, record)
+
+    return make_marked
 
 
 def traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:

@@ -23,7 +23,13 @@ from faust.types.tuples import ConsumerMessage
 
 from processors.engine.app import EngineApp
 from processors.engine.chunk import Chunk, ChunkConsumer, FetchedRecord
-from processors.engine.fetcher import Make, record_of, record_with_headers, traced_record
+from processors.engine.fetcher import (
+    Make,
+    marked,
+    record_of,
+    record_with_headers,
+    traced_record,
+)
 from processors.engine.internals import FaustConsumer
 from processors.engine.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.engine.offsets import ChunkOffsets
@@ -73,7 +79,9 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Return the function that makes a partition's records, with the headers the fold reads."""
         if most := self.app.headers_read(tp.topic):
             return partial(record_with_headers, most)
-        return record_of if self.app.spans is None else traced_record
+        make = record_of if self.app.spans is None else traced_record
+        mark = self.app.marking_header(tp.topic)
+        return make if mark is None else marked(mark, make)
 
     async def is_member(self, generation: int) -> bool:
         """Ask the group, until it answers, whether this worker is a member in a generation.

@@ -166,6 +166,8 @@ export const REASONS = {
   amount_missing: "It names no amount.",
   amount_not_integer: "Its amount is no whole number of minor units.",
   amount_negative: "Its amount is below zero.",
+  amount_too_precise: "Its amount has more decimals than its currency.",
+  amount_not_decimal: "Its amount is no decimal number.",
   amount_too_large: "Its amount is larger than can be exact.",
   currency_missing: "It names no currency.",
   currency_unknown: "Its currency is not in ISO 4217.",
@@ -180,6 +182,8 @@ export const REASONS = {
 export const SIGNATURES = {
   good: "Signature good",
   not_checked: "Signature not checked: this worker has no secret",
+  bearer: "No signature: a bearer token of the Pay API authenticated the sender",
+  bearer_not_expected: "It says that a bearer token authenticated it, but this ledger takes no Pay API",
   signature_missing: "Signature missing",
   signature_malformed: "Signature malformed",
   signature_mismatch: "Signature does not match",

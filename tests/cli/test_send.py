@@ -6,20 +6,23 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 
 from cli.errors import DeliveryError, WrongOptionError
 from cli.kafka.process import free_port
 from cli.send import (
     EventOptions,
+    SenderIdentity,
     build_event,
     deliver,
     encode,
     event_of,
+    notification_of,
     send_event,
     signed_headers,
 )
-from cli.settings import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET, SendSettings
 from ledger.envelope import decode_envelope
 from ledger.events import Reading, decode_event
 from ledger.signature import SignatureFault, SignedForm, verify
@@ -29,10 +32,17 @@ _OPTIONS = EventOptions("payment.succeeded", "pay_1", "ord_1", None, 5, "USD", N
 
 
 class _Ingress(BaseHTTPRequestHandler):
-    """Answers 200 to a delivery that is signed with the secret, and otherwise 401."""
+    """Answers 200 to a delivery that is signed with the secret, and otherwise 401.
+
+    A notification with a bearer token is answered 200.
+    """
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] == "Bearer token_of_the_file":
+            self.send_response(200)
+            self.end_headers()
+            return
         fault = verify(
             self.headers["Plexy-Signature"],
             body,
@@ -116,15 +126,12 @@ def test_each_event_has_a_new_id():
 
 
 def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
-    assert send_event(_OPTIONS, ingress, "whsec_test_key_right", {})
-    assert send_event(
-        _OPTIONS,
-        ingress,
-        None,
-        {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_right,whsec_test_key_old"},
-    )
+    identity = SenderIdentity(secret="whsec_test_key_right")
+    assert send_event(_OPTIONS, ingress, identity, {})
+    given = {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_right,whsec_test_key_old"}
+    assert send_event(_OPTIONS, ingress, SenderIdentity(), given)
     assert capsys.readouterr().out.count("\n200 {}") == 2
-    assert not send_event(_OPTIONS, ingress, None, {})
+    assert not send_event(_OPTIONS, ingress, SenderIdentity(), {})
     output = capsys.readouterr().out
     assert '401 {"code":"signature_mismatch"}' in output
     assert DEVELOPMENT_SECRET not in output
@@ -132,7 +139,8 @@ def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
 
 def test_without_an_address_the_settings_give_the_address_of_ingress(ingress, capsys):
     port = str(urlsplit(ingress).port)
-    assert send_event(_OPTIONS, None, "whsec_test_key_right", {"LEDGER_INGEST_PORT": port})
+    identity = SenderIdentity(secret="whsec_test_key_right")
+    assert send_event(_OPTIONS, None, identity, {"LEDGER_INGEST_PORT": port})
     assert "\n200 {}" in capsys.readouterr().out
 
 
@@ -146,7 +154,7 @@ def test_the_code_of_a_refusal_is_read_from_the_answer(ingress):
 def test_an_address_without_a_listener_is_a_clear_error():
     url = f"http://127.0.0.1:{free_port()}/webhooks/plexy"
     with pytest.raises(DeliveryError, match="nobody listens at") as caught:
-        send_event(_OPTIONS, url, None, {})
+        send_event(_OPTIONS, url, SenderIdentity(), {})
     assert url in str(caught.value)
     assert "plexy-ledger run" in str(caught.value)
 
@@ -154,4 +162,52 @@ def test_an_address_without_a_listener_is_a_clear_error():
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1"])
 def test_an_invalid_address_is_a_clear_error(url):
     with pytest.raises(DeliveryError, match="is not an address"):
-        send_event(_OPTIONS, url, None, {})
+        send_event(_OPTIONS, url, SenderIdentity(), {})
+
+
+PAY = {"LEDGER_PAY_TOKENS": "token_of_the_tests_0123456789", "LEDGER_PAY_AMOUNTS": "major"}
+CHARGE = EventOptions(None, "txn_1", "ord_1", None, 150050, "KZT", None, 1767225600, None)
+
+
+def sent_by_pay(options, **changes):
+    settings = SendSettings.from_environment(PAY | changes)
+    return notification_of(options, settings, now_s=7)
+
+
+def test_a_notification_is_a_charge_with_its_amount_in_the_unit_of_the_integration():
+    told = sent_by_pay(CHARGE)
+    assert told["name"] == "transaction.charged"
+    assert told["data"] == {
+        "id": "txn_1",
+        "status": "charged",
+        "amount": 1500.5,
+        "processedAmount": 1500.5,
+        "currency": "KZT",
+        "updatedAt": "2026-01-01T00:00:00Z",
+        "merchantReference": "ord_1",
+    }
+    assert sent_by_pay(CHARGE, LEDGER_PAY_AMOUNTS="minor")["data"]["amount"] == 150050
+
+
+def test_a_refund_of_the_pay_api_is_a_transaction_that_names_its_parent():
+    refund = msgspec.structs.replace(CHARGE, refund="txn_2")
+    told = sent_by_pay(refund)
+    assert told["name"] == "transaction.refunded"
+    assert (told["data"]["id"], told["data"]["parentTransactionId"]) == ("txn_2", "txn_1")
+
+
+@pytest.mark.parametrize("missing", ["LEDGER_PAY_TOKENS", "LEDGER_PAY_AMOUNTS"])
+def test_a_notification_needs_a_token_and_the_unit_of_amounts(missing):
+    given = {name: value for name, value in PAY.items() if name != missing}
+    with pytest.raises(WrongOptionError, match=missing):
+        send_event(CHARGE, "http://127.0.0.1:1", SenderIdentity(dialect="pay"), given)
+
+
+def test_a_token_comes_from_the_file_that_is_named_and_is_not_printed(ingress, tmp_path, capsys):
+    file = tmp_path / "token"
+    file.write_text("token_of_the_file\n")
+    given = {"LEDGER_PAY_AMOUNTS": "minor"}
+    assert send_event(CHARGE, ingress, SenderIdentity("pay", None, file), given)
+    assert "token_of_the_file" not in capsys.readouterr().out
+    with pytest.raises(WrongOptionError, match="--token-file"):
+        send_event(CHARGE, ingress, SenderIdentity("pay", None, tmp_path / "none"), PAY)

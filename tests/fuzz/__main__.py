@@ -21,6 +21,7 @@ from cli.kafka.distribution import KafkaCache, default_cache_folder
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fuzz.answers import UndocumentedError
 from tests.fuzz.campaign import Figures, attack_in_every_way, send_inputs
+from tests.fuzz.inputs import PAY_TOKEN
 from tests.fuzz.target import running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
@@ -57,7 +58,13 @@ async def campaign(
     """Send the inputs and attack; print a table of both."""
     port = free_port()
     env = environment(
-        bootstrap, folder, webhook_secrets=SECRET, ingest_port=port, answer_within_s=ANSWER_WITHIN_S
+        bootstrap,
+        folder,
+        webhook_secrets=SECRET,
+        pay_tokens=PAY_TOKEN,
+        pay_amounts="major",
+        ingest_port=port,
+        answer_within_s=ANSWER_WITHIN_S,
     )
     await ensure_topics(TopicSettings.from_environment(env))
     table = Table("attack", "inputs", "s", "highest MB", "honest", "refused", "median ms", "p99 ms")

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, NamedTuple
 
+from ingest.settings import PAY_PATH
 from ledger.signature import SignedForm, sign
 from tests.ingest.conftest import PATH, SECRET
 
+PAY_TOKEN: Final = "pay_token_of_the_fuzz_tests"
 RETIRED: Final = "whsec_retired_long_ago"
 
 
@@ -32,6 +34,7 @@ class Case(NamedTuple):
 TAKEN: Final = frozenset({"accepted"})
 BODY_REFUSED: Final = frozenset({"malformed_json", "invalid_envelope", "control_characters"})
 HEAD_REFUSED: Final = frozenset({"malformed_request", "head_too_large"})
+TOKEN_REFUSED: Final = HEAD_REFUSED | {"token_missing", "token_mismatch"}
 FORGERY_REFUSED: Final = HEAD_REFUSED | {
     "signature_missing",
     "signature_malformed",
@@ -243,6 +246,24 @@ def good_delivery(rng: Random) -> Case:
     return Case("good", _post(body, _good(body, rng)), TAKEN)
 
 
+def notification(rng: Random) -> Case:
+    """Draw a hostile notification of the Pay API, with a token or with something else."""
+    hostile = rng.choice(BODIES)(rng)
+    body = rng.choice([hostile, hostile.replace(b'"type"', b'"name"')])
+    is_known = rng.random() < 0.7
+    tokens = [
+        b"Basic " + PAY_TOKEN.encode(),
+        b"Bearer",
+        b"Bearer " + PAY_TOKEN[:-1].encode(),
+        b"Bearer " + PAY_TOKEN.encode() * rng.choice([2, 300]),
+        b"Bearer \xff\xfe",
+    ]
+    given = b"Bearer " + PAY_TOKEN.encode() if is_known else rng.choice(tokens)
+    raw = _post(body, b"", b"Authorization: " + given)
+    raw = raw.replace(PATH.encode(), PAY_PATH.encode(), 1)
+    return Case("notification", raw, TAKEN | BODY_REFUSED if is_known else TOKEN_REFUSED)
+
+
 def chunked(rng: Random) -> Case:
     """Draw a body in chunks, good or broken."""
     body = json.dumps(an_event(rng)).encode()
@@ -373,6 +394,7 @@ KINDS: Final = (
     signed_body,
     forged_signature,
     good_delivery,
+    notification,
     chunked,
     trailers,
     bad_framing,

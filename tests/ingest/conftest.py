@@ -37,6 +37,15 @@ def event(event_id: str = "evt_1", **changes: Any) -> bytes:
     return json.dumps(fields | changes).encode()
 
 
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is a problem document with a status and a code; return it."""
+    document: dict[str, Any] = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, document["status"], document["code"]) == (status, status, code)
+    assert document["detail"]
+    return document
+
+
 def signed(body: bytes, *, secret: str = SECRET, age_s: int = 0) -> dict[str, str]:
     """Return the headers that Plexy sends with this body."""
     signature = sign(body, secret.encode(), int(time.time()) - age_s)

@@ -166,7 +166,7 @@ def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
     counts = ProcessCounts(rows[0])
     times = (0.0, 0.001, 0.0011, 0.5, 9.999, 10.0, 11.0)
     for took_s in times:
-        counts.delivered("accepted", took_s, 1)
+        counts.delivered("sdk", "accepted", took_s, 1)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
     for bound in BOUNDS_S:
         counted = scraped.value("answer_seconds_bucket", answer="2xx", le=bound)
@@ -178,7 +178,7 @@ def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_each_outcome_has_its_own_count(outcome):
     rows = new_rows(1)
-    ProcessCounts(rows[0]).delivered(outcome, 0.002, 5)
+    ProcessCounts(rows[0]).delivered("sdk", outcome, 0.002, 5)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
     assert scraped.by("outcome", "deliveries_total") == {outcome: 1}
     assert scraped.value("kept_bytes_total") == 5
@@ -192,7 +192,7 @@ def test_the_counts_of_other_processes_are_visible():
     for number in (1, 2):
         pid = os.fork()
         if pid == 0:
-            ProcessCounts(rows[number]).delivered("accepted", 0.5, 10 * number)
+            ProcessCounts(rows[number]).delivered("sdk", "accepted", 0.5, 10 * number)
             os._exit(0)
         os.waitpid(pid, 0)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")

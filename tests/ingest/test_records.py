@@ -55,12 +55,12 @@ def test_a_rejected_delivery_is_kept_with_its_reason_and_its_source():
     record = rejected_delivery_record(TopicNames("a."), head, b"{}", rejection, "evt_1")
     assert (record.topic, record.key, record.value) == ("a.plexy.rejected", b"evt_1", b"{}")
     assert record.headers == [
-        ("reason", b"invalid_envelope"),
-        ("detail", b"expected `id`"),
-        ("source-topic", b"http"),
         ("plexy-signature", b"t=1"),
         ("received-at-ms", b"1700000000123"),
         ("content-type", b"application/json"),
+        ("reason", b"invalid_envelope"),
+        ("detail", b"expected `id`"),
+        ("source-topic", b"http"),
     ]
 
 

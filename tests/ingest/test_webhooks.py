@@ -8,7 +8,6 @@ import json
 import socket
 import time
 
-import httpx
 import pytest
 import structlog
 from structlog.testing import CapturingLogger
@@ -18,15 +17,7 @@ from ingest.load import BodyMemory
 from ledger.signature import SignedForm, sign
 from runtime.settings import Secret
 from tests.fakes import until
-from tests.ingest.conftest import PATH, SECRET, event, ingress, signed
-
-
-def assert_problem(answer: httpx.Response, status: int, code: str) -> dict:
-    document = answer.json()
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.status_code, document["status"], document["code"]) == (status, status, code)
-    assert document["detail"]
-    return document
+from tests.ingest.conftest import PATH, SECRET, assert_problem, event, ingress, signed
 
 
 async def test_a_signed_delivery_is_answered_200_and_kept_byte_for_byte(running):

@@ -16,6 +16,7 @@ from tests.fuzz.answers import UndocumentedError, answers_in
 from tests.fuzz.attacks import ATTACKS
 from tests.fuzz.campaign import Figures, attack, send_inputs
 from tests.fuzz.honest import honest_deliveries
+from tests.fuzz.inputs import PAY_TOKEN
 from tests.fuzz.target import Target, running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
@@ -30,7 +31,14 @@ MOST_MB = 150
 async def ingress(bootstrap: str, folder: Path, **more: object) -> AsyncIterator[Target]:
     port = free_port()
     env = environment(
-        bootstrap, folder, webhook_secrets=SECRET, ingest_port=port, answer_within_s=5, **more
+        bootstrap,
+        folder,
+        webhook_secrets=SECRET,
+        pay_tokens=PAY_TOKEN,
+        pay_amounts="major",
+        ingest_port=port,
+        answer_within_s=5,
+        **more,
     )
     await ensure_topics(TopicSettings.from_environment(env))
     async with running(env, folder / "ingress.log") as target:

@@ -18,12 +18,17 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cli.kafka.broker import EmbeddedKafka
 from ingest.openapi import describe
+from ingest.settings import PAY_PATH
+from ledger.pay import PayAmounts
 from ledger.signature import sign
+from runtime.settings import Secret
 from tests.ingest.conftest import PATH, SECRET, settings
 from tests.kafka.harness import environment, free_port
 from tests.kafka.programs import program, wait_ingress
 
 pytestmark = pytest.mark.timeout(180)
+
+TOKEN = Secret("pay_token_of_the_tests")
 
 
 bounded = hypothesis_settings(
@@ -32,19 +37,27 @@ bounded = hypothesis_settings(
 
 
 class Signed(requests.auth.AuthBase):
-    """Replaces the generated signature with a signature that is valid for the body."""
+    """Replaces the generated signature with a good one for the body, and adds a token."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
         raw = body.encode() if isinstance(body, str) else body
         request.headers["Plexy-Signature"] = sign(raw, SECRET.encode(), int(time.time()))
+        request.headers["Authorization"] = f"Bearer {TOKEN.reveal()}"
         return request
 
 
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     folder = tmp_path_factory.mktemp("schemathesis")
-    env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET, ingest_port=free_port())
+    env = environment(
+        kafka.bootstrap,
+        folder,
+        webhook_secrets=SECRET,
+        pay_tokens=TOKEN.reveal(),
+        pay_amounts="major",
+        ingest_port=free_port(),
+    )
     with program("topics", env) as topics:
         assert topics.wait(60) == 0, topics.tail()
     with program("ingest", env) as ingress:
@@ -71,14 +84,15 @@ def statuses() -> Iterator[Counter[int]]:
 # A schema can't express that 1.0 is not an integer here, or count the bytes of an id.
 NOT_FOR_SCHEMAS = [positive_data_acceptance]
 # `tests/ingest/test_openapi.py` shows that ingress publishes this document.
-document = describe(settings())
+document = describe(settings(pay_tokens=(TOKEN,), pay_amounts=PayAmounts.MAJOR))
 schema = schemathesis.openapi.from_dict(document)
 
 
 def without_signature() -> dict[str, object]:
-    """Return the document without the header that ``Signed`` always sets itself."""
+    """Return the document without the headers that ``Signed`` always sets itself."""
     changed = copy.deepcopy(document)
     del changed["paths"][PATH]["post"]["parameters"]
+    del changed["paths"][PAY_PATH]["post"]["security"]
     return changed
 
 

@@ -68,3 +68,17 @@ def test_secrets_differ_only_if_they_have_none_in_common():
     fault = difference(settings, shared)
     assert fault
     assert fault.what.endswith("than these: LEDGER_SIGNATURE_TOLERANCE_S is 9 there and 300 here")
+
+
+def test_workers_that_check_signatures_agree_on_whether_bearer_records_are_expected():
+    (agreed,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1"}))
+    fault = difference(read(**SECRETS, LEDGER_PAY_AMOUNTS="minor"), agreed)
+    assert fault
+    assert fault.what.endswith("than these: LEDGER_PAY_AMOUNTS is unset there and minor here")
+
+
+def test_a_ledger_of_the_pay_api_alone_has_one_name_without_a_secret():
+    only_pay = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_PAY_AMOUNTS": "major"}
+    (name,) = protocols(read(**only_pay))
+    assert '"pay_amounts":"major"' in name
+    assert "webhook_secrets" not in name

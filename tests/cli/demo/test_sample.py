@@ -28,6 +28,7 @@ class _Record(NamedTuple):
     partition: int
     offset: int
     timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def _judge(delivery: sample.SampleDelivery) -> Envelope | sample.RefusedDelivery | Rejection:

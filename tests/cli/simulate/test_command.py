@@ -64,6 +64,7 @@ def _options(url, **more) -> SimulateOptions:
         "views_urls": (url,),
         "time_scale": 0.01,
         "concurrency": 4,
+        "dialects": "sdk",
         "json_file": None,
     }
     return SimulateOptions(**(given | more))
@@ -147,3 +148,28 @@ def test_an_interrupt_ends_the_command_with_130_and_names_the_owed_events(number
     assert report["acknowledged_events"] == 0
     assert report["owed"]
     assert all(f"still owed, and perhaps kept: {name}" in output for name in report["owed"][:20])
+
+
+def simulated(server, environment, **options):
+    return simulate(_options(server, **options), environment, Console(file=io.StringIO()))
+
+
+PAY = {"LEDGER_PAY_TOKENS": "token_of_the_tests_0123456789", "LEDGER_PAY_AMOUNTS": "major"}
+
+
+@pytest.mark.parametrize("dialects", ["pay", "sdk,pay", " sdk , pay "])
+def test_the_dialects_of_a_run_can_be_chosen(server, dialects):
+    assert simulated(server, PAY, dialects=dialects) == 0
+
+
+@pytest.mark.parametrize("dialects", ["", "xml", "sdk,xml"])
+def test_an_unknown_dialect_is_refused(server, dialects):
+    with pytest.raises(WrongOptionError, match="--dialects: expected sdk"):
+        simulated(server, PAY, dialects=dialects)
+
+
+@pytest.mark.parametrize("missing", sorted(PAY))
+def test_the_pay_dialect_needs_a_token_and_the_unit_of_its_amounts(server, missing):
+    given = {name: text for name, text in PAY.items() if name != missing}
+    with pytest.raises(WrongOptionError, match=missing):
+        simulated(server, given, dialects="pay")

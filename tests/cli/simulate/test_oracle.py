@@ -1,6 +1,5 @@
 """The oracle agrees with sums computed by hand, and with the ledger on any simulation."""
 
-import json
 import time
 from random import Random
 from types import SimpleNamespace
@@ -13,9 +12,13 @@ from hypothesis import strategies as st
 from cli.simulate import oracle
 from cli.simulate.oracle import CheckedOrder, CheckedPayment, CheckedRefund, CheckedTotals
 from cli.simulate.schedule import deliveries
+from cli.simulate.stories import Dialects
 from ledger.deduplication import deduplicate
+from ledger.dialects import pay_headers
+from ledger.envelope import decode_envelope
 from ledger.events import Reading
 from ledger.lifecycle import BUILT_IN
+from ledger.pay import PayAmounts, decode_notification
 from ledger.wire import ORDER_DOCUMENTS
 from tests.ledger.pipeline import documents_of
 
@@ -73,14 +76,24 @@ def test_every_order_that_an_owed_event_may_change_is_undecided():
     assert oracle.touched(_EXAMPLE, ["e6"]) == {"99"}
 
 
-def _folded(bodies, rules="seed"):
+def _record(offset, body, amounts, now_ms):
+    """Return a record of the log with this body, in its own dialect."""
+    is_pay = "name" in msgspec.json.decode(body)
+    envelope = decode_notification(body, amounts) if is_pay else decode_envelope(body)
+    return SimpleNamespace(
+        key=envelope.id.encode(),
+        value=body,
+        partition=0,
+        offset=offset,
+        timestamp=now_ms,
+        headers=pay_headers(amounts) if is_pay else (),
+    )
+
+
+def _folded(bodies, rules="seed", amounts=PayAmounts.MINOR):
     """Return the ledger's own documents of the bodies, in the form of the views."""
     now_ms = time.time_ns() // 1_000_000
-    records = [
-        SimpleNamespace(key=key, value=body, partition=0, offset=n, timestamp=now_ms, headers=[])
-        for n, body in enumerate(bodies)
-        if (key := json.loads(body)["id"].encode())
-    ]
+    records = [_record(n, body, amounts, now_ms) for n, body in enumerate(bodies)]
     result = deduplicate(records, {}, Reading(rules=BUILT_IN[rules]))
     return {
         order_id: msgspec.json.decode(ORDER_DOCUMENTS.encode(document), type=CheckedOrder)
@@ -95,6 +108,20 @@ def test_the_oracle_and_the_ledger_agree_on_any_part_of_any_simulation(rules, se
     part = Random(seed).sample(bodies, int(len(bodies) * sample))
     predicted = oracle.orders(part, rules)
     assert {name: order for name, order in predicted.items() if order} == _folded(part, rules)
+
+
+@pytest.mark.parametrize("rules", ["seed", "lifecycle"])
+@given(
+    seed=st.integers(0, 10**9),
+    events=st.integers(1, 120),
+    dialects=st.builds(Dialects, sdk=st.booleans(), pay=st.sampled_from(PayAmounts)),
+)
+def test_the_oracle_and_the_ledger_agree_on_both_dialects(rules, seed, events, dialects):
+    bodies = [each.body for each in deliveries(seed, events, rules, dialects)]
+    part = Random(seed).sample(bodies, len(bodies) * 3 // 4)
+    predicted = oracle.orders(part, rules, in_major=dialects.pay is PayAmounts.MAJOR)
+    folded = _folded(part, rules, dialects.pay)
+    assert {name: order for name, order in predicted.items() if order} == folded
 
 
 @given(seed=st.integers(0, 10**9), owed=st.integers(1, 10), kept=st.integers(0, 10))

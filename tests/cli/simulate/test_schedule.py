@@ -9,10 +9,13 @@ from itertools import islice
 
 import pytest
 
+from cli.simulate.delivery import SenderOptions, headers
 from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
 from cli.simulate.schedule import deliveries
+from cli.simulate.stories import Dialects
 from ledger.envelope import content_digest, decode_envelope
 from ledger.events import FOLDED_TYPES, Event, Reading, Unfolded, decode_event
+from ledger.pay import PayAmounts, PayEnvelope, decode_notification
 
 _MANY = 4000
 
@@ -137,3 +140,41 @@ def test_some_clocks_are_wrong_and_a_few_beyond_the_tolerance(sent):
     assert skews.count(0.0) > len(skews) / 2
     assert sum(0 < each < 1 for each in skews) > len(skews) / 10
     assert 10 < sum(each > 1 for each in skews) < len(skews) / 10
+
+
+@pytest.mark.parametrize("amounts", PayAmounts)
+def test_the_pay_dialect_has_every_status_and_one_id_for_all_deliveries_of_a_notification(amounts):
+    sent = [
+        each
+        for each in deliveries(3, 1500, dialects=Dialects(sdk=False, pay=amounts))
+        if each.is_pay
+    ]
+    ids = defaultdict(set)
+    names = set()
+    for each in sent:
+        envelope = decode_notification(each.body, amounts)
+        assert isinstance(envelope, PayEnvelope)
+        ids[each.event_id].add(envelope.id)
+        names.add(envelope.type.removeprefix("transaction."))
+    assert names == {
+        "authorized",
+        "cancelled",
+        "charged",
+        "created",
+        "failed",
+        "refunded",
+        "rejected",
+    }
+    assert all(len(each) == 1 for each in ids.values())
+    assert len({key for keys in ids.values() for key in keys}) == len(ids) == 1500
+
+
+def test_the_first_attempts_of_some_notifications_have_a_wrong_token_and_retries_have_the_right():
+    options = SenderOptions(url="http://127.0.0.1", secrets=("s",), tokens=("right",))
+    sent = list(deliveries(3, 1500, dialects=Dialects(sdk=False, pay=PayAmounts.MINOR)))
+    for is_retry, wrong in ((False, True), (True, False)):
+        given = {
+            headers(each, options, secret="right", is_retry=is_retry)["Authorization"]
+            for each in sent
+        }
+        assert ("Bearer right" in given, len(given) > 1) == (True, wrong)

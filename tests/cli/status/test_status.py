@@ -108,7 +108,7 @@ def test_the_numbers_of_a_worker_come_from_its_metrics():
 def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
     rows = new_rows(2)
     for row in rows:
-        ProcessCounts(row).delivered("accepted", 0.1, 5)
+        ProcessCounts(row).delivered("sdk", "accepted", 0.1, 5)
     numbers = numbers_of(IngressMetrics(rows, 9).page().decode())
     assert {name: number for name, number in numbers.items() if number} == {"accepted": 2}
 

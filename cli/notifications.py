@@ -1,0 +1,49 @@
+"""Builds notifications of Plexy's Pay API, with the headers of their delivery."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ledger.money import major_units
+from ledger.pay import PayAmounts
+
+PAY_PATH: Final = "/webhooks/plexy-pay"
+# A double holds the major units of every smaller amount, so that JSON shows all of its digits.
+_EXACT_BELOW_MINOR: Final = 10**12
+
+
+def build_notification(status: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a notification about a transaction that now has a status."""
+    return {
+        "name": f"transaction.{status}",
+        "merchantId": "123456",
+        "data": {"status": status, **data},
+    }
+
+
+def iso_time(unix_s: int) -> str:
+    """Return a time as the Pay API writes it.
+
+    >>> iso_time(1767225600)
+    '2026-01-01T00:00:00Z'
+    """
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def written_amount(amount_minor: int, currency: str, amounts: PayAmounts) -> int | float | str:
+    """Return an amount as an integration with this unit sends it.
+
+    >>> written_amount(150050, "KZT", PayAmounts.MINOR)
+    150050
+    >>> written_amount(150050, "KZT", PayAmounts.MAJOR), written_amount(7, "JPY", PayAmounts.MAJOR)
+    (1500.5, 7.0)
+    """
+    if amounts is PayAmounts.MINOR:
+        return amount_minor
+    text = major_units(amount_minor, currency)
+    return float(text) if amount_minor < _EXACT_BELOW_MINOR else text
+
+
+def bearer_headers(token: str) -> dict[str, str]:
+    """Return the headers of a notification's delivery."""
+    return {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
