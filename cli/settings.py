@@ -23,6 +23,7 @@ from runtime.addresses import (
 )
 from runtime.kafka.topics import TopicSettings
 from runtime.logs import LogFormat, LogLevel
+from runtime.minor_units import PLEXYS_MINOR_UNITS, CurrencyDecimals
 from runtime.rules import (
     DEFAULT_NAMES,
     ForgetAfterDays,
@@ -99,6 +100,13 @@ class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     api_token: ApiToken = None
     web_bind: WebBind = LOOPBACK
     web_port: WebPort = 6066
+    minor_units: CurrencyDecimals = PLEXYS_MINOR_UNITS
+
+
+class AccountingSettings(TopicSettings, frozen=True, kw_only=True):
+    """The settings of ``export`` and ``reconcile``: the ledger, and how amounts are written."""
+
+    minor_units: CurrencyDecimals = PLEXYS_MINOR_UNITS
 
 
 class StatusSettings(TopicSettings, frozen=True, kw_only=True):

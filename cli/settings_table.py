@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.settings import (
+    AccountingSettings,
     AuditSettings,
     BrokerSettings,
     DemoSettings,
@@ -46,8 +47,8 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "rejected": (JudgeSettings,),
         "export-log": (TopicSettings,),
         "import-log": (TopicSettings,),
-        "export": (TopicSettings,),
-        "reconcile": (TopicSettings,),
+        "export": (AccountingSettings,),
+        "reconcile": (AccountingSettings,),
         "rebuild": (WorkerSettings,),
     }
 )

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from ledger.events import Event
-from ledger.lifecycle import Kind
+from ledger.lifecycle import CAPTURED, Kind
 from ledger.published import AmountMinor, Currency, Id, UnixSeconds, meaning
 from ledger.standing import own_id
 
@@ -30,7 +30,7 @@ def captures_of(payment_id: str, facts: Sequence[Event]) -> tuple[Capture, ...]:
     """Return each capture by its earliest fact, in the order of time."""
     found: dict[str, Capture] = {}
     for fact in facts:
-        if fact.kind is Kind.CAPTURED:
+        if fact.kind is CAPTURED:
             capture_id, money = own_id(payment_id, fact), fact.moved
             capture = Capture(
                 capture_id, money.amount_minor, money.currency, fact.created, fact.event_id
@@ -50,7 +50,7 @@ def capture_anomalies(
         return
     if sum(each.capture_id == each.event_id for each in captures) > 1:
         yield "capture_identity_uncertain"
-    told = {(own_id(payment_id, fact), fact.money) for fact in facts if fact.kind is Kind.CAPTURED}
+    told = {(own_id(payment_id, fact), fact.money) for fact in facts if fact.kind is CAPTURED}
     if len(told) > len(captures):
         yield "conflicting_capture"
     if len({each.currency for each in captures}) > 1:

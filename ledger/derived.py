@@ -13,7 +13,7 @@ import msgspec
 from ledger.deduplication import Rejected
 from ledger.envelope import MAX_ID_BYTES
 from ledger.events import Event
-from ledger.lifecycle import MOVES_ITS_AMOUNT, Kind
+from ledger.lifecycle import INFORMATIONAL, MOVES_ITS_AMOUNT
 from ledger.notes import Note
 from ledger.payments import Snapshot, kept_under
 from ledger.records import Record
@@ -76,7 +76,7 @@ def _read(
 
 def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
     if isinstance(event, Event):
-        if event.kind is Kind.INFORMATIONAL:
+        if event.kind is INFORMATIONAL:
             return _unreadable(f"events of type {event.type!r:.80} are not folded")
         if event.money is None and event.kind in MOVES_ITS_AMOUNT:
             return _unreadable(f"an event of the kind {event.kind} has an amount")

@@ -18,7 +18,7 @@ from ledger.envelope import (
     has_control_characters,
     is_too_long,
 )
-from ledger.lifecycle import PAY, SEED, Kind, RuleSet
+from ledger.lifecycle import CAPTURED, INFORMATIONAL, PAY, SEED, SUCCEEDED, Kind, RuleSet
 from ledger.money import Money, MoneyError, read_money
 from ledger.pay import ORDER, PARENT, PayEnvelope, kind_of
 from ledger.references import is_placeholder, metadata_of, references
@@ -152,11 +152,8 @@ def decode_event(
     envelope: Envelope, partition: int, offset: int, arrived_ms: int, reading: Reading
 ) -> Event | Unfolded | Rejection:
     """Read the fields that a known type needs; ``arrived_ms`` is its record's timestamp."""
-    if type(envelope) is PayEnvelope:
-        kind, reading = kind_of(envelope), PAY_READING
-    else:
-        kind = reading.rules.kind_of(envelope.type, envelope.data)
-    if kind is None or kind is Kind.INFORMATIONAL:
+    kind, reading = _kind_and_reading(envelope, reading)
+    if kind is None or kind is INFORMATIONAL:
         return Unfolded(envelope.type, known=kind is not None)
     try:
         return _read(envelope, kind, (partition, offset), arrived_ms, reading)
@@ -176,17 +173,24 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     data = envelope.data
     if not isinstance(data, dict):
         return Named(None, None, created)
+    kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.order, [])
     if order is not None and has_control_characters(order):
         order = None
     try:
         # By the seed's rules, a success or a failure is of the payment whose id it has.
-        kind = reading.rules.kind_of(envelope.type, data)
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
         payment = None if is_own else _payment_reference(data, reading.fields.payment)
         return Named(payment or _data_id(data, None), order, created)
     except _UnusableError:
         return Named(None, order, created)
+
+
+def _kind_and_reading(envelope: Envelope, reading: Reading) -> tuple[Kind | None, Reading]:
+    """Return the kind of fact, and how its fields are read; each dialect has its own reading."""
+    if type(envelope) is PayEnvelope:
+        return kind_of(envelope), PAY_READING
+    return reading.rules.kind_of(envelope.type, envelope.data), reading
 
 
 class _UnusableError(Exception):
@@ -214,8 +218,8 @@ def _read(
             # The transaction may be the refund or the payment itself.
             raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
     data_id = _data_id(data, payment)
-    if kind is Kind.SUCCEEDED and payment is not None and payment != data_id:
-        kind = Kind.CAPTURED
+    if kind is SUCCEEDED and payment is not None and payment != data_id:
+        kind = CAPTURED
     if status is not None and contradicts(kind, status):
         marks.append("status_contradicts_type")
     return Event(
@@ -252,7 +256,7 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
 def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet) -> Money | None:
     """Return the money of a fact; ``None`` if its kind needs no amount and it has none."""
     amount = data.get("amount")
-    if kind is Kind.CAPTURED:
+    if kind is CAPTURED:
         amount = next((data[each] for each in rules.captured_fields if each in data), amount)
     if amount is None and kind in _OF_DISPUTE:
         return None
@@ -293,17 +297,20 @@ def _order_reference(
     data: Mapping[str, Any], names: tuple[str, ...], marks: list[Mark]
 ) -> str | None:
     """Return the first order that the event names, and mark what is unclear about it."""
-    found = [text for _, text in references(data, names)]
+    found = references(data, names)
     if "metadata" in data:
-        found.extend(text for _, text in references(metadata_of(data), names))
-    texts = [text for text in found if text is not None and not is_too_long(text)]
-    if not texts:
-        if found:
-            marks.append("order_reference_unreadable")
-        return None
-    if len(texts) > 1 and len(set(texts)) > 1:
-        marks.append("conflicting_order")
-    return texts[0]
+        found += references(metadata_of(data), names)
+    order: str | None = None
+    for _, text in found:
+        if text is None or is_too_long(text):
+            continue
+        if order is None:
+            order = text
+        elif text != order and "conflicting_order" not in marks:
+            marks.append("conflicting_order")
+    if order is None and found:
+        marks.append("order_reference_unreadable")
+    return order
 
 
 def _payment_reference(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

@@ -17,7 +17,8 @@ An outcome that follows another one credits the account that the earlier one deb
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, assert_never
+from operator import attrgetter
+from typing import Annotated, Final, Literal, assert_never
 from urllib.parse import quote
 
 import msgspec
@@ -39,6 +40,8 @@ Movement = Literal["capture", "replacement", "refund_reversal", "dispute", "disp
 
 Facts = tuple[Event, ...]
 """The facts that a movement rests on; its entry names the first one as its event."""
+
+_event_id_of: Final = attrgetter("event_id")
 
 
 class UnbalancedEntryError(ValueError):
@@ -156,7 +159,7 @@ def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list
 
 def ids_of(facts: Facts) -> tuple[str, ...]:
     """Return the event ids of facts."""
-    return tuple(fact.event_id for fact in facts)
+    return tuple(map(_event_id_of, facts))
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
@@ -171,13 +174,17 @@ def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
 
 def entry_of(subject: Subject, facts: Facts) -> Entry:
     """Return the entry that posts a movement."""
-    return _build(subject.entry_id(*ids_of(facts)), subject, facts, 1, None)
+    return _build(_entry_id(subject, facts), subject, facts, 1, None)
 
 
 def reversal_of(subject: Subject, facts: Facts) -> Entry:
     """Return the entry that takes a movement's entry back."""
-    reversed_id = subject.entry_id(*ids_of(facts))
+    reversed_id = _entry_id(subject, facts)
     return _build(f"{reversed_id}/reversal", subject, facts, -1, reversed_id)
+
+
+def _entry_id(subject: Subject, facts: Facts) -> str:
+    return subject.entry_id(facts[0].event_id, *ids_of(facts[1:]) if len(facts) > 1 else ())
 
 
 def _quoted(text: str) -> str:
@@ -186,22 +193,10 @@ def _quoted(text: str) -> str:
 
 
 def _build(entry_id: str, subject: Subject, facts: Facts, sign: int, reverses: str | None) -> Entry:
-    fact = facts[0]
+    fact, movement = facts[0], subject.movement
     debit, credit, money = _transfer(subject, facts)
     amount, currency = sign * money.amount_minor, money.currency
-    postings = (Posting(debit, amount, currency), Posting(credit, -amount, currency))
-    movement = subject.movement
-    of_lifecycle: dict[str, Any] = (
-        {}
-        if movement is None
-        else {
-            "movement": movement,
-            "capture_id": subject.item_id if movement == "capture" else None,
-            "dispute_id": None if movement == "capture" else subject.item_id,
-            "other_event_ids": ids_of(facts[1:]),
-        }
-    )
-    return Entry(
+    posted = Entry(
         entry_id=entry_id,
         payment_id=subject.payment_id,
         refund_id=subject.refund_id,
@@ -210,17 +205,27 @@ def _build(entry_id: str, subject: Subject, facts: Facts, sign: int, reverses: s
         partition=fact.partition,
         offset=fact.offset,
         reverses=reverses,
-        postings=postings,
-        **of_lifecycle,
+        postings=(Posting(debit, amount, currency), Posting(credit, -amount, currency)),
+    )
+    if movement is None:
+        return posted
+    return msgspec.structs.replace(
+        posted,
+        movement=movement,
+        capture_id=subject.item_id if movement == "capture" else None,
+        dispute_id=None if movement == "capture" else subject.item_id,
+        other_event_ids=ids_of(facts[1:]),
     )
 
 
 def _transfer(subject: Subject, facts: Facts) -> tuple[str, str, Money]:
     """Return the account to debit, the account to credit, and the money of a movement."""
-    match subject.movement:
-        case None | "capture":
-            accounts = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
-            return *accounts, facts[0].moved
+    movement = subject.movement
+    if movement is None or movement == "capture":
+        if subject.refund_id is None:
+            return PLEXY, SALES, facts[0].moved
+        return REFUNDS, PLEXY, facts[0].moved
+    match movement:
         case "replacement":
             return SALES, PLEXY, _of_kind(Kind.SUCCEEDED, facts).moved
         case "refund_reversal":
@@ -232,7 +237,7 @@ def _transfer(subject: Subject, facts: Facts) -> tuple[str, str, Money]:
             before = _account_after(facts[1]) if has_earlier else DISPUTED
             return _account_after(facts[0]), before, facts[-1].moved
         case _:
-            assert_never(subject.movement)
+            assert_never(movement)
 
 
 def _of_kind(kind: Kind, facts: Facts) -> Event:

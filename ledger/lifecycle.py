@@ -30,6 +30,14 @@ class Kind(StrEnum):
     INFORMATIONAL = "informational"
 
 
+# Reading a name of this module is several times as fast as reading an attribute of an enum.
+SUCCEEDED: Final = Kind.SUCCEEDED
+FAILED: Final = Kind.FAILED
+REFUNDED: Final = Kind.REFUNDED
+CAPTURED: Final = Kind.CAPTURED
+REFUND_REVERSED: Final = Kind.REFUND_REVERSED
+INFORMATIONAL: Final = Kind.INFORMATIONAL
+
 MOVES_ITS_AMOUNT: Final = frozenset({Kind.SUCCEEDED, Kind.REFUNDED, Kind.CAPTURED})
 """The kinds whose facts always have an amount."""
 

@@ -39,17 +39,17 @@ def check_amount(amount_minor: object) -> int:
     >>> check_amount(500000)
     500000
     """
+    # bool is a subclass of int, and True is not one tiyn.
+    if type(amount_minor) is int and 0 <= amount_minor <= MAX_AMOUNT_MINOR:
+        return amount_minor
     if amount_minor is None:
         raise MoneyError("amount_missing", "the amount is missing")
-    # bool is a subclass of int, and True is not one tiyn.
     if type(amount_minor) is not int:
         kind = type(amount_minor).__name__
         raise MoneyError("amount_not_integer", f"expected an integer of minor units, got {kind}")
     if amount_minor < 0:
         raise MoneyError("amount_negative", f"expected an amount from 0, got {amount_minor}")
-    if amount_minor > MAX_AMOUNT_MINOR:
-        raise MoneyError("amount_too_large", f"expected at most {MAX_AMOUNT_MINOR}")
-    return amount_minor
+    raise MoneyError("amount_too_large", f"expected at most {MAX_AMOUNT_MINOR}")
 
 
 def check_currency(currency: object) -> str:
@@ -60,14 +60,14 @@ def check_currency(currency: object) -> str:
     >>> check_currency("KZT")
     'KZT'
     """
+    if type(currency) is str and currency in MINOR_UNIT_DIGITS:
+        return currency
     if currency is None:
         raise MoneyError("currency_missing", "the currency is missing")
-    if type(currency) is not str or currency not in MINOR_UNIT_DIGITS:
-        # The value may be of any length, so the message quotes only its first characters.
-        raise MoneyError(
-            "currency_unknown", f"expected an ISO 4217 code such as KZT, got {currency!r:.40}"
-        )
-    return currency
+    # The value may be of any length, so the message quotes only its first characters.
+    raise MoneyError(
+        "currency_unknown", f"expected an ISO 4217 code such as KZT, got {currency!r:.40}"
+    )
 
 
 class MajorUnits(msgspec.Struct, frozen=True):
@@ -156,6 +156,8 @@ def _exact(text: str, digits: int) -> int:
 
 def _amount(amount: object) -> object:
     """Return the integer in a number or a text; return any other value unchanged."""
+    if type(amount) is int:
+        return amount
     if isinstance(amount, float) and amount.is_integer():
         return int(amount)
     if isinstance(amount, str):

@@ -21,7 +21,7 @@ from ledger.events import FOLDED_TYPES, TIME_IMPLAUSIBLE, Event, Mark
 from ledger.journal import Entry, post
 from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
 from ledger.kept_facts import key_of as _by_time
-from ledger.lifecycle import Kind
+from ledger.lifecycle import FAILED, REFUND_REVERSED, REFUNDED, SUCCEEDED, Kind
 from ledger.notes import (
     Note,
     NoteAnomaly,
@@ -345,24 +345,29 @@ def standing_of(payment: Payment) -> Standing:
 def describe(payment: Payment) -> PaymentDocument:
     """Return the document of a payment."""
     payment_id = payment.payment_id
+    if len(payment.facts) == 1:
+        (fact,) = payment.facts.values()
+        if fact.kind is SUCCEEDED:
+            return _paid_once(payment, fact)
     facts = sorted(payment.facts.values(), key=_by_time)
-    successes = [fact for fact in facts if fact.kind is Kind.SUCCEEDED]
+    successes = [fact for fact in facts if fact.kind is SUCCEEDED]
     success = successes[0] if successes else None
-    refunds, names = _refunds(payment_id, facts)
+    kinds = {fact.kind for fact in facts}
+    refunds, names = _refunds(payment_id, facts) if kinds & _OF_REFUND else ([], set())
     captures: tuple[Capture, ...] = ()
     disputes: tuple[Dispute, ...] = ()
-    kinds = {fact.kind for fact in facts}
     if not kinds <= _OF_SEED:
         captures = captures_of(payment_id, facts)
         disputes, of_disputes = disputes_of(facts)
         names.update(of_disputes, capture_anomalies(payment_id, facts, captures))
-    amount, currency = _paid(success, captures)
-    if refunds or disputes:
-        names.update(_excess(amount, currency, refunds, disputes))
+    # No function is called for each fact, because a payment may have hundreds.
     events = [
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
         for fact in facts
     ]
+    amount, currency = _paid(success, captures)
+    if refunds or disputes:
+        names.update(_excess(amount, currency, refunds, disputes))
     return PaymentDocument(
         payment_id=payment_id,
         status=_status(kinds, disputes),
@@ -409,6 +414,23 @@ def _only_noted(payment_id: str, notes: tuple[Note, ...]) -> PaymentDocument:
         refunds=(),
         events=(),
         anomalies=(),
+    )
+
+
+def _paid_once(payment: Payment, success: Event) -> PaymentDocument:
+    """Return the document of a payment whose only fact is a success, as nearly every payment's."""
+    names, place = success.marks, (success.partition, success.offset)
+    if payment.first_aside is not None:
+        names = tuple(sorted({*names, TOO_LARGE}))
+    return PaymentDocument(
+        payment_id=payment.payment_id,
+        status="succeeded",
+        amount=success.moved.amount_minor,
+        currency=success.moved.currency,
+        created=success.created,
+        refunds=(),
+        events=(EventReference(success.event_id, success.type, success.created, *place),),
+        anomalies=names,
     )
 
 
@@ -510,9 +532,12 @@ def _says_the_same(fact: Event, event: Event) -> bool:
 def _status(kinds: AbstractSet[Kind], disputes: Sequence[Dispute]) -> PaymentStatus:
     """Return the first status that applies, in the order of ``PaymentStatus``."""
     for dispute_status, status in _BY_DISPUTE:
-        if any(each.status == dispute_status for each in disputes):
+        if disputes and any(each.status == dispute_status for each in disputes):
             return status
-    return next((status for kind, status in _BY_KIND if kind in kinds), "unknown")
+    for kind, status in _BY_KIND:
+        if kind in kinds:
+            return status
+    return "unknown"
 
 
 def _paid(success: Event | None, captures: Sequence[Capture]) -> tuple[int | None, str | None]:
@@ -530,9 +555,9 @@ def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], set[str
     by_id: dict[str, list[Event]] = {}
     reversals: dict[str, list[Event]] = {}
     for fact in facts:
-        if fact.kind is Kind.REFUNDED:
+        if fact.kind is REFUNDED:
             by_id.setdefault(own_id(payment_id, fact), []).append(fact)
-        elif fact.kind is Kind.REFUND_REVERSED:
+        elif fact.kind is REFUND_REVERSED:
             reversals.setdefault(own_id(payment_id, fact), []).append(fact)
     refunds: list[Refund] = []
     anomalies: set[str] = set()
@@ -549,7 +574,7 @@ def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], set[str
             anomalies.add("refund_after_reversal")
     # A refund or reversal without an id of its own is identified by its event.
     unnamed = [fact for fact in facts if fact.kind in _OF_REFUND and fact.data_id == payment_id]
-    if len(unnamed) > 1 or (unnamed and unnamed[0].kind is Kind.REFUND_REVERSED):
+    if len(unnamed) > 1 or (unnamed and unnamed[0].kind is REFUND_REVERSED):
         anomalies.add("refund_identity_uncertain")
     return refunds, anomalies
 
@@ -580,7 +605,7 @@ def _contradictions(
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
         yield "conflicting_order"
     paid = [fact.created for fact in facts if fact.kind in _PAYS]
-    failed = [fact.created for fact in facts if fact.kind is Kind.FAILED]
+    failed = [fact.created for fact in facts if fact.kind is FAILED]
     if paid and failed and failed[-1] > paid[0]:
         yield "failed_after_success"
 

@@ -4,11 +4,10 @@ Input: the ``data`` of an event, and the names of fields. Output: each reference
 Invariants: a value is a reference only if it has one meaning, and no value raises an exception.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from ledger.envelope import decimal_text
 from ledger.json_values import MalformedJsonError, decode_json
 
 # Programs write these texts where they had no value; they are compared in lower case.
@@ -27,23 +26,26 @@ def is_placeholder(text: str) -> bool:
     return text.strip().lower() in _PLACEHOLDERS
 
 
-def references(
-    holder: Mapping[str, Any], names: tuple[str, ...]
-) -> Iterator[tuple[str, str | None]]:
-    """Yield the name and the reference of each field that has a value; ``None`` for no reference.
+def references(holder: Mapping[str, Any], names: tuple[str, ...]) -> list[tuple[str, str | None]]:
+    """Return the name and the reference of each field that has a value; ``None`` for no reference.
 
     A name with dots is a path through objects, and through the elements of lists.
 
     >>> data = {"order": {"id": 7}, "orderId": "ord_1", "details": [{"ref": "null"}]}
-    >>> list(references(data, ("order", "orderId", "other", "details.ref")))
+    >>> references(data, ("order", "orderId", "other", "details.ref"))
     [('order', '7'), ('orderId', 'ord_1'), ('details.ref', None)]
     """
-    for name, steps in _steps(names):
-        value = holder.get(name)
-        if value is None and steps:
-            value = _value_at(holder, steps)
-        if value is not None and (value := _one_of(value)) is not None:
-            yield name, _text(value)
+    found: list[tuple[str, str | None]] = []
+    by_head = _fields(names)
+    # Nearly all fields are absent, so an intersection leaves them out before any other step.
+    fields = [each for head in by_head.keys() & holder.keys() for each in by_head[head]]
+    for _, name, head, rest in sorted(fields) if len(fields) > 1 else fields:
+        value = _value_at(holder[head], rest) if rest else holder[head]
+        if isinstance(value, list):
+            value = _one_of(value)
+        if value is not None:
+            found.append((name, _text(value)))
+    return found
 
 
 def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -58,11 +60,21 @@ def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @cache
-def _steps(names: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(name, tuple(name.split(".")) if "." in name else ()) for name in names]
+def _fields(names: tuple[str, ...]) -> dict[str, list[tuple[int, str, str, list[str]]]]:
+    """Return, by its first key, each field's number, name, first key and other keys.
+
+    A key may itself contain the dots of a name, so such a name is two fields.
+    """
+    fields: dict[str, list[tuple[int, str, str, list[str]]]] = {}
+    for number, name in enumerate(names):
+        head, *rest = name.split(".")
+        fields.setdefault(name, []).append((number, name, name, []))
+        if rest:
+            fields.setdefault(head, []).append((number, name, head, rest))
+    return fields
 
 
-def _value_at(holder: object, steps: tuple[str, ...]) -> object:
+def _value_at(holder: object, steps: list[str]) -> object:
     for done, name in enumerate(steps):
         if isinstance(holder, list):
             return [_value_at(each, steps[done:]) for each in holder]
@@ -85,5 +97,6 @@ def _text(value: object) -> str | None:
     """Return the reference in a text, an integer, or an object's ``id``; ``None`` if none."""
     if isinstance(value, dict):
         value = value.get("id")
-    text = decimal_text(value)
-    return text if isinstance(text, str) and not is_placeholder(text) else None
+    if isinstance(value, str):
+        return None if is_placeholder(value) else value
+    return str(value) if type(value) is int else None

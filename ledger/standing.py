@@ -15,7 +15,7 @@ import msgspec
 from ledger.events import Event
 from ledger.journal import Facts, Subject
 from ledger.kept_facts import key_of as by_time
-from ledger.lifecycle import Kind
+from ledger.lifecycle import CAPTURED, REFUNDED, SUCCEEDED, Kind
 
 OUTCOMES: Final = frozenset({Kind.DISPUTE_WON, Kind.DISPUTE_LOST})
 OF_DISPUTE: Final = frozenset({Kind.DISPUTED, *OUTCOMES})
@@ -40,11 +40,11 @@ def own_id(payment_id: str, fact: Event) -> str:
 def subject_of(payment_id: str, fact: Event) -> Subject | None:
     """Return the subject of a fact's own entry; ``None`` if the fact alone posts no entry."""
     kind = fact.kind
-    if kind is Kind.SUCCEEDED:
+    if kind is SUCCEEDED:
         return Subject(payment_id)
-    if kind is Kind.REFUNDED:
+    if kind is REFUNDED:
         return Subject(payment_id, own_id(payment_id, fact))
-    if kind is Kind.CAPTURED:
+    if kind is CAPTURED:
         return Subject(payment_id, None, "capture", own_id(payment_id, fact))
     return None
 
@@ -71,7 +71,8 @@ class Standing:
         self.names_several = False
         self._payment_id = payment_id
         self._carrier: Event | None = None
-        self._groups: dict[Subject, _Group] = {}
+        # Few payments have facts that count together, so the dict is made for these alone.
+        self._groups: dict[Subject, _Group] = _NO_GROUPS
         for fact in facts:
             self.add(fact)
 
@@ -97,6 +98,8 @@ class Standing:
         if self._groups or fact.kind in _GROUPED:
             base = self._base_of(fact)
             if base is not None and fact.kind in _GROUPED:
+                if self._groups is _NO_GROUPS:
+                    self._groups = {}
                 insort(self._groups.setdefault(base, _Group()).facts, fact, key=by_time)
             changes = (*changes, *self._moved(base))
         return changes
@@ -159,6 +162,9 @@ class _Group:
     def __init__(self) -> None:
         self.facts: list[Event] = []
         self.movements: dict[Subject, Facts] = {}
+
+
+_NO_GROUPS: Final[dict[Subject, _Group]] = {}
 
 
 def _movements(

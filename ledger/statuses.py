@@ -5,6 +5,7 @@ contradict each other. The type decides what an event counts as; an unknown stat
 nothing.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from ledger.lifecycle import Kind
@@ -37,5 +38,10 @@ def contradicts(kind: Kind, status: str) -> bool:
     >>> contradicts(Kind.SUCCEEDED, "Pending"), contradicts(Kind.SUCCEEDED, "refunded")
     (True, False)
     """
-    words = status.strip().lower().replace(" ", "_").replace("-", "_")
-    return words in _CONTRADICTING.get(kind, frozenset())
+    against = _CONTRADICTING.get(kind)
+    return against is not None and _words(status) in against
+
+
+@lru_cache(maxsize=256)
+def _words(status: str) -> str:
+    return status.strip().lower().replace(" ", "_").replace("-", "_")

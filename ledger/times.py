@@ -38,9 +38,11 @@ def seconds_of(created: object) -> int | None:
             return _iso_seconds(created)
         created = int(created)
     # bool is a subclass of int.
-    if type(created) is not int and type(created) is not float:
-        return None
-    return floor(created if created < LEAST_MILLISECONDS else created // 1000)
+    if type(created) is int:
+        return created if created < LEAST_MILLISECONDS else created // 1000
+    if type(created) is float:
+        return floor(created if created < LEAST_MILLISECONDS else created // 1000)
+    return None
 
 
 def plausible(created_s: int, arrived_ms: int) -> bool:

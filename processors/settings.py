@@ -9,6 +9,7 @@ from ledger.trust import Trust
 from runtime.access import require_token
 from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
+from runtime.minor_units import PLEXYS_MINOR_UNITS, CurrencyDecimals
 from runtime.rules import RuleSettings
 from runtime.settings import SettingsError, setting
 from runtime.trace_settings import Traces, check_traces
@@ -59,6 +60,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
     traces: Traces = "off"
+    minor_units: CurrencyDecimals = PLEXYS_MINOR_UNITS
 
     def check(self) -> None:
         """Refuse views open to a network without a token, and too little memory for the tables."""

@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-
-from ledger.currencies import MINOR_UNIT_DIGITS
 
 BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 BEAN_QUERY = BEAN_CHECK.with_name("bean-query")
@@ -20,10 +19,10 @@ Balances = dict[tuple[str, str], Decimal]
 """The balance of each account and currency, in major units; zero balances are left out."""
 
 
-def in_major_units(sums: dict[tuple[str, str], int]) -> Balances:
+def in_major_units(sums: dict[tuple[str, str], int], digits_of: Mapping[str, int]) -> Balances:
     """Convert our balances to the form in which the other programs report theirs."""
     return {
-        (account, currency): Decimal(amount).scaleb(-MINOR_UNIT_DIGITS[currency])
+        (account, currency): Decimal(amount).scaleb(-digits_of[currency])
         for (account, currency), amount in sums.items()
         if amount
     }

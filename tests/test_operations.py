@@ -1,6 +1,7 @@
 """The docs explain each message to an operator, and name the remedy."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,6 @@ from ledger.verification.remedies import REMEDIES
 
 _ROOT = Path(__file__).parent.parent
 _CHECKS = (_ROOT / "docs" / "operations.md").read_text()
-_REJECTED = (_ROOT / "docs" / "rejected.md").read_text()
-_ALARMS = (_ROOT / "docs" / "alarms.md").read_text()
 _TROUBLES = (_ROOT / "docs" / "troubleshooting.md").read_text()
 _PROGRAMS = "".join(
     file.read_text()
@@ -63,20 +62,20 @@ def test_every_kind_of_difference_has_a_meaning_and_a_remedy():
     assert set(REMEDIES) == set(DifferenceKind)
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_every_reason_has_a_line_with_its_remedy(reason):
-    rows = [line.split("|") for line in _REJECTED.splitlines() if line.startswith("| `")]
-    (row,) = [row for row in rows if f"`{reason}`" in row[1]]
-    assert all(cell.strip() for cell in row[1:4])
-
-
 @pytest.mark.parametrize(
-    ("page", "name"),
-    [*((_ALARMS, name) for name in get_args(Anomaly)), *((_CHECKS, name) for name in _PROBLEMS)],
-    ids=[*get_args(Anomaly), *_PROBLEMS],
+    ("kind", "names"), [("anomalies", get_args(Anomaly)), ("reasons", [*Reason])]
 )
-def test_every_anomaly_and_every_problem_of_status_has_a_line_with_its_remedy(page, name):
-    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+def test_every_anomaly_and_every_reason_has_a_meaning_and_a_remedy(kind, names):
+    words = json.loads((_ROOT / "processors" / "page" / "words.json").read_text())[kind]
+    assert sorted(words) == sorted(names)
+    assert all(
+        each["means"].endswith(".") and each["todo"].endswith(".") for each in words.values()
+    )
+
+
+@pytest.mark.parametrize("name", _PROBLEMS)
+def test_every_problem_of_status_has_a_line_with_its_remedy(name):
+    (row,) = [line for line in _CHECKS.splitlines() if line.startswith(f"| `{name}` |")]
     assert all(cell.strip() for cell in row.split("|")[1:4])
 
 

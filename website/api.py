@@ -104,6 +104,9 @@ def _content(answer: Json) -> str:
 
 def _type(name: str, schema: Json) -> Iterator[str]:
     yield from ("", f"### {name}", "", " ".join(schema["description"].split()))
+    if "properties" not in schema:
+        yield from ("", _value(schema))
+        return
     required = schema.get("required", ())
     yield from table(
         ("Field", "Value", "Meaning"),
@@ -118,7 +121,7 @@ def _type(name: str, schema: Json) -> Iterator[str]:
     )
 
 
-def _value(schema: Json) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for each form
+def _value(schema: Json) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for each form of schema
     """Return what a schema allows, in words; the name of a type links to its table."""
     match schema:
         case {"$ref": str(reference)}:

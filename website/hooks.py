@@ -26,7 +26,7 @@ from mkdocs.structure.pages import Page
 
 from cli import metrics_table, settings_table
 from website import api
-from website.reference import alarms, commands, differences, topics
+from website.reference import alarms, anomalies, commands, differences, reasons, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _PAGE: Final = _ROOT / "processors" / "page"
@@ -37,7 +37,9 @@ _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
 _TABLE: Final = re.compile(r"^<!-- table: (.+) -->$", re.MULTILINE)
 _TABLES: Final = {
     "alarms": alarms,
+    "anomalies": anomalies,
     "differences": differences,
+    "reasons": reasons,
     "metrics": metrics_table.as_markdown,
     "settings": settings_table.as_markdown,
 }

@@ -1,9 +1,10 @@
-"""The reference that is generated: commands, topics, alarms and kinds of differences.
+"""The reference that is generated: commands, topics, alarms, and names that the ledger reports.
 
-Input: the typer application, declarations of the ledger, and Prometheus' rules. Output:
-pages and tables in Markdown, whose text comes from the input, except for the introductions.
+Input: the typer application, declarations of the ledger, the page's words, and Prometheus' rules.
+Output: pages and tables in Markdown, whose text comes from the input, except for introductions.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from ledger.verification.remedies import REMEDIES, Remedy
 from website.markdown import table
 
 _ALERTS: Final = Path(__file__).parents[1] / "deploy" / "prometheus" / "alerts.yaml"
+_WORDS: Final = Path(__file__).parents[1] / "processors" / "page" / "words.json"
 _GROUP: Final = "plexy-ledger"
 _DAY_MS: Final = 24 * 3600 * 1000
 _RECORD: Final = TopicNames().made_with(4)
@@ -65,6 +67,23 @@ def alarms() -> str:
         for text in [rule["annotations"]]
     ]
     return "\n".join(table(("Alarm", "Meaning, and what to do"), rows))
+
+
+def anomalies() -> str:
+    """Return the table of the anomalies, with the page's words."""
+    rows = [
+        (f"`{name}`", words["means"], words["todo"])
+        for name, words in _words()["anomalies"].items()
+    ]
+    return "\n".join(table(("Anomaly", "Meaning", "What to do"), rows))
+
+
+def reasons() -> str:
+    """Return the table of the reasons of rejections, with the page's words."""
+    rows = [
+        (f"`{name}`", words["means"], words["todo"]) for name, words in _words()["reasons"].items()
+    ]
+    return "\n".join(table(("Reason", "Meaning", "What to do"), rows))
 
 
 def differences() -> str:
@@ -132,6 +151,10 @@ def _kept(topic: Topic) -> str:
     if topic.cleanup_policy == "compact":
         return "the last record of each key"
     return "forever" if topic.retention_ms < 0 else f"{topic.retention_ms // _DAY_MS} days"
+
+
+def _words() -> Any:
+    return json.loads(_WORDS.read_text(encoding="utf-8"))
 
 
 def _leaves(group: Any, *before: str) -> Iterator[tuple[str, Any]]:

@@ -21,10 +21,10 @@ from cli.accounting import JournalFormat
 from cli.accounting.formats import FORMATS
 from cli.accounting.journal import Journal, read_journal
 from cli.printing import counting, line
+from cli.settings import AccountingSettings
 from cli.whole_file import appears_whole
 from ledger.journal import balances
 from ledger.money import major_units
-from runtime.kafka.topics import TopicSettings
 
 # Advancing the progress bar for every entry would take as long as writing the entries.
 _BATCH_ENTRIES: Final = 1000
@@ -40,11 +40,11 @@ class ExportOptions(msgspec.Struct, frozen=True):
 
 def export(environment: Mapping[str, str], options: ExportOptions, console: Console) -> None:
     """Write the journal; show the balances on the console, which must not be standard output."""
-    settings = TopicSettings.from_environment(environment)
+    settings = AccountingSettings.from_environment(environment)
     with _opened(options.path) as file:
         journal = asyncio.run(read_journal(settings, options.wait_s, console))
-        _write(journal, options.format, file, console)
-    _show(journal, options, console)
+        _write(journal, options.format, file, console, settings.minor_units.digits_of)
+    _show(journal, options, console, settings.minor_units.digits_of)
 
 
 @contextmanager
@@ -57,21 +57,29 @@ def _opened(path: Path | None) -> Iterator[BinaryIO]:
         yield file
 
 
-def _write(journal: Journal, kind: JournalFormat, file: BinaryIO, console: Console) -> None:
+def _write(
+    journal: Journal,
+    kind: JournalFormat,
+    file: BinaryIO,
+    console: Console,
+    digits_of: Mapping[str, int],
+) -> None:
     entries = journal.snapshot.ordered()
     with counting(console, {kind.value: len(entries)}, doing="writing") as count:
-        pieces = FORMATS[kind](entries, journal.origin)
+        pieces = FORMATS[kind](entries, journal.origin, digits_of)
         while batch := list(islice(pieces, _BATCH_ENTRIES)):
             file.write("".join(batch).encode("ascii"))
             count(kind.value, len(batch))
 
 
-def _show(journal: Journal, options: ExportOptions, console: Console) -> None:
+def _show(
+    journal: Journal, options: ExportOptions, console: Console, digits_of: Mapping[str, int]
+) -> None:
     table = Table("account", "currency", "balance")
     table.columns[2].justify = "right"
     sums = balances(journal.snapshot.entries)
     for (account, currency), amount_minor in sorted(sums.items()):
-        cells = (account, currency, major_units(amount_minor, currency))
+        cells = (account, currency, major_units(amount_minor, currency, digits_of))
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
     line(console, f"{journal.origin}, to {options.path or 'standard output'}")

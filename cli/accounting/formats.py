@@ -2,7 +2,8 @@
 
 Each format takes the ordered entries and a line about their origin, and yields text in pieces. The
 text is ASCII. Ids come from outside, so they are percent-quoted and can't change a file's meaning.
-Amounts are written from integers, never from floats.
+Amounts are written from integers, never from floats, with the
+decimals that the caller passes for each currency.
 """
 
 import csv
@@ -14,7 +15,6 @@ from typing import Final
 from urllib.parse import quote
 
 from cli.accounting import JournalFormat
-from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.journal import Entry
 from ledger.money import major_units
 
@@ -65,7 +65,7 @@ def day(created: int) -> str:
     return f"{_EPOCH + timedelta(seconds=created):%Y-%m-%d}"
 
 
-def beancount(entries: Sequence[Entry], origin: str) -> Iterator[str]:
+def beancount(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int]) -> Iterator[str]:
     """Write transactions with metadata, after an ``open`` directive for each account."""
     yield f"; {origin}\n\n"
     for account in _accounts(entries):
@@ -79,12 +79,12 @@ def beancount(entries: Sequence[Entry], origin: str) -> Iterator[str]:
                 else f"  {name}: {value}\n"
             )
         for posting in entry.postings:
-            amount = major_units(posting.amount, posting.currency)
+            amount = major_units(posting.amount, posting.currency, digits_of)
             account = _beancount_account(posting.account)
             yield f"  {account:<18}  {amount:>{_AMOUNT_WIDTH}} {posting.currency}\n"
 
 
-def hledger(entries: Sequence[Entry], origin: str) -> Iterator[str]:
+def hledger(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int]) -> Iterator[str]:
     """Write transactions with tags, after the declarations that hledger's strict mode requires."""
     # Without this line, hledger could take 1.000 BHD for a thousand.
     yield f"; {origin}\n\ndecimal-mark .\n"
@@ -92,17 +92,19 @@ def hledger(entries: Sequence[Entry], origin: str) -> Iterator[str]:
         yield f"account {account}\n"
     for currency in sorted({each.currency for entry in entries for each in entry.postings}):
         # hledger requires the decimal mark even in a currency without decimals.
-        yield f"commodity 1.{'0' * MINOR_UNIT_DIGITS[currency]} {currency}\n"
+        yield f"commodity 1.{'0' * digits_of[currency]} {currency}\n"
     for entry in entries:
         yield f"\n{day(entry.created)} * Plexy | {_title(entry)}\n"
         for name, value in _metadata(entry).items():
             yield f"    ; {name}:{quoted(str(value))}\n"
         for posting in entry.postings:
-            amount = major_units(posting.amount, posting.currency)
+            amount = major_units(posting.amount, posting.currency, digits_of)
             yield f"    {posting.account:<18}  {amount:>{_AMOUNT_WIDTH}} {posting.currency}\n"
 
 
-def csv_table(entries: Sequence[Entry], _origin: str) -> Iterator[str]:
+def csv_table(
+    entries: Sequence[Entry], _origin: str, digits_of: Mapping[str, int]
+) -> Iterator[str]:
     """Write a header, and one row per posting."""
     row = io.StringIO()
     writer = csv.DictWriter(row, _COLUMNS, restval="", lineterminator="\n")
@@ -110,7 +112,7 @@ def csv_table(entries: Sequence[Entry], _origin: str) -> Iterator[str]:
     for entry in entries:
         named = {name: quoted(str(value)) for name, value in _metadata(entry).items()}
         for posting in entry.postings:
-            amount = major_units(posting.amount, posting.currency)
+            amount = major_units(posting.amount, posting.currency, digits_of)
             leg = {"account": posting.account, "amount": amount, "currency": posting.currency}
             writer.writerow({"date": day(entry.created), **named, **leg})
         yield row.getvalue()
@@ -119,7 +121,7 @@ def csv_table(entries: Sequence[Entry], _origin: str) -> Iterator[str]:
     yield row.getvalue()
 
 
-_Writer = Callable[[Sequence[Entry], str], Iterator[str]]
+_Writer = Callable[[Sequence[Entry], str, Mapping[str, int]], Iterator[str]]
 FORMATS: Final[Mapping[JournalFormat, _Writer]] = MappingProxyType(
     {
         JournalFormat.BEANCOUNT: beancount,

@@ -24,6 +24,7 @@ from cli.accounting.journal import Journal, read_journal
 from cli.accounting.settlement_values import plain_amount
 from cli.errors import WrongOptionError
 from cli.printing import counted, line, plain
+from cli.settings import AccountingSettings
 from ledger.accounting.settlement import (
     Line,
     LineKind,
@@ -35,9 +36,9 @@ from ledger.accounting.settlement import (
     reconcile,
     settled,
 )
+from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.journal import Entry
 from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor_units
-from runtime.kafka.topics import TopicSettings
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
@@ -73,16 +74,17 @@ def reconcile_file(
     environment: Mapping[str, str], options: ReconcileOptions, console: Console, progress: Console
 ) -> bool:
     """Reconcile a file; return whether everything matches."""
-    settings = TopicSettings.from_environment(environment)
+    settings = AccountingSettings.from_environment(environment)
+    digits_of = settings.minor_units.digits_of
     period = options.period
-    lines = read_settlement(options.path, minor=options.minor, decimal=options.decimal)
+    lines = read_settlement(options.path, AmountFormat(options.minor, options.decimal, digits_of))
     journal = asyncio.run(read_journal(settings, options.wait_s, progress))
     found = reconcile(lines, settled(journal.snapshot.standing()), period)
     if options.as_json:
         document = _document(options, journal, found)
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
     else:
-        _show(options, journal, found, console)
+        _show(options, journal, found, console, digits_of)
     return not found.mismatches
 
 
@@ -95,13 +97,17 @@ def _day(created: int, zone: tzinfo) -> str:
 
 
 def _show(
-    options: ReconcileOptions, journal: Journal, found: Reconciliation, console: Console
+    options: ReconcileOptions,
+    journal: Journal,
+    found: Reconciliation,
+    console: Console,
+    digits_of: Mapping[str, int],
 ) -> None:
     line(console, f"{'file':<10} {options.path}")
     line(console, f"{'ledger':<10} {journal.origin}; {_days(options)}")
     if found.mismatches:
-        console.print(_mismatches_table(found.mismatches, options.zone))
-    console.print(_totals_table(found.totals))
+        console.print(_mismatches_table(found.mismatches, options.zone, digits_of))
+    console.print(_totals_table(found.totals, digits_of))
     if found.mismatches:
         differences = counted(len(found.mismatches), "difference")
         line(console, f"{found.matched:,} matched, {differences}", "bold red")
@@ -116,7 +122,9 @@ def _days(options: ReconcileOptions) -> str:
     return " ".join(bounds) or "all days"
 
 
-def _mismatches_table(mismatches: list[Mismatch], zone: tzinfo) -> Table:
+def _mismatches_table(
+    mismatches: list[Mismatch], zone: tzinfo, digits_of: Mapping[str, int]
+) -> Table:
     table = Table("difference", "payment", "kind", "line", "file", "ledger", "refund", "day")
     for column in table.columns:
         # A shortened id could not be looked up.
@@ -129,8 +137,8 @@ def _mismatches_table(mismatches: list[Mismatch], zone: tzinfo) -> Table:
             each.payment_id,
             each.kind,
             str(row.number) if row else "",
-            _shown(row.money) if row else "",
-            _shown(money_of(entry)) if entry else "",
+            _shown(row.money, digits_of) if row else "",
+            _shown(money_of(entry), digits_of) if entry else "",
             (entry and entry.refund_id) or "",
             _day(entry.created, zone) if entry else "",
         )
@@ -138,13 +146,15 @@ def _mismatches_table(mismatches: list[Mismatch], zone: tzinfo) -> Table:
     return table
 
 
-def _totals_table(totals: list[Total]) -> Table:
+def _totals_table(totals: list[Total], digits_of: Mapping[str, int]) -> Table:
     table = Table("kind", "currency", "lines", "file", "entries", "ledger", "more in file")
     for column in table.columns[2:]:
         column.justify = "right"
     for each in totals:
         amounts = (each.lines_minor, each.entries_minor, each.lines_minor - each.entries_minor)
-        file, ledger, difference = (major_units(amount, each.currency) for amount in amounts)
+        file, ledger, difference = (
+            major_units(amount, each.currency, digits_of) for amount in amounts
+        )
         cells = (
             each.kind,
             each.currency,
@@ -159,8 +169,8 @@ def _totals_table(totals: list[Total]) -> Table:
     return table
 
 
-def _shown(money: Money) -> str:
-    return f"{major_units(money.amount_minor, money.currency)} {money.currency}"
+def _shown(money: Money, digits_of: Mapping[str, int]) -> str:
+    return f"{major_units(money.amount_minor, money.currency, digits_of)} {money.currency}"
 
 
 def _document(options: ReconcileOptions, journal: Journal, found: Reconciliation) -> dict[str, Any]:
@@ -196,21 +206,42 @@ def _money(money: Money) -> dict[str, Any]:
     return {"amount_minor": money.amount_minor, "currency": money.currency}
 
 
+class AmountFormat(msgspec.Struct, frozen=True):
+    """How a file writes amounts: ``minor`` is for minor units, ``decimal`` is the decimal mark."""
+
+    minor: bool = False
+    decimal: str | None = None
+    digits_of: Mapping[str, int] = MINOR_UNIT_DIGITS
+
+    def read(self, amount: str, currency: str) -> Money:
+        """Return the amount in minor units; raise ``MoneyError`` if it can't be read."""
+        if not self.minor:
+            text = plain_amount(amount, self.decimal)
+            return Money(minor_units(text, currency, self.digits_of), currency)
+        is_number = amount.isascii() and amount.isdigit() and len(amount) <= _MOST_DIGITS
+        if not is_number or int(amount) > MAX_AMOUNT_MINOR:
+            raise MoneyError(
+                "amount_not_integer",
+                f"expected digits of minor units, at most {MAX_AMOUNT_MINOR}, got {amount!r:.40}",
+            )
+        return Money(int(amount), currency)
+
+
 class _FaultError(ValueError):
     """A fault in a line; ``_lines`` adds the line's number."""
 
 
-def read_settlement(path: Path, *, minor: bool, decimal: str | None = None) -> list[Line]:
+def read_settlement(path: Path, amounts: AmountFormat) -> list[Line]:
     """Return the lines of a UTF-8 file; empty lines and unknown columns are skipped.
 
     The header shows whether commas or semicolons separate the columns.
     """
     # Spreadsheets put a byte order mark before the first name; `utf-8-sig` removes the mark.
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(_lines(path, file, minor=minor, decimal=decimal))
+        return list(_lines(path, file, amounts))
 
 
-def _lines(path: Path, file: TextIO, *, minor: bool, decimal: str | None = None) -> Iterator[Line]:
+def _lines(path: Path, file: TextIO, amounts: AmountFormat) -> Iterator[Line]:
     rows = csv.reader([], strict=True)
     try:
         first = file.readline()
@@ -219,7 +250,7 @@ def _lines(path: Path, file: TextIO, *, minor: bool, decimal: str | None = None)
         header = _checked_header(next(rows, []))
         for cells in rows:
             if cells:
-                yield _line(header, cells, rows.line_num, minor=minor, decimal=decimal)
+                yield _line(header, cells, rows.line_num, amounts)
     except UnicodeDecodeError as error:
         raise WrongOptionError(f"{path}, after line {rows.line_num}: not UTF-8: {error}") from None
     except (csv.Error, _FaultError) as error:
@@ -235,9 +266,7 @@ def _checked_header(cells: list[str]) -> list[str]:
     return header
 
 
-def _line(
-    header: list[str], cells: list[str], number: int, *, minor: bool, decimal: str | None
-) -> Line:
+def _line(header: list[str], cells: list[str], number: int, amounts: AmountFormat) -> Line:
     if len(cells) != len(header):
         got = ",".join(cells)
         raise _FaultError(f"expected {len(header)} columns, got {len(cells)}: {got!r:.200}")
@@ -250,24 +279,7 @@ def _line(
     # Some processors write a refund's amount with a minus sign, but others do not.
     amount = row["amount"].removeprefix("-") if kind == "refund" else row["amount"]
     try:
-        return Line(
-            number,
-            row["payment_id"],
-            kind,
-            _parsed_money(amount, row["currency"].upper(), minor=minor, decimal=decimal),
-        )
+        return Line(number, row["payment_id"], kind, amounts.read(amount, row["currency"].upper()))
     except MoneyError as error:
         field = "currency" if error.reason.startswith("currency") else "amount"
         raise _FaultError(f"{field}: {error}") from None
-
-
-def _parsed_money(amount: str, currency: str, *, minor: bool, decimal: str | None) -> Money:
-    if not minor:
-        return Money(minor_units(plain_amount(amount, decimal), currency), currency)
-    is_number = amount.isascii() and amount.isdigit() and len(amount) <= _MOST_DIGITS
-    if not is_number or int(amount) > MAX_AMOUNT_MINOR:
-        raise MoneyError(
-            "amount_not_integer",
-            f"expected digits of minor units, at most {MAX_AMOUNT_MINOR}, got {amount!r:.40}",
-        )
-    return Money(int(amount), currency)

@@ -124,12 +124,12 @@ def latency_table(latency: Mapping[str, OutcomeLatency]) -> Table:
     return table
 
 
-def totals_table(checked: LedgerCheck) -> Table:
+def totals_table(checked: LedgerCheck, digits_of: Mapping[str, int]) -> Table:
     """Return the totals of all orders together, by currency."""
     table = _table(f"{checked.orders} orders together", "", "paid", "refunded", "net")
     for currency, totals in checked.totals.items():
         sums = (totals.paid, totals.refunded, totals.net)
-        table.add_row(currency, *(Text(major_units(each, currency)) for each in sums))
+        table.add_row(currency, *(Text(major_units(each, currency, digits_of)) for each in sums))
     return table
 
 

@@ -59,8 +59,9 @@ def show_outcome(
     show_balances(console, outcome.new.balances, f"Trial balance of version {new.version}")
     if outcome.old is not None and any(differing(outcome.old.balances)):
         # After a change of the rules, the column `log` has the sums by the new rules.
-        title = f"Version {old.version}, and what the log gives by the rules {new.rules}"
-        show_balances(console, outcome.old.balances, title)
+        text = f"Version {old.version} (journal), and what the rules {new.rules} give (log):"
+        line(console, text, "bold")
+        show_balances(console, outcome.old.balances, f"Trial balance of version {old.version}")
     for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
         if findings is not None:
             moving = f"{counted(findings.moving, 'payment')} in motion"

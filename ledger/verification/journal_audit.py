@@ -105,7 +105,9 @@ class JournalAudit:
                 DifferenceKind.ENTRY_DIFFERS, name, "it can't be read, or does not balance"
             )
         subject, facts = subject_of_entry(entry), self._facts_of(entry)
-        if Standing(entry.payment_id, facts).facts.get(subject) != facts:
+        # A fact of a dispute may be both its outcome and the one that states its amount.
+        distinct = {fact.event_id: fact for fact in facts}
+        if Standing(entry.payment_id, distinct.values()).facts.get(subject) != facts:
             detail = f"the log has no event {entry.event_id} that posts it"
             return _about(
                 DifferenceKind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id

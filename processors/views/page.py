@@ -14,7 +14,6 @@ import msgspec
 from aiohttp import web
 from faust.web import Request, View
 
-from ledger.currencies import MINOR_UNIT_DIGITS
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError
 
@@ -52,7 +51,8 @@ class _File(msgspec.Struct, frozen=True):
 def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
     served = dict(_read(files("processors") / "page"))
-    served["currencies.json"] = _file("json", msgspec.json.encode(dict(MINOR_UNIT_DIGITS)))
+    decimals = dict(app.settings.minor_units.digits_of)
+    served["currencies.json"] = _file("json", msgspec.json.encode(decimals))
 
     # This page is declared first; declared last, it would clash with Faust's own front page.
     @app.page("/")

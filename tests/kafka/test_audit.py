@@ -82,7 +82,7 @@ def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
         deliver(worker.env, *bodies, event(2000 + n, "refund.succeeded", **refund))
         # This payment moves to a different order with every delivery.
         moved = event(3000 + n, id="pay_9", merchantReference=f"ord_{n}")
-        deliver(worker.env, moved | {"created": 1000 - n})
+        deliver(worker.env, moved | {"created": 1_700_001_000 - n})
         assert audit.get("/readyz") == (200, {"status": "ready"}), audit.tail()
         audit.wait_rounds(1)
     wait_folded(worker.env, worker)
@@ -100,7 +100,8 @@ def test_the_audit_stays_green_as_a_large_order_grows_and_names_a_lost_row(own):
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
     for n in range(5):
-        moved = event(9000 + n, id=f"pay_{1000 + n}", merchantReference="ord_2") | {"created": n}
+        moved = event(9000 + n, id=f"pay_{1000 + n}", merchantReference="ord_2")
+        moved["created"] = 1_700_000_000 + n
         deliver(worker.env, event(5000 + n, merchantReference="ord_big"), moved)
         audit.wait_rounds(1)
     wait_folded(worker.env, worker)

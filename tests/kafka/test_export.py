@@ -28,13 +28,13 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.simulate import oracle
 from cli.simulate.schedule import deliveries
 from cli.topics.ledger_reader import LedgerReader, open_reader
-from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.journal import Subject, balances
 from ledger.money import major_units
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES
 from runtime.kafka.batches import OutRecord
 from runtime.kafka.topics import TopicSettings, ensure_topics
+from runtime.minor_units import MinorUnits
 from tests import bookkeeping
 from tests.kafka.harness import (
     WorkerProcess,
@@ -54,6 +54,8 @@ from tests.ledger.examples import success
 pytestmark = pytest.mark.timeout(240)
 
 CURRENCIES = ("JPY", "KZT", "BHD", "USD")
+THREE_DECIMALS = "BHD:3"
+DIGITS_OF = MinorUnits(THREE_DECIMALS).digits_of
 
 
 def contradicting() -> list[bytes]:
@@ -88,7 +90,9 @@ BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the settings of a ledger that has folded everything and posted some entries twice."""
-    settings = environment(kafka.bootstrap, tmp_path_factory.mktemp("export"))
+    settings = environment(
+        kafka.bootstrap, tmp_path_factory.mktemp("export"), minor_units=THREE_DECIMALS
+    )
     with WorkerProcess(settings) as worker:
         worker.wait_ready(90)
         write(settings, names_of(settings).webhooks, map(as_record, BODIES))
@@ -109,7 +113,7 @@ def entries_in(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def ours(env: Mapping[str, str]) -> bookkeeping.Balances:
-    return bookkeeping.in_major_units(balances(entries_in(env)))
+    return bookkeeping.in_major_units(balances(entries_in(env)), DIGITS_OF)
 
 
 def export(env: Mapping[str, str], kind: str, file: Path) -> str:
@@ -122,7 +126,7 @@ def test_the_journal_has_reversals_in_several_currencies(env):
     entries = entries_in(env)
     reversed_in = Counter(e.postings[0].currency for e in entries.values() if e.reverses)
     assert len(reversed_in) >= 3
-    assert {MINOR_UNIT_DIGITS[currency] for _, currency in ours(env)} == {0, 2, 3}
+    assert {DIGITS_OF[currency] for _, currency in ours(env)} == {0, 2, 3}
 
 
 def test_beancount_accepts_the_journal_and_finds_the_same_balances(env, tmp_path):
@@ -184,7 +188,7 @@ def test_csv_on_standard_output_has_each_entry_once_with_the_place_of_its_record
         assert log[place].decode() == unquote(row["event"]) == entry.event_id
         (leg,) = [each for each in entry.postings if each.account == row["account"]]
         assert (row["amount"], row["currency"]) == (
-            major_units(leg.amount, leg.currency),
+            major_units(leg.amount, leg.currency, DIGITS_OF),
             leg.currency,
         )
 
@@ -319,10 +323,10 @@ def settled() -> list[list[str]]:
     for order in oracle.orders(BODIES).values():
         for payment in order.payments if order else ():
             if payment.amount is not None:
-                money = major_units(payment.amount, payment.currency), payment.currency
+                money = major_units(payment.amount, payment.currency, DIGITS_OF), payment.currency
                 rows.append([payment.payment_id, *money, "payment"])
             for refund in payment.refunds:
-                money = major_units(refund.amount, refund.currency), refund.currency
+                money = major_units(refund.amount, refund.currency, DIGITS_OF), refund.currency
                 rows.append([payment.payment_id, *money, "refund"])
     return rows
 

@@ -41,7 +41,8 @@ OLD = 400
 def event(number: int, **data: Any) -> dict[str, Any]:
     content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
     content.setdefault("merchantReference", f"ord_{number}")
-    return {"id": f"evt_{number}", "type": "payment.succeeded", "created": 7, "data": content}
+    kind, created = "payment.succeeded", 1_700_000_000
+    return {"id": f"evt_{number}", "type": kind, "created": created, "data": content}
 
 
 def days_ago(days: int) -> int:

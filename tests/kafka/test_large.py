@@ -176,7 +176,8 @@ def test_a_worker_that_is_killed_repeatedly_in_a_large_order_ends_with_the_right
             bodies = [event(n, merchantReference="ord_1") for n in range(start, start + 1_000)]
             # Some of the payments then move to a different order.
             moved = [
-                event(10_000 + n, id=f"pay_{n}", merchantReference="ord_2") | {"created": n}
+                event(10_000 + n, id=f"pay_{n}", merchantReference="ord_2")
+                | {"created": 1_700_000_000 + n}
                 for n in range(start, start + 1_000, 50)
             ]
             deliver(env, [*bodies, *moved])

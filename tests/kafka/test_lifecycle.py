@@ -71,7 +71,7 @@ def test_other_rules_are_refused_until_a_rebuild_which_shows_what_they_move(
     # The versions differ, as they should; the new one is whole.
     assert code == 1, output
     assert "Version 2 is whole all the same" in output
-    assert "what the log gives by the rules lifecycle" in output
+    assert "what the rules lifecycle give (log):" in output
     assert "expenses:chargebacks" in output
     new = other | {"LEDGER_VERSION": "2"}
     with WorkerProcess(new) as worker:

@@ -37,7 +37,8 @@ def workers(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
     """Run two workers of one ledger."""
-    one = environment(kafka.bootstrap, tmp_path_factory.mktemp("overview"), api_token=TOKEN)
+    folder = tmp_path_factory.mktemp("overview")
+    one = environment(kafka.bootstrap, folder, api_token=TOKEN, minor_units="BHD:3")
     with two_workers(one, tmp_path_factory.mktemp("other")) as both:
         yield both
 
@@ -225,9 +226,9 @@ class TestFiles:
         javascript = "text/javascript"
         assert types == ["text/html", "text/css", javascript, javascript, "application/json"]
 
-    def test_the_decimals_of_the_page_are_those_of_the_ledger(self, env):
+    def test_the_decimals_of_the_page_are_those_of_plexy_but_for_the_setting(self, env):
         decimals = ask(env, "/ui/currencies.json").json
-        assert (decimals["KZT"], decimals["JPY"], decimals["BHD"]) == (2, 0, 3)
+        assert [decimals[code] for code in ("KZT", "JPY", "KWD", "BHD")] == [2, 0, 2, 3]
 
     @pytest.mark.parametrize(
         ("path", "location"), [("/", "/ui/"), ("/ui", "/ui/")], ids=["root", "no slash"]

@@ -74,7 +74,8 @@ def payment(number: int, reference: str) -> dict[str, Any]:
     """Return an event with a payment and an order that are both called ``reference``."""
     data = {"id": reference, "amount": 100 + number, "currency": "KZT", "status": "succeeded"}
     data["merchantReference"] = reference
-    return {"id": f"evt_{number}", "type": "payment.succeeded", "created": 1, "data": data}
+    kind, created = "payment.succeeded", 1_700_000_000
+    return {"id": f"evt_{number}", "type": kind, "created": created, "data": data}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ def history() -> list[dict[str, Any]]:
         event(100 + n, "refund.succeeded", id=f"re_{n}", payment_id=f"pay_{n}", amount=9)
         for n in range(5)
     ]
-    moved = event(200, id="pay_7", orderReference="ord_moved") | {"created": 1}
+    moved = event(200, id="pay_7", orderReference="ord_moved") | {"created": 1_700_000_000}
     return [*refunds, *paid, moved, paid[3]]
 
 

@@ -44,6 +44,7 @@ def record(offset: int, day: float, event_id: str = "evt_1", amount: int = 500) 
         partition=0,
         offset=offset,
         timestamp=FIRST_MS + int(day * DAY_MS),
+        headers=(),
     )
 
 
@@ -253,5 +254,5 @@ def test_different_content_about_a_different_payment_is_a_fact_of_that_payment()
     # The second event is refused as long as the id is remembered.
     ledger = Ledger(history, days=[0, 80])
     assert ledger.differences() == []
-    assert list(ledger.payments) == [b"pay_1"]
+    assert [name for name, each in ledger.pipeline.payments.items() if each.facts] == ["pay_1"]
     assert Reason.EVENT_ID_REUSED in str(ledger.truth().counts)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from ledger.deduplication import deduplicate
 from ledger.dialects import pay_headers, read_envelope
 from ledger.envelope import Envelope
-from ledger.events import Event, Reading, Unfolded, decode_event
+from ledger.events import (
+    Event,
+    FieldNames,
+    Named,
+    Reading,
+    Unfolded,
+    decode_event,
+    named_by,
+)
 from ledger.lifecycle import Kind
 from ledger.money import Money
 from ledger.pay import PayAmounts, PayEnvelope, decode_notification
@@ -353,3 +361,12 @@ def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_one_is_not(
     assert read(body_of(status="failed")).marks == ("status_contradicts_type",)
     assert read(body_of(status="sublimed")).marks == ()
     assert read(body_of()).marks == ()
+
+
+def test_a_refused_notification_names_its_payment_and_order_by_the_pay_apis_own_fields():
+    data = {"id": "txn_2", "parentTransactionId": {"Value": "txn_1"}, "merchantReference": "ord_1"}
+    body = msgspec.json.encode({"name": "transaction.refunded", "data": data})
+    of_the_shop = Reading(FieldNames(order=("number",), payment=("belongs_to",)))
+    envelope = decode_notification(body, PayAmounts.MINOR)
+    assert isinstance(decode_event(envelope, 0, 0, 0, of_the_shop), Rejection)
+    assert named_by(envelope, 7000, of_the_shop) == Named("txn_1", "ord_1", 7)

@@ -26,7 +26,14 @@ from processors.views.openapi import describe as describe_views
 from tests.ingest.conftest import settings as ingress_settings
 from website.api import _value
 from website.hooks import _entries
-from website.reference import alarms, commands, differences, topic_settings
+from website.reference import (
+    alarms,
+    anomalies,
+    commands,
+    differences,
+    reasons,
+    topic_settings,
+)
 
 ROOT = Path(__file__).parents[2]
 # A browser fetches these attributes when it shows a page; an <a> waits for a click.
@@ -228,12 +235,14 @@ def test_the_reference_has_every_setting_and_every_topic(site):
     ("page", "table"),
     [
         ("alarms", alarms),
+        ("alarms", anomalies),
+        ("rejected", reasons),
         ("operations", differences),
         ("settings", settings_table),
         ("metrics", metrics_table),
         ("reference/topics", topic_settings),
     ],
-    ids=["alarms", "differences", "settings", "metrics", "topic settings"],
+    ids=["alarms", "anomalies", "reasons", "differences", "settings", "metrics", "topic settings"],
 )
 def test_a_page_has_the_table_that_the_program_generates(site, page, table):
     shown = {cell for cells in site.pages[f"{page}.html"].tables.values() for cell in cells}

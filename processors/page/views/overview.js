@@ -110,7 +110,7 @@ function show(parts, document) {
   countTable(parts.outcomes, "Deliveries by outcome", "Outcome", document.outcomes, (name) => OUTCOMES[name]?.title ?? name);
   countTable(parts.types, "Events by type", "Type", document.types, (name) => name);
   countTable(parts.rejected, "Rejected by reason", "Reason", document.rejected, (name) =>
-    h("a", { href: link(["quarantine"], { reason: name }), title: REASONS[name] }, name),
+    h("a", { href: link(["quarantine"], { reason: name }), title: REASONS[name]?.means }, name),
   );
   showAnomalies(parts.anomalies, document.anomalies);
   const rows = workerRows(document);

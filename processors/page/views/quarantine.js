@@ -44,7 +44,7 @@ export async function quarantine(place, { query, signal }) {
         table(
           "Open items by reason",
           ["Reason", "Meaning", "Open"],
-          counts.map(([reason, count]) => [reasonLink(reason), REASONS[reason] ?? "", integer(count)]),
+          counts.map(([reason, count]) => [reasonLink(reason), REASONS[reason]?.means ?? "", integer(count)]),
           [2],
         ),
       ),
@@ -77,7 +77,9 @@ function item(each) {
       h("span", { class: "badge outcome-rejected" }, each.reason),
       each.state !== "open" && h("span", { class: "badge" }, each.state === "corrected" ? "Corrected" : "Put back"),
     ),
-    h("p", {}, REASONS[each.reason] ?? each.reason),
+    h("p", {}, REASONS[each.reason]?.means ?? each.reason),
+    each.state === "open" &&
+      h("p", { class: "quiet" }, h("strong", {}, "What to do: "), REASONS[each.reason]?.todo),
     each.detail && h("p", { class: "quiet" }, each.detail),
     h(
       "p",

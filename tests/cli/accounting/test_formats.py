@@ -23,9 +23,12 @@ from ledger.journal import Entry, Subject, entry_of, reversal_of
 from ledger.lifecycle import Kind
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.wire import ENTRIES
+from runtime.minor_units import MinorUnits
 from tests import bookkeeping
 
 MILLISECONDS = 1_767_225_600_000
+# The setting gives two of the currencies other decimals than Plexy does.
+DIGITS_OF = MinorUnits("BHD:3,CLF:4").digits_of
 
 # Texts that have a meaning in one of the formats; Hypothesis adds any other text.
 HOSTILE = (
@@ -81,7 +84,7 @@ def entries(draw) -> list[Entry]:
 
 
 def written(kind, given_entries: list[Entry]) -> str:
-    return "".join(kind(given_entries, "some entries"))
+    return "".join(kind(given_entries, "some entries", DIGITS_OF))
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def facts_of(entry: Entry) -> dict[str, Any]:
 
 def legs_of(entry: Entry) -> list[tuple[str, Decimal, str]]:
     return [
-        (leg.account, Decimal(leg.amount).scaleb(-MINOR_UNIT_DIGITS[leg.currency]), leg.currency)
+        (leg.account, Decimal(leg.amount).scaleb(-DIGITS_OF[leg.currency]), leg.currency)
         for leg in entry.postings
     ]
 
@@ -196,6 +199,16 @@ def test_hledger_reads_every_entry_exactly_under_its_strictest_checks(several):
             number = Decimal(quantity["decimalMantissa"]).scaleb(-quantity["decimalPlaces"])
             legs.append((posting["paccount"], number, amount["acommodity"]))
         assert legs == legs_of(entry)
+
+
+@pytest.mark.parametrize("kind", [beancount, hledger, csv_table])
+def test_an_amount_has_the_decimals_that_the_setting_gives_its_currency(kind):
+    fact = Event(
+        *("evt_1", PAYMENT_SUCCEEDED, 1_767_225_600, "pay_1", Money(1_234_567, "BHD"), None),
+        *(None, None, 0, 0, Kind.SUCCEEDED),
+    )
+    entry = entry_of(Subject("pay_1", None), (fact,))
+    assert "-1234.567" in written(kind, [entry])
 
 
 @pytest.mark.parametrize("kind", [beancount, hledger, csv_table])

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.accounting.reconcile import ReconcileOptions, read_settlement
+from cli.accounting.reconcile import AmountFormat, ReconcileOptions, read_settlement
 from cli.accounting.settlement_values import zone_of
 from cli.errors import WrongOptionError
 from ledger.accounting.settlement import Line, Period
 from ledger.currencies import MINOR_UNIT_DIGITS
 from ledger.money import MAX_AMOUNT_MINOR, Money, major_units
+from runtime.minor_units import MinorUnits
 
 HEADER = "payment_id,amount,currency,kind\n"
 
@@ -25,7 +26,7 @@ def read(tmp_path):
     def read_text(text, *, minor=False):
         path = tmp_path / "settlement.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read_settlement(path, minor=minor)
+        return read_settlement(path, AmountFormat(minor))
 
     return read_text
 
@@ -129,7 +130,8 @@ def test_any_rows_written_as_csv_are_read_back_exactly(tmp_path_factory, rows, m
             amount = str(money.amount_minor) if minor else in_major_units
             writer.writerow([payment_id, amount, money.currency, kind])
     found = [
-        (line.payment_id, line.money, line.kind) for line in read_settlement(path, minor=minor)
+        (line.payment_id, line.money, line.kind)
+        for line in read_settlement(path, AmountFormat(minor))
     ]
     assert found == rows
 
@@ -159,10 +161,19 @@ def test_the_option_decides_an_amount_with_two_meanings(tmp_path, decimal, minor
     path.write_text('payment_id,amount,currency,kind\np,"1,234",KZT,payment\n', encoding="utf-8")
     if minor_units is None:
         with pytest.raises(WrongOptionError, match="KZT has 2 decimals"):
-            read_settlement(path, minor=False, decimal=decimal)
+            read_settlement(path, AmountFormat(decimal=decimal))
     else:
-        (line,) = read_settlement(path, minor=False, decimal=decimal)
+        (line,) = read_settlement(path, AmountFormat(decimal=decimal))
         assert line.money == Money(minor_units, "KZT")
+
+
+def test_the_setting_decides_how_many_decimals_an_amount_may_have(tmp_path):
+    path = tmp_path / "settlement.csv"
+    path.write_text(f"{HEADER}p,1.234,KWD,payment\n", encoding="utf-8")
+    with pytest.raises(WrongOptionError, match="KWD has 2 decimals"):
+        read_settlement(path, AmountFormat())
+    (line,) = read_settlement(path, AmountFormat(digits_of=MinorUnits("KWD:3").digits_of))
+    assert line.money == Money(1234, "KWD")
 
 
 @pytest.mark.parametrize("name", ["Asia/Almaty", "UTC+5", "utc+05:00"])

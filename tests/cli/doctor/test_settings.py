@@ -53,8 +53,8 @@ def test_an_unknown_variable_is_a_warning_with_the_most_similar_setting(patient,
 
 
 def test_an_unknown_variable_without_a_similar_setting_is_also_a_warning(patient):
-    result = one(Level.WARNING, check_settings(with_settings(patient, zzzz="1")))
-    assert "LEDGER_ZZZZ" in result.what
+    result = one(Level.WARNING, check_settings(with_settings(patient, zzzzzzzzzzzz="1")))
+    assert "LEDGER_ZZZZZZZZZZZZ" in result.what
     assert "no setting has a similar name" in result.remedy
 
 

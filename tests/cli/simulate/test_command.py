@@ -66,6 +66,7 @@ def _options(url, **more) -> SimulateOptions:
         "concurrency": 4,
         "dialects": "sdk",
         "json_file": None,
+        "rules": "seed",
     }
     return SimulateOptions(**(given | more))
 

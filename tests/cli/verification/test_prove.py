@@ -72,6 +72,7 @@ def test_for_scripts_the_output_is_one_document(file, capsys):
         "deliveries": 2,
         "events": 2,
         "signatures": None,
+        "bearer": 0,
         "sequences": 2,
     }
 

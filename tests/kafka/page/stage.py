@@ -92,7 +92,12 @@ class Ledger(NamedTuple):
 def ledger_with_a_story(bootstrap: str, folder: Path) -> Iterator[Ledger]:
     """Run a worker and an ingress, and deliver a story with every kind of event."""
     env = environment(
-        bootstrap, folder, api_token=TOKEN, webhook_secrets=SECRET, ingest_port=free_port()
+        bootstrap,
+        folder,
+        api_token=TOKEN,
+        webhook_secrets=SECRET,
+        ingest_port=free_port(),
+        minor_units="IQD:3",
     )
     address = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
     with WorkerProcess(env) as worker, httpx.Client(base_url=address, trust_env=False) as client:
