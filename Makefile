@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PACKAGES := ledger ingest processors runtime cli plexy_ledger
 
 # The environment is ready if a file of this name exists. The name contains a checksum of the locked
-# dependencies, so that a change of them installs again, and a mere checkout does not.
+# dependencies, so that changed dependencies cause a new installation, and a mere checkout does not.
 READY := $(VENV)/.ready-$(shell cat requirements/build.txt requirements/dev.txt \
 	requirements/docs.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
@@ -18,7 +18,8 @@ READY := $(VENV)/.ready-$(shell cat requirements/build.txt requirements/dev.txt 
 # events on it than on a Python that was compiled without one (docs/performance.md).
 NAMES := python3.14 python3.13 python3.12 python3.11 python3
 PYTHONS := $(if $(PYTHON),$(PYTHON),$(addprefix /usr/bin/,$(NAMES)) $(NAMES))
-# Debian's Python may lack the modules that make environments; it is usable only if uv makes them.
+# Debian's Python may lack the modules that make environments. Such a Python is usable only if uv
+# makes the environments.
 UV := $(shell command -v uv)
 WILL_DO := import sys$(if $(UV),,, ensurepip, venv); sys.exit(sys.version_info < (3, 11))
 # If `PYTHON` is not the Python of the environment, the environment is replaced.
@@ -30,7 +31,7 @@ endif
 
 # The tests run in three processes on two cores, because tests on a broker mostly wait. Tests of one
 # file stay in one process, because they share workers that take seconds to start. The files start in
-# the order of tests/conftest.py, not in that of xdist, which would start long files last.
+# the order of tests/conftest.py, because the order of xdist would start long files last.
 PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
 	--durations 12
 
@@ -94,10 +95,10 @@ bench: $(READY) ## measure this ledger and its peers; takes some twelve minutes
 	@$(BIN)/python -m bench.ingest; ingest=$$?; $(BIN)/python -m bench; fold=$$?; \
 	exit $$((ingest > fold ? ingest : fold))
 
-bench-ingest: $(READY) ## measure only ingress and its peers; some three minutes, needs wrk
+bench-ingest: $(READY) ## measure only ingress and its peers; takes some three minutes, needs wrk
 	$(BIN)/python -m bench.ingest $(FLAGS)
 
-bench-latency: $(READY) ## measure the time until a delivery is acknowledged and shown; three minutes
+bench-latency: $(READY) ## measure the time until a delivery is kept and shown; takes three minutes
 	$(BIN)/python -m bench.latency $(FLAGS)
 
 bench-scale: $(READY) ## measure a worker while its state grows; long; FLAGS="--orders 10000 100000"
@@ -113,12 +114,12 @@ audit: $(READY) ## check every locked dependency against the advisory database; 
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		--requirement requirements/dev.txt --requirement requirements/docs.txt || { \
 		echo 'audit: failed. If no advisory is listed above, the database did not answer, or does' \
-			'not know a package, for example through a mirror without advisories; then the' \
-			'audit shows nothing.' >&2; \
+			'not know a package, for example because a mirror has no advisories. Then the' \
+			'audit proves nothing.' >&2; \
 		exit 1; \
 	}
 
-contract: $(READY) ## make docs/events from the types; FLAGS=--release also keeps it as released
+contract: $(READY) ## make docs/events from the types; FLAGS=--release also keeps a released copy
 	$(BIN)/python -m cli.contract $(FLAGS)
 
 format: $(READY) ## format the code, and apply the linter's own fixes
@@ -164,7 +165,7 @@ $(READY):
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
-# The tools that install everything else: uv, and those that build the project.
+# These tools install everything else: uv, and the tools that build the project.
 BUILD_TOOLS := import tomllib; project = tomllib.load(open('pyproject.toml', 'rb')); \
 	print('uv', 'editables', *project['build-system']['requires'], sep='\n')
 

@@ -8,9 +8,11 @@
 ``fold``          one measured run, and its expected result
 ``report``        the table on the terminal
 ``results``       writes one half of ``build/bench.json``
-``ingest`` the same for ingress: `python -m bench.ingest` ``profile`` profiles a worker with py-spy
-``latency`` `make bench-latency`: the times from a POST to its answer and to the view; its tables
-are in ``latency_report`` ``open_load`` the load for ``latency``: sends each delivery when it is
-due, with ``keep_alive`` ``scale`` `make bench-scale`: a worker as its state grows (``growth``), and
-several workers (``together``), both with a ``burst`` as input; its tables are in ``scale_report``
+``ingest``        the same for ingress: `python -m bench.ingest`
+``profile``       profiles a worker with py-spy
+``latency``       `make bench-latency`: the times from a POST to its answer and to the view; its
+                  tables are in ``latency_report``
+``open_load``     the load for ``latency``: sends each delivery when it is due, with ``keep_alive``
+``scale``         `make bench-scale`: a worker as its state grows (``growth``), and several workers
+                  (``together``), both with a ``burst`` as input; its tables are in ``scale_report``
 """

@@ -1,4 +1,4 @@
-"""Prepares an input in advance, as a burst, so that writing the input takes next to no time.
+"""Prepares an input in advance, as a burst, so that writing the input takes almost no time.
 
 Preparing the input during a measurement would take processor time from the worker.
 """

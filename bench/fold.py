@@ -138,7 +138,7 @@ def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTo
 
 
 def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTotals]) -> list[str]:
-    """Return the first few differing orders and the number of all; empty if all agree."""
+    """Return the number of differing orders and the first few of them; empty if all agree."""
     wrong = sorted(key for key in got.keys() | expected if got.get(key) != expected.get(key))
     if not wrong:
         return []

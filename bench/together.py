@@ -1,4 +1,4 @@
-"""Measures how fast several workers fold one log together.
+"""Measures the rate at which several workers together fold one log.
 
 The time runs from the write of the first delivery to the last effect. The first delivery is written
 only once the group has assigned its partitions.

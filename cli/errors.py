@@ -15,7 +15,7 @@
     ├── NotRebuiltError        there is nothing to rebuild, or the version exists already
     └── ViewError              an order can't be read
 
-``exit_code`` also covers the errors of other packages. Every other exception is a bug of ours.
+``exit_code`` also covers the errors of other packages. Every other exception is a bug.
 """
 
 from typing import Final
@@ -87,7 +87,7 @@ class ViewError(CommandError):
 
 
 def exit_code(error: Exception) -> int | None:
-    """Return the exit code for an error; ``None`` for a bug of ours."""
+    """Return the exit code for an error that a user can fix; ``None`` for a bug."""
     # These imports are local because `--help` needs none of them.
     from runtime.internals import MissingInternalError  # noqa: PLC0415
 

@@ -79,8 +79,8 @@ def deliver(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, s
         raise DeliveryError(f"{url!r} is not an address to send to: {error}") from error
     except httpx.ConnectError as error:
         raise DeliveryError(
-            f"nobody listens at {url} ({error}); start an ingress with `plexy-ledger run` or "
-            "`plexy-ledger ingest`, or name another address with --url"
+            f"no program listens at {url} ({error}); start an ingress with `plexy-ledger run` or "
+            "`plexy-ledger ingest`, or give another address with --url"
         ) from error
     except httpx.HTTPError as error:
         raise DeliveryError(f"{url} did not answer: {type(error).__name__} {error}") from error

@@ -68,7 +68,7 @@ class BrokerSettings(DemoSettings, frozen=True, kw_only=True):
 
     kafka_port: Annotated[Port, setting("port of the embedded Kafka, on 127.0.0.1")] = 19092
     data_dir: Annotated[
-        Path, setting("folder for local state; each worker needs one of its own")
+        Path, setting("folder for local state; each worker needs its own folder")
     ] = Path(".ledger")
 
 

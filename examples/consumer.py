@@ -1,4 +1,4 @@
-"""An example of a consumer: the ledger's orders and entries, in a SQLite file of its own.
+"""An example of a consumer: it keeps the ledger's orders and entries in its own SQLite file.
 
     python examples/consumer.py --bootstrap 127.0.0.1:19092 --database orders.sqlite
 
@@ -7,8 +7,8 @@ latest document of each order by its key, and each entry once by its id; at the 
 each account. Invariant: an offset is only committed once its records are in the file. If the
 program is killed in between, it reads these records again at its next start, which changes nothing.
 
-Run one program for each group, and for each file. Two programs in one group replace each other
-again and again, until both end with an error. For a second file, use a second `--group`.
+Run only one program per group and per file. Two programs in one group replace each other again and
+again, until both end with an error. For a second file, use a second `--group`.
 
 The program needs only aiokafka, and follows the ledger until Ctrl-C.
 """
@@ -33,7 +33,10 @@ CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, document TEXT NOT 
 CREATE TABLE IF NOT EXISTS entries (entry_id TEXT PRIMARY KEY, entry TEXT NOT NULL);
 """
 Apply = Callable[[sqlite3.Connection, str, str | None], None]
-REMEDY = "is Kafka at --bootstrap, the file --database ours, and no other program in --group?"
+REMEDY = (
+    "check that Kafka is at --bootstrap, that --database is a file of this program, and that no "
+    "other program is in --group"
+)
 
 
 def apply_order(database: sqlite3.Connection, order_id: str, document: str | None) -> None:
@@ -106,7 +109,7 @@ def balances(database: sqlite3.Connection) -> Counter[tuple[str, str]]:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Follow until SIGINT or SIGTERM, then print the balances."""
+    """Follow the ledger until SIGINT or SIGTERM, then print the balances."""
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -124,11 +127,11 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--bootstrap", default="127.0.0.1:19092", help="brokers, host:port")
-    parser.add_argument("--group", default="orders-example", help="consumer group, of one program")
+    parser.add_argument("--group", default="orders-example", help="group for this program only")
     parser.add_argument("--database", type=Path, default="orders.sqlite", help="the SQLite file")
     parser.add_argument("--orders", default="ledger.orders", help="topic of the documents")
     parser.add_argument("--entries", default="ledger.entries", help="topic of the entries")
-    parser.add_argument("--batch", type=int, default=500, help="most records in a transaction")
+    parser.add_argument("--batch", type=int, default=500, help="maximum records in a transaction")
     return parser.parse_args()
 
 

@@ -136,12 +136,14 @@ def _possible(stage: FaultStage, options: argparse.Namespace, console: Console) 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     names = [kind.name for kind in KINDS]
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="drawn if unset")
-    parser.add_argument("--faults", type=int, default=200, help="their number (default 200)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(2**31), help="drawn at random if unset"
+    )
+    parser.add_argument("--faults", type=int, default=200, help="number of faults (default 200)")
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
     parser.add_argument("--workers", type=int, default=2, help="workers that run (default 2)")
     parser.add_argument(
-        "--brokers", type=int, choices=(1, SIZE), default=1, help="3 brokers hold every record each"
+        "--brokers", type=int, choices=(1, SIZE), default=1, help="each of 3 has every record"
     )
     parser.add_argument(
         "--secured", action="store_true", help="use certificates and passwords, which faults change"

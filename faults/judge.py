@@ -33,7 +33,7 @@ async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
     A check that raises an exception counts as a difference itself, and the other checks still run.
     """
     parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
-        "what is folded": partial(_not_folded, stage),
+        "the fold": partial(_not_folded, stage),
         "the log": partial(_lost, stage, simulation),
         "the commits": partial(_beyond_the_end, stage),
         "the orders": partial(_wrong_orders, stage, simulation),
@@ -84,7 +84,7 @@ async def _beyond_the_end(stage: FaultStage) -> list[str]:
         for topic in reader.names.topics.hops:
             committed = await reader.committed(topic)
             differences += [
-                f"{topic}[{number}] is committed up to {committed[number]}, and ends at {end}"
+                f"{topic}[{number}] is committed up to {committed[number]}, but ends at {end}"
                 for number, end in (await reader.ends(topic)).items()
                 if committed.get(number, 0) > end
             ]

@@ -67,7 +67,7 @@ def _taken_over(costs: Sequence[Cost], within_s: float) -> Limit:
 
 def _answered(answers: Answers) -> Limit:
     return Limit(
-        f"ingress answers within {answers.within_s:g} s, killed or frozen aside",
+        f"ingress answers within {answers.within_s:g} s, unless killed or frozen",
         f"longest {answers.longest_s:.1f} s of {answers.judged}" if answers.judged else "",
         tuple(answers.late),
     )
@@ -86,7 +86,7 @@ def _stopped(costs: Sequence[Cost], within_s: float) -> Limit:
                 )
                 broken += _last(stop.last_lines)
     return Limit(
-        f"SIGTERM ends a program of ours within {within_s:g} s, with 0",
+        f"SIGTERM ends a program within {within_s:g} s, with exit code 0",
         _longest(times_s),
         tuple(broken),
     )

@@ -35,8 +35,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """A fault with its cost: the seconds from its start until every partition folds newer records.
 
     ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted about ``cost_s``.
-    ``stops`` are the programs that the fault ended with SIGTERM; if ``kafka_away``, they may not
-    have reached Kafka. ``answer_s`` is the longest time that ingress took to answer.
+    ``stops`` are the programs that the fault ended with SIGTERM; if ``kafka_away``, they were
+    perhaps unable to reach Kafka. ``answer_s`` is the longest time that ingress took to answer.
     """
 
     number: int
@@ -66,7 +66,7 @@ async def run(
     plan: Iterable[tuple[FaultKind, ...]],
     report: Report,
 ) -> list[Cost]:
-    """Inject and undo the faults of the plan, until every delivery is acknowledged."""
+    """Inject and undo the faults of the plan, then wait until every delivery is acknowledged."""
     chance = random.Random(simulation.seed)  # noqa: S311 - the same faults for the same seed
     watch = Watch(stage.settings)
     sending = asyncio.create_task(simulation.run())
@@ -89,7 +89,7 @@ async def run(
 
 
 def plan(kinds: list[FaultKind], count: int, seed: int) -> Iterator[tuple[FaultKind, ...]]:
-    """Yield ``count`` faults; some form pairs, from different layers."""
+    """Yield ``count`` faults; some form pairs, with two different layers in each pair."""
     chance = random.Random(f"plan {seed}")  # noqa: S311 - the same faults for the same seed
     bag: list[FaultKind] = []
     while count > 0:
@@ -112,12 +112,12 @@ def sender_options(stage: FaultStage, rate_per_s: float) -> SenderOptions:
 
 
 async def _all_acknowledged(stage: FaultStage, sending: asyncio.Task[None]) -> None:
-    """Wait for the sender; a timeout is a finding, and the judge then names the owed events."""
+    """Wait for the sender; a timeout is a finding, and the judge then reports the owed events."""
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
     except TimeoutError:
         stage.findings.append(
-            f"not everything is acknowledged {_ALL_ACKNOWLEDGED_WITHIN_S:g} s after the last fault"
+            f"not every event is acknowledged {_ALL_ACKNOWLEDGED_WITHIN_S:g} s after the last fault"
         )
 
 
@@ -136,7 +136,7 @@ async def _one(
     since_s = min(each.since_s or began_s for each in hit)
     hold_s = max(each.hold_s for each in hit)
     if take_over := any(each.take_over for each in hit):
-        # Only records that arrive after the fault show that others fold these partitions.
+        # Only records that arrive after the fault show that other workers fold these partitions.
         marks = await watch.ends()
         folded = await watch.folded_past(marks, hold_s)
     else:

@@ -36,7 +36,7 @@ _OTHER_LOOPBACK: Final = "127.0.0.2"
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.25
 # A worker notices a full disk only after it has used up the space that RocksDB reserves for write
-# buffers. That takes a while at a test's rate, so this is the smallest setting.
+# buffers. At a test's rate, this takes a while, so the space is as small as the setting allows.
 _TABLE_MEMORY_MB: Final = 24
 _DISK_MB: Final = 1024
 # A worker's tables need far fewer inodes, but a fault uses up this number fast, with empty files.
@@ -157,7 +157,7 @@ class FaultStage:
     def settle(self, within_s: float) -> None:
         """Wait until all programs are ready; raise ``StageError`` after ``within_s``."""
         deadline = time.monotonic() + within_s
-        # A record that one broker lacks has only two copies, and the next fault may hit one.
+        # A record that one broker lacks has only two copies, and the next fault may hit a copy.
         while self._cluster and not self._cluster.in_sync():
             if time.monotonic() > deadline:
                 raise StageError(f"the brokers are not in sync after {within_s:.0f} s")

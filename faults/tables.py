@@ -1,6 +1,6 @@
 """Compares the tables on the disks of ended workers with their changelogs, key by key.
 
-Each database names the changelog offset below which it has applied every record, so the folder of a
+Each database stores the changelog offset up to which it has applied all records, so the folder of a
 worker that left long ago is compared with the changelog up to that offset. The changelogs of a run
 are too small to be compacted, so they still contain every value of each key.
 """
@@ -50,7 +50,7 @@ async def disk_differences(settings: TopicSettings, folders: Mapping[str, Path])
 
 
 def _read(folder: Path, table: TableName, partition: int) -> Database | None:
-    """Return a partition's database; ``None`` if that worker never had the partition."""
+    """Return a partition's database; ``None`` if the folder's worker never had the partition."""
     found = [
         path
         for path in (folder / "tables").rglob(f"{table}-{partition}.db")
@@ -74,7 +74,7 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def opened(path: Path, *, read_only: bool = False) -> closing[Rdict]:
-    """Return a block's context in which the database of a partition is open."""
+    """Return a context in which the database of a partition is open."""
     # A killed worker leaves a write-ahead log, which must be read too.
     reading = AccessType.read_only(error_if_log_file_exist=False)
     access = reading if read_only else AccessType.read_write()
@@ -123,7 +123,7 @@ async def _compare(
     return [
         *differences,
         *(
-            f"{label}: {each.path} ends at {each.end}, and {topic}[{partition}] at "
+            f"{label}: {each.path} ends at {each.end}, but {topic}[{partition}] ends at "
             f"{ends[partition]}"
             for label, each in waiting
         ),
@@ -133,7 +133,7 @@ async def _compare(
 def _differing(database: Database, rows: Mapping[bytes, bytes]) -> Iterator[str]:
     place = f"{database.path.name} at offset {database.end}"
     if not database.is_digest_right:
-        yield f"{place}: its digest is not that of its rows"
+        yield f"{place}: its digest does not match its rows"
     held = database.rows
     wrong = {
         "lacks": [key for key in rows if key not in held],

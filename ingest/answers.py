@@ -127,8 +127,8 @@ def problem(
     return kind(document, {**HEADERS.get(status, {}), **(headers or {})})
 
 
-# The answer to a bug of ours: the server logs the traceback, which the sender never sees.
-BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")
+# The answer after a bug in ingress: the server logs the traceback, which the sender never sees.
+BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver the event again")
 
 
 def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:

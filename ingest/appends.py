@@ -2,7 +2,7 @@
 
 Input: records, each with a deadline. Output: a future for each. It returns the record's place once
 all in-sync replicas have the record, or raises ``LogUnavailableError``. Invariants: no record waits
-beyond its deadline; a partition has one batch under way at most, so the order is kept.
+beyond its deadline; a partition has at most one batch under way, so the order is kept.
 
 A batch is never larger than its topic accepted when the topics were last examined. A batch that is
 refused for its size is sent again in parts, and only a record that is itself too large fails.

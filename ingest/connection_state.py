@@ -3,8 +3,8 @@
 Input: from ``connection``, the steps of arriving requests, and the answers that went out. Output:
 each new wait of the connection when it begins.
 
-Invariant: a connection has exactly one wait at any time. Either the sender has to finish a request,
-to fetch an answer, to begin the next request or to close, or ingress has to answer::
+Invariant: a connection has exactly one wait at any time. It waits for the sender to finish a
+request, fetch an answer, begin the next request or close; or it waits for ingress to answer::
 
     head ──(head complete)──▶ body ──(complete)──▶ whole ──(begun)──▶ head
       └────────────────────────┴─────────(end)───────┴──▶ ended: nothing more is read
@@ -33,7 +33,7 @@ MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     }
 )
 
-# The waits in each state: the first if all answers went out, the second if some did not.
+# The waits in each state: the first one if all answers went out, otherwise the second one.
 WAITS: Final[Mapping[State, tuple[Wait, Wait]]] = MappingProxyType(
     {
         "head": ("request", "request"),

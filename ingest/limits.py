@@ -89,7 +89,7 @@ class Limits:
 # The sender's last answer before the connection closes; ``None`` closes it without an answer.
 LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     {
-        "malformed_request": problem("malformed_request", "this is not a request of HTTP/1.1"),
+        "malformed_request": problem("malformed_request", "expected a request in HTTP/1.1"),
         "wrong_host": problem(
             "malformed_request", "expected one Host header, with a host and optionally a port"
         ),

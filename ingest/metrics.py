@@ -166,7 +166,7 @@ class IngressMetrics(Metrics, Collector):
             "gauge", "in_flight", "deliveries that waited for the log, a second ago", "process"
         )
         self._limit = self.declare(
-            "gauge", "in_flight_limit", "the most deliveries that may wait in one process"
+            "gauge", "in_flight_limit", "largest number of deliveries that may wait in one process"
         )
         self._body_bytes = self.declare(
             "gauge",
@@ -193,8 +193,8 @@ class IngressMetrics(Metrics, Collector):
         self._seconds_off = self.declare(
             "gauge",
             "clock_seconds_off",
-            "this machine's time minus that in the last signature that was refused for its time "
-            "alone; 0 if there was no such signature",
+            "this machine's time minus the time in the last signature that was refused only for "
+            "its time; 0 if there was no such signature",
             "process",
         )
         self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")

@@ -117,7 +117,8 @@ async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | 
             seen = await look_at_topics(client, names, log_topics(names), Made())
     except TopicAuthorizationFailedError as error:
         return Fault(
-            f"{error.args[0]} does not show its settings", "give this user DescribeConfigs on it"
+            f"Kafka does not show the settings of {error.args[0]}",
+            "give this user DescribeConfigs on the topic",
         )
     except (KafkaError, OSError, TimeoutError):
         seen = None

@@ -216,8 +216,8 @@ def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None
     """Skip a record that was judged before the worker stopped, but not committed."""
     if record.timestamp > progress.timestamp_ms:
         raise AnotherLogError(
-            f"partition {record.partition} has, at offset {record.offset}, a record that is later "
-            f"than every record judged up to offset {progress.offset}: the log is another one. "
+            f"partition {record.partition} has a record at offset {record.offset} that is later "
+            f"than all records judged up to offset {progress.offset}: the log was replaced. "
             "`plexy-ledger rebuild` folds the whole log of record from scratch"
         )
     result.outcomes.append("replayed")

@@ -1,8 +1,8 @@
-"""Read the records that one hop of the ledger writes for the next hop.
+"""Reads the records that one hop of the ledger writes for the next hop.
 
 Input: records of ``ledger.events`` or ``ledger.payments``. Output: the values of the records that a
 hop may have written, and a ``Rejection`` for every other record. A stranger with write access to
-these topics can write anything; the ledger's own records are folded all the same.
+these topics can write anything; the ledger still folds its own records.
 """
 
 from collections.abc import Callable, Iterable
@@ -82,7 +82,7 @@ def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
             return _unreadable(f"an event of the kind {event.kind} has an amount")
     size = len(record.value or b"")
     if size > MAX_EVENT_BYTES:
-        return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {size}")
+        return _unreadable(f"expected an event of at most {MAX_EVENT_BYTES} bytes, got {size}")
     return None if kept_under(event).encode() == record.key else _misplaced("payment's")
 
 
@@ -92,9 +92,9 @@ def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:
     if len(order_id) + len(payment_id) > MAX_ID_BYTES // 4:
         longest = max(len(order_id.encode()), len(payment_id.encode()))
         if longest > MAX_ID_BYTES:
-            return _unreadable(f"an id has at most {MAX_ID_BYTES} bytes")
+            return _unreadable(f"expected ids of at most {MAX_ID_BYTES} bytes")
     if snapshot.payment is not None and not snapshot.payment.events:
-        return _unreadable("the payment rests on no event")
+        return _unreadable("the payment has no event")
     return None if order_id.encode() == record.key else _misplaced("order's")
 
 

@@ -1,4 +1,4 @@
-"""Decode the envelope of a Plexy event: the fields that every delivery has, whatever its type.
+"""Decodes the envelope of a Plexy event: the fields that every delivery has, whatever its type.
 
 Input: the raw body of a delivery. Output: an ``Envelope``, or a ``Rejection`` that names the field.
 Invariant: the same bytes get the same verdict in every program. ``ledger.events`` judges

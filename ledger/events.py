@@ -1,4 +1,4 @@
-"""Read a Plexy event in the ledger's terms.
+"""Reads a Plexy event in the ledger's terms.
 
 Input: an ``Envelope``, its place in the log, its time of arrival, and the way to read it. Output:
 an ``Event`` to fold, ``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a

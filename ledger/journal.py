@@ -45,7 +45,7 @@ _event_id_of: Final = attrgetter("event_id")
 
 
 class UnbalancedEntryError(ValueError):
-    """An entry's postings don't sum to zero in some currency: a bug of ours, never bad data."""
+    """An entry's postings don't sum to zero in some currency: a bug in the fold, never bad data."""
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from ledger.currencies import MINOR_UNIT_DIGITS
 # JSON readers that convert numbers to doubles are exact up to this limit (RFC 8259, section 6).
 MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
-# No amount needs more digits than that, and a text of thousands of digits is slow to convert.
+# No amount needs more than 30 digits, and a text of thousands of digits is slow to convert.
 _DIGITS: Final = re.compile(r"0*([0-9]{1,4300})")
 _MOST_SHIFTED: Final = 30
 _NUMBER: Final = re.compile(r"(-?)([0-9]{1,30})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,30}))?")

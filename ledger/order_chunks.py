@@ -1,4 +1,4 @@
-"""Fold a chunk of snapshots into orders of any size.
+"""Folds a chunk of snapshots into orders of any size.
 
 Input: snapshots with their offsets, the orders of these snapshots, and the rows of the table.
 Output: the orders that change, their documents, and the rows to write. The fold only reads the

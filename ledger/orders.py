@@ -160,7 +160,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
-    """Return the order's own anomalies; ``is_payment``: a payment has the order's id.
+    """Return the order's own anomalies; ``is_payment`` means that a payment has the order's id.
 
     A payment without a reference is an order under its own id. If other payments name that id as
     their reference, all of them share one order, perhaps against the shop's intention.

@@ -125,7 +125,7 @@ class Quarantine:
         self._ids: dict[bytes, set[str]] = {}
 
     def read(self, records: Iterable[SignedRecord]) -> None:
-        """Take the next records of a partition; an item's records are all in the same one."""
+        """Take the next records of a partition; an item's records are all in one partition."""
         for record in records:
             self._add(record)
 
@@ -191,12 +191,12 @@ def judge_logged(
     was_unsigned = item.reason == Reason.SIGNATURE_REFUSED
     if was_unsigned or item.key == key_without_id(record.value or b""):
         return Refusal(
-            "it is an event now and was none then, so that the workers do not know its id: it "
-            "counts when `plexy-ledger rebuild` folds the log from scratch"
+            "it is an event now but was none when it was rejected, so the workers do not know its "
+            "id: it counts once `plexy-ledger rebuild` folds the log from scratch"
         )
     for event in result.events:
         return event
-    return Refusal("events of its type are kept, and not folded")
+    return Refusal("events of its type are kept, but not folded")
 
 
 def _holds(item: Item, kept: bytes, body: bytes) -> bool:

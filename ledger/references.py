@@ -61,16 +61,16 @@ def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @cache
 def _fields(names: tuple[str, ...]) -> dict[str, list[tuple[int, str, str, list[str]]]]:
-    """Return, by its first key, each field's number, name, first key and other keys.
+    """Return, by its first key, each field's rank, name, first key and other keys.
 
     A key may itself contain the dots of a name, so such a name is two fields.
     """
     fields: dict[str, list[tuple[int, str, str, list[str]]]] = {}
     for number, name in enumerate(names):
         head, *rest = name.split(".")
-        fields.setdefault(name, []).append((number, name, name, []))
+        fields.setdefault(name, []).append((2 * number, name, name, []))
         if rest:
-            fields.setdefault(head, []).append((number, name, head, rest))
+            fields.setdefault(head, []).append((2 * number + 1, name, head, rest))
     return fields
 
 

@@ -152,7 +152,7 @@ def set_aside_record(event: Event, topic: str) -> RejectedRecord:
     """
     detail = (
         f"payment {event.payment_id!r:.80} keeps its earliest facts, up to {MOST_FACT_BYTES} bytes "
-        "of them, and this event is later than all of those"
+        "in total, and this event is later than all kept facts"
     )
     rejection = Rejection(reason=Reason.TOO_MANY_EVENTS, detail=detail)
     source = (topic, event.partition, event.offset)

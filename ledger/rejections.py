@@ -1,7 +1,7 @@
 """Rejections: why data is kept but does not count.
 
 A decoder turns bad data into a ``Rejection``, which goes to ``plexy.rejected`` together with the
-bytes. An exception is a bug of ours.
+bytes. An exception is a bug in the ledger.
 """
 
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Check Plexy's signature, which shows that a body comes from Plexy and was signed recently.
+"""Checks Plexy's signature, which shows that a body comes from Plexy and was signed recently.
 
 Input: the ``Plexy-Signature`` header, the raw body, the secrets and the time. Output: ``None`` if
 the signature is good, else a ``SignatureFault``. Invariants: no header raises an exception, and the

@@ -92,8 +92,8 @@ _EVERY_TOPIC: Final = (
     TopicSetting(
         name="message.timestamp.type",
         value="CreateTime",
-        why="a record keeps the time that it was written with: event ids are forgotten by it, and "
-        "a backup restores it",
+        why="a record keeps the time with which it was written: event ids are forgotten by this "
+        "time, and a backup restores it",
     ),
     TopicSetting(
         name="message.timestamp.before.max.ms",

@@ -28,7 +28,7 @@ def _require_our_packages() -> None:
         if found and found.resolve() != ours / name / "__init__.py":
             place = found.parent if found.name == "__init__.py" else found
             sys.exit(
-                f"plexy-ledger: {place} stands in the way of the package {name} in {ours}: start "
+                f"plexy-ledger: {place} hides the package {name} in {ours}: start "
                 "`plexy-ledger` from another folder and without PYTHONPATH, or install "
                 "plexy-ledger into an environment of its own (docs/install.md)"
             )

@@ -28,7 +28,7 @@ _OTHER: Final = "other"
 # A sender with the secret may use any number of types; only this many types get their own label.
 _MOST_TYPES: Final = 20
 
-# By day most chunks have a single delivery; the largest have LEDGER_CHUNK_RECORDS.
+# During the day, most chunks have a single delivery; the largest have LEDGER_CHUNK_RECORDS.
 _RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
 # A round trip to a broker takes a millisecond, and a chunk that takes a minute is given up.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -52,14 +52,14 @@ class WorkerMetrics(Metrics):
             f"their names, all others are `{_OTHER}`",
             "type",
         )
-        self.folded = self.counter("folded", "events that count, by type", "type")
+        self.folded = self.counter("folded", "folded events, by type", "type")
         self.forgotten = self.counter("forgotten", "event ids deleted because of their age")
         self.reused = self.counter(
             "event_ids_reused", "events that reuse a forgotten id with different content"
         )
         self.anomalies = self.counter(
             "order_anomalies",
-            "orders whose document gained an anomaly, which may have gone since",
+            "orders whose document gained an anomaly, even if the anomaly disappeared later",
             "anomaly",
         )
         self.chunk_records = self.histogram(

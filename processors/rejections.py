@@ -36,7 +36,7 @@ class Rejections:
         self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
-        """Read the new records and return the quarantine; a call after a timeout reads on."""
+        """Read the new records and return the quarantine; a call after a timeout continues."""
         # The time limit includes waiting for the lock.
         async with in_time(f"{self._topic} up to its end"), self._lock:
             try:

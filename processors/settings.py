@@ -35,7 +35,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     """
 
     data_dir: Annotated[
-        Path, setting("folder for local state; each worker needs one of its own")
+        Path, setting("folder for local state; each worker needs its own folder")
     ] = Path(".ledger")
     api_token: ApiToken = None
     webhook_secrets: WebhookSecrets = ()
@@ -55,7 +55,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         int, setting("MiB for all of a worker's RocksDB block caches and write buffers", ge=16)
     ] = 256
     chunk_records: Annotated[
-        int, setting("most records of one fetch that are folded together", ge=1, le=100_000)
+        int, setting("maximum number of records that are folded together", ge=1, le=100_000)
     ] = 4000
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"

@@ -42,7 +42,7 @@ S = TypeVar("S", bound=Summary)
 
 
 class _Partition(msgspec.Struct, Generic[S]):
-    """A summary; ``meanwhile`` has the chunks' changes while rows are read, ``None`` after that."""
+    """A summary; ``meanwhile`` has the chunks' changes while rows are read; then it is ``None``."""
 
     summary: S
     meanwhile: list[Any] | None

@@ -121,7 +121,8 @@ class LedgerApp(EngineApp):
     def take_place(self) -> str:
         """Claim the address and the folder of the settings; return the worker's name.
 
-        Raise ``SettingsError`` if another program has one of these, or a required token is missing.
+        Raise ``SettingsError`` if another program has the address or the folder, or if a required
+        token is missing.
         """
         # `faust worker --web-bind` may have overridden the settings.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)

@@ -92,8 +92,8 @@ class Worker(FaustWorker):
     def end_by_error(self, reason: BaseException) -> None:
         """Log the reason, and end at once, as with SIGKILL; the next start redoes unfinished work.
 
-        Faust would first stop all services one by one. A crashed worker has nothing to gain from
-        that: it commits nothing more, and a table whose disk is full can't even be closed.
+        Faust would first stop all services one by one. A crashed worker gains nothing from such a
+        stop: it commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
         try:

@@ -47,8 +47,8 @@ def wrong_host(hosts: Sequence[str], token: Token | None) -> Problem | None:
     if token is not None or is_loopback(host):
         return None
     detail = (
-        f"the host {host:.80} is not allowed: without LEDGER_API_TOKEN only localhost, 127.0.0.1 "
-        "and [::1] are; use one of these, or set the token"
+        f"the host {host:.80} is not allowed: without LEDGER_API_TOKEN, only localhost, 127.0.0.1 "
+        "and [::1] are allowed; use one of these hosts, or set the token"
     )
     return Problem(status=421, code="host_not_allowed", detail=detail)
 

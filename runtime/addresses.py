@@ -45,7 +45,7 @@ def in_url(host: str) -> str:
 def listener(
     variables: tuple[str, str], host: str, port: int, *, backlog: int, shared: bool = False
 ) -> socket.socket:
-    """Listen on an address; ``SettingsError`` names the two settings that chose the address.
+    """Listen on an address; raise a ``SettingsError`` that names the address's two settings.
 
     Several of our own processes may listen on a ``shared`` address.
     """

@@ -44,5 +44,5 @@ def isolate_process() -> None:
 
 
 def is_foreign(name: str) -> bool:
-    """Return whether a library would take a variable for a setting that is not one of ours."""
+    """Return whether a library would take a variable for one of the library's own settings."""
     return name in _NAMES or name.startswith(_PREFIXES)

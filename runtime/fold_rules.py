@@ -113,7 +113,7 @@ def protocols(settings: FoldSettings) -> list[str]:
 
 
 def difference(settings: FoldSettings, agreed: str) -> Fault | None:
-    """Return how a group's settings differ from these, with the remedy; ``None`` if they do not.
+    """Return the differences between a group's settings and these; ``None`` if there are none.
 
     ``agreed`` is the group's protocol name, which is empty while no worker runs.
     """
@@ -123,7 +123,7 @@ def difference(settings: FoldSettings, agreed: str) -> Fault | None:
     # If the group shares one of several secrets, that secret's name has the fewest differences.
     found = min((list(_differences(each, agreed)) for each in ours), key=len)
     return Fault(
-        f"the workers of {settings.group_id} fold the log with other settings than these: "
+        f"the workers of {settings.group_id} fold the log with other settings than this program: "
         f"{', '.join(found)}",
         REMEDY,
     )
@@ -160,14 +160,14 @@ def _differences(ours: str, agreed: str) -> Iterator[str]:
     try:
         there = msgspec.json.decode(agreed, type=FoldRules)
     except msgspec.DecodeError:
-        yield "they run another release"
+        yield "the workers run another release"
         return
     if there.fold != here.fold:
-        yield "they run another release"
+        yield "the workers run another release"
     for name in FoldRules.__struct_fields__[1:-1]:
         shown = [_shown(getattr(each, name)) for each in (there, here)]
         if shown[0] != shown[1] and all(shown):
-            yield f"{variable(name)} is {shown[0]} there and {shown[1]} here"
+            yield f"{variable(name)} is {shown[0]} in the group and {shown[1]} in this program"
     if there.webhook_secrets and here.webhook_secrets != there.webhook_secrets:
         yield "LEDGER_WEBHOOK_SECRETS has no secret in common"
 

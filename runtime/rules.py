@@ -49,8 +49,8 @@ ForgetAfterDays = Annotated[
 VerifySignatures = Annotated[
     Literal["ingress", "worker"],
     setting(
-        "who checks signatures: `ingress` alone, or each `worker` again, which sets aside records "
-        "without a good one; after a change the log has to be folded from scratch"
+        "who checks signatures: `ingress` alone, or also each `worker`, which sets aside records "
+        "without a good signature; after a change the log has to be folded from scratch"
     ),
 ]
 

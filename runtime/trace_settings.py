@@ -12,7 +12,7 @@ Traces = Annotated[
     Literal["off", "otlp"],
     setting(
         "`otlp` sends spans to an OpenTelemetry receiver; OpenTelemetry's own variables, such as "
-        "`OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER`, say where to and how many"
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER`, set the receiver and the sampler"
     ),
 ]
 

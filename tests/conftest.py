@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     pytest-xdist runs only one of several tests with the same id, and schemathesis gives the same id
     to the tests of all operations in a document. A file without a limit of its own has short tests,
-    which end the run.
+    and is started last.
     """
     for item in items:
         if operation := getattr(item, "operation_label", None):

@@ -68,7 +68,7 @@ async def until(condition, within_s: float = 40.0) -> None:
         async with asyncio.timeout(within_s):
             while not condition():  # noqa: ASYNC110 - a condition may have no event
                 await asyncio.sleep(0.01)
-    assert condition(), f"did not hold within {within_s} s"
+    assert condition(), f"the condition did not hold within {within_s} s"
 
 
 class FakeConsumer:

@@ -1,4 +1,4 @@
-"""Builds, byte by byte, record batches that foreign producers may write but ours never do."""
+"""Builds, byte by byte, record batches that the ledger never writes, but other producers can."""
 
 import zlib
 

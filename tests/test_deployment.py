@@ -211,7 +211,7 @@ def test_only_services_with_a_published_port_leave_the_internal_network():
         assert inside == "inside"
         assert bool(others) == ("ports" in service), name
     outward = [other for service in SERVICES.values() for other in service["networks"][1:]]
-    assert sorted(outward) == sorted(networks.keys() - {"inside"}), "each is one service's own"
+    assert sorted(outward) == sorted(networks.keys() - {"inside"}), "each has one service"
 
 
 def test_the_broker_listens_at_the_address_that_the_programs_use():
@@ -219,7 +219,7 @@ def test_the_broker_listens_at_the_address_that_the_programs_use():
     assert broker["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://kafka:9092"
     assert "PLAINTEXT://:9092" in broker["KAFKA_LISTENERS"].split(",")
     assert broker["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
-    assert "ports" not in SERVICES["kafka"], "the listener asks nobody who they are"
+    assert "ports" not in SERVICES["kafka"], "the listener checks no credentials"
 
 
 @pytest.mark.parametrize("service", ["ingest", "worker"])
@@ -228,7 +228,7 @@ def test_a_published_port_is_on_loopback_and_the_program_listens_on_it(service):
     ingest = isinstance(settings, IngestSettings)
     host = settings.ingest_host if ingest else settings.web_bind
     port = settings.ingest_port if ingest else settings.web_port
-    assert host == "0.0.0.0", "beyond the container's own loopback"  # noqa: S104
+    assert host == "0.0.0.0", "loopback would be the container's own"  # noqa: S104
     ports = [port]
     if isinstance(settings, IngestSettings):
         assert settings.ingest_metrics_host == host

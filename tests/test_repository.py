@@ -39,7 +39,7 @@ MACHINE = re.compile(r"(?<![\w.~}-])/(?:home/[a-z]|Users/[A-Za-z]|root/|work/)")
 def files() -> dict[str, Path]:
     """Return every file that git tracks, or would track, by its name."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("git tells which files are the project's: there is none here")
+        pytest.skip("git lists the project's files, and this folder is no checkout, or has no git")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
         cwd=ROOT,

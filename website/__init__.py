@@ -1,1 +1,1 @@
-"""The documentation site: the code with which `make docs` adds to the pages in docs/."""
+"""The documentation site: with this code, `make docs` adds pages and tables to those in docs/."""

@@ -22,7 +22,7 @@ _SETTINGS: Final = {
     "LEDGER_PAY_AMOUNTS": "minor",
 }
 
-_GUIDE: Final = "How to ask, and what to do about errors: [HTTP](../http.md)."
+_GUIDE: Final = "[HTTP](../http.md) explains requests, and the remedies for errors."
 
 
 def ingress() -> str:
@@ -52,7 +52,7 @@ def page(document: Json) -> str:
     ]
     lines = [
         *(f"# {title} over HTTP", "", f"{info['summary']} {info['description']}"),
-        *("", f"{_GUIDE} The same for programs, in OpenAPI 3.1: `GET /openapi.json`."),
+        *("", f"{_GUIDE} For programs, `GET /openapi.json` returns the same in OpenAPI 3.1."),
         *operations,
         *("", "## Types", *types),
     ]
@@ -122,7 +122,7 @@ def _type(name: str, schema: Json) -> Iterator[str]:
 
 
 def _value(schema: Json) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for each form of schema
-    """Return what a schema allows, in words; the name of a type links to its table."""
+    """Return the values that a schema allows, in words; a type's name links to its table."""
     match schema:
         case {"$ref": str(reference)}:
             name = reference.rpartition("/")[2]

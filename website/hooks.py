@@ -5,8 +5,8 @@ generated pages and tables, and a navigation in which each folder is replaced by
 takes the place of a line ``<!-- table: name -->``. Generated text is never written to docs/: each
 build makes it from scratch, so it can't be out of date.
 
-A test of the page makes its pictures. If pictures are missing, a line on standard error says so;
-with ``DOCS_PICTURES=required`` the build fails.
+A test of the ledger's web page makes the pictures of that page. If pictures are missing, a line on
+standard error reports it; with ``DOCS_PICTURES=required`` the build fails.
 
 A page of the navigation that does not exist is left out. A page that exists but is not in the
 navigation fails the build (``validation`` in mkdocs.yml).
@@ -98,18 +98,18 @@ def pictures(folder: Path, page: Path) -> tuple[list[Path], str]:
     changed = max(file.stat().st_mtime for file in page.rglob("*") if file.is_file())
     current = [picture for picture in found if picture.stat().st_mtime >= changed]
     if not found:
-        return [], f"pictures of the page are left out, there are none: {_HOW}"
+        return [], f"the site has no pictures of the page, because there are none: {_HOW}"
     old = len(found) - len(current)
     return (
         current,
-        f"pictures of the page are left out, {old} of {len(found)} are out of date: {_HOW}"
+        f"pictures of the page are left out, because {old} of {len(found)} are out of date: {_HOW}"
         if old
         else "",
     )
 
 
 def tell(lacking: str) -> None:
-    """Report missing pictures; ``PluginError`` ends the build if they are required."""
+    """Report missing pictures; raise ``PluginError`` to end the build if they are required."""
     if os.environ.get("DOCS_PICTURES") == "required":
         raise PluginError(lacking)
     sys.stderr.write(f"docs: {lacking}\n")

@@ -37,8 +37,9 @@ _ACCEPTED: Final = {"the same": "nothing", "no less": "more", "any": "any value"
 _COMMANDS: Final = """\
 # Commands
 
-The text of `plexy-ledger COMMAND --help`. Exit codes are the same for all commands: 0 done, 1
-failed or different, 2 a wrong argument or setting, 130 interrupted.
+This page shows the text of `plexy-ledger COMMAND --help`. All commands have the same exit codes: 0
+for success, 1 for a failure or a difference, 2 for a wrong argument or setting, 130 for an
+interruption.
 """
 _TOPICS: Final = """\
 # Topics
@@ -46,7 +47,7 @@ _TOPICS: Final = """\
 `plexy-ledger topics` creates these topics, and `plexy-ledger topics --check` compares existing
 topics with this page. All topics have `LEDGER_PARTITIONS` partitions, a number that never changes,
 and `LEDGER_TOPIC_PREFIX` before their names. [How it works](../architecture.md#topics) describes
-their records, and the names of a second version.
+the topics' records, and the names of a second version's topics.
 """
 
 
@@ -139,7 +140,7 @@ def topic_settings() -> str:
         )
         for setting, names in sorted(topics.items(), key=lambda each: each[0].name)
     ]
-    head = ("Setting", "Created with", "What else is right", "Topics", "Why")
+    head = ("Setting", "Created with", "Also accepted", "Topics", "Why")
     return "\n".join(table(head, rows)).strip()
 
 

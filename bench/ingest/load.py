@@ -1,4 +1,4 @@
-"""Runs the load generator `wrk`: each connection sends a delivery once the last was answered.
+"""Runs the load generator `wrk`, whose connections each wait for an answer before they send again.
 
 No delivery is sent twice to one log, and the status of every answer is counted.
 """

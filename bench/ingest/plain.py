@@ -1,8 +1,8 @@
 """Implements the plain peer with Starlette and aiokafka, as their documentation shows.
 
 The peer takes one delivery at a time, and answers it with 200 once an idempotent producer has the
-acknowledgements of all in-sync replicas. Wherever possible, the peer saves work: one signature form
-instead of both, no check of the envelope beyond its id, no log line, no limits of its own.
+acknowledgements of all in-sync replicas. Wherever possible, the peer saves work: it checks only one
+signature form and only the id of the envelope, and has no log lines and no limits of its own.
 """
 
 import hmac

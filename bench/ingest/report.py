@@ -16,7 +16,8 @@ from bench.ingest.servers import LedgerIngress, Server
 
 MEASURED = """\
 Measured: answers per second, counted by wrk after a warm-up of the same process. Each connection \
-sends its next delivery once the last was answered. Server, broker and wrk share the machine's \
+sends its next delivery once the previous one was answered. Server, broker and wrk share the \
+machine's \
 processors. The ratio is our rate divided by the server's, the median over rounds."""
 
 

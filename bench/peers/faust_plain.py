@@ -100,7 +100,7 @@ async def fold_orders(stream: Any) -> None:
 
 @app.page("/readyz")
 class ReadyPage(View):
-    """Ready once the tables are recovered and the worker has its partitions."""
+    """A page that answers 200 once tables are recovered and the worker has its partitions."""
 
     async def get(self, request: Request) -> Response:  # noqa: ARG002 - Faust passes it
         """Answer 200 once the app folds events, and 503 before that."""

@@ -56,6 +56,6 @@ class QuixStreams(Peer):
         return True
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of the peer's order documents; ``null`` corresponds to our tombstone."""
+        """Read one of the peer's order documents; ``null`` corresponds to a tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -27,7 +27,7 @@ from ledger.wire import PAYMENTS
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
 
-_REMEDY = "`plexy-ledger verify` names every difference, and `rebuild` makes a new journal"
+_REMEDY = "`plexy-ledger verify` lists every difference, and `rebuild` makes a new journal"
 
 
 class Journal(msgspec.Struct, frozen=True):

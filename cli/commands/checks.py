@@ -12,8 +12,8 @@ from cli.commands.declare import command, console
 _Workers = Annotated[
     list[str] | None,
     typer.Option(
-        help="address of a worker's views, which report the content of all workers' disks; give "
-        "several, and the next is asked if one fails; unless given, from the settings"
+        help="address of a worker's views, which report the content of all workers' disks; with "
+        "several addresses, the next one is asked if one fails; default: from the settings"
     ),
 ]
 
@@ -25,15 +25,15 @@ _Workers = Annotated[
 )
 def status(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ingest: Annotated[
-        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+        str | None, typer.Option(help="the ingress' address; default: from the settings")
     ] = None,
     ingest_metrics: Annotated[
         str | None,
-        typer.Option(help="address of the ingress' metrics; unless given, from the settings"),
+        typer.Option(help="address of the ingress' metrics; default: from the settings"),
     ] = None,
     worker: Annotated[
         list[str] | None,
-        typer.Option(help="a worker's address; give one for each; unless given, from the settings"),
+        typer.Option(help="a worker's address; give one per worker; default: from the settings"),
     ] = None,
     within: Annotated[
         float,
@@ -46,7 +46,7 @@ def status(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Show at a glance whether all is well.
 
     Asks Kafka how many records each hop has not folded, and asks ingress and workers whether they
-    are ready. The exit code is 0 if all is well. Otherwise it is 1, and each problem is named:
+    are ready. The exit code is 0 if all is well. Otherwise it is 1, and each problem is listed:
     Kafka or a program does not answer or is not ready, or records stay unfolded. `status` does not
     check whether the ledger is correct; `verify` and `audit` do.
     """
@@ -95,14 +95,14 @@ def verify(
         ),
     ] = None,
     order: Annotated[
-        str | None, typer.Option(help="report only what concerns this order, and show its events")
+        str | None, typer.Option(help="report only this order's differences, and show its events")
     ] = None,
     old_secrets: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="file of former signing secrets, one a line; they add to "
+            help="file of former signing secrets, one per line, in addition to "
             "LEDGER_OLD_WEBHOOK_SECRETS",
         ),
     ] = None,
@@ -137,16 +137,16 @@ def prove(
         Path, typer.Argument(help="the answer of GET /orders/{id}/proof of a worker's views")
     ],
     sequences: Annotated[
-        int, typer.Option(help="most sequences in which to fold the events", min=1)
+        int, typer.Option(help="maximum number of sequences in which to fold the events", min=1)
     ] = 720,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> bool:
     """Check an order's proof, without the ledger that made it.
 
-    Checks the signatures, the fold and the sums from the file alone. Folds the events in other
-    sequences too, some of them twice, and each must lead to the same state. The exit code is 0 if
-    everything holds. Otherwise it is 1, and each failure is named. A proof can't show that no event
-    is left out; `verify` reads the whole log.
+    Checks the signatures, the fold and the sums from the file alone. Also folds the events in other
+    sequences, with some events twice; each sequence must lead to the same state. The exit code is 0
+    if everything holds. Otherwise it is 1, and each failure is listed. A proof can't show that no
+    event is left out; `verify` reads the whole log.
     """
     from cli.verification import prove as proving
 
@@ -158,9 +158,9 @@ def audit(worker: _Workers = None) -> None:
     """Verify continuously, alongside the workers.
 
     Folds the log as it grows, and compares every change in tables and topics with it. Compares the
-    workers' disks with the changelogs, and makes the workers read their disks as a whole. Metrics
-    are at /metrics. /readyz answers 503 with the reason once something differs, or while the
-    workers are too far behind to tell. The audit runs until it is stopped.
+    workers' disks with the changelogs, and makes the workers read their whole disks. Metrics are at
+    /metrics. /readyz answers 503 with the reason once something differs, or while the workers lag
+    too far behind for a verdict. The audit runs until it is stopped.
     """
     from cli.verification.audit import audit as audit_all
 
@@ -171,7 +171,7 @@ def audit(worker: _Workers = None) -> None:
 def rebuild(
     to: Annotated[
         int | None,
-        typer.Option(min=2, max=1000, help="version to make; the next one, unless given"),
+        typer.Option(min=2, max=1000, help="version to make; default: the next version"),
     ] = None,
     wait_s: Annotated[
         float,
@@ -182,10 +182,10 @@ def rebuild(
 ) -> bool:
     """Fold the whole log again, as another version.
 
-    A separate worker folds the log of record into new tables and topics, while workers and ingress
-    go on. Then both versions are compared with the log, and with each other. The exit code is 1 if
+    A separate worker folds the log of record into new tables and topics; workers and ingress run
+    on. Then both versions are compared with the log, and with each other. The exit code is 1 if
     anything differs. If the new version agrees with the log, the command says how to switch to it.
-    After an interruption, type the command again: it continues.
+    After an interruption, run the command again: it continues.
     """
     from cli.verification.rebuild import RebuildOptions
     from cli.verification.rebuild import rebuild as rebuild_all

@@ -43,7 +43,7 @@ class _Command(TyperCommand):
             formatter.write_text(", ".join(names) if names else "none")
         if names:
             formatter.write_paragraph()
-            formatter.write_text("`plexy-ledger settings` says what each one means.")
+            formatter.write_text("`plexy-ledger settings` explains each setting.")
 
 
 app = typer.Typer(

@@ -41,21 +41,19 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     currency: Annotated[
         str, typer.Option(help="ISO 4217 code", autocompletion=completion.currencies)
     ] = "KZT",
-    event_id: Annotated[str | None, typer.Option(help="event id; a new one, unless given")] = None,
-    created: Annotated[
-        int | None, typer.Option(min=0, help="Unix seconds; now, unless given")
-    ] = None,
+    event_id: Annotated[str | None, typer.Option(help="event id; default: a new id")] = None,
+    created: Annotated[int | None, typer.Option(min=0, help="Unix seconds; default: now")] = None,
     data: Annotated[
         str | None, typer.Option(help="a JSON object whose fields are put into `data`")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+        str | None, typer.Option(help="the ingress' address; default: from the settings")
     ] = None,
     secret: Annotated[
         str | None,
         typer.Option(
-            help="signing secret; unless given, the first of LEDGER_WEBHOOK_SECRETS, else the one "
-            "of `run`"
+            help="signing secret; default: the first of LEDGER_WEBHOOK_SECRETS, or else the "
+            "secret of `run`"
         ),
     ] = None,
     dialect: Annotated[
@@ -81,29 +79,27 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
     seed: Annotated[
         int | None, typer.Option(min=0, help="determines the events; default: a new seed")
     ] = None,
-    events: Annotated[
-        int, typer.Option(min=1, help="how many events; duplicates come on top")
-    ] = 1000,
+    events: Annotated[int, typer.Option(min=1, help="number of events, without duplicates")] = 1000,
     rate: Annotated[
         float, typer.Option(min=0, help="deliveries a second; 0: as fast as they are answered")
     ] = 0.0,
     check: Annotated[
-        bool, typer.Option("--check", help="compare every order with what was sent")
+        bool, typer.Option("--check", help="compare every order with the sent events")
     ] = False,
     check_within: Annotated[
         float, typer.Option(min=0, help="seconds in which the orders must become correct")
     ] = 60.0,
     url: Annotated[
-        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+        str | None, typer.Option(help="the ingress' address; default: from the settings")
     ] = None,
     views_url: Annotated[
         list[str] | None,
-        typer.Option(help="a worker's address; give several, and the next is asked if one fails"),
+        typer.Option(help="a worker's address; with several, the next one is asked if one fails"),
     ] = None,
     time_scale: Annotated[
-        float, typer.Option(min=0.001, help="stretches or shortens the waits between attempts")
+        float, typer.Option(min=0.001, help="factor for the waits between attempts")
     ] = 1.0,
-    concurrency: Annotated[int, typer.Option(min=1, help="most concurrent requests")] = 32,
+    concurrency: Annotated[int, typer.Option(min=1, help="limit of concurrent requests")] = 32,
     dialects: Annotated[
         str, typer.Option(help="dialects of the payments: sdk, pay (the Pay API) or sdk,pay")
     ] = "sdk",

@@ -17,10 +17,10 @@ def export_log(
 ) -> bool:
     """Write the log of record to a compressed file with checksums.
 
-    Reads `plexy.webhooks` up to its current end, while the ledger goes on: every record with its
+    Reads `plexy.webhooks` up to its current end, while the ledger runs: every record with its
     place, time, key, body and headers, byte for byte. The file receives its name once it is
-    complete. The exit code is 1 if the log has lost records, and their offsets are named; the file
-    then has the other records.
+    complete. If the log has lost records, the exit code is 1, the lost offsets are listed, and the
+    file has all other records.
     """
     from cli.log.export_log import export_log as export
 
@@ -127,7 +127,7 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     The refunds of a payment match as a multiset of amounts. With --from or --to, entries of other
     days need not be in the file, but still match its rows. The exit code is 0 if all match, 1 if
-    anything differs, and 2 if the file can't be read: then the line and the value are named.
+    anything differs, and 2 if the file can't be read; the error names the line and the value.
     """
     from cli.accounting.reconcile import ReconcileOptions, reconcile_file
     from cli.accounting.settlement_values import zone_of

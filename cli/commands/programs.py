@@ -14,7 +14,7 @@ from cli.commands.declare import command, console
 def run() -> None:
     """Run Kafka, an ingress and a worker, until Ctrl-C.
 
-    Kafka is an embedded one, unless LEDGER_KAFKA_BOOTSTRAP names another. A program that dies is
+    Kafka is an embedded Kafka, unless LEDGER_KAFKA_BOOTSTRAP is set. A program that dies is
     started again. Prints the addresses, and a `curl` line that sends a signed event.
     """
     from cli.run.command import run as run_all
@@ -26,7 +26,7 @@ def run() -> None:
 def demo(
     expected: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="compare with this file instead"),
+        typer.Option(exists=True, dir_okay=False, help="the expected outcome, in your own file"),
     ] = None,
 ) -> bool:
     """Run a sample through a real Kafka, and check the outcome.
@@ -46,7 +46,7 @@ def kafka(
         int,
         typer.Option(
             min=1,
-            help="1, or 3 that replicate each other, on consecutive ports",
+            help="1 broker, or 3 brokers that replicate each other, on consecutive ports",
             autocompletion=completion.brokers,
         ),
     ] = 1,
@@ -81,7 +81,7 @@ def topics(
 
 @command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_INGEST_PORT=8001 plexy-ledger ingest")
 def ingest() -> None:
-    """Run an ingress: webhooks over HTTP into Kafka."""
+    """Run an ingress, which receives webhooks over HTTP and writes them to Kafka."""
     from ingest.server import serve
     from ingest.settings import IngestSettings
 
@@ -90,7 +90,7 @@ def ingest() -> None:
 
 @command("LEDGER_DATA_DIR=.ledger-2 LEDGER_WEB_PORT=6067 plexy-ledger worker")
 def worker() -> None:
-    """Run a worker: the log into tables, views and topics."""
+    """Run a worker, which folds the log into tables and topics, and serves the views."""
     import asyncio
 
     from processors.settings import WorkerSettings

@@ -26,7 +26,7 @@ def rejected_list(
     since: Annotated[
         datetime | None, typer.Option(help="only items rejected since this time (UTC)")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
 ) -> None:
     """List the rejected items that were not put back, the newest last."""
     from cli.quarantine.rejected import ListOptions, list_items
@@ -78,9 +78,9 @@ def rejected_retry(
     """Put rejected items back once, after a fix.
 
     Judges the bytes again with the current code and settings. A good item is processed with its
-    original place in the log, and is marked as put back. The others stay, and are named with the
-    reason. Workers must run with the same fix, or later records are rejected again. The exit code
-    is 1 if a named item stays rejected.
+    original place in the log, and is marked as put back. The other items stay, and are listed with
+    the reason. Workers must run with the same fix, or later records are rejected again. The exit
+    code is 1 if an item that was given by its id stays rejected.
     """
     from cli.quarantine.retry import RetryOptions, retry
 

@@ -31,7 +31,7 @@ def broken(folder: Path) -> list[str]:
             released = msgspec.json.decode(file.read_bytes())
             found += [f"{file.name}: {each}" for each in breaking_changes(released, now[file.name])]
         elif not _is_superseded(file.name):
-            found.append(f"{file.name}: it was released and is gone")
+            found.append(f"{file.name}: the schema was released, but is gone")
     return found
 
 
@@ -48,7 +48,7 @@ def main(
         ),
     ] = False,
     folder: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="where the files are")
+        Path, typer.Option(exists=True, file_okay=False, help="the folder of the files")
     ] = FOLDER,
 ) -> None:
     """Write the schemas and the AsyncAPI document of the published topics.

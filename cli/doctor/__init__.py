@@ -1,6 +1,6 @@
 """`plexy-ledger doctor` checks whether this machine, with these settings, can run the ledger.
 
-    checks.py       what a check receives and what it returns
+    checks.py       the input and the results of a check
     settings.py     the environment: each program's settings, unknown variables, secrets
     versions.py     Python and the libraries that the ledger is pinned to
     kafka.py        the brokers: do they answer, are there enough, is their clock right (clock.py)

@@ -63,7 +63,7 @@ def _owner(settings: WorkerSettings) -> Iterator[CheckResult]:
     if not folder.is_dir() or not is_claimed(folder):
         return
     what = f"LEDGER_DATA_DIR={folder} belongs to a running worker{_pid(folder)}"
-    remedy = "stop that worker, or give this one a folder of its own"
+    remedy = "stop that worker, or give this worker a different folder"
     if answers(base_url(settings.web_bind, settings.web_port)):
         yield warning(
             f"{what}, and a worker answers at LEDGER_WEB_PORT",

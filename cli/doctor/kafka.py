@@ -205,7 +205,7 @@ def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[CheckResult]:
         )
     elif not _accepts(versions, JoinGroupRequest.API_KEY, [_STATIC_MEMBERSHIP]):
         yield problem(
-            "the broker has no static members of groups, and a worker is one",
+            "the broker does not support static members of groups, and workers are such members",
             "use Kafka 2.3 or newer",
         )
     else:
@@ -223,7 +223,7 @@ def replication(brokers: int, settings: TopicSettings) -> Iterator[CheckResult]:
     if replicas > brokers:
         yield problem(
             f"LEDGER_REPLICATION_FACTOR={replicas}, but Kafka has {counted(brokers, 'broker')}",
-            "start more brokers, or set it to the number of brokers at most",
+            "start more brokers, or set it to at most the number of brokers",
         )
     elif replicas < _REPLICAS_IN_PRODUCTION <= brokers:
         yield warning(

@@ -1,4 +1,4 @@
-"""Runs three brokers that replicate each other, so that any one of them and its disk may be lost.
+"""Runs three brokers that replicate each other, so that one lost broker and disk lose no record.
 
 Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
 the old member: it joins the quorum as a new member, and fetches metadata and records from the other
@@ -113,7 +113,7 @@ class KafkaCluster:
             raise
 
     def start_again(self, broker: EmbeddedKafka) -> None:
-        """Start a broker that was down, with its former disk or an empty one.
+        """Start a broker that was down, with its former disk or an empty disk.
 
         If the disk is empty, the other brokers must elect a controller first: while they still take
         the lost disk for the active controller, the new broker (Kafka 4.3.1) ends with an error.
@@ -128,7 +128,7 @@ class KafkaCluster:
         _each(self.brokers, EmbeddedKafka.stop)
 
     def in_sync(self) -> bool:
-        """Return whether any one broker may be lost: each serves, votes, and has every record.
+        """Return whether the loss of one broker is harmless: all serve, vote, and have all records.
 
         Every broker is asked, because a broker that was just down may have outdated metadata.
         """

@@ -3,7 +3,7 @@
 The file gets its name only once it is complete and on the disk, and no existing file is replaced.
 
 If partitions were added to the log after its creation, the file has only the original partitions.
-Records of the added ones, which no worker has folded, are appended to the original partitions.
+Records of the added partitions, which no worker has folded, are appended to the original ones.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def export_log(environment: Mapping[str, str], path: Path, console: Console) -> 
     rate = f"{end.records / max(took_s, 0.001):,.0f} records a second"
     line(console, f"{'wrote':<10} {size} in {took_s:.1f} s, {rate}")
     for each in writer.left_out:
-        limit = f"more than the {MAX_BLOCK_BYTES:,} that a file can hold of one record"
+        limit = f"more than the {MAX_BLOCK_BYTES:,} bytes that a record in a file can have"
         line(console, f"left out   {each}: {limit}", "bold red")
     return not show_gaps(console, writer.inventory.gaps)
 

@@ -99,7 +99,7 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
 
 
 async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
-    """Return the number of records in each partition; raise if one has more than the file."""
+    """Return each partition's number of records; raise if a partition has more than the file."""
     topic = reader.names.topics.webhooks
     begins, ends = await reader.begins(topic), await reader.ends(topic)
     for partition, end in ends.items():
@@ -107,7 +107,7 @@ async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
             raise _not_ours(topic, partition, f"it begins at offset {begins[partition]}, not at 0")
         if end > header.ends[partition]:
             raise _not_ours(
-                topic, partition, f"it has {end} records, and {path} has {header.ends[partition]}"
+                topic, partition, f"it has {end} records, but {path} has {header.ends[partition]}"
             )
     return ends
 
@@ -131,7 +131,7 @@ async def _compare_block(reader: LedgerReader, topic: str, block: Block, end: in
         found |= {record.offset: record_of(record) for record in records}
     for offset, record in enumerate(block.records[: end - block.offset], block.offset):
         if found.get(offset) != record:
-            raise _not_ours(topic, partition, f"the topic has another record at offset {offset}")
+            raise _not_ours(topic, partition, f"the topic's record at offset {offset} differs")
     return end - block.offset
 
 

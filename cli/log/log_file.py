@@ -210,7 +210,7 @@ class LogFile:
         self._where = "its header"
         if self._take(len(MAGIC)) != MAGIC:
             raise LogFileError(
-                f"it is no log file of this version: expected {MAGIC.decode()!r} at its beginning"
+                f"it is not a log file of this version: expected it to begin {MAGIC.decode()!r}"
             )
         kind, payload = self._frame()
         if kind != _HEADER:

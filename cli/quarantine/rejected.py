@@ -1,7 +1,7 @@
 """`plexy-ledger rejected list` and `show` print rejected items and the reasons.
 
-Both only read. Control characters of a body never reach the terminal, except with ``--raw``, which
-is for files and pipes.
+Both commands only read. Control characters of a body never reach the terminal, except with
+``--raw``, which is for files and pipes.
 """
 
 import asyncio

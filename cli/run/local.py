@@ -90,7 +90,7 @@ def _wait_until_ready(command: Command, probe: str, deadline: float) -> None:
 
 
 def _probe(url: str) -> str | None:
-    """Return why a program is not ready; ``None`` if it is."""
+    """Return the reason why a program is not ready; ``None`` if the program is ready."""
     try:
         # The user's proxy and .netrc must not affect requests to loopback.
         response = httpx.get(url, timeout=_PROBE_WITHIN_S, trust_env=False)

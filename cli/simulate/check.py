@@ -90,7 +90,7 @@ class Check:
     async def run(
         self, urls: tuple[str, ...], token: str | None, within_s: float
     ) -> list[DifferingOrder]:
-        """Read until all orders are as foretold or ``within_s`` is over; return what differs."""
+        """Read until all orders are as expected or time is up; return the differing orders."""
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
         connector = aiohttp.TCPConnector(limit=self._concurrency)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -99,7 +99,7 @@ class Check:
         return [DifferingOrder(name, lines) for name, lines in sorted(found.items())]
 
     async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
-        """Read differing orders again until none differs, then all, since any may have changed."""
+        """Read differing orders until none differs, then all orders, since any may have changed."""
         clock = asyncio.get_running_loop().time
         while found := await self._scan(views, self._foretold, deadline_s):
             while found:

@@ -1,6 +1,6 @@
-"""The command ``simulate``: run a virtual Plexy against an ingress, and check the orders.
+"""The command ``simulate`` runs a virtual Plexy against an ingress, and checks the orders.
 
-It prints progress and a report, and writes the report as JSON if a file is named. The exit code
+It prints progress and a report, and writes the report as JSON if a file is given. The exit code
 is 0 if all is as expected, 1 if an order differs or an event is owed, and 130 after an interrupt.
 """
 
@@ -212,5 +212,5 @@ def _show(report: Report, console: Console, digits_of: Mapping[str, int]) -> Non
         console.print(totals_table(report.checked, digits_of))
     for line in conclusions(report):
         console.print(line, soft_wrap=True)
-    again = f"The same again: --seed {report.seed} --events {report.events}"
-    console.print(f"It took {report.took_s:.1f} s. {again}", highlight=False, soft_wrap=True)
+    again = f"To repeat the run: --seed {report.seed} --events {report.events}"
+    console.print(f"The run took {report.took_s:.1f} s. {again}", highlight=False, soft_wrap=True)

@@ -86,7 +86,7 @@ def report_of(
 def ledger_check(
     foretold: Foretold, found: Iterable[DifferingOrder], undecided: Iterable[str]
 ) -> LedgerCheck:
-    """Return what a check of the foretold orders found."""
+    """Return the result of a check of the predicted orders."""
     return LedgerCheck(
         orders=len(foretold),
         differing=tuple(found),
@@ -139,12 +139,12 @@ def conclusions(report: Report) -> list[Text]:
     checked = report.checked
     if checked is None:
         return lines
-    lines += _named("undecided: an event of it is owed", checked.undecided)
+    lines += _named("undecided, because an event is owed", checked.undecided)
     for each in checked.differing[:_SHOWN]:
         lines += [Text(f"order {each.order_id}: {line}", style="red") for line in each.lines]
     differing = len(checked.differing)
     if differing:
-        verdict = f"{differing} of {checked.orders} orders differ from what was sent."
+        verdict = f"{differing} of {checked.orders} orders differ from the sent events."
         return [*lines, Text(verdict, style="bold red")]
     verdict = f"All {checked.orders} orders are as expected."
     return [*lines, Text(verdict, style="bold green")]

@@ -66,8 +66,8 @@ class Behind:
                 elif now_s - target.since_s >= self._within_s:
                     detail = (
                         f"{at.records} records of {hop.topic} partition {at.partition} are not "
-                        f"folded, some of them for {now_s - target.since_s:.0f} s: is a worker "
-                        "running, and what does its log say?"
+                        f"folded, some of them for {now_s - target.since_s:.0f} s: check that a "
+                        "worker runs, and read its log"
                     )
                     problems.append(StatusProblem("behind", hop.hop, detail))
                 else:

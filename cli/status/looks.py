@@ -142,8 +142,8 @@ def _lost(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
             if at.committed > at.end:
                 detail = (
                     f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
-                    f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
-                    "a backup; else `plexy-ledger rebuild` folds the remaining log"
+                    f"but ends at {at.end}: it has lost records. Restore them from a replica or a "
+                    "backup; otherwise `plexy-ledger rebuild` folds the remaining log"
                 )
                 yield StatusProblem("records_lost", hop.hop, detail)
 
@@ -158,7 +158,7 @@ async def _ask(
         if answer.status_code != httpx.codes.OK:
             problem = StatusProblem("not_ready", f"{address.name} {address.url}", _said(answer))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        detail = f"no answer ({type(error).__name__}); is it running, and is this its address?"
+        detail = f"no answer ({type(error).__name__}); check that it runs, and check its address"
         problem = StatusProblem("no_answer", f"{address.name} {address.url}", detail)
     numbers = (
         None

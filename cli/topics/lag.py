@@ -48,7 +48,7 @@ class PartitionLag(NamedTuple):
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPartition]:
-    """Return a topic's partitions; ``TopicMissingError`` if there is no such topic."""
+    """Return a topic's partitions; raise ``TopicMissingError`` if there is no such topic."""
     (described,) = await admin.describe_topics([topic])
     if not described["partitions"]:
         # Without this error, a missing topic would look like an empty one.

@@ -165,8 +165,8 @@ class LedgerReader:
         """Wait until the workers have folded the current log; return the log's ends.
 
         An offset is committed only after the record's outputs are acknowledged. So once a hop has
-        folded its topic's current records, the next hop's topic has all of their outputs. Later
-        records are not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
+        folded its topic's current records, the next hop's topic has all of their outputs. The
+        method does not wait for later records. Raises ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         settled = await self.ends(self.names.topics.webhooks)

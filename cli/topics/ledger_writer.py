@@ -48,7 +48,7 @@ def _explained() -> Iterator[None]:
         ) from error
     except InvalidTimestampError as error:
         raise NotWrittenError(
-            "Kafka refused a record for its time. Set message.timestamp.before.max.ms and "
+            "Kafka refused a record because of its time. Set message.timestamp.before.max.ms and "
             "message.timestamp.after.max.ms of the topic to 9223372036854775807, "
             "and run the command again"
         ) from error

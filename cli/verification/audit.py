@@ -70,9 +70,9 @@ class AuditMetrics(Metrics):
         self.lag = self.gauge("lag_records", "records that the workers have not folded yet")
         self.audited = self.gauge("log_records", "records of the log that were audited")
         self.read = self.gauge("read_records", "records of all topics that were read")
-        self.rounds = self.gauge("rounds", "rounds that have compared everything new")
+        self.rounds = self.gauge("rounds", "rounds that have compared all new records")
         self.last = self.gauge("last_round_timestamp_seconds", "time of the end of the last round")
-        self.took = self.gauge("last_round_seconds", "duration of the last round, with its waiting")
+        self.took = self.gauge("last_round_seconds", "duration of the last round, with its waits")
         self.replicas = self.gauge(
             "replicas_compared",
             "partitions of tables on the workers' disks that the last round compared",
@@ -110,7 +110,7 @@ class Audit:
         self._lost: list[Difference] = []
 
     async def run(self) -> None:
-        """Audit forever; report a failure that may pass, and retry the round."""
+        """Audit forever; report a temporary failure, and retry the round."""
         while True:
             try:
                 with self._reporting():

@@ -53,7 +53,7 @@ class HeldValue(NamedTuple):
         yield Difference(
             kind=DifferenceKind.VALUE_MISPLACED,
             subject=f"key {self.key.decode(errors='replace')} of {self.holding.topic}",
-            detail=f"it is in partition {self.partition}, and belongs in {self.belongs}",
+            detail=f"it is in partition {self.partition}, but belongs in {self.belongs}",
         )
 
 

@@ -29,8 +29,9 @@ from ledger.verification.truth import Truth
 class VersionComparison(msgspec.Struct, frozen=True):
     """The result of a comparison.
 
-    ``values`` and ``entries`` count what both versions agree on; ``moving`` counts what was left
-    out. ``cancelled`` counts the entries that only one journal has, and reverses.
+    ``values`` and ``entries`` count the values and entries that are equal in both versions, and
+    ``moving`` counts those that were left out. ``cancelled`` counts the entries that only one
+    journal has, and that the same journal reverses.
     """
 
     differences: list[Difference]

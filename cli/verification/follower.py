@@ -75,7 +75,7 @@ class Follower:
         self._places: set[_Place] = set()
 
     async def round(self, settled: Offsets, tables: AllTables | None = None) -> list[Difference]:
-        """Read and judge what is new; the workers have folded the log up to ``settled``.
+        """Read and judge the new records; the workers have folded the log up to ``settled``.
 
         ``tables`` is the content of the workers' disks; ``None`` if no worker answered.
         """
@@ -126,18 +126,18 @@ class Follower:
                 digest.reach(end)
 
     async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
-        """Return a topic's ends; ``RewrittenError`` if one is below the offset read so far."""
+        """Return a topic's ends; raise ``RewrittenError`` if one is below ``position``."""
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):
-                detail = f"it ends at offset {end}, and was read up to {was} before"
+                detail = f"it ends at offset {end}, but was read up to {was} before"
                 raise RewrittenError(topic, number, detail)
         return ends
 
     async def _read_on(
         self, topic: str, starts: Offsets, ends: Offsets
     ) -> AsyncIterator[tuple[int, list[Any]]]:
-        """Yield a topic's new records; ``RewrittenError`` if they do not continue the old ones.
+        """Yield a topic's new records; raise ``RewrittenError`` unless they continue the old ones.
 
         A topic that has lost its last records may have grown past them again. So reading starts at
         the last record that was read, unless compaction has removed that record.
@@ -152,7 +152,7 @@ class Follower:
             last = self._last.get((topic, number))
             if last and records and records[0].offset <= last.offset:
                 if _mark(records[0]) != last:
-                    detail = f"it has another record at offset {last.offset} than was read before"
+                    detail = f"it no longer has the record that was read at offset {last.offset}"
                     raise RewrittenError(topic, number, detail)
                 records = records[1:]
             if records:
@@ -171,7 +171,7 @@ class Follower:
             self._replicas.forget(tables)
 
     def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
-        """Keep a record's value; return the place to judge (for an order's row, the order's)."""
+        """Keep a record's value; return the place to judge (of an order's row, the whole order)."""
         key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values

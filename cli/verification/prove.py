@@ -100,6 +100,6 @@ def _show(console: Console, proof: Proof, checked: ProofCheck) -> None:
         faults = counted(len(checked.faults), "thing that does", "things that do")
         line(console, f"{faults} not hold", style="bold red")
     elif checked.signatures is not None:
-        line(console, "All of it holds.", style="bold green")
+        line(console, "The whole proof holds.", style="bold green")
     else:
-        line(console, "All but the signatures holds; they were not checked.", style="bold yellow")
+        line(console, "The proof holds, but no signature was checked.", style="bold yellow")

@@ -1,9 +1,10 @@
 """`plexy-ledger rebuild`: builds a new version of everything derived from the log of record.
 
-A separate worker, alongside the running ones, fills the new version's topics and tables. Then the
-command prints how they differ from the old version and from the log, and how to switch. It never
-writes to the old version. The folder of the rebuild exists until the new version is complete, so
-an unfinished version is never taken for a complete one, and the same command continues it.
+A separate worker, alongside the running workers, fills the new version's topics and tables. Then
+the command prints how the new version differs from the old version and from the log, and how to
+switch. The command never writes to the old version. The folder of the rebuild exists until the new
+version is complete, so an unfinished version is never taken for a complete version, and the same
+command continues it.
 """
 
 import asyncio
@@ -68,14 +69,14 @@ def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Co
                 asyncio.run(_fold(plan, worker, console))
                 outcome = asyncio.run(_compare(plan, worker, options, console))
         except KeyboardInterrupt:
-            line(console, "Interrupted. Nothing is lost: the same command goes on from here.")
+            line(console, "Interrupted. Nothing is lost: the same command continues from here.")
             raise
     # The folder of an incomplete version stays, so that the same command can continue.
     if outcome.is_whole:
         _keep_tables(plan)
     show_outcome(plan.old, plan.new, outcome, console)
     if not outcome.is_whole:
-        text = f"Its worker's tables and log are in {plan.folder}; the same command looks again."
+        text = f"Its worker's tables and log are in {plan.folder}; the same command checks again."
         line(console, text)
     return outcome.is_equal
 
@@ -102,14 +103,14 @@ async def _prepare(plan: _Plan, console: Console) -> None:
     resumes = plan.folder.exists()
     if leftovers.begun and not resumes:
         raise NotRebuiltError(
-            f"version {number} is there already. Switch to it with LEDGER_VERSION={number}, or "
-            f"make another one with `--to {number + 1}`. An interrupted rebuild only continues "
-            f"with its folder, and there is no {plan.folder}"
+            f"version {number} exists already. Switch to it with LEDGER_VERSION={number}, or "
+            f"make another version with `--to {number + 1}`. An interrupted rebuild only continues "
+            f"with its folder, and {plan.folder} does not exist"
         )
     private_folder(plan.folder)
     await ensure_topics(plan.new)
-    verb = "Going on with" if resumes else "Making"
-    line(console, f"{verb} version {number}, by the group {plan.new.group_id}")
+    verb = "Continuing" if resumes else "Making"
+    line(console, f"{verb} version {number}, with the group {plan.new.group_id}")
 
 
 @contextmanager
@@ -209,7 +210,7 @@ async def _compare(
 
 
 async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> tuple[Offsets, str]:
-    """Return how far the old version has folded, and the reason if that is not the whole log."""
+    """Return the old version's folded offsets, and the reason if they lag behind the log."""
     try:
         with progress_bar(console) as report:
             return await reader.settle(wait_s, report), ""
@@ -230,7 +231,7 @@ async def _records(*readers: LedgerReader) -> dict[str, int]:
 
 
 def _keep_tables(plan: _Plan) -> None:
-    """Move the new tables to where a worker with these settings looks; delete the folder."""
+    """Move the new tables to the folder of a worker with these settings; delete the rebuild's."""
     for tables in (plan.folder / "tables").glob("*/*@*"):
         home = plan.old.data_dir / tables.relative_to(plan.folder)
         # A table that exists belongs to a worker that may be using it.

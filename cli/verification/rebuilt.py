@@ -73,13 +73,13 @@ def show_outcome(
         line(console, outcome.lacking, "bold red")
     if outcome.is_whole:
         if not outcome.is_equal:
-            text = f"Version {new.version} is whole all the same: it is what follows from the log."
+            text = f"Version {new.version} is whole nevertheless: it follows from the log."
             line(console, text, "bold green")
         line(console, "")
         for text in how_to_switch(old, new):
             line(console, text)
     else:
-        text = f"Version {new.version} is not what follows from the log: stay with {old.version}."
+        text = f"Version {new.version} does not follow from the log: stay with {old.version}."
         line(console, text, "bold red")
 
 
@@ -102,13 +102,13 @@ def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
     yield f"  workers    stop them, set LEDGER_VERSION={version}, start them; nothing else changes."
     yield f"             With LEDGER_DATA_DIR={old.data_dir} the tables are in place; elsewhere a"
     yield "             worker recovers them from their changelogs."
-    yield "  commands   run, topics, verify and audit: LEDGER_VERSION too. Ingress needs nothing."
+    yield "  commands   set LEDGER_VERSION for run, topics, verify and audit too, not for ingress."
     for one, other in (
         (old.names.orders, new.names.orders),
         (old.names.entries, new.names.entries),
     ):
-        yield f"  consumers  {one} is {other} now, to be read from its start"
-    yield f"To go back, set LEDGER_VERSION={old.version} again: it stays as it is."
+        yield f"  consumers  {one} becomes {other}: read it from its start"
+    yield f"To go back, set LEDGER_VERSION={old.version} again: the old version stays unchanged."
     yield f"Once version {old.version} is no longer needed, its topics can be deleted:"
     brokers = ",".join(new.bootstrap_servers)
     topics = [each.name for each in all_topics(old.names, old.group_id) if each.name not in kept]

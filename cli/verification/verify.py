@@ -1,7 +1,7 @@
 """`plexy-ledger verify`: compares everything derived from the log of record with the log, once.
 
-It prints the extent of the comparison, and each difference with the events behind it. The command
-writes nothing to Kafka, and prints no secret.
+It prints the extent of the comparison, and each difference with its events. The command writes
+nothing to Kafka, and prints no secret.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def _old_secrets(options: VerifyOptions) -> list[bytes]:
         raise WrongOptionError(f"--old-secrets {options.old_secrets}: {error.strerror}") from None
     secrets = [line.strip() for line in lines if line.strip()]
     if not secrets:
-        raise WrongOptionError(f"--old-secrets {options.old_secrets}: no secret is in it")
+        raise WrongOptionError(f"--old-secrets {options.old_secrets}: the file has no secret")
     return secrets
 
 
@@ -156,7 +156,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
         if counts["bearer"]:
             signatures += f"; {counted(counts['bearer'], 'record')} by bearer token, without one"
         if options.since:
-            signatures += f" (of what arrived from {options.since:%Y-%m-%d %H:%M:%S} UTC on)"
+            signatures += f" (of deliveries since {options.since:%Y-%m-%d %H:%M:%S} UTC)"
     log_s = counts["records"] / max(findings.took_s, 0.001)
     lines = {
         "log of record": f"{counted(counts['records'], 'record')}, up to offsets {_offsets(truth)}",

@@ -1,4 +1,4 @@
-"""Check and explain the ledger's state from the log of record alone, with pure functions.
+"""Checks and explains the ledger's state from the log of record alone, with pure functions.
 
 ``truth``            the state that the log produces, folded with the ledger's rules
 ``audit``            each value of a table or topic, judged by the truth

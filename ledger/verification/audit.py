@@ -54,12 +54,12 @@ def check_seen(
         yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, "it can't be read")
     elif held is None:
         if first is not None and settled and not truth.is_forgotten(partition, first):
-            detail = f"the table does not know it; the log has it at offset {first.offset}"
+            detail = f"the table lacks the event, which is in the log at offset {first.offset}"
             yield _about_event(truth, DifferenceKind.SEEN_MISSING, partition, key, detail)
     elif truth.is_forgotten(partition, held) and not settled:
         return
     elif first is None:
-        detail = "the table knows it, the log does not have it"
+        detail = "the table has the event, but the log does not"
         yield _about_event(truth, DifferenceKind.SEEN_UNEXPLAINED, partition, key, detail)
     elif (due := _row_read_earlier(truth, partition, key, held, first)) != held:
         yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, unlike(due, held))
@@ -91,7 +91,7 @@ def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterat
     if held is None:
         detail = "its progress can't be read"
     elif value is None:
-        detail = f"its progress is missing, and it was folded up to offset {least}"
+        detail = f"its progress is missing, but it was folded up to offset {least}"
     else:
         detail = (
             f"its progress is offset {held.offset}, at {held.timestamp_ms} ms; expected offset "
@@ -147,7 +147,7 @@ def check_order(
         return
     found = decoded(_read_order, value)
     if found is None or found[1].order_id != order_id:
-        detail = "it can't be read" if found is None else f"it says that it is {found[1].order_id}"
+        detail = "it can't be read" if found is None else f"its stored id is {found[1].order_id}"
         yield _about_order(truth, DifferenceKind.ORDER_DIFFERS, order_id, detail)
         return
     state, order = found
@@ -166,7 +166,7 @@ def check_document(
     order_id = _text(key)
     if value is None:
         yield from _absent(
-            truth, order_id, DifferenceKind.DOCUMENT_MISSING, "no document stands for it"
+            truth, order_id, DifferenceKind.DOCUMENT_MISSING, "the topic has no document of it"
         )
         return
     document = decoded(ORDER_DOCUMENTS.decode, value)
@@ -204,7 +204,7 @@ def _document_fault(
     kind: DifferenceKind,
 ) -> Iterator[Difference]:
     if document != expected:
-        detail = "no payment is in it" if expected is None else unlike(expected, document)
+        detail = "it has no payments" if expected is None else unlike(expected, document)
         yield _about_order(truth, kind, order_id, detail)
 
 
@@ -239,7 +239,7 @@ def _notes_of(truth: Truth, payment_id: str) -> tuple[Note, ...]:
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
     """Name a payment's fact that the log lacks; return an empty text if it lacks none."""
     if held.payment_id != payment_id:
-        return f"it says that it is {held.payment_id}"
+        return f"its stored id is {held.payment_id}"
     for event_id, fact in held.facts.items():
         logged = known.get(event_id)
         if logged is None:

@@ -33,7 +33,7 @@ Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """A kind of value to compare: ``says`` returns a value's content, ``facts`` a key's facts.
+    """A kind of value; ``says`` returns a value's content, and ``facts`` returns a key's facts.
 
     ``gather`` turns the rows of a partition into one value for each key that is compared.
     """
@@ -122,7 +122,7 @@ class JournalComparison:
 def _only_in(version: int, record: Record, facts: list[Event]) -> Difference:
     key, value = record
     is_entry = decoded(ENTRIES.decode, value) is not None
-    what = "has an entry with this content" if is_entry else "has it, and it can't be read"
+    what = "has an entry with this content" if is_entry else "has it, but it can't be read"
     return Difference(
         kind=DifferenceKind.VERSIONS_DIFFER,
         subject=f"entry {_text(key)}",

@@ -16,7 +16,7 @@ Say = Callable[[str, str], str]
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value by its path, nested fields too; an empty container has none.
+    """Return each field of a value by its path, including nested ones; empty containers have none.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})
@@ -38,7 +38,7 @@ def unlike(expected: Any, got: Any, say: Say = "expected {}, got {}".format) -> 
         if path not in one or path not in other or one[path] != other[path]
     ]
     if not told and expected != got:
-        return "the difference is in no field"
+        return "the values differ, but no field does"
     more = [f"and {len(told) - _MOST_FIELDS} more fields"] if told[_MOST_FIELDS:] else []
     return "; ".join(told[:_MOST_FIELDS] + more)
 

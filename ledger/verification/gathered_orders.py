@@ -1,4 +1,4 @@
-"""Gather the rows of large orders, so that whole orders can be judged and compared.
+"""Gathers the rows of large orders, so that whole orders can be judged and compared.
 
 Input: the rows of a table's partition. Output: one value for each order, small or large, and the
 contradictions between the rows of an order.

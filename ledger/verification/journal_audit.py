@@ -115,7 +115,7 @@ class JournalAudit:
         follows = (reversal_of if entry.reverses else entry_of)(subject, facts)
         if entry == follows and name == entry.entry_id:
             return None
-        detail = f"it says that it is {entry.entry_id}"
+        detail = f"its stored id is {entry.entry_id}"
         if entry.postings != follows.postings:
             detail = f"expected {_legs(follows.postings)}, got {_legs(entry.postings)}"
         elif entry != follows:
@@ -151,7 +151,7 @@ class JournalAudit:
             name = subject.entry_id(*ids_of((due or alike)[0]))
             events = [fact for facts in alike for fact in facts]
             if not stand and not wrong:
-                detail = "the log has the event, and the journal has no standing entry of it"
+                detail = "the log has the event, but the journal has no standing entry of it"
                 yield _about(DifferenceKind.ENTRY_MISSING, name, detail, events, payment_id)
             else:
                 detail = (

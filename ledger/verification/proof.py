@@ -116,8 +116,8 @@ def check(
 ) -> ProofCheck:
     """Check a whole proof; if ``trust`` is ``None``, no signature is checked.
 
-    ``rules`` are the ledger's own, and the proof must have the same rules: with others, the
-    deliveries mean something else. The events are folded in up to ``sequences`` further sequences,
+    ``rules`` are the ledger's own, and the proof must have the same rules: other rules give the
+    deliveries a different meaning. The events are folded in up to ``sequences`` further sequences,
     each with some events twice; ``heard`` is called with 1 for each sequence.
     """
     faults = list(_place_faults(proof))
@@ -129,7 +129,7 @@ def check(
     if proof.rules != (rules or Rules()):
         faults.append(
             f"the proof was made with other rules than this ledger's: {_rules(proof.rules)}, "
-            f"and not {_rules(rules or Rules())}"
+            f"instead of {_rules(rules or Rules())}"
         )
     signature_faults = list(_signature_faults(proof, trust))
     folded_once = facts_of(proof.records, proof.rules, trust)
@@ -138,9 +138,7 @@ def check(
     # If a forgotten event id was used again, its first event counts, whatever the content.
     facts = list({_identity(each): each for each in reversed(folded_once)}.values())
     if order != proof.order:
-        faults.append(
-            f"the order is not what follows from these events: {_unlike(proof.order, order)}"
-        )
+        faults.append(f"the order does not follow from these events: {_unlike(proof.order, order)}")
     told = tuple(steps(proof.records, proof.rules, proof.order_id, trust))
     faults += _step_faults(proof.steps, told)
     faults += _sum_faults(told, order, proof.order_id)
@@ -173,7 +171,7 @@ def _rules(rules: Rules) -> str:
         f"rules {types.name}, {types.digest}; "
         f"order in {','.join(fields.order)}; payment in {','.join(fields.payment)}; "
         f"forgotten after {rules.forget_after_ms} ms"
-        f"{'; only what is signed counts' if rules.signed_only else ''}"
+        f"{'; only signed deliveries count' if rules.signed_only else ''}"
     )
 
 
@@ -181,11 +179,11 @@ def _place_faults(proof: Proof) -> Iterator[str]:
     if proof.format != FORMAT:
         yield f"the format is {proof.format!r:.80}, expected {FORMAT!r}"
     if not proof.records:
-        yield "it holds no delivery, and so proves nothing"
+        yield "the proof holds no delivery, so it proves nothing"
     places = Counter(Place(each.partition, each.offset) for each in proof.records)
     for place, number in places.items():
         if number > 1:
-            yield f"{number} records stand at partition {place.partition}, offset {place.offset}"
+            yield f"{number} records are at partition {place.partition}, offset {place.offset}"
 
 
 def _signature_faults(proof: Proof, trust: Trust | None) -> Iterator[str]:
@@ -205,13 +203,11 @@ def _good_signatures(proof: Proof, trust: Trust) -> int:
 
 def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str]:
     if len(stated) != len(follow):
-        yield f"{len(stated)} steps are stated, and there are {len(follow)} deliveries"
+        yield f"the proof states {len(stated)} steps for {len(follow)} deliveries"
         return
     for number, (one, other) in enumerate(zip(stated, follow, strict=True), 1):
         if one != other:
-            yield (
-                f"step {number} ({other.event_id!r:.80}) is not what follows: {_unlike(one, other)}"
-            )
+            yield f"step {number} ({other.event_id!r:.80}) does not follow: {_unlike(one, other)}"
 
 
 def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str) -> Iterator[str]:
@@ -229,7 +225,7 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
         if held.get(currency, 0) != net.get(currency, 0):
             yield (
                 f"the journal has {held.get(currency, 0)} {currency} of order {order_id!r:.80} "
-                f"with Plexy, and the order a net of {net.get(currency, 0)}"
+                f"with Plexy, but the order has a net of {net.get(currency, 0)}"
             )
 
 
@@ -254,5 +250,5 @@ def _digest(number: int, event: Event | Note) -> bytes:
 
 def _unlike(stated: OrderDocument | Step | None, follows: OrderDocument | Step | None) -> str:
     if stated is None or follows is None:
-        return "none is stated" if stated is None else "one is stated, and none follows"
+        return "none is stated" if stated is None else "one is stated, but none follows"
     return unlike(stated, follows, "{} is stated, {} follows".format)

@@ -1,4 +1,4 @@
-"""What each kind of difference means, and what to do about it.
+"""Explains what each kind of difference means, and what to do about it.
 
 The commands that find differences print the remedies of their kinds, and the docs' table is made
 from this module.
@@ -34,12 +34,12 @@ _FOREIGN_PAYMENT_OR_ORDER: Final = Remedy(
     "Look for `log_incomplete`. Check the changelog's ACLs, then rebuild.",
 )
 _SEEN: Final = Remedy(
-    "`dedupe` does not know a folded event id, or has other content or another progress for it.",
+    "`dedupe` lacks a folded event id, has other content for the id, or has a wrong progress.",
     "Check that all programs have the same `LEDGER_FORGET_AFTER_DAYS`, then rebuild.",
 )
 _DOCUMENT: Final = Remedy(
-    "The latest document in `ledger.orders` is not the order's.",
-    "Inform the consumers of the topic. The order's next event, or a rebuild, writes it again.",
+    "The latest document in `ledger.orders` does not match the order.",
+    "Inform the topic's consumers. The order's next event, or a rebuild, writes a new document.",
 )
 _FOREIGN_ENTRY: Final = "Remove the entry from the books. Check the ACLs of `ledger.entries`."
 
@@ -47,12 +47,12 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
     {
         Kind.SIGNATURE_INVALID: Remedy(
             "A record of the log has no good signature of its body.",
-            "If all such records are of one time, add that time's secret. Otherwise check who may"
+            "If all such records are from one period, add its secret. Otherwise check who may"
             " write to `plexy.webhooks` (Kafka's ACLs), and compare the event with Plexy's"
             " dashboard.",
         ),
         Kind.RECORD_MISPLACED: Remedy(
-            "A record lies in another partition than its key's, where deduplication can't see it.",
+            "A record is not in its key's partition, so deduplication can't see the record.",
             "Check Kafka's ACLs: ingress never misplaces a record.",
         ),
         Kind.LOG_INCOMPLETE: Remedy(
@@ -72,7 +72,7 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
         Kind.PAYMENT_UNEXPLAINED: _FOREIGN_PAYMENT_OR_ORDER,
         Kind.ORDER_UNEXPLAINED: _FOREIGN_PAYMENT_OR_ORDER,
         Kind.VALUE_MISPLACED: Remedy(
-            "A value lies in the wrong partition for its key.",
+            "A value is in the wrong partition for its key.",
             "Check the changelog's ACLs, then rebuild.",
         ),
         Kind.DOCUMENT_MISSING: _DOCUMENT,

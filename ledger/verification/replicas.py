@@ -101,7 +101,7 @@ class Replicas:
             elif (replica.rows, replica.digest) == (due.rows, str(due)):
                 equal.add(place)
             else:
-                expected = f"holds {due.rows} rows with digest {due} there"
+                expected = f"holds {due.rows} rows with digest {due}"
                 differing[place] = _differs(place, replica, expected)
         return Comparison(frozenset(equal), frozenset(unknown), differing)
 
@@ -137,7 +137,7 @@ def _differs(place: ReplicaPlace, replica: Replica, expected: str) -> Difference
         kind=DifferenceKind.REPLICA_DIFFERS,
         subject=str(place),
         detail=f"below offset {replica.end} it holds {replica.rows} rows with digest "
-        f"{replica.digest}, and {replica.changelog} {expected}. Unless the changelog itself "
+        f"{replica.digest}, but {replica.changelog} {expected}. Unless the changelog itself "
         "differs from the log, stop this worker, delete the folder "
         f"{replica.table}-{replica.partition}.db below tables/ in its LEDGER_DATA_DIR, and start "
         "the worker: it restores the partition from the changelog",

@@ -153,9 +153,9 @@ def lost(tp: TP, begin: int, end: int, stands: int) -> str:
     remedy = (
         "`plexy-ledger rebuild` folds the whole log of record from scratch"
         if begin > 0
-        else "the worker's next start restores the table, and folds again what the changelog lacks"
+        else "the worker's next start restores the table, and folds the missing records again"
     )
     return (
-        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and the table here ends at "
-        f"{stands}: records of the changelog were deleted, or the topic was recreated. {remedy}"
+        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and this worker's table ends "
+        f"at {stands}: records of the changelog were deleted, or the topic was recreated. {remedy}"
     )

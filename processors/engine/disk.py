@@ -41,11 +41,11 @@ class _TableSettings(Protocol):
 
 
 _MIB: Final = 1024 * 1024
-_REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
+_REMEDY: Final = "make room there, and start the worker again: it continues where it stopped"
 _MAKE_FILES: Final = "delete files there, or use a file system with more inodes"
 _MORE_FILES: Final = (
     "raise the limit on open files (`ulimit -n`, `LimitNOFILE=` of systemd, `ulimits` of a "
-    "container), or let LEDGER_PARTITIONS be fewer in a new ledger"
+    "container), or choose a lower LEDGER_PARTITIONS for a new ledger"
 )
 _CHECK: Final = "check the disk, and start the worker again"
 
@@ -54,7 +54,7 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
     {
         errno.ENOSPC: _REMEDY,
         errno.EDQUOT: _REMEDY,
-        errno.EROFS: "mount it so that it can be written, and start the worker again",
+        errno.EROFS: "mount the folder's file system writable, and start the worker again",
         errno.EACCES: "give the worker's user the right to read and write there",
         errno.EPERM: "give the worker's user the right to read and write there",
         errno.EMFILE: _MORE_FILES,
@@ -118,7 +118,7 @@ def require_room(
 
 
 def _databases_made(settings: _TableSettings) -> int:
-    """Return how many databases of this group the folder has for any one Kafka cluster, at most."""
+    """Return the largest number of databases that the folder has for this group on one cluster."""
     of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
     return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
@@ -205,8 +205,8 @@ def is_of_rocksdb(error: BaseException) -> bool:
 def is_damage(error: BaseException) -> bool:
     """Return whether a table's files are damaged or missing.
 
-    RocksDB also calls a file corrupt that it can't open, for example without a free descriptor.
-    Such a table is intact.
+    RocksDB also reports a file as corrupt if it can't open the file, for example because no file
+    descriptor is free. The table is intact then.
     """
     lost = str(error).startswith("Corruption") or os.strerror(errno.ENOENT) in str(error)
     return is_of_rocksdb(error) and lost and _cause_in(str(error)) is None

@@ -76,7 +76,7 @@ class Effects:
         size = 0
         for start in range(0, len(wanted), _READ_AT_A_TIME):
             if size > _MOST_READ_BYTES:
-                raise ChunkTooLargeError(f"{self._chunk!r} is about rows of over {size} bytes")
+                raise ChunkTooLargeError(f"{self._chunk!r} needs over {size} bytes of rows")
             some = wanted[start : start + _READ_AT_A_TIME]
             held = self._table.read_chunk(self._chunk.partition, some)
             found |= held
@@ -155,7 +155,7 @@ class Effects:
     def _fed(self) -> dict[int, int] | None:
         """Return the ends of the next hop's partitions; ``None`` if the chunk adds none.
 
-        Raise ``LostOutputsError`` if the topic took records below an earlier end of the topic.
+        Raise ``LostOutputsError`` if Kafka wrote records below an earlier end of their partition.
         """
         wrote = {tp: each for tp, each in self._written.items() if tp.topic == self._table.feeds}
         if not wrote:
@@ -163,7 +163,7 @@ class Effects:
         fed = self._table.fed(self._chunk.partition)
         for tp, written in wrote.items():
             before = fed.get(tp.partition, 0)
-            # For a repeated batch that it took long before, Kafka returns no offset.
+            # Kafka returns no offset for a repeated batch that it accepted long before.
             if 0 <= written.first < before:
                 raise lost_output(tp)
             fed[tp.partition] = max(before, written.last + 1)

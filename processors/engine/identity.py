@@ -1,7 +1,7 @@
 """The identity of a worker: the folder that it owns, and its name, in a file in the folder.
 
-The name stays the same after every restart. Two workers never share a folder, and so never a name:
-otherwise, Kafka would move the partitions back and forth between them.
+The name stays the same after every restart. Two workers never share a folder, and so they never
+share a name. Otherwise, Kafka would move the partitions back and forth between the two workers.
 """
 
 import fcntl
@@ -39,8 +39,8 @@ def claim(folder: Path) -> str:
     if not _lock(file):
         file.close()
         raise SettingsError(
-            f"LEDGER_DATA_DIR={folder} belongs to a worker that runs: stop that one, or give this "
-            "one a folder of its own"
+            f"LEDGER_DATA_DIR={folder} belongs to a running worker: stop that worker, or give this "
+            "worker a different folder"
         )
     _held[path] = file
     file.seek(0)

@@ -52,7 +52,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> Fetched:
-        """Return the next records of the given partitions, as our own kind of record."""
+        """Return the next records of the given partitions, each as a ``FetchedRecord``."""
         now = partial(super()._fetch_records, consumer, active_partitions, 0, max_records)
         return await fetch_as(consumer, now, timeout or 0, self.consumer.maker)
 
@@ -187,7 +187,7 @@ def client_of(app: AppT) -> AIOKafkaClient:
 
 
 def owner_of(app: AppT, changelog: TP) -> str:
-    """Return the address of the worker that writes a changelog; ``KeyError`` without a worker.
+    """Return the address of the worker that writes a changelog; raise ``KeyError`` without one.
 
     Faust's public method asks the producer, which knows only the topics that it has written to.
     """

@@ -1,4 +1,4 @@
-"""Lanes: the chunks of a partition are processed in sequence, different partitions concurrently.
+"""Lanes process the chunks of one partition in sequence, and different partitions concurrently.
 
 So one partition's wait for the broker overlaps the work of other partitions. An exception in any
 lane ends the agent, and with it the worker. The chunk is then unfinished, and is redelivered after
@@ -55,6 +55,6 @@ async def _work_after(
         if task is None or task.cancelling():
             raise
         # Something that the lane waited for was cancelled, but not the lane itself. A task group
-        # would ignore that, and the partition would hang without an error.
+        # would ignore this exception, and the partition would hang without an error.
         raise InterruptedWorkError(repr(chunk)) from error
     return None

@@ -17,7 +17,10 @@ SOURCE_KEY: Final = RESERVED + b"source"
 """The key under which a table and its changelog store the mark of the last source record folded."""
 
 FED_KEY: Final = RESERVED + b"fed"
-"""The key under which both store the ends of the next hop's partitions after the last write."""
+"""The key under which a table and its changelog store the ends of the next hop's partitions.
+
+The ends are those after the last write of the table.
+"""
 
 HAD_KEY: Final = RESERVED + b"had"
 """The key under which both store how far the source was once folded, if the table lost a part."""

@@ -113,7 +113,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
         # During a rebalance, a group does not report its protocol.
         why = difference(settings, agreed_in(described)) or why
         if clock_s() > give_up_s:
-            unsaid = Fault(f"the workers of {coordinator.group_id} fold by other settings", REMEDY)
+            unsaid = Fault(f"{coordinator.group_id}'s workers fold with different settings", REMEDY)
             raise OtherRulesError(str(why or unsaid))
         await asyncio.sleep(_JOIN_AGAIN_S)
 

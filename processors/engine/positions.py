@@ -29,16 +29,16 @@ class LostRecordsError(Exception):
 def other_record(source: TP, folded: Mark) -> LostRecordsError:
     """Return the error for a source with a different record at the offset of a folded one."""
     return LostRecordsError(
-        f"{source.topic}[{source.partition}] has another record at offset {folded.offset} than the "
-        f"one that was folded: it lost records, or was recreated. {REBUILD}"
+        f"{source.topic}[{source.partition}] no longer has the record that was folded at offset "
+        f"{folded.offset}: the topic lost records, or was recreated. {REBUILD}"
     )
 
 
 def cut_off(source: TP, end: int, written: int) -> LostRecordsError:
     """Return the error for a source that ends before records that an earlier hop has written."""
     return LostRecordsError(
-        f"{source.topic}[{source.partition}] ends at offset {end}, and the workers have written it "
-        f"up to {written}: it lost records, which may not be folded. {REBUILD}"
+        f"{source.topic}[{source.partition}] ends at offset {end}, but the workers have written up "
+        f"to {written}: the topic lost records, perhaps before they were folded. {REBUILD}"
     )
 
 
@@ -83,12 +83,12 @@ def starting(
     if start < begin or furthest > end:
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] is folded up to offset "
-            f"{furthest if furthest > end else start}, and holds {begin} to {end}: records "
+            f"{furthest if furthest > end else start}, but holds {begin} to {end}: records "
             f"were deleted before they were folded, or the topic was recreated. {REBUILD}"
         )
     if committed is not None and committed > start:
         log.warning(
-            "commit beyond what is folded",
+            "commit beyond the folded records",
             topic=tp.topic,
             partition=tp.partition,
             committed=committed,

@@ -55,7 +55,7 @@ _NEXT_REBALANCE_WITHIN_S: Final = 60.0
 
 
 class RecoveryTimeoutError(Exception):
-    """The recovery waited too long; the message says for what, and how long."""
+    """The recovery waited too long; the message names the missing answer and the time limit."""
 
 
 class _Assignment(msgspec.Struct, frozen=True):
@@ -175,12 +175,12 @@ class Recovery(Service):
     async def _wait_for_rebalance(self, apart: set[TP]) -> None:
         """Fold nothing until the next rebalance; without a rebalance in time, end the worker."""
         named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
-        text = f"sources and changelogs were assigned apart: {named}; members of the group differ"
+        text = f"sources were assigned without their changelogs, or vice versa: {named}"
         log.warning("nothing is folded until the next rebalance", reason=text)
         await asyncio.sleep(_NEXT_REBALANCE_WITHIN_S)
         raise RecoveryTimeoutError(
             f"{text}, and there was no other rebalance within {_NEXT_REBALANCE_WITHIN_S:g} s: stop "
-            "whatever else uses this group, such as workers of another version"
+            "the other programs in this group, such as workers of another version"
         )
 
     async def _take_over(self, assignment: "_Assignment") -> None:
@@ -230,7 +230,7 @@ class Recovery(Service):
             log.warning(
                 "table restored from scratch",
                 reason=f"{tp.topic}[{tp.partition}] holds offsets 0 to {found.end}, and its record "
-                f"at {at[tp]} is not the last one that the table here holds, which ends at "
+                f"at {at[tp]} is not the last record in this worker's table, which ends at "
                 f"{stands[tp]}",
             )
             await self._empty(self._table(tp), tp.partition)

@@ -57,7 +57,7 @@ class Router(FaustRouter):
     ) -> Response:
         """Return the answer of the worker with ``key``; raise ``SameNode`` if that is this worker.
 
-        ``more_s`` is how much longer than usual the answer may take, in seconds.
+        ``more_s`` is the additional time that the answer may take, in seconds.
         """
         try:
             destination = self.key_store(table_name, key)
@@ -73,7 +73,7 @@ class Router(FaustRouter):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
-        """Return the address of the worker that has the key; ``KeyError`` if no worker has it."""
+        """Return the address of the key's worker; raise ``KeyError`` if no worker has the key."""
         changelog = self.app.tables[table_name].changelog_topic
         encoded, _ = changelog.prepare_key(key, None)
         partition = partition_for(encoded, self.app.conf.topic_partitions)

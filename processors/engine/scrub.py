@@ -98,7 +98,7 @@ class Scrubber:
                     return
 
     async def _scrub(self, table: ChunkTable, partition: int) -> None:
-        """Compare a partition's rows with their digest; ``RevokedError`` if it is given back."""
+        """Compare the rows with their digest; raise ``RevokedError`` if the partition is lost."""
         app = self._app
         generation = app.consumer_generation_id
         if app.rebalancing or partition not in table.held:

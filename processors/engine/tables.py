@@ -51,7 +51,7 @@ _CLOCKS_DIFFER_MS: Final = 3_600_000
 _TOMBSTONES_KEPT_MS: Final = TOMBSTONES_KEPT_MS - _CLOCKS_DIFFER_MS
 
 _REMEDY: Final = (
-    "the worker ends; start it again, and it reads the changelog from where the table stands"
+    "the worker ends; start it again, and it reads the changelog from the table's end on"
 )
 
 T = TypeVar("T")
@@ -237,8 +237,8 @@ class ChunkTable(StoredTable):
         if not written.is_contiguous or written.first != held.end:
             raise ChangelogMismatchError(
                 f"{written.count} records were written to {self.changelog_name}[{partition}] as "
-                f"offsets {written.first} to {written.last}, and the table ends at {held.end}: "
-                f"another program writes there; {_REMEDY}"
+                f"offsets {written.first} to {written.last}, but the table ends at {held.end}: "
+                f"another program writes to this changelog; {_REMEDY}"
             )
         if held.digest is not None:
             held.digest = held.digest.plus(rows.change())
@@ -265,7 +265,7 @@ class ChunkTable(StoredTable):
         if is_compacted and not -_CLOCKS_DIFFER_MS <= age_ms <= _TOMBSTONES_KEPT_MS:
             raise StaleTableError(
                 f"partition {partition} of the table {self.name} may lack tombstones that Kafka "
-                f"has dropped from {chunk!r}; it is restored from scratch"
+                f"has dropped from {chunk!r}; the partition is restored from scratch"
             )
         # If a key has several records, the last one counts.
         values = {_key_of(chunk, record): record.value for record in records}
@@ -317,9 +317,11 @@ class ChunkTable(StoredTable):
         """Raise ``ChangelogMismatchError`` unless the chunk continues a table with this end."""
         partition = chunk.tp.partition
         if chunk.tp.topic != self.changelog_name:
-            raise ChangelogMismatchError(f"{chunk!r} is not of {self.changelog_name}: {_REMEDY}")
+            raise ChangelogMismatchError(f"{chunk!r} is not in {self.changelog_name}: {_REMEDY}")
         if partition in self._folded:
-            raise ChangelogMismatchError(f"{chunk!r} is of a partition that is folded: {_REMEDY}")
+            raise ChangelogMismatchError(
+                f"{chunk!r} belongs to a partition that this worker folds: {_REMEDY}"
+            )
         if chunk.begin > end:
             raise ChangelogMismatchError(
                 f"{chunk!r} was fetched from beyond the table's end, {end}: {_REMEDY}"

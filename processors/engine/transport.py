@@ -44,11 +44,12 @@ from runtime.kafka.internals import coordinator_of
 
 # One chunk in progress and one waiting chunk keep a partition busy; more chunks only add latency.
 _MAX_IN_FLIGHT: Final = 2
-# A busy partition is fetched from again after this time, even if the others have no records.
+# A busy partition is polled again after this time, even if the other partitions have no records.
 _BUSY_POLL_S: Final = 0.02
 # Chunks in progress may take this long to finish once partitions are revoked or the worker stops.
 _FINISH_WITHIN_S: Final = 8.0
-# If the group does not answer, as while its broker restarts, it is asked again after this time.
+# If the group does not answer, for example because its broker restarts, the consumer asks again
+# after this time.
 _ASK_AGAIN_S: Final = 0.2
 
 heed_fencing()
@@ -109,7 +110,9 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """
         sources = {table.source for table in self.app.chunk_tables.values()}
         if missing := {*sources, *self.app.tables.changelog_topics} - set(topics):
-            self.log.warning("not joined: stopped before %s were there", ", ".join(sorted(missing)))
+            self.log.warning(
+                "not joined: stopped before subscribing to %s", ", ".join(sorted(missing))
+            )
             return
         await super().subscribe(topics)
 
@@ -118,7 +121,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Whether the group has certainly not given this worker's partitions to others.
 
         The group gives them away if it receives no heartbeat from a worker for a session. A worker
-        that was suspended, or is cut off from Kafka, is not told.
+        that was suspended, or is cut off from Kafka, does not receive this news.
         """
         return clock_s() - self._confirmed_s < SESSION_TIMEOUT_S
 
@@ -169,8 +172,8 @@ class Consumer(FaustConsumer, ChunkConsumer):
             # The log ended before the client's position, so the client restarts at the beginning.
             # Records that are appended below the position would never be folded.
             raise LostRecordsError(
-                f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now has other "
-                f"records from {first} on: it lost records. {REBUILD}"
+                f"{tp.topic}[{tp.partition}] was read up to offset {expected}, but now has other "
+                f"records from {first} on: the topic lost records. {REBUILD}"
             )
         if first > expected and position.gap != (expected, first):
             self.log.info("%s: got offset %d, expected %d: fetch again", tp, first, expected)
@@ -179,7 +182,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
             return None
         if first > expected and (begin := (await self.earliest_offsets(tp))[tp]) > expected:
             raise LostRecordsError(
-                f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now begins "
+                f"{tp.topic}[{tp.partition}] was read up to offset {expected}, but now begins "
                 f"at {begin}: records were deleted before they were folded. {REBUILD}"
             )
         chunk = Chunk(self, tp, records)

@@ -135,11 +135,11 @@ class Writers:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
-        """Do ``work`` with a partition's writer; ``RevokedError`` if the partition is not ours.
+        """Do ``work`` with a partition's writer; raise ``RevokedError`` if another worker has it.
 
         ``work`` is repeated if another worker took the epoch although the partition is still ours.
-        A worker that was suspended before its first write may do that when it resumes. That worker
-        does not write, and we take the epoch back.
+        A worker that was suspended before its first write may take the epoch when it resumes. That
+        worker does not write, and this worker takes the epoch back.
 
         ``work`` is also repeated, by a new writer with smaller batches, if a topic refuses a batch
         for its size. The refused batch leaves a gap in the old writer's sequence numbers, so the

@@ -52,7 +52,7 @@ export async function get(path, options = {}) {
   if (!answer.ok) {
     throw new Problem(answer.status, body?.code ?? "error", body?.detail ?? answer.statusText);
   }
-  if (body === undefined) throw new Problem(answer.status, "error", "The answer is no JSON.");
+  if (body === undefined) throw new Problem(answer.status, "error", "The answer is not JSON.");
   return { body, tag: answer.headers.get("ETag") };
 }
 
@@ -69,7 +69,7 @@ export async function find(path, options = {}) {
 /** Return the path of one order, payment or event. */
 export function pathOf(kind, id, below = "", query = {}) {
   if (id === "." || id === "..") {
-    throw new Problem(404, "not_askable", "A browser can't ask for an id of dots alone; curl can.");
+    throw new Problem(404, "not_askable", "A browser can't request an id of only dots; curl can.");
   }
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined);
   const search = given.length ? `?${new URLSearchParams(given)}` : "";

@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Make an element; `on…` adds a listener, `null` and `false` add nothing, `true` a bare name. */
+/** Make an element; `on…` adds a listener, `null` and `false` add nothing, `true` adds the name. */
 export function h(tag, properties = {}, ...children) {
   return fill(document.createElement(tag), properties, children);
 }
@@ -30,13 +30,13 @@ function nodes(children) {
     .map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
 }
 
-/** Replace all children of an element with these. */
+/** Replace all children of an element with the given children. */
 export function replace(element, ...children) {
   element.replaceChildren(...nodes(children));
   return element;
 }
 
-/** Make these an element's children; children that stay are not touched, and keep the focus. */
+/** Set an element's children; children that stay are not touched, and keep the focus. */
 export function arrange(element, children) {
   const staying = new Set(children);
   for (const child of [...element.children]) if (!staying.has(child)) child.remove();

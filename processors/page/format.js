@@ -12,7 +12,8 @@ export function setDecimals(byCurrency) {
 
 /**
  * Format minor units as major ones, without a float, and without the browser's own number of
- * decimals: for some currencies the browser follows shops, so amounts would be a hundred times off.
+ * decimals: for some currencies the browser follows everyday use instead of ISO 4217, so amounts
+ * would be a hundred times off.
  */
 export function amount(minor, currency) {
   const digits = decimals[currency];
@@ -28,7 +29,7 @@ export function amount(minor, currency) {
   return format.format(`${value < 0n ? "-" : ""}${whole}${part}`).replace("-", "−");
 }
 
-/** An amount with its currency; the text says so if the number has lost digits. */
+/** An amount with its currency; the sign ≈ marks a number that has lost digits. */
 export function money(minor, currency) {
   const exact = typeof minor === "bigint" || Number.isSafeInteger(minor);
   return `${exact ? "" : "≈ "}${amount(exact ? minor : Math.round(minor), currency)}\u00a0${currency}`;

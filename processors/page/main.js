@@ -64,10 +64,10 @@ function failure(error, again) {
   return h(
     "section",
     { class: "empty", role: "alert" },
-    h("h1", {}, isMissing ? "Not in the ledger" : "That did not work"),
+    h("h1", {}, isMissing ? "Not in the ledger" : "The request failed"),
     h("p", {}, sentence(error.message)),
     isMissing &&
-      h("p", {}, "What was delivered a moment ago may need a second. Is the id complete?"),
+      h("p", {}, "A new delivery may take a second to appear. Is the id complete?"),
     h("button", { type: "button", onclick: again }, "Try again"),
   );
 }
@@ -106,7 +106,8 @@ document.getElementById("search").addEventListener("submit", (submitted) => {
 
 start();
 const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
-document.getElementById("zone").textContent = `Times are those of your own zone, ${timeZone}; point at one for UTC.`;
+document.getElementById("zone").textContent =
+  `Times are in your own zone, ${timeZone}; point at a time for UTC.`;
 await attempt(content, left.signal, async () => {
   setDecimals((await get("currencies.json")).body);
   route(show);

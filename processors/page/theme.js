@@ -1,5 +1,5 @@
-// Makes the page light or dark, as the system is, until the reader chooses.
-// It runs before the first paint, so that a dark page never flashes white.
+// Makes the page light or dark: it follows the system until the reader chooses.
+// This script runs before the first paint, so that a dark page never flashes white.
 (() => {
   const KEY = "plexy-ledger.theme";
   const CHOICES = ["system", "light", "dark"];

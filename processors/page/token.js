@@ -1,5 +1,5 @@
-// Asks the reader for the token, and asks again when the worker refuses it. The token is kept as
-// long as the tab, or in this browser if the reader chooses so. It is never in an address.
+// Asks the reader for the token, and asks again when the worker refuses it. The token is kept while
+// the tab is open, or in this browser if the reader chooses so. The token is never in an address.
 
 const KEY = "plexy-ledger.token";
 let asking = null;

@@ -24,7 +24,7 @@ export const REASONS = words.reasons;
 export const OUTCOMES = {
   accepted: { title: "Accepted", means: "Kept in the log, and not judged yet: look again in a moment." },
   folded: { title: "Counted", means: "The event is part of its order." },
-  duplicate: { title: "Duplicate", means: "The same event was there before: dropped, counted once." },
+  duplicate: { title: "Duplicate", means: "The same event arrived before, and counts only once." },
   event_id_reused: {
     title: "Id used again",
     means: "Another event came under an id that counts already: in quarantine, the one that counts stands.",
@@ -48,7 +48,7 @@ export const SIGNATURES = {
 
 export const HOPS = { dedupe: "Deduplicate", payments: "Payments", orders: "Orders" };
 
-/** The outcome of a delivery; a reason that is not a known outcome is a rejection's. */
+/** The words for a delivery's outcome; a name that is not an outcome is a rejection's reason. */
 export function outcome(name) {
   return OUTCOMES[name] ?? { title: "Rejected", means: REASONS[name]?.means ?? name };
 }

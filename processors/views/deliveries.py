@@ -1,4 +1,4 @@
-"""All deliveries behind an order or an event, read from the log of record.
+"""Reads all deliveries of an order or an event from the log of record.
 
 Input: an order's state, or an event's id. Output: records of the log. An order names its payments,
 a payment names its events, and the table ``seen`` has the places of each event in the log. Rows
@@ -41,12 +41,12 @@ def rules_of(app: LedgerApp) -> Rules:
 
 
 def whole_order(app: LedgerApp, order_id: str) -> Order:
-    """Return an order of this worker; 413 if its deliveries do not fit into one answer."""
+    """Return an order of this worker; raise a 413 if its deliveries do not fit into one answer."""
     order = state.existing_order(app, order_id)
     if isinstance(order, LargeOrder):
         raise too_large("the order has too many payments")
     if any(held.first_aside or held.first_left for held in order.payments.values()):
-        raise too_large("a payment of the order has more events than it keeps")
+        raise too_large("a payment of the order has more events than the ledger keeps")
     return order
 
 
@@ -115,15 +115,15 @@ async def unjudged(app: LedgerApp, event_id: str) -> list[SignedRecord]:
         raise ProblemError(
             503,
             "behind",
-            f"{end - judged} records of the event's partition are not judged yet, more than one "
-            "answer looks through; ask again",
+            f"{end - judged} records of the event's partition are not judged yet, too many to "
+            "search for one answer; ask again",
         )
     return found
 
 
 def _require_few(deliveries: int) -> None:
     if deliveries > MOST_DELIVERIES:
-        raise too_large(f"the order has more than the {MOST_DELIVERIES} deliveries of one answer")
+        raise too_large(f"the order has more than {MOST_DELIVERIES} deliveries")
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
@@ -133,7 +133,7 @@ def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> 
     """
     for name, payment in left.items():
         if payment and TOO_LARGE in payment.anomalies:
-            raise too_large("a payment that was in the order has more events than it keeps")
+            raise too_large("a payment that was in the order has more events than the ledger keeps")
         known = order.payments.get(name)
         if known and (payment.version if payment else 0) < known.version:
             detail = f"payment {name!r:.80} has left the order and is not written yet; ask again"

@@ -88,7 +88,7 @@ def _paths() -> Json:
     )
     raw = _choice("raw", ("true", "false"), "whether to include each delivery's headers and bytes")
     cursor = _text("cursor", "the `cursor` of the previous page")
-    limit: Json = _text("limit", "how many to list")
+    limit: Json = _text("limit", "the maximum number of entries")
     limit["schema"] = {"type": "integer", "minimum": 1, "maximum": parameters.MOST_ITEMS}
     return {
         "/orders": _get(
@@ -98,8 +98,8 @@ def _paths() -> Json:
             _choice("anomaly", (ANY_ANOMALY, *ANOMALIES), "only orders with this anomaly"),
             _text(
                 "since",
-                "only orders that changed since this time, or with `anomaly` whose latest event "
-                "is not older: RFC 3339, or Unix seconds",
+                "only orders that changed since this time or, with `anomaly`, orders whose latest "
+                "event is not older: RFC 3339, or Unix seconds",
             ),
             _choice("scope", SCOPES, "`worker`, only with `anomaly`: this worker's orders"),
             cursor,
@@ -109,7 +109,7 @@ def _paths() -> Json:
             "One order, now or as of a time",
             OrderDocument,
             _path("order_id"),
-            _text("as_of", "the state by the deliveries up to then: RFC 3339, or Unix seconds"),
+            _text("as_of", "a past time, for the state at that time: RFC 3339, or Unix seconds"),
             *waits,
             *tagged,
             missing=True,
@@ -133,7 +133,7 @@ def _paths() -> Json:
             missing=True,
         ),
         "/orders/{order_id}/proof": _get(
-            "One file with everything that an order rests on, for `plexy-ledger prove`",
+            "One file with all evidence for an order, which `plexy-ledger prove` checks",
             Proof,
             _path("order_id"),
             missing=True,
@@ -191,10 +191,8 @@ def _paths() -> Json:
         "/tables": _get(
             "The table partitions on each worker's disk, with a digest of their rows",
             (AllTables, WorkerTables),
-            _choice("scope", SCOPES, "`worker`: only this worker's entry, alone"),
-            _choice(
-                "scrub", ("true", "false"), "whether the workers read their whole disks soon after"
-            ),
+            _choice("scope", SCOPES, "`worker`: this worker's entry alone"),
+            _choice("scrub", ("true", "false"), "whether the workers then scrub all their tables"),
         ),
         "/live": _live(),
         "/openapi.json": _get("This description", None),
@@ -222,7 +220,7 @@ def _get(
         "400": _problem("A parameter is wrong: `field` names it"),
         "401": _problem("The bearer token is missing or wrong"),
         "500": _problem("A bug; or, for a proof, the order contradicts the log"),
-        "503": _problem("Not now: partitions move, tables are recovered, Kafka does not answer"),
+        "503": _problem("Temporary: a rebalance, a recovery of tables, or no answer from Kafka"),
     }
     if any(each["name"] == "If-None-Match" for each in given):
         answers["304"] = {"description": "The answer is still the one in `If-None-Match`."}

@@ -64,7 +64,7 @@ def _add_order(app: LedgerApp) -> None:
             document = await waiting.until_folded(app, request, "orders", order_id, folded)
         if document is None and at_ms is not None:
             given = request.query["as_of"]
-            detail = f"nothing of order {order_id!r:.80} had arrived by {given!r:.80}"
+            detail = f"no event of order {order_id!r:.80} had arrived by {given!r:.80}"
             raise ProblemError(404, "order_not_found", detail)
         if document is None:
             raise not_found("order", order_id)
@@ -72,7 +72,7 @@ def _add_order(app: LedgerApp) -> None:
 
 
 def more_s(request: Any) -> float:
-    """Return how much longer than usual an order takes, in seconds."""
+    """Return the additional time that the answer about an order may take, in seconds."""
     return state.reads_log(request) if "as_of" in request.query else waiting.more_s(request)
 
 
@@ -104,7 +104,7 @@ def _add_proof(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/proof")
     @state.routed(app, "orders", "order_id", state.reads_log)
     async def get_proof(_view: View, _request: Request, *_args: Any, **path: Any) -> Any:
-        """Return a file with all data behind an order, which `plexy-ledger prove` checks."""
+        """Return a file with all evidence for an order, which `plexy-ledger prove` checks."""
         body = msgspec.json.encode(await proof_of(app, path["order_id"]))
         return json_answer(body, Content_Disposition='attachment; filename="proof.json"')
 

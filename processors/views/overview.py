@@ -39,7 +39,7 @@ MOST_WATCHERS: Final = 100
 class WorkerState(msgspec.Struct, kw_only=True):
     """One worker; ``reason`` says why it is not ready, ``since_ms`` is the time of its start.
 
-    ``standbys`` are the partitions of whose tables the worker keeps a copy.
+    ``standbys`` are the partitions whose tables the worker keeps as copies.
     """
 
     address: str
@@ -172,7 +172,7 @@ def add_pages(app: LedgerApp) -> None:
     async def get_live(_view: View, request: Any) -> Any:
         """Send the overview each second, until the client or the worker ends the stream."""
         if overviews.watchers >= MOST_WATCHERS:
-            detail = f"{MOST_WATCHERS} others follow this worker already; ask another one"
+            detail = f"{MOST_WATCHERS} clients already follow this worker; ask another worker"
             raise ProblemError(503, "too_many_watchers", detail)
         overviews.watchers += 1
         try:
@@ -200,7 +200,7 @@ def add_pages(app: LedgerApp) -> None:
                 await app.sleep(_EVERY_S)
                 document = await overviews.now()
         except ConnectionError:
-            log.debug("nobody follows any more", client=request.remote)
+            log.debug("the client left the stream", client=request.remote)
         return stream
 
 
@@ -237,7 +237,7 @@ def _totals(posted: list[Activity]) -> dict[str, Totals]:
 
 def _unreachable(worker: URL) -> Overview:
     """Return the overview of a worker that does not answer."""
-    reason = "it does not answer"
+    reason = "the worker does not answer"
     return Overview(
         at_ms=0,
         ready=False,

@@ -1,4 +1,4 @@
-"""Read the parameters of a request's query; a wrong parameter is a 400 that names it."""
+"""Reads the parameters of a request's query; a wrong parameter is a 400 that names it."""
 
 import base64
 import re

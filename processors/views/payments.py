@@ -88,7 +88,7 @@ def add_pages(app: LedgerApp) -> None:
 def payments_after(
     app: LedgerApp, order: OrderState, after: str
 ) -> Iterator[tuple[str, PaymentDocument | None]]:
-    """Yield the payments of an order by their ids; ``None`` for one that has left it."""
+    """Yield an order's payments by their ids; ``None`` for a payment that has left the order."""
     if isinstance(order, Order):
         found = sorted(order.payments.items())
         return ((name, held.payment) for name, held in found if name > after)

@@ -34,8 +34,8 @@ from runtime.problems import Problem
 # The time limit for another worker's part of a list or a sum.
 _PART_WITHIN_S: Final = 10.0
 _NOT_HERE: Final = (
-    "another worker has this key's partition; if this stays, two workers have the same "
-    "LEDGER_WEB_HOST and LEDGER_WEB_PORT: give each its own"
+    "another worker has this key's partition; if this error persists, two workers have the same "
+    "LEDGER_WEB_HOST and LEDGER_WEB_PORT: give each worker a different address"
 )
 
 Row = TypeVar("Row")
@@ -51,7 +51,7 @@ class EventPlaces(msgspec.Struct):
 
 
 def reads_log(_request: Any) -> float:
-    """Return how many seconds longer than usual an answer takes if it reads the log."""
+    """Return the additional time that an answer from the log may take, in seconds."""
     return READ_WITHIN_S
 
 
@@ -63,7 +63,7 @@ def routed(
 ) -> Callable[[Get], Get]:
     """Let the worker that has the key's partition answer; ``part`` is the key's name in the path.
 
-    ``more_s`` returns how much longer than usual a request may take: see ``Router``.
+    ``more_s`` returns the additional time that a request may take: see ``Router``.
     """
 
     def routed_view(get: Get) -> Get:
@@ -126,7 +126,7 @@ def order_document(app: LedgerApp, order_id: str) -> OrderDocument | None:
 
 
 def existing_order(app: LedgerApp, order_id: str) -> OrderState:
-    """Return an order in this worker's partitions; 404 if it does not exist."""
+    """Return an order in this worker's partitions; raise a 404 if it does not exist."""
     found = order(app, order_id)
     if found is None:
         raise not_found("order", order_id)
@@ -207,7 +207,7 @@ async def fetch(
             code, said = _problem(answer.status, await answer.read())
             raise ProblemError(503, code, f"the worker at {worker} answered {answer.status}{said}")
     except (aiohttp.ClientError, TimeoutError):
-        detail = f"the worker at {worker} has a part of this and does not answer"
+        detail = f"the worker at {worker} has a part of the answer, but does not respond"
         raise ProblemError(503, "unavailable", detail) from None
 
 

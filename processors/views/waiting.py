@@ -32,7 +32,7 @@ Document = TypeVar("Document", OrderDocument, PlacedPayment)
 
 
 def more_s(request: Any) -> float:
-    """Return how much longer than usual a waiting answer takes, in seconds: a wait and a search."""
+    """Return the additional time of a waiting answer, in seconds: a wait and a search."""
     return parameters.wait_s(request) + READ_WITHIN_S if "event" in request.query else 0.0
 
 
@@ -53,7 +53,7 @@ async def until_folded(
         return read()
     watchers = app.chunk_tables[table].watchers
     if len(watchers) >= MOST_WAITERS:
-        detail = f"{len(watchers)} requests wait for events of {table} here already; ask again"
+        detail = f"{len(watchers)} requests already wait for events of {table}; ask again"
         raise ProblemError(503, "too_many_waiters", detail)
     clock = asyncio.get_running_loop().time
     until, pause_s = clock() + wait_s, _LOOK_AFTER_S
@@ -66,7 +66,7 @@ async def until_folded(
             where = await _where(app, event_id, table, identifier, until + READ_WITHIN_S)
             # The event may have been folded while the log was read.
             if clock() >= until and not _rests_on(read(), event_id):
-                detail = f"event {event_id!r:.80} is not in this after {wait_s:g} s: {where}"
+                detail = f"event {event_id!r:.80} is not folded after {wait_s:g} s: {where}"
                 raise ProblemError(504, "event_not_folded", detail)
             pause_s *= 2
 
@@ -111,17 +111,17 @@ async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, unt
     if story.outcome == ACCEPTED:
         return "it is in the log, and no worker has judged it yet"
     if story.outcome != FOLDED:
-        raise _not_here(event_id, f"it is in the log and does not count ({story.outcome})")
+        raise _not_here(event_id, f"it is in the log, but is not counted ({story.outcome})")
     belongs_to = story.order_id if table == "orders" else story.payment_id
     if belongs_to in {None, identifier}:
         return "it is on its way"
     payment = f"payment {story.payment_id!r:.80}"
     if table == "orders" and story.order_id == story.payment_id:
         # The event that names the order may still arrive, for example after an early refund.
-        return f"it belongs to {payment}, for which no order was named yet"
+        return f"it belongs to {payment}, for which no event has named an order yet"
     of_order = f" of order {story.order_id!r:.80}" if story.order_id else ""
     raise _not_here(event_id, f"it belongs to {payment}{of_order}")
 
 
 def _not_here(event_id: str, why: str) -> ProblemError:
-    return ProblemError(409, "event_not_here", f"{event_id!r:.80} will never be in this: {why}")
+    return ProblemError(409, "event_not_here", f"{event_id!r:.80} will never be part of it: {why}")

@@ -35,5 +35,5 @@ def require_whole(served: Iterable[int], partitions: int) -> None:
     """Raise a 503 unless each partition is served once."""
     served = sorted(served)
     if not is_whole(served, partitions):
-        detail = f"each of {partitions} partitions must answer once, these answered: {served}"
+        detail = f"expected one answer for each of {partitions} partitions, got {served}"
         raise ProblemError(503, "not_ready", detail)

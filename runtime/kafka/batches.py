@@ -288,7 +288,7 @@ def lost_output(tp: TopicPartition) -> LostOutputsError:
     """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
     return LostOutputsError(
         f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "
-        "acknowledged. At its next start, the worker folds again whatever its tables have lost; "
+        "acknowledged. At its next start, the worker folds the records that its tables have lost; "
         "`plexy-ledger verify` lists the records that consumers miss, and `plexy-ledger rebuild` "
         "writes them again"
     )

@@ -24,7 +24,8 @@ _UTC_TIME: Final = 0x17
 # OpenSSL's code for an expired certificate.
 _HAS_EXPIRED: Final = 10
 _PRESENTED_WITHIN_S: Final = 3.0
-# A first byte below this is the length; otherwise it counts the following bytes of the length.
+# A first byte below this value is the length itself. Any other first byte counts the bytes of the
+# length, which follow it.
 _LONG: Final = 0x80
 
 _seen: dict[str, float] = {}

@@ -42,7 +42,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     ] = None
     kafka_key_file: Annotated[
         Path | None,
-        setting("PEM file of that certificate's key. Unset: the key is in the certificate's file"),
+        setting("PEM file of the client's key. Unset: the key is in the client certificate's file"),
     ] = None
     kafka_sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
@@ -52,7 +52,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     kafka_password: Annotated[Secret | None, setting("SASL password")] = None
     kafka_password_file: Annotated[
         Path | None,
-        setting("file that holds the SASL password instead; it may be replaced at any time"),
+        setting("file that holds the SASL password; the file may be replaced at any time"),
     ] = None
     topic_prefix: Annotated[
         str, setting("prefix of every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")

@@ -12,8 +12,8 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
   that does not answer the end of TLS, so a worker would stop too late.
 - A consumer closes while a failed fetch waits for its retry. aiokafka raises the cancellation of
   that wait, and Faust then waits forever for the consumer's thread.
-- Each new connection reads the TLS context and the password from their files. aiokafka keeps those
-  from the client's creation.
+- Each new connection reads the TLS context and the password from their files. aiokafka would keep
+  the values from the client's creation.
 - Consumers unpack batches within the bounds of ``fetched``, and an error names the damaged offset.
 - A request for metadata never creates a topic. A broker with ``auto.create.topics.enable=true``,
   Kafka's default, would create a deleted log again, empty and with a retention of a week.

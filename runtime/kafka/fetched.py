@@ -5,7 +5,7 @@ each batch that unpacks to more than ``MAX_UNPACKED_BYTES`` or can't be read. In
 depend on the batch alone, so all readers of a topic see the same records.
 
 aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a header
-whose name is not UTF-8. Any client with the right to write to a topic can write both.
+whose name is not UTF-8. Any client with the right to write to a topic can write such records.
 ``corrections`` has every consumer use ``Batches`` in place of aiokafka's ``MemoryRecords``.
 """
 

@@ -1,4 +1,4 @@
-"""Checks that Kafka remembers for long enough the identities under which workers write.
+"""Checks that Kafka keeps the identities of the workers' writers for long enough.
 
 Input: the brokers' settings. Output: their shortest ``transactional.id.expiration.ms``, or an error
 if that time is too short or unknown.

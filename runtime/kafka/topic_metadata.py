@@ -2,9 +2,9 @@
 
 Input: a connected client. Output: each topic with its id, its partitions' leaders and replicas.
 
-A topic that was deleted and created again has its former name but a new id (KIP-516, Kafka 2.8). In
-aiokafka 0.14, all versions of the request have answers without ids, so this module defines a newer
-version. An older broker is sent an older version.
+A topic that was deleted and created again has its former name but a new id (KIP-516, Kafka 2.8). No
+version of the request in aiokafka 0.14 asks for ids, so this module defines a newer version. An
+older broker receives an older version.
 """
 
 import random

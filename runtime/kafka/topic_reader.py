@@ -36,8 +36,8 @@ _STOPS_WITHIN_S: Final = 2.0
 # A reading needs few records, and drops the others in a fetch.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
-# One fetch brings about this many records of a webhook's size. Reading 500 places, three records
-# apart, took 2 s one by one, but 12 ms as ranges.
+# One fetch returns about this many records of a webhook's size. A reading of 500 places, each three
+# records after the previous one, took 2 s one by one, but 12 ms as ranges.
 _NEAR: Final = 100
 
 
@@ -138,13 +138,13 @@ class TopicReader:
         for each in records:
             if each.key != keys[each.partition, each.offset]:
                 place = f"{each.partition}/{each.offset}"
-                raise LogUnreadableError(f"{topic} has another record at {place} than was folded")
+                raise LogUnreadableError(f"{topic} no longer has the folded record at {place}")
         return records
 
     async def between(
         self, topic: str, starts: Offsets, ends: Offsets, key: bytes | None = None
     ) -> list[SignedRecord]:
-        """Return the records, or those of one key, of each partition from its start to its end."""
+        """Return each partition's records from its start to its end, or only those of one key."""
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
             records = _records(client, topic, starts, ends)
@@ -168,7 +168,7 @@ class TopicReader:
     async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
         """Ask a question with a client, as soon as a client is free."""
         if self._readings >= _MOST_READINGS:
-            raise TooManyReadingsError(f"{self._readings} other readings are under way, or wait")
+            raise TooManyReadingsError(f"{self._readings} other readings are under way or waiting")
         self._readings += 1
         try:
             async with asyncio.timeout(READ_WITHIN_S), self._free, self._client() as client:

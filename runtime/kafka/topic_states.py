@@ -27,8 +27,8 @@ from runtime.kafka.internals import ask_node
 from runtime.kafka.topic_metadata import PartitionState, ask_any
 
 TIME_REFUSED: Final = (
-    "Kafka refuses records for their time: this machine's clock is ahead of the brokers' by more "
-    "than message.timestamp.after.max.ms of the topic (an hour); set both by a time server (NTP)"
+    "Kafka refuses records because of their time: this machine's clock is ahead of the brokers' by "
+    "more than the topic's message.timestamp.after.max.ms (an hour); use a time server (NTP)"
 )
 """The meaning of a broker's ``InvalidTimestampError`` for a new record, and the remedy."""
 
@@ -75,7 +75,7 @@ def count_fault(topic: str, count: int, made_with: int) -> Fault:
     has not seen its id, and the sale would be posted twice.
     """
     return Fault(
-        f"topic {topic} has {count} partitions, and this ledger has {made_with}",
+        f"topic {topic} has {count} partitions, but this ledger has {made_with}",
         "Kafka can't remove partitions, and keys would move to others. Bring the log into a new "
         "ledger with `plexy-ledger export-log`, then `plexy-ledger import-log` with another "
         f"LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if this topic is not the log of "
@@ -106,7 +106,7 @@ def most_bytes(config: Mapping[str, str | None]) -> int:
 def size_fault(topic: str, limit_bytes: int, size_bytes: int) -> Fault:
     """Return the fault of a record that is too large for its topic."""
     return Fault(
-        f"topic {topic} takes at most {limit_bytes} bytes, and this record has {size_bytes}",
+        f"topic {topic} takes at most {limit_bytes} bytes, but this record has {size_bytes}",
         f"raise the limit with {_change(topic, LIMIT, str(MAX_RECORD_BYTES))}",
     )
 

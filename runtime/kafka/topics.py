@@ -54,7 +54,7 @@ from runtime.settings import SettingsError, setting
 _GROUP: Final = "plexy-ledger"
 # When a broker dies, electing new leaders takes less time than this.
 _ANSWERED_WITHIN_S: Final = 30.0
-_RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
+_RIGHTS: Final = "give this user Describe and DescribeConfigs on all topics of the ledger"
 
 SILENT: Final = "Kafka does not answer"
 """The first words of ``unreachable`` if no broker answers, but not of its more specific faults."""
@@ -64,7 +64,7 @@ UNREACHED: Final = (KafkaConnectionError, NodeNotReadyError)
 
 _EXPIRED: Final = re.compile("(?i)certificate.(has.)?expired")
 _RENEW: Final = (
-    "renew the certificate that has expired, the brokers' or that of "
+    "renew the expired certificate, which is a broker's or the one in "
     "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
 )
 _CORRECT: Final = (
@@ -250,7 +250,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         yield admin
     except (TopicsError, *UNREACHED) as error:
         cause, advertised = error.__cause__ or error, advertised_by(client_of(admin), settings)
-        # The configured address answers, but an address that the brokers name does not.
+        # The configured address answers, but an address that the brokers advertise does not.
         if advertised and isinstance(cause, UNREACHED):
             raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
         raise
@@ -259,7 +259,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
 
 
 def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
-    """Return the addresses that the brokers name for themselves, without the configured ones."""
+    """Return the addresses that the brokers advertise, without the configured ones."""
     brokers = {f"{each.host}:{each.port}" for each in client.cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
@@ -272,8 +272,8 @@ def unreachable(
     why = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if advertised:
         return Fault(
-            f"Kafka answers at {brokers}, and names its brokers as {advertised}, not all of which "
-            f"can be reached from here ({why})",
+            f"Kafka answers at {brokers}, but its brokers advertise {advertised}, and not all of "
+            f"these addresses can be reached from this machine ({why})",
             "correct `advertised.listeners` of the brokers, or let this machine reach those "
             "addresses",
         )
@@ -284,11 +284,11 @@ def unreachable(
             return Fault(f"{what} ({why})", each.remedy)
     for refusal, remedy in _REFUSALS:
         if refusal.search(why):
-            return Fault(f"Kafka does not let us in at {brokers} ({why})", remedy)
+            return Fault(f"Kafka at {brokers} refuses this client ({why})", remedy)
     return Fault(
         f"{SILENT} at {brokers} ({why})",
-        "start it (`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a "
-        "running one",
+        "start Kafka (`plexy-ledger kafka` runs an embedded one), or set LEDGER_KAFKA_BOOTSTRAP to "
+        "a running Kafka",
     )
 
 
@@ -478,7 +478,7 @@ async def _begins(
     if not names:
         return {}
     return await answer(
-        lambda: read_begins(admin, names), f"the beginnings of {', '.join(names)} can't be read"
+        lambda: read_begins(admin, names), f"the first offsets of {', '.join(names)} can't be read"
     )
 
 

@@ -1,4 +1,4 @@
-"""Each peer's orders are compared with the ledger's own rules, and a wrong order is named."""
+"""Each peer's orders are compared with the ledger's own rules; a wrong order is reported."""
 
 from bench.fold import Input, differences
 from bench.program import OrderTotals
@@ -18,7 +18,7 @@ def test_the_expected_totals_include_the_warm_up():
     assert len(whole.expected) > len(without.expected)
 
 
-def test_equal_orders_have_no_differences_and_differing_orders_are_named():
+def test_equal_orders_have_no_differences_and_differing_orders_are_reported():
     paid = OrderTotals("paid", (("KZT", 500, 0),))
     less = OrderTotals("paid", (("KZT", 499, 0),))
     assert differences({"A": paid}, {"A": paid}) == []

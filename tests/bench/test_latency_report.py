@@ -1,4 +1,4 @@
-"""The report of latencies has percentiles by nearest rank, and names unsound measurements."""
+"""The report of latencies has percentiles by nearest rank, and lists unsound measurements."""
 
 import math
 

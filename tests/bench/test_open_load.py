@@ -26,7 +26,7 @@ _LOAD = LoadSettings(
 
 
 class _Server:
-    """Answers 200 to every POST after ``stall_s``, and to a GET from the second time on.
+    """Answers each POST with 200 after ``stall_s``; the first GET of a path is answered with 404.
 
     It can also hang up on every client, or once block the process that server and load share.
     """
@@ -102,7 +102,7 @@ def test_there_are_no_more_samples_per_second_than_requested():
     assert len(taken) <= (due_s[-1] - _LOAD.warm_up_s) * _LOAD.samples_per_s + 1
 
 
-async def test_a_stalled_server_is_still_sent_the_next_deliveries():
+async def test_a_stalled_server_still_receives_the_next_deliveries():
     server = _Server(stall_s=0.4)
     async with _serving(server) as load:
         outcome = await send(load)
@@ -117,7 +117,7 @@ async def test_a_stalled_server_is_still_sent_the_next_deliveries():
 async def test_a_stalled_load_reports_the_delay_and_counts_it_as_latency():
     async with _serving(_Server(blocks_s=0.5)) as load:
         outcome = await send(load)
-    # Of the 50 deliveries that were due meanwhile, the first waited the whole time.
+    # Meanwhile, 50 deliveries were due, and the first of these deliveries waited the whole time.
     assert 0.4 < max(outcome.late_s) <= max(outcome.ack_s)
     assert sum(late_s > 0.1 for late_s in outcome.late_s) >= 30
     assert sum(ack_s > 0.1 for ack_s in outcome.ack_s) >= 30

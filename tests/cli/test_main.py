@@ -64,7 +64,7 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
         assert f"  {example}\n" in result.output
     for variable in variables(name.split()[0]):
         assert variable in result.output
-    # Typer prints click's mark against wrapping, so the help must not contain the mark.
+    # Typer prints click's marker against wrapping, so the help must not contain the marker.
     assert "\\b" not in result.output
     assert "\b" not in result.output
     assert "[[" not in result.output.partition("\n")[0]

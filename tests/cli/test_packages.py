@@ -42,5 +42,5 @@ def test_a_package_that_shadows_ours_is_one_line_with_its_path(tmp_path, started
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     place = other.parent if other.name == "__init__.py" else other
-    assert line.startswith(f"plexy-ledger: {place} stands in the way of the package {name} in ")
+    assert line.startswith(f"plexy-ledger: {place} hides the package {name} in ")
     assert line.endswith("install plexy-ledger into an environment of its own (docs/install.md)")

@@ -9,7 +9,7 @@ from cli.kafka.process import free_port
 from cli.ports import WantedPort, require_free
 
 
-def test_a_taken_port_is_named_with_its_setting():
+def test_a_taken_port_is_reported_with_its_setting():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         wanted = WantedPort("worker", "127.0.0.1", port, "LEDGER_WEB_PORT")

@@ -153,7 +153,7 @@ def test_the_code_of_a_refusal_is_read_from_the_answer(ingress):
 
 def test_an_address_without_a_listener_is_a_clear_error():
     url = f"http://127.0.0.1:{free_port()}/webhooks/plexy"
-    with pytest.raises(DeliveryError, match="nobody listens at") as caught:
+    with pytest.raises(DeliveryError, match="no program listens at") as caught:
         send_event(_OPTIONS, url, SenderIdentity(), {})
     assert url in str(caught.value)
     assert "plexy-ledger run" in str(caught.value)

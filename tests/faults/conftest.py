@@ -1,4 +1,4 @@
-"""Describes stages for faults; of each stage, only the proxy is started."""
+"""Describes stages for faults, and starts only the proxy of each stage."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

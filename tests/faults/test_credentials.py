@@ -1,4 +1,4 @@
-"""The credentials of a secured stage: who gets them, and what a renewal replaces."""
+"""Only a secured stage has credentials, and a renewal replaces every certificate and key."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """Delivers honestly during an attack, as a proxy in front of ingress would.
 
-Input: a target's port. Output: the time of each delivery, and the reason of each refusal. If the
+Input: a target's port. Output: the time of each delivery, and the reason for each refusal. If the
 server has closed a kept connection, the sender reopens it once, as any proxy would.
 `python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the result.
 The sender has its own process, so that the work of the attackers does not delay it.
@@ -29,7 +29,7 @@ _GIVEN_UP_S = 1.0
 
 
 class Fared(msgspec.Struct):
-    """The time of each honest delivery, and the reason of each refusal."""
+    """The time of each honest delivery, and the reason for each refusal."""
 
     took_s: list[float] = []
     refused: list[str] = []

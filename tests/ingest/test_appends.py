@@ -154,7 +154,7 @@ async def test_a_record_that_is_refused_alone_fails_alone_until_the_limit_is_rai
     await until(lambda: producer.records == [1])
     small = appends.append(a_record(), far_off())
     producer.refuse()
-    with pytest.raises(LogUnavailableError, match=r"takes at most \d+ bytes, and this record has"):
+    with pytest.raises(LogUnavailableError, match=r"takes at most \d+ bytes, but this record has"):
         await large
     await settled(producer, [small])
     appends.bound({"log": 10_000})

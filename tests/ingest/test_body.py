@@ -56,7 +56,7 @@ async def test_a_body_that_does_not_arrive_is_too_slow():
     assert await read(chunk(b"x"), within_s=0.01) is BodyFault.TOO_SLOW
 
 
-async def test_a_sender_may_disconnect():
+async def test_the_disconnect_of_a_sender_is_reported():
     assert await read(chunk(b"x"), {"type": "http.disconnect"}) is BodyFault.DISCONNECTED
 
 

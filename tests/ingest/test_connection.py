@@ -71,7 +71,7 @@ async def test_a_body_in_too_many_chunks_is_413():
         assert_refused(await said(connect, raw), 413, "body_too_large")
 
 
-# A delivery after an unanswered request goes to the application; any other goes to the handler.
+# A delivery after an unanswered request goes to the application, any other delivery to the handler.
 BOTH_WAYS = pytest.mark.parametrize("before", [b"", GET], ids=["direct", "application"])
 OPENING = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = OPENING + b"2\r\n{}\r\n0\r\n"

@@ -206,7 +206,7 @@ async def test_unread_answers_do_not_accumulate():
         for _ in range(100):
             writer.write(delivery(event()))
             await asyncio.sleep(0.005)
-    # Ingress produces only as many answers as fit into the operating system's buffers.
+    # Ingress stops producing answers once the operating system's buffers are full.
     assert 0 < calls < 50
 
 

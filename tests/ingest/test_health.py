@@ -1,4 +1,4 @@
-"""Being alive is not being ready; readiness asks the log itself."""
+"""Liveness does not depend on the log, and readiness asks the log itself."""
 
 import asyncio
 

@@ -202,7 +202,7 @@ def test_the_counts_of_other_processes_are_visible():
     assert scraped.page.count("plexy_ledger_ingress_log_available{") == 3
 
 
-def test_an_address_in_use_is_named_with_its_setting():
+def test_an_address_in_use_is_reported_with_its_setting():
     metrics, port = IngressMetrics(new_rows(1), 1), free_port()
     serve_metrics(metrics, "127.0.0.1", port)
     assert Scraped.of(f"http://127.0.0.1:{port}/metrics", "ingress").has("deliveries_total")

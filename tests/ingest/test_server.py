@@ -90,7 +90,7 @@ def test_our_server_does_not_reveal_its_software_and_ends_with_0(number):
     ]
 
 
-def test_a_port_in_use_is_refused_by_name():
+def test_a_port_in_use_is_refused_with_the_name_of_its_setting():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with started(["-c", SERVE], port) as process:
@@ -100,7 +100,7 @@ def test_a_port_in_use_is_refused_by_name():
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
-def test_an_address_that_is_not_ours_is_refused_by_name(host, monkeypatch):
+def test_an_address_of_another_machine_is_refused_with_the_name_of_its_setting(host, monkeypatch):
     monkeypatch.setattr("ingest.server.configure", lambda *_: None)
     with pytest.raises(SettingsError, match=f"LEDGER_INGEST_HOST={host}"):
         serve(settings(ingest_host=host, ingest_port=free_port()))
@@ -157,7 +157,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestSeveralProcesses:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_they_serve_one_port_and_end_with_0_after_a_signal(self, number):
+    def test_two_processes_serve_one_port_and_end_with_0_after_a_signal(self, number):
         with several() as (process, port, children):
             assert len(children) == 2
             assert all(get(port, "/healthz").status_code == 200 for _ in range(20))
@@ -195,7 +195,7 @@ class TestSeveralProcesses:
 
             eventually(looked)
 
-    def test_they_end_if_the_port_for_metrics_is_in_use(self):
+    def test_two_processes_end_if_the_port_for_metrics_is_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             metrics, port = taken.getsockname()[1], free_port()
             settings_ = {"LEDGER_INGEST_METRICS_PORT": str(metrics)}
@@ -210,7 +210,7 @@ class TestSeveralProcesses:
             process.kill()
             eventually(lambda: all(map(gone, children)))
 
-    def test_a_second_ingress_cannot_share_their_port(self):
+    def test_a_second_ingress_cannot_share_the_port_of_two_processes(self):
         with (
             several() as (_, port, _),
             started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2") as second,

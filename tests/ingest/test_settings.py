@@ -51,7 +51,7 @@ def test_without_a_secret_ingress_starts_if_unsigned_deliveries_are_allowed():
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused_by_name(name, value):
+def test_a_value_out_of_bounds_is_refused_with_the_name_of_its_setting(name, value):
     with pytest.raises(SettingsError, match=f"LEDGER_{name}: .*{value}"):
         IngestSettings.from_environment(
             {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", f"LEDGER_{name}": value}

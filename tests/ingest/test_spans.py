@@ -29,7 +29,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     with receiving() as started:
         for name, value in started.environment.items():
             monkeypatch.setenv(name, value)
-        # With so long a delay, spans arrive only because ingress sends them when it ends.
+        # The delay is so long that spans arrive only because ingress sends them when it ends.
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
         yield started
 
@@ -38,7 +38,7 @@ class ShortWayOnly(WebhookEndpoint):
     """An application that fails if a request is passed to it."""
 
     async def __call__(self, *_: Any) -> None:
-        raise AssertionError("it was to go past ASGI")
+        raise AssertionError("the request did not bypass ASGI")
 
 
 async def deliver(

@@ -107,7 +107,7 @@ def until(condition: Callable[[], Any], *, within_s: float, what: str | Callable
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, (
-            f"not within {within_s} s: {what() if callable(what) else what}"
+            f"waited {within_s} s in vain for: {what() if callable(what) else what}"
         )
         time.sleep(0.05)
     return value
@@ -221,8 +221,8 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
 def moved(env: dict[str, str], folder: Path) -> dict[str, str]:
     """Return the settings of a worker that keeps its name and address, but has an empty folder.
 
-    The worker rejoins its group at once. A worker with a name of its own would wait until the
-    session of the stopped worker ends.
+    The worker rejoins its group at once. A worker with a new name would wait until the session of
+    the stopped worker ends.
     """
     folder.mkdir()
     shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)

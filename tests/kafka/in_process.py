@@ -38,7 +38,7 @@ WARNINGS_OF_FAUST = [
 
 @asynccontextmanager
 async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
-    """Run an app that does ``work`` for chunks of the log of record, and ignores all others."""
+    """Run an app that does ``work`` for chunks of the log of record, and ignores other chunks."""
     app = new_app(settings, worker_class=Worker, middlewares=[])
 
     @app.agent(chunked(app, app.names.webhooks), name="probe")

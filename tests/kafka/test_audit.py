@@ -95,7 +95,7 @@ def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
     audit.stop(10)
 
 
-def test_the_audit_stays_green_as_a_large_order_grows_and_names_a_lost_row(own):
+def test_the_audit_stays_green_as_a_large_order_grows_and_reports_a_lost_row(own):
     """The order has many rows in the changelog, and each round reads only the new rows."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
@@ -203,7 +203,7 @@ def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_the_audit_red(own)
     }
 
 
-def test_audit_and_verify_name_an_event_that_was_committed_but_never_folded(own):
+def test_audit_and_verify_report_an_event_that_was_committed_but_never_folded(own):
     worker, audit = own
     env = worker.env
     wait_folded(env, worker)
@@ -246,7 +246,7 @@ def test_the_audit_reports_lagging_workers_as_a_lag_and_not_as_drift(shared):
     assert drift(audit.wait_rounds()) == {}
 
 
-def test_without_kafka_the_audit_stays_up_and_names_the_fault(tmp_path):
+def test_without_kafka_the_audit_stays_up_and_reports_the_fault(tmp_path):
     env = environment(f"127.0.0.1:{free_port()}", tmp_path, webhook_secrets=SECRET)
     with AuditProcess(env, tmp_path) as audit:
         until(lambda: audit.get("/readyz")[0] == 503, within_s=30, what="an answer")

@@ -66,12 +66,12 @@ def test_a_worker_on_another_workers_folder_says_that_the_folder_is_in_use(
         second.log_file = tmp_path / "second.log"
         with second:
             line = last_words(second)
-    assert f"LEDGER_DATA_DIR={tmp_path} belongs to a worker that runs: stop that one" in line
+    assert f"LEDGER_DATA_DIR={tmp_path} belongs to a running worker: stop that worker" in line
 
 
 @needs_mount
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
-def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
+def test_a_folder_that_can_t_be_written_is_reported_with_the_remedy(
     kafka: EmbeddedKafka,
     tmp_path: Path,
     used: bool,  # noqa: FBT001
@@ -91,7 +91,7 @@ def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
         f"plexy-ledger: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} can't be written"
     )
     assert "Read-only file system" in line
-    assert line.endswith("mount it so that it can be written, and start the worker again")
+    assert line.endswith("mount the folder's file system writable, and start the worker again")
 
 
 # The address that the broker advertises, with its length, as the protocol has it.
@@ -133,7 +133,7 @@ class Proxy:
         await asyncio.gather(*ways)
 
 
-async def test_an_advertised_address_that_can_t_be_reached_is_named(
+async def test_an_advertised_address_that_can_t_be_reached_is_reported(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     async with Proxy(kafka) as proxy:

@@ -132,7 +132,7 @@ def test_a_worker_hours_ahead_ends_with_its_clock_as_the_reason_and_loses_nothin
             break
         machine.wait_folded_or_ended(number)
     reason = machine.worker.reason_of_end(5)
-    assert reason.startswith("InvalidTimestampError: Kafka refuses records for their time: ")
+    assert reason.startswith("InvalidTimestampError: Kafka refuses records because of their time: ")
     machine.set_clock(0)
     machine.worker.start()
     machine.worker.wait_ready(90)

@@ -1,4 +1,4 @@
-"""Any of three brokers may be killed and lose its disk, but no acknowledged delivery is lost.
+"""Any of three brokers can be killed and lose its disk, but no acknowledged delivery is lost.
 
 The brokers, the ingress and the worker are real processes. The virtual Plexy's own sums give
 the expected orders.
@@ -93,7 +93,7 @@ class Ledger:
             yield
 
     def check_alive(self) -> None:
-        """Fail if a program has ended, because none may end in these tests."""
+        """Fail if a program has ended, because no program should end in these tests."""
         self.ingest.check_alive()
         self.worker.check_alive()
 
@@ -332,7 +332,7 @@ def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
 
 
 async def test_with_fewer_replicas_in_sync_than_required_ingress_answers_503(strict, cluster):
-    """With separate controllers, the loss of two brokers looks like this: the leader refuses."""
+    """With separate controllers, the loss of two brokers has this effect: the leader refuses."""
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):
         await folds(strict, watch, 30)

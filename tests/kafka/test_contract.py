@@ -60,10 +60,13 @@ ROOT = Path(__file__).parents[2]
 CONSUMER = ROOT / "examples" / "consumer.py"
 PAGE = (ROOT / "docs" / "events" / "README.md").read_text()
 
-# Only the worker reads this field, and one delivery has a reference in it.
+# Only the first worker reads this field, and one refund has a reference in it.
 WRONG_NAME = "wrongReference"
-ORDER_FIELDS = ",".join([WRONG_NAME, *RuleSettings().order_fields])
-TOO_LONG = encode(event(1, id="pay_1", merchantReference="ord_1", **{WRONG_NAME: "x" * 600}))
+PAYMENT_FIELDS = ",".join([WRONG_NAME, *RuleSettings().payment_fields])
+TOO_LONG = encode(
+    event(1, id="re_1", payment_id="pay_1", **{WRONG_NAME: "x" * 600})
+    | {"type": "refund.succeeded"}
+)
 
 BROKEN = [
     b"",
@@ -99,21 +102,21 @@ def ledger(
     )
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
     url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
-    with (
-        running([(Command("ingest", env), f"{url}/readyz")]),
-        WorkerProcess(env | {"LEDGER_ORDER_FIELDS": ORDER_FIELDS}) as worker,
-    ):
-        worker.wait_ready(90)
-        with httpx.Client(trust_env=False) as client:
-            for raw, headers in bodies():
-                answer = deliver(client, f"{url}/webhooks/plexy", raw, headers)
-                assert answer.status in {200, 400}, answer
-        wait_folded(env, worker)
-        _, output = run(env, "rejected", "retry", "--reason", "reference_too_long")
-        assert "put back   " in output, output
-        wait_folded(env, worker)
-        worker.env = env
-        yield worker
+    with running([(Command("ingest", env), f"{url}/readyz")]):
+        with WorkerProcess(env | {"LEDGER_PAYMENT_FIELDS": PAYMENT_FIELDS}) as worker:
+            worker.wait_ready(90)
+            with httpx.Client(trust_env=False) as client:
+                for raw, headers in bodies():
+                    answer = deliver(client, f"{url}/webhooks/plexy", raw, headers)
+                    assert answer.status in {200, 400}, answer
+            wait_folded(env, worker)
+            worker.stop()
+        with WorkerProcess(env) as worker:
+            worker.wait_ready(90)
+            _, output = run(env, "rejected", "retry", "--reason", "reference_too_long")
+            assert "put back   " in output, output
+            wait_folded(env, worker)
+            yield worker
 
 
 @pytest.fixture(scope="module")

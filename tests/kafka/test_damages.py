@@ -1,4 +1,4 @@
-"""A damaged table is named, set aside and restored from its changelog, whatever the damage.
+"""A table with any damage is reported, set aside and restored from its changelog.
 
 The tests damage the folder of a stopped worker, as a failing disk would.
 """
@@ -49,10 +49,10 @@ def damage(folder: Path, pattern: str, how: Callable[[Path], object]) -> None:
     how(only(folder, pattern))
 
 
-def test_damaged_tables_are_named_with_their_folders_and_restored_by_the_next_start(
+def test_damaged_tables_are_reported_with_their_folders_and_restored_by_the_next_start(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Each start names and deletes one damaged table, so the last start finds no damage."""
+    """Each start reports and deletes one damaged table, so the last start finds no damage."""
     env = environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
     expected = set()
     with WorkerProcess(env) as worker:

@@ -74,7 +74,7 @@ def deleted_records(worker: WorkerProcess) -> dict[str, float]:
     return {topic: number for topic, number in numbers.items() if number}
 
 
-def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are_kept(
+def test_records_deleted_from_the_log_after_folding_are_reported_and_deliveries_are_kept(
     env: dict[str, str],
 ) -> None:
     log = names_of(env).webhooks
@@ -120,7 +120,7 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
         assert events not in problems(env)["records_deleted"]
 
 
-def test_records_that_a_topic_between_the_agents_loses_before_folding_are_named_by_status(
+def test_records_that_a_topic_between_the_agents_loses_before_folding_are_reported_by_status(
     env: dict[str, str],
 ) -> None:
     events = names_of(env).events
@@ -138,7 +138,7 @@ def test_records_that_a_topic_between_the_agents_loses_before_folding_are_named_
 
 
 @pytest.mark.parametrize("topic", ["webhooks", "entries"])
-def test_status_and_readiness_name_a_shortened_retention_until_it_is_corrected(
+def test_status_and_readiness_report_a_shortened_retention_until_it_is_corrected(
     env: dict[str, str], topic: str
 ) -> None:
     name = getattr(names_of(env), topic)

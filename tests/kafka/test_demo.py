@@ -53,7 +53,7 @@ def test_the_demo_shows_every_order_and_leaves_no_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_fails_and_names_the_order_that_differs(tmp_path):
+def test_the_demo_fails_and_reports_the_order_that_differs(tmp_path):
     expected = json.loads(Path(sample.__file__).with_name("expected.json").read_bytes())
     expected["orders"]["ord_1004"]["totals"]["EUR"]["refunded"] = 8991
     altered = tmp_path / "altered.json"

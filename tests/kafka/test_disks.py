@@ -134,7 +134,7 @@ def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]
 def wait_named(
     audit: AuditProcess, kind: str, worker: WorkerProcess, partition: int
 ) -> dict[str, Any]:
-    """Wait until an audit names a partition's damage; restart a worker that ends."""
+    """Wait until an audit reports a partition's damage; restart a worker that ends."""
     subject = f"partition {partition} of the table {TABLE} on {url_of(worker)}"
 
     def logged() -> dict[str, Any] | None:
@@ -151,7 +151,7 @@ def wait_named(
     return found
 
 
-def test_healthy_disks_are_compared_round_after_round_and_nothing_is_named(workers, audit):
+def test_healthy_disks_are_compared_round_after_round_and_nothing_is_reported(workers, audit):
     env = workers[0].env
     with deliveries(env, pause_s=0.5):
         began = audit.metrics()["rounds"]
@@ -168,7 +168,7 @@ def test_healthy_disks_are_compared_round_after_round_and_nothing_is_named(worke
     assert audit.logged("disks_not_compared") == []
 
 
-def test_a_record_that_a_standby_skipped_is_named_and_the_remedy_heals_it(workers, audit):
+def test_a_record_that_a_standby_skipped_is_reported_and_the_remedy_heals_it(workers, audit):
     _, worker = workers
     partition = choose(worker, active=False)
     damage(worker, partition, Damaged.skip_a_record)
@@ -199,7 +199,7 @@ def files_of(damaged: Damaged) -> list[Path]:
         (Damaged.flip_a_bit_of_a_file, "RocksDB can't read it: Corruption"),
     ],
 )
-def test_damage_to_an_active_table_is_named_and_ends_the_worker_which_then_restores_it(
+def test_damage_to_an_active_table_is_reported_and_ends_the_worker_which_then_restores_it(
     workers, audit, how, said
 ):
     worker, _ = workers

@@ -1,4 +1,4 @@
-"""The doctor finds nothing wrong with a good ledger, and names each fault with its remedy."""
+"""The doctor finds nothing wrong with a good ledger, and reports each fault with its remedy."""
 
 import asyncio
 import json
@@ -109,7 +109,7 @@ def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tm
     assert asyncio.run(describe(env)) == {}
 
 
-def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_named(env):
+def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_reported(env):
     names = names_of(env)
     asyncio.run(alter(env, names.webhooks, retention_ms="604800000"))
     asyncio.run(delete(env, names.orders))
@@ -120,26 +120,26 @@ def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_named(
     assert f"--alter --topic {names.webhooks} --add-config retention.ms=-1" in retention
 
 
-def test_a_number_of_partitions_other_than_the_ledgers_is_named(env):
+def test_a_number_of_partitions_other_than_the_ledgers_is_reported(env):
     _, findings = doctor(env | {"LEDGER_PARTITIONS": "5"}, "topics")
     (problem,) = findings["problem"]
-    assert "this ledger has 4 partitions, and LEDGER_PARTITIONS is 5" in problem
+    assert "this ledger has 4 partitions, but LEDGER_PARTITIONS is 5" in problem
     assert "set LEDGER_PARTITIONS=4" in problem
 
 
-def test_more_replicas_than_brokers_are_named(env):
+def test_more_replicas_than_brokers_are_reported(env):
     _, findings = doctor(env | {"LEDGER_REPLICATION_FACTOR": "3"}, "topics")
     assert findings["problem"][0].startswith(
         "kafka: LEDGER_REPLICATION_FACTOR=3, but Kafka has 1 broker"
     )
 
 
-def test_a_broker_that_is_down_is_named_and_the_checks_without_kafka_still_run(env):
+def test_a_broker_that_is_down_is_reported_and_the_checks_without_kafka_still_run(env):
     down = f"127.0.0.1:{free_port()}"
     _, findings = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
     (problem,) = findings["problem"]
     assert problem.startswith(f"kafka: Kafka does not answer at {down} ")
-    assert "set LEDGER_KAFKA_BOOTSTRAP to a running one" in problem
+    assert "set LEDGER_KAFKA_BOOTSTRAP to a running Kafka" in problem
     assert any(each.startswith("topics: ") for each in findings["warning"])
     for check in ("settings", "versions", "folders", "ports"):
         assert any(each.startswith(f"{check}: ") for each in findings["ok"])
@@ -159,7 +159,7 @@ async def test_a_broker_that_goes_down_before_the_group_is_read_is_a_problem_too
     assert "set LEDGER_KAFKA_BOOTSTRAP" in found.remedy
 
 
-def test_a_folder_of_a_running_worker_is_named_and_the_worker_continues(env):
+def test_a_folder_of_a_running_worker_is_reported_and_the_worker_continues(env):
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         assert worker.process
@@ -169,7 +169,7 @@ def test_a_folder_of_a_running_worker_is_named_and_the_worker_continues(env):
         (problem,) = findings["problem"]
         assert problem.startswith(f"folders: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} belongs to")
         assert f"(pid {worker.process.pid})" in problem
-        assert "give this one a folder of its own" in problem
+        assert "give this worker a different folder" in problem
         # With the settings of the running worker itself, there is no problem.
         code, findings = doctor(env)
         assert code == 0
@@ -183,7 +183,7 @@ def test_a_folder_of_a_running_worker_is_named_and_the_worker_continues(env):
     assert findings["problem"] == findings["warning"] == []
 
 
-def test_tables_of_a_different_kafka_are_named(env):
+def test_tables_of_a_different_kafka_are_reported(env):
     foreign = Path(env["LEDGER_DATA_DIR"]) / "tables" / "v1" / f"{group_of(env)}@another-cluster"
     foreign.mkdir(parents=True)
     code, findings = doctor(env, "worker")
@@ -195,7 +195,7 @@ def test_tables_of_a_different_kafka_are_named(env):
 
 
 @needs_mount
-def test_a_folder_that_is_too_full_is_named(kafka, tmp_path):
+def test_a_folder_that_is_too_full_is_reported(kafka, tmp_path):
     with small_disk(tmp_path / "disk", 96) as disk:
         env = settings(kafka, disk.folder)
         asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
@@ -206,7 +206,7 @@ def test_a_folder_that_is_too_full_is_named(kafka, tmp_path):
         assert "make room there" in problem
 
 
-def test_more_partitions_than_the_limit_on_open_files_allows_are_named(env, monkeypatch):
+def test_more_partitions_than_the_limit_on_open_files_allows_are_reported(env, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
     found = list(check_folders(Patient(env, ("worker",))))
     (problem,) = [each for each in found if each.level is Level.PROBLEM]
@@ -218,7 +218,7 @@ def look_at_kafka(env: Mapping[str, str]) -> list[CheckResult]:
     return list(check_kafka(Patient(env, tuple(READ_BY))))
 
 
-def test_the_brokers_clock_is_read_and_a_wrong_local_clock_is_named(env, monkeypatch):
+def test_the_brokers_clock_is_read_and_a_wrong_local_clock_is_reported(env, monkeypatch):
     (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
     # The broker runs on this machine, so both use the same clock.
     assert seen.level is Level.OK

@@ -108,7 +108,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def entries_in(env: Mapping[str, str]) -> dict[str, Any]:
     found = [ENTRIES.decode(record.value) for record in read_topic(env, names_of(env).entries)]
-    assert len(found) > len({entry.entry_id for entry in found}), "no entry is there twice"
+    assert len(found) > len({entry.entry_id for entry in found}), "no entry occurs twice"
     return {entry.entry_id: entry for entry in found}
 
 
@@ -247,14 +247,14 @@ def test_nothing_is_exported_while_deliveries_are_not_posted(idle, tmp_path):
     assert not file.exists()
 
 
-def test_a_record_that_is_no_entry_is_named_and_nothing_is_exported(idle, tmp_path):
+def test_a_record_that_is_not_an_entry_is_reported_and_nothing_is_exported(idle, tmp_path):
     write(idle, names_of(idle).entries, [OutRecord(b"payment/pay_1/evt_1", b"{}")])
     file = tmp_path / "plexy.csv"
     code, output = run(idle, "export", "--format", "csv", "--out", file)
     assert code == 1
     assert f"{names_of(idle).entries}, partition " in output
     assert "offset 0: the value under the key" in output
-    assert "`plexy-ledger verify` names every difference" in output
+    assert "`plexy-ledger verify` lists every difference" in output
     assert not file.exists()
 
 
@@ -346,7 +346,7 @@ def test_a_settlement_with_all_payments_and_refunds_matches(env, tmp_path):
     assert f"{len(rows):,} matched, no difference" in output
 
 
-def test_reconcile_names_exactly_the_differences_and_its_totals_show_them(env, tmp_path):
+def test_reconcile_reports_exactly_the_differences_and_its_totals_show_them(env, tmp_path):
     rows = settled()
     less, other, lost = [
         n for n, row in enumerate(rows) if is_plain(row[0]) and row[2:] == ["KZT", "payment"]

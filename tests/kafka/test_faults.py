@@ -48,11 +48,12 @@ pytestmark = pytest.mark.timeout(420)
 
 
 def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
-    """The faults cover every layer; `docs/decisions/0008` reports what the first run found."""
+    """The faults cover every layer."""
     # Without root, the run reports that the disk fault is left out.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "password changed", "certificates renewed"]
-    # Other tests run at the same time. A larger factor would allow more than is measured.
+    # Other tests run at the same time. With a larger factor, the limit would exceed the longest
+    # fault, so a violation could not be measured.
     slack = 2
     assert slack * TAKEN_OVER_WITHIN_S < DOWN_AT_MOST_S
     command = [sys.executable, "-m", "faults", "--seed", "6", "--faults", "7", "--rate", "60"]
@@ -87,7 +88,7 @@ async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
     differences = await judge(stage, simulation)
 
     assert costs == []
-    assert stage.findings == ["not everything is acknowledged 0.5 s after the last fault"]
+    assert stage.findings == ["not every event is acknowledged 0.5 s after the last fault"]
     assert simulation.owed
     *owed, not_folded, verify = differences
     assert not_folded.startswith(f"1 of 1 records of {settings.names.webhooks} are not folded")
@@ -114,7 +115,7 @@ async def test_a_part_that_raises_is_a_difference_and_the_others_are_judged(
     assert disks.startswith("the disks could not be judged: Exception: ")
 
 
-def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_named(kafka, tmp_path):
+def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_reported(kafka, tmp_path):
     """The disk of a worker that stopped long ago is compared with the changelog of that time."""
     env = environment(kafka.bootstrap, tmp_path / "one")
     settings = TopicSettings.from_environment(env)
@@ -144,7 +145,7 @@ def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_named(k
         end, count = int(db.get(OFFSET_KEY)) + 1, len(rows_of(db))
     place = f"first: {path.name} at offset {end}"
     assert asyncio.run(disk_differences(settings, folders)) == [
-        f"{place}: its digest is not that of its rows",
+        f"{place}: its digest does not match its rows",
         f"{place}: it lacks 1 of {count} keys: {lost!r}",
         f"{place}: it should not have 1 of {count} keys: b'unknown'",
         f"{place}: it has another value for 1 of {count} keys: {changed!r}",

@@ -69,7 +69,7 @@ def test_foreign_records_break_no_list_of_orders_or_rejections(ledger):
     assert f"{len(JUNK) + 1} open" in output
 
 
-def test_verify_names_foreign_records_and_export_names_the_first(ledger):
+def test_verify_reports_foreign_records_and_export_reports_the_first(ledger):
     env, names = ledger.env, names_of(ledger.env)
     write(env, names.orders, junk(b"ord_1"))
     write(env, names.entries, junk(b"stranger"))
@@ -81,10 +81,10 @@ def test_verify_names_foreign_records_and_export_names_the_first(ledger):
     assert code == 1
     assert f"{names.entries}, partition " in output
     assert "the value under the key 'stranger' is not an entry" in output
-    assert "`plexy-ledger verify` names every difference" in output
+    assert "`plexy-ledger verify` lists every difference" in output
 
 
-def test_the_example_consumer_names_foreign_records_and_continues(ledger, tmp_path):
+def test_the_example_consumer_reports_foreign_records_and_continues(ledger, tmp_path):
     env, names = ledger.env, names_of(ledger.env)
     write(env, names.orders, junk(b"ord_1"))
     write(env, names.entries, junk(b"stranger"))
@@ -112,7 +112,7 @@ def test_the_example_consumer_names_foreign_records_and_continues(ledger, tmp_pa
             )
         finally:
             consumer.terminate()
-    # The stop may arrive during the commit of what was just read.
+    # The stop may arrive during the commit of the last records.
     assert "Traceback" not in said.read_text()
     assert consumer.returncode == 0
 

@@ -65,7 +65,7 @@ def test_a_worker_on_an_earlier_releases_folder_reaches_the_state_of_the_log(
 
 
 @pytest.mark.parametrize("content", ["", '[{"table": "seen"', '{"format": 2, "damages": []}'])
-def test_a_list_of_damages_that_can_t_be_read_is_named_and_stops_no_worker(
+def test_a_list_of_damages_that_can_t_be_read_is_reported_and_stops_no_worker(
     kafka: EmbeddedKafka, tmp_path: Path, content: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)

@@ -89,7 +89,7 @@ class TestHistory:
     def test_as_of_a_time_before_all_deliveries_there_is_no_order(self, env):
         answer = ask(env, "/orders/ord%2F1?as_of=2001-01-01")
         assert_problem(answer, 404, "order_not_found")
-        assert answer.json["detail"] == "nothing of order 'ord/1' had arrived by '2001-01-01'"
+        assert answer.json["detail"] == "no event of order 'ord/1' had arrived by '2001-01-01'"
 
     def test_as_of_a_future_time_the_order_has_the_same_bytes_as_now(self, env):
         now = ask(env, "/orders/ord%2F1")

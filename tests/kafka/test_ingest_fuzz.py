@@ -55,7 +55,8 @@ async def target(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Target]:
         assert said <= {"clock_may_be_wrong"}
 
 
-# A successful attack lets at most one honest delivery through; a busy machine still served eight.
+# A successful attack would let at most one honest delivery through. Without a successful attack,
+# even a busy machine served eight.
 LEAST_HONEST = 4
 
 

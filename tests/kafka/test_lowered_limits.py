@@ -1,7 +1,7 @@
 """An operator may lower ``max.message.bytes`` under a running worker.
 
-Records that fit are still written, in smaller batches; a record that does not fit ends the worker,
-with the remedy in its last line.
+Records that fit are still written, in smaller batches. A record that does not fit ends the worker,
+whose last log line names the remedy.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def test_a_record_above_a_lowered_limit_ends_the_worker_with_the_remedy(
         asyncio.run(alter(env, orders, max_message_bytes=str(LIMIT)))
         deliver(env, [event(n, merchantReference="one order") for n in range(100)])
         reason = worker.reason_of_end(within_s=60)
-    assert f"topic {orders} takes at most {LIMIT} bytes, and this record has " in reason
+    assert f"topic {orders} takes at most {LIMIT} bytes, but this record has " in reason
     assert "key b'one order'" in reason
     assert f"--alter --topic {orders} --add-config max.message.bytes=10485760`" in reason
     assert "\n" not in reason

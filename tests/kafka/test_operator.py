@@ -223,11 +223,11 @@ def faults_shown(worker: WorkerProcess) -> float:
     return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
 
 
-def test_every_program_names_a_log_with_added_partitions_and_appends_nothing_to_it(
+def test_every_program_reports_a_log_with_added_partitions_and_appends_nothing_to_it(
     env: dict[str, str],
 ) -> None:
     log = names_of(env).webhooks
-    said = f"topic {log} has 8 partitions, and this ledger has {PARTITIONS}"
+    said = f"topic {log} has 8 partitions, but this ledger has {PARTITIONS}"
     with program("ingest", env) as ingress, WorkerProcess(env) as worker:
         wait_ingress(ingress)
         worker.wait_ready()
@@ -243,7 +243,7 @@ def test_every_program_names_a_log_with_added_partitions_and_appends_nothing_to_
         for command in ("topics", "worker", "doctor worker", "status"):
             code, output = run(env | {"LEDGER_PARTITIONS": "8"}, *command.split())
             assert code == 1, (command, output)
-            assert f"this ledger has {PARTITIONS} partitions, and LEDGER_PARTITIONS is 8" in output
+            assert f"this ledger has {PARTITIONS} partitions, but LEDGER_PARTITIONS is 8" in output
             assert f"set LEDGER_PARTITIONS={PARTITIONS}" in output
     assert {record.partition for record in read_topic(env, log, 8)} <= set(range(PARTITIONS))
 
@@ -257,7 +257,7 @@ def test_a_worker_ends_if_partitions_are_added_to_topics_derived_from_the_log(
         for topic in raised:
             asyncio.run(add_partitions(env, topic, 8))
         reason = worker.reason_of_end(within_s=60)
-    said = {topic: f"topic {topic} has 8 partitions, and this ledger has 4" for topic in raised}
+    said = {topic: f"topic {topic} has 8 partitions, but this ledger has 4" for topic in raised}
     assert any(each in reason for each in said.values()), reason
     assert "`plexy-ledger rebuild` makes another version of it" in reason
     problems = json.loads(run(env, "status", "--json")[1])["problems"]

@@ -104,7 +104,7 @@ async def coordinator_of(env: dict[str, str]) -> int:
         await admin.close()
 
 
-def test_a_twin_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
+def test_a_doubled_worker_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as first:
@@ -123,7 +123,7 @@ def test_a_twin_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
         asyncio.run(commit(env, tp, at.end))
     with WorkerProcess(env) as worker:
         worker.wait_ready(120)
-        assert worker.logged("commit beyond what is folded")
+        assert worker.logged("commit beyond the folded records")
         wait_folded(env, worker)
         code, output = run(env, "verify")
         assert code == 0, output

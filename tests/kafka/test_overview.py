@@ -150,7 +150,7 @@ def test_the_stream_sends_a_document_each_second(env):
     )
 
 
-def test_the_overview_names_a_suspended_worker(workers, env):
+def test_the_overview_reports_a_suspended_worker(workers, env):
     overview(env)
     other = workers[1]
     address = f"http://127.0.0.1:{other.env['LEDGER_WEB_PORT']}"
@@ -163,7 +163,7 @@ def test_the_overview_names_a_suspended_worker(workers, env):
             what="the silent worker",
         )
         (silent,) = [worker for worker in found["workers"] if not worker["ready"]]
-        assert (silent["address"], silent["reason"]) == (address, "it does not answer")
+        assert (silent["address"], silent["reason"]) == (address, "the worker does not answer")
         assert found["totals"] is None
         assert found["missing"]
     finally:

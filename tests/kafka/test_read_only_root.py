@@ -96,7 +96,7 @@ def test_every_program_writes_to_its_data_folder_and_nowhere_else(
         assert not audit.logged("difference")
 
 
-def test_a_folder_that_can_t_be_written_is_named_with_its_setting(
+def test_a_folder_that_can_t_be_written_is_reported_with_its_setting(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"

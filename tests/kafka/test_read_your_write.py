@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class TestReadYourWrite:
-    def test_an_answer_that_waits_for_an_event_has_it(self, env):
+    def test_an_answer_that_waits_for_an_event_includes_the_event(self, env):
         number = env["LEDGER_WEB_PORT"]
         for n in range(5):
             deliver(env, paid(f"evt_{number}_{n}", f"pay_{number}_{n}", f"wait_{number}", 1))
@@ -85,7 +85,7 @@ class TestReadYourWrite:
         path = f"/orders/{name}?event=evt_{name}&wait="
         answer = ask(env, f"{path}100ms")
         assert_problem(answer, 504, "event_not_folded")
-        assert "no order was named yet" in answer.json["detail"]
+        assert "no event has named an order yet" in answer.json["detail"]
         with ThreadPoolExecutor() as threads:
             waiting = threads.submit(ask, env, f"{path}20s")
             deliver(envs[0], paid(f"evt_paid_{name}", f"pay_{name}", name))
@@ -113,7 +113,7 @@ class TestReadYourWrite:
             assert [ask(env, f"/orders/no_{n}").status for n in range(12)] == [404] * 12
 
     @pytest.mark.parametrize("wait", ["-1s", "5m", "21", "soon", "1e3", "5 s"])
-    def test_an_invalid_wait_is_refused_by_name(self, env, wait):
+    def test_an_invalid_wait_is_refused_with_the_name_of_the_parameter(self, env, wait):
         answer = ask(env, f"/orders/ord_1?event=evt_1&wait={quote(wait)}")
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == "wait"

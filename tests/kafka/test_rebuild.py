@@ -92,11 +92,11 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def documents(env: dict[str, str]) -> dict[bytes, bytes]:
-    """Return the orders that exist; those that a payment only passed through may differ."""
+    """Return the existing orders; an order that a payment only passed through may differ."""
     return latest(env, names_of(env).orders)
 
 
-def test_a_rebuild_next_to_a_live_ledger_is_equal_and_the_workers_switch_to_it(ledger):
+def test_a_rebuild_next_to_a_live_ledger_equals_the_ledger_and_replaces_it(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     with deliveries(env):
         code, output = rebuild(env)
@@ -132,7 +132,7 @@ def test_a_rebuild_next_to_a_live_ledger_is_equal_and_the_workers_switch_to_it(l
         assert worker.get("/orders/ord_2") == (200, order)
 
 
-def test_a_wrong_value_of_the_old_version_is_named_and_not_in_the_new_one(ledger):
+def test_a_wrong_value_of_the_old_version_is_reported_and_is_absent_from_the_new_one(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     topic = changelog_name(group_of(env), "payments")
     payment = PAYMENTS.decode(latest(env, topic)[b"pay_4"])
@@ -142,13 +142,13 @@ def test_a_wrong_value_of_the_old_version_is_named_and_not_in_the_new_one(ledger
     code, output = rebuild(env)
     assert code == 1
     assert named(output) == ["payment_differs  payment pay_4"], output
-    (line,) = [each for each in output.splitlines() if each.startswith("versions_differ")]
+    (line,) = [each for each in output.splitlines() if each.startswith("versions_differ  ")]
     assert line == (
         "versions_differ  payment pay_4: facts.evt_4.money.amount_minor: "
         "version 1 has 1, version 2 has 504"
     )
     assert f"    evt_4  payment.succeeded  partition {fact.partition}" in output
-    assert "Version 2 is whole all the same" in output
+    assert "Version 2 is whole nevertheless" in output
     assert "set LEDGER_VERSION=2" in output
     assert latest(new, changelog_name(group_of(new), "payments"))[b"pay_4"] == PAYMENTS.encode(
         payment
@@ -160,7 +160,7 @@ def test_a_wrong_value_of_the_old_version_is_named_and_not_in_the_new_one(ledger
     code, output = rebuild(env)
     assert code == 1
     (line,) = output.splitlines()
-    assert "version 2 is there already" in line
+    assert "version 2 exists already" in line
     assert "--to 3" in line
 
 
@@ -190,17 +190,17 @@ def test_a_rebuild_that_is_killed_continues_where_it_stopped(ledger):
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert "the same command goes on from here" in output
+    assert "the same command continues from here" in output
     assert "Traceback" not in output, output
     code, output = rebuild(env)
     assert (code, named(output)) == (0, []), output
-    assert output.startswith("Going on with version 2")
+    assert output.startswith("Continuing version 2")
     # Each event was written to the table once, or twice if its chunk was interrupted.
     seen = read_topic(new, changelog_name(group_of(new), "seen"))
     assert len(seen) < 5000 + len(history()) + len(twice()) + 2000
     code, output = rebuild(env)
     assert code == 1
-    assert "version 2 is there already" in output
+    assert "version 2 exists already" in output
 
 
 def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_checked_again(
@@ -218,14 +218,14 @@ def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_che
     code, output = rebuild(env)
     assert code == 1
     assert named(output) == ["payment_unexplained  payment pay_forged"], output
-    assert "Version 2 is not what follows from the log: stay with 1." in output
+    assert "Version 2 does not follow from the log: stay with 1." in output
     assert f"Its worker's tables and log are in {folder}" in output.replace("\n", " ")
     assert (folder / "worker.log").stat().st_size > 0
     assert list((folder / "tables").glob("*/*@*"))
     # The version does not count as finished, and after the repair it is whole.
     write(new, topic, [OutRecord(b"pay_forged", None)])
     code, output = rebuild(env)
-    assert output.startswith("Going on with version 2"), output
+    assert output.startswith("Continuing version 2"), output
     assert (code, named(output)) == (0, []), output
     assert not folder.exists()
 
@@ -253,7 +253,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_stops_no_rebuild(ledg
     assert "version 1 is behind: 1 of " in output
     # The rest of the old version is compared.
     assert "Version 1 against the log of record (1 payment in motion)" in output
-    assert "Version 2 is whole all the same" in output
+    assert "Version 2 is whole nevertheless" in output
     lost = changelog_name(group_of(env), "orders")
     delete_topic(env, lost)
     code, output = rebuild(env, "--to", "3", "--wait", "0")

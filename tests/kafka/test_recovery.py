@@ -352,5 +352,5 @@ async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_r
     async with running(settings, never) as app:
         await until(lambda: app.crashed)
     reason = repr(app.crash_reason)
-    assert f"holds offsets {end} to {end + 1}, and the table here ends at 11" in reason
+    assert f"holds offsets {end} to {end + 1}, and this worker's table ends at 11" in reason
     assert "plexy-ledger rebuild" in reason

@@ -215,7 +215,7 @@ def test_every_program_says_which_certificate_has_expired_and_ingress_uses_a_ren
         wait_ingress(ingress)
 
 
-def test_every_program_names_a_changed_password_while_its_old_connections_stay_open(
+def test_every_program_reports_a_changed_password_while_its_old_connections_stay_open(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)
@@ -236,7 +236,7 @@ def test_every_program_names_a_changed_password_while_its_old_connections_stay_o
         assert "Kafka does not" not in printed, (code, printed)
 
 
-def test_a_key_that_does_not_fit_its_certificate_is_named_and_the_former_key_stays_in_use(
+def test_a_key_that_does_not_fit_its_certificate_is_reported_and_the_former_key_stays_in_use(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)

@@ -88,7 +88,7 @@ def test_a_worker_that_dies_is_restarted_and_the_restart_is_logged(started):
     started.until(lambda: is_ready(views), within_s=90, what="ready again")
 
 
-def test_the_output_of_each_program_is_under_its_name(started):
+def test_each_line_of_output_begins_with_the_name_of_its_program(started):
     names = {line.partition("│")[0].strip() for line in started.err.splitlines()}
     assert {"run", "ingest", "worker"} <= names
 

@@ -308,9 +308,9 @@ def test_the_topic_checks_of_ingress_and_workers_need_no_other_rights(secured, e
 @pytest.mark.parametrize(
     ("user", "topic", "right", "said"),
     [
-        (INGEST, "webhooks", DESCRIBE_CONFIGS, "give this user DescribeConfigs on it"),
-        (INGEST, "rejected", DESCRIBE_CONFIGS, "give this user DescribeConfigs on it"),
-        (INGEST, "record", DESCRIBE_CONFIGS, "give this user DescribeConfigs on it"),
+        (INGEST, "webhooks", DESCRIBE_CONFIGS, "give this user DescribeConfigs on the topic"),
+        (INGEST, "rejected", DESCRIBE_CONFIGS, "give this user DescribeConfigs on the topic"),
+        (INGEST, "record", DESCRIBE_CONFIGS, "give this user DescribeConfigs on the topic"),
         (INGEST, "record", DESCRIBE, "this user lacks the right Describe on them"),
         (INGEST, "log record", DESCRIBE, "this user lacks the right Describe on them"),
         (WORKER, "entries", DESCRIBE_CONFIGS, "give this user Describe and DescribeConfigs"),

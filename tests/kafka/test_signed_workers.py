@@ -1,7 +1,7 @@
 """Workers that check signatures never count a record that was written without a secret.
 
 `LEDGER_VERIFY_SIGNATURES=worker` is a rule of the ledger, which `verify`, the views and a rebuild
-follow too. Without this rule, the first record of an event id counts, whoever wrote it.
+follow too. Without this rule, the first record of an event id counts, even if it is forged.
 """
 
 import json

@@ -111,7 +111,7 @@ def _one_more_refund(ledger: _Ledger, seed: int, events: int) -> str:
     return order_id
 
 
-def test_every_order_is_checked_and_an_altered_order_is_named(ledger, tmp_path):
+def test_every_order_is_checked_and_an_altered_order_is_reported(ledger, tmp_path):
     file = tmp_path / "report.json"
     run = ("--seed", "11", "--events", "2000", "--check", "--json", str(file))
     code, output = ledger.simulate(*run, "--check-within", "90")

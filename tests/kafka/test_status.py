@@ -93,7 +93,7 @@ def test_a_suspended_worker_is_behind_and_does_not_answer(programs):
     worker.wait_ready()
 
 
-def test_an_ingress_that_has_ended_is_named(programs):
+def test_an_ingress_that_has_ended_is_reported(programs):
     worker, ingest = programs
     ingest.signal(signal.SIGTERM)
     ingest.wait(20)
@@ -144,7 +144,7 @@ def test_without_kafka_the_first_problem_names_kafka_and_the_remedy(tmp_path):
     assert "LEDGER_KAFKA_BOOTSTRAP" in look["problems"][0]["detail"]
 
 
-def test_missing_topics_are_named(kafka, tmp_path):
+def test_missing_topics_are_reported(kafka, tmp_path):
     code, look = seen(environment(kafka.bootstrap, tmp_path, ingest_port=free_port()))
     assert code == 1
     assert look["problems"][0]["code"] == "topic_missing"

@@ -1,4 +1,4 @@
-"""Real workers misread no request; without a token, they answer only to their own names."""
+"""Real workers misread no request; without a token, they answer only under loopback names."""
 
 import http.client
 from collections.abc import Iterator

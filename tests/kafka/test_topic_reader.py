@@ -73,7 +73,7 @@ async def test_a_place_without_a_record_is_an_error(log):
 async def test_a_place_with_a_different_record_is_an_error_that_names_the_place(log):
     """A log that has lost its end and has grown again has such places."""
     reader, topic = log
-    with pytest.raises(LogUnreadableError, match=f"{topic} has another record at 1/7 than was"):
+    with pytest.raises(LogUnreadableError, match=f"{topic} no longer has the folded record at 1/7"):
         await reader.at(topic, keys(3) | {(1, 7): b"lost"})
 
 

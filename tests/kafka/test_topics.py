@@ -175,7 +175,7 @@ async def test_a_wrong_partition_count_names_the_setting(env, partitions):
     with pytest.raises(TopicsError) as caught:
         await ensure_topics(settings(env))
     assert str(caught.value) == (
-        f"this ledger has {partitions} partitions, and LEDGER_PARTITIONS is 4: "
+        f"this ledger has {partitions} partitions, but LEDGER_PARTITIONS is 4: "
         f"set LEDGER_PARTITIONS={partitions}"
     )
     assert set(await describe(env)) == {name}
@@ -261,7 +261,7 @@ async def test_the_error_for_too_few_replicas_names_the_setting(env):
         await ensure_topics(settings(env, replication_factor=2))
 
 
-async def test_more_replicas_in_sync_than_there_are_replicas_are_refused(env):
+async def test_a_minimum_of_replicas_in_sync_above_the_number_of_replicas_is_refused(env):
     with pytest.raises(SettingsError, match="LEDGER_MIN_INSYNC_REPLICAS=2 is more than"):
         settings(env, min_insync_replicas=2)
 
@@ -410,7 +410,7 @@ def test_the_command_creates_and_checks_with_exit_codes(env):
     code, out, err = outcome(topics_command(env | {"LEDGER_PARTITIONS": "5"}, "--check"))
     assert (code, out) == (1, "")
     assert err.startswith("plexy-ledger: this ledger ")
-    assert "has 4 partitions, and LEDGER_PARTITIONS is 5: set LEDGER_PARTITIONS=4" in err
+    assert "has 4 partitions, but LEDGER_PARTITIONS is 5: set LEDGER_PARTITIONS=4" in err
     assert len(err.splitlines()) == 1
     code, out, err = outcome(topics_command(env | {"LEDGER_PARTITIONS": "none"}, "--check"))
     assert (code, out) == (2, "")
@@ -431,7 +431,7 @@ def test_a_worker_whose_topic_is_wrong_ends_with_the_reason(env, command):
         code = until_ended(worker)
         output = worker.log_file.read_text()
     assert code != 0
-    reason = "this ledger has 2 partitions, and LEDGER_PARTITIONS is 4: set LEDGER_PARTITIONS=2"
+    reason = "this ledger has 2 partitions, but LEDGER_PARTITIONS is 4: set LEDGER_PARTITIONS=2"
     assert reason in output
     if command is WORKER:
         assert len(output.splitlines()) == 1

@@ -239,7 +239,7 @@ async def test_records_that_faust_drops_after_a_fetch_are_fetched_again(
         assert await committed(settings, TP(app.names.webhooks, 0)) == 2
 
 
-async def test_a_gap_in_the_offsets_of_the_log_is_passed(settings: WorkerSettings) -> None:
+async def test_a_gap_in_the_offsets_of_the_log_is_skipped(settings: WorkerSettings) -> None:
     """The end of a transaction occupies an offset, but is not a record."""
     worked: list[str] = []
 

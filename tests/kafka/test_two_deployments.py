@@ -121,7 +121,7 @@ def test_verify_audit_and_doctor_name_the_setting_in_which_the_workers_differ_fr
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)
-    told = "LEDGER_FORGET_AFTER_DAYS is 90 there and 30 here"
+    told = "LEDGER_FORGET_AFTER_DAYS is 90 in the group and 30 in this program"
     other = env | {"LEDGER_FORGET_AFTER_DAYS": "30"}
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)

@@ -273,11 +273,11 @@ def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_reads_
         worker.go_on()
         reason = worker.reason_of_end(60)
     assert "plexy.webhooks[" in reason
-    assert "has another record at offset" in reason
+    assert "no longer has the record that was folded at offset" in reason
     assert "`plexy-ledger rebuild`" in reason
 
 
-def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
+def test_standby_tables_of_a_cut_changelog_are_restored_from_scratch_and_nothing_is_lost(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The changelogs are longer than the standbys have read, so no offset shows the loss."""
@@ -351,7 +351,7 @@ def write_claims(env: dict[str, str], count: int) -> None:
     asyncio.run(send())
 
 
-def test_published_records_that_are_lost_are_named_by_a_running_audit_and_by_verify(
+def test_published_records_that_are_lost_are_reported_by_a_running_audit_and_by_verify(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The topics are longer than the part that the audit has read, so no offset shows the loss."""
@@ -376,7 +376,7 @@ def test_published_records_that_are_lost_are_named_by_a_running_audit_and_by_ver
     assert code == 1
     for number in range(20, 60):
         assert f"document_missing  order ord_{number}:" in output
-    assert sum(line.startswith("entry_missing") for line in output.splitlines()) == 40
+    assert sum(line.startswith("entry_missing  ") for line in output.splitlines()) == 40
 
 
 def workers_go_on(env: dict[str, str], *workers: WorkerProcess) -> None:
@@ -392,7 +392,7 @@ def workers_go_on(env: dict[str, str], *workers: WorkerProcess) -> None:
     until(folded, within_s=120, what="lag zero")
 
 
-def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_status(
+def test_a_log_that_was_cut_while_the_workers_were_away_is_reported_by_ingress_and_status(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     env = brokers.ledger(
@@ -474,7 +474,7 @@ def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_
         with WorkerProcess(env) as worker:
             reason = worker.reason_of_end(60)
         assert reason.startswith(f"LostRecordsError: {env['LEDGER_TOPIC_PREFIX']}{topic}[")
-        assert "and the workers have written it up to " in reason
+        assert "but the workers have written up to " in reason
         assert "`plexy-ledger rebuild`" in reason
 
 

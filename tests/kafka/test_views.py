@@ -1,4 +1,4 @@
-"""The views of a real worker require the token, find any reference, and name every error."""
+"""The views of a real worker require the token, find any reference, and report every error."""
 
 import http.client
 import json
@@ -180,7 +180,7 @@ class TestReferences:
         answer = ask(env, "/orders/%6F%72%64%5f%31")
         assert (answer.status, answer.json["order_id"]) == (200, "ord_1")
 
-    def test_a_query_is_no_part_of_the_reference(self, env):
+    def test_a_query_is_not_part_of_the_reference(self, env):
         answer = ask(env, "/orders/ord_1?b=c")
         assert (answer.status, answer.json["order_id"]) == (200, "ord_1")
 

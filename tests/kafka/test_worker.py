@@ -1,4 +1,4 @@
-"""A worker process may be killed, stopped, doubled or fail, but its states stay right."""
+"""A worker process can be killed, stopped or doubled, or fail, but its states stay right."""
 
 import json
 import shutil
@@ -189,7 +189,7 @@ def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
                         worker, table, expected, tmp_path / "copies"
                     ),
                     within_s=30,
-                    what=f"{table} of every partition beside {partitions_of(worker)}",
+                    what=f"{table} of the partitions other than {partitions_of(worker)}",
                 )
 
 

@@ -106,7 +106,7 @@ def test_a_worker_on_a_disk_without_room_does_not_start_and_gives_the_reason_in_
         assert worker.wait(within_s=60) == 1
         (line,) = worker.log_file.read_text().splitlines()
         assert line.startswith(f"plexy-ledger: LEDGER_DATA_DIR={disk.folder} has 0.0 MiB free")
-        assert line.endswith("make room there, and start the worker again: it goes on where it was")
+        assert line.endswith("start the worker again: it continues where it stopped")
         disk.make_room()
         worker.start()
         worker.wait_ready()

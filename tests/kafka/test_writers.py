@@ -38,7 +38,7 @@ async def keys_of(settings: WorkerSettings, topic: str) -> list[str]:
     return [record.key.decode() for record in records if record.partition == PARTITION]
 
 
-async def test_an_old_owner_s_record_is_refused_after_a_new_owner_s(
+async def test_an_old_owner_s_record_is_refused_after_a_new_owner_s_record(
     settings: WorkerSettings,
 ) -> None:
     bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
@@ -135,7 +135,7 @@ async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_th
         await ready(app)
         await append(settings, PARTITION, "any")
         await until(lambda: app.crashed)
-        assert "as offsets 2 to 3, and the table ends at 1" in repr(app.crash_reason)
+        assert "as offsets 2 to 3, but the table ends at 1" in repr(app.crash_reason)
         assert (len(folds), announced) == (2, [])
     # RocksDB unlocks a folder only when the last reference to the database is gone.
     del app

@@ -1,7 +1,8 @@
 """A worker never folds from a wrong offset, even if its commits were moved or its topics shortened.
 
-Any client with the right can set commits. Topics become shorter when a broker's disk is restored
-from an older copy, or when the leader lacks records. Only the tables know what was folded.
+Any client with this permission can set commits. Topics become shorter when a broker's disk is
+restored from an older copy, or when the leader lacks records. Only the tables know which records
+were folded.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, str]) -> None:
-    """`kafka-consumer-groups --reset-offsets --to-latest` does this, on each hop."""
+    """`kafka-consumer-groups --reset-offsets --to-latest` sets such commits, on each hop."""
     fold(env, range(20))
     deliver_held(env, range(20, 40), ["orders"])
     deliver_held(env, range(40, 60), ["payments", "orders"])
@@ -86,7 +87,7 @@ def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, s
         wait_served(worker, range(80))
         wait_folded(env, worker)
         assert_right(env)
-        told = worker.logged("commit beyond what is folded")
+        told = worker.logged("commit beyond the folded records")
         assert {line["topic"] for line in told} == set(map(names_of(env).source_of, TABLES))
         worker.stop()
 
@@ -129,7 +130,7 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
 def test_records_that_a_changelog_lost_are_folded_again_from_the_source(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """The commits say all is folded. The worker first has its tables, and then an empty disk."""
+    """All records are committed. The worker first has its tables, and then an empty disk."""
     lost = [changelog_name(group_of(alone), table) for table in ("payments", "orders")]
     fold(alone, range(20))
     first = disk.keep()
@@ -230,7 +231,7 @@ def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
         with WorkerProcess(alone) as worker:
             reason = worker.reason_of_end(60)
         assert f"{source}[" in reason
-        assert "has another record at offset" in reason
+        assert "no longer has the record that was folded at offset" in reason
         assert "`plexy-ledger rebuild`" in reason
 
 

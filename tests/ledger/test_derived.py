@@ -55,7 +55,7 @@ def test_only_the_records_that_a_hop_wrote_are_read():
 
 @pytest.mark.parametrize("read", [read_events, read_snapshots])
 @given(st.none() | st.binary(max_size=60), st.none() | st.binary(max_size=300))
-def test_no_bytes_raise(read, key, value):
+def test_no_bytes_raise_an_error(read, key, value):
     readings = read([Written(key, value)])
     assert len(readings.rejected) + len(readings.values) == 1
 
@@ -85,7 +85,7 @@ def test_an_event_of_a_type_or_a_size_that_no_hop_writes_is_unreadable():
     assert rejected(read_events, written(replace(EVENT, money=None)))
     long = replace(EVENT, order_reference="x" * MAX_EVENT_BYTES)
     ((_, detail),) = rejected(read_events, written(long))
-    assert detail.startswith(f"an event has at most {MAX_EVENT_BYTES} bytes, got ")
+    assert detail.startswith(f"expected an event of at most {MAX_EVENT_BYTES} bytes, got ")
 
 
 def test_the_largest_event_that_deduplication_passes_on_is_read():
@@ -111,10 +111,10 @@ def test_a_snapshot_without_events_or_with_an_impossible_id_is_unreadable():
     empty = replace(SNAPSHOT, payment=replace(SNAPSHOT.payment, events=()))
     long = replace(SNAPSHOT, payment_id="x" * (MAX_ID_BYTES + 1))
     assert rejected(read_snapshots, written(empty)) == [
-        (Reason.UNREADABLE, "the payment rests on no event")
+        (Reason.UNREADABLE, "the payment has no event")
     ]
     assert rejected(read_snapshots, written(long)) == [
-        (Reason.UNREADABLE, f"an id has at most {MAX_ID_BYTES} bytes")
+        (Reason.UNREADABLE, f"expected ids of at most {MAX_ID_BYTES} bytes")
     ]
 
 

@@ -43,17 +43,17 @@ def body_of(envelope: Envelope, **changes: object) -> bytes:
 
 
 @given(st.binary())
-def test_no_bytes_raise(body):
+def test_no_bytes_raise_an_error(body):
     assert isinstance(decode_envelope(body), Envelope | Rejection)
 
 
 @given(json_values)
-def test_no_json_raises(value):
+def test_no_json_raises_an_error(value):
     assert isinstance(decode_envelope(json.dumps(value).encode()), Envelope | Rejection)
 
 
 @given(envelopes, objects)
-def test_no_object_in_the_shape_of_an_envelope_raises(envelope, changes):
+def test_no_object_in_the_shape_of_an_envelope_raises_an_error(envelope, changes):
     decoded = decode_envelope(body_of(envelope, data=changes))
     if isinstance(decoded, Envelope):
         assert len(content_digest(decoded)) == 16
@@ -61,7 +61,7 @@ def test_no_object_in_the_shape_of_an_envelope_raises(envelope, changes):
 
 @pytest.mark.parametrize("depth", [10, 900, 990, 1_000, 10_000, 200_000])
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
-def test_no_depth_of_nesting_raises(depth, opened, closed):
+def test_no_depth_of_nesting_raises_an_error(depth, opened, closed):
     data = f'{{"a": {opened * depth}1{closed * depth}}}'
     decoded = decode_envelope(f'{{"id":"e","type":"t","created":1,"data":{data}}}'.encode())
     if isinstance(decoded, Rejection):
@@ -140,7 +140,7 @@ def test_a_wrong_field_is_named(field, value):
 
 @pytest.mark.parametrize("field", ["id", "type"])
 @pytest.mark.parametrize("ensure_ascii", [True, False], ids=["escaped", "as bytes"])
-def test_every_control_character_in_an_id_or_a_type_is_refused_by_name(field, ensure_ascii):
+def test_every_control_character_in_an_id_or_a_type_is_refused_with_its_reason(field, ensure_ascii):
     whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
     for character in CONTROL_CHARACTERS:
         for text in (f"evt_{character}1", character, "x" * 500 + character):

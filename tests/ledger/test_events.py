@@ -49,7 +49,7 @@ kinds = st.sampled_from([*sorted(FOLDED_TYPES), "other"])
 
 @settings(max_examples=300)
 @given(kinds, st.booleans(), changes)
-def test_no_json_under_any_name_raises(kind, is_valid_otherwise, changed):
+def test_no_json_under_any_name_raises_an_error(kind, is_valid_otherwise, changed):
     decoded = decode((VALID if is_valid_otherwise else {}) | changed, kind)
     match decoded:
         case Event():
@@ -250,7 +250,7 @@ def test_a_status_is_marked_only_if_it_contradicts_the_type(kind, status, marked
         ("currency", Reason.CURRENCY_MISSING),
     ],
 )
-def test_an_absent_field_is_missing(field, reason):
+def test_an_absent_field_is_reported_as_missing(field, reason):
     data = {name: value for name, value in VALID.items() if name != field}
     assert decode(data).reason is reason
 
@@ -389,7 +389,7 @@ def test_metadata_that_is_not_an_object_is_ignored(metadata):
 
 
 @pytest.mark.parametrize("text", ["x" * MAX_ID_BYTES, "ü" * 256, "№ 3/b ?#%", " lead", "0"])
-def test_a_reference_is_any_text_up_to_the_bound_and_is_kept_as_it_is(text):
+def test_a_reference_is_any_text_up_to_the_bound_and_is_kept_unchanged(text):
     event = decode(VALID | {"id": text, "order_id": text, "payment_id": text}, REFUND_SUCCEEDED)
     assert event.data_id == event.order_reference == event.payment_reference == text
 

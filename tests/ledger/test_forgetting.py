@@ -85,7 +85,7 @@ def test_the_horizon_is_a_setting():
 def test_time_is_the_logs_time_and_never_goes_back():
     """Records from several ingresses have no strict order in time, and a clock may be wrong."""
     result = judge(record(0, 0), record(1, 100, "evt_2"), record(2, 1), record(3, 2))
-    # `evt_2` advances the log's time, so `evt_1` is forgotten, and then new as of that time.
+    # `evt_2` advances the log's time, so `evt_1` is forgotten, and is then new at the log's time.
     assert taken(result) == [0, 1, 2]
     assert result.seen[b"evt_1"].timestamp_ms == FIRST_MS + 100 * DAY_MS
     assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS, rules=SEED.digest)
@@ -116,7 +116,7 @@ def test_judged_records_are_skipped_even_if_their_ids_were_deleted_or_repeated()
 
 
 def test_the_records_of_a_different_log_are_not_skipped():
-    """The offsets of a new log start from 0, so new deliveries would look already judged."""
+    """The offsets of a new log start from 0, so new deliveries would seem to be judged already."""
     progress = judge(record(0, 0), record(1, 1, "evt_2")).progress
     with pytest.raises(AnotherLogError, match="plexy-ledger rebuild"):
         judge(record(0, 2, "evt_3"), progress=progress)

@@ -1,4 +1,4 @@
-"""A payment keeps as many of its earliest facts as fit, for any order of arrival."""
+"""A payment keeps the earliest facts that fit into its limit, for any order of arrival."""
 
 import msgspec
 import pytest

@@ -275,7 +275,7 @@ class TestIdOfAPayment:
         pipeline.fold([[success("evt_1", payment="A"), success("evt_2", payment="p", order="A")]])
         assert pipeline.documents()["A"].anomalies == ("order_id_is_payment_id",)
 
-    def test_a_payment_that_is_alone_under_its_id_or_has_left_is_no_anomaly(self):
+    def test_a_payment_that_is_alone_under_its_id_or_has_left_is_not_an_anomaly(self):
         pipeline = Pipeline()
         pipeline.fold([[success("evt_1", payment="A")]])
         assert pipeline.documents()["A"].anomalies == ()

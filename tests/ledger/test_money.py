@@ -1,4 +1,4 @@
-"""Money is an integer of minor units and a known code; anything else is refused by name."""
+"""Money is an integer of minor units and a known code; anything else is refused with a reason."""
 
 from decimal import Decimal
 
@@ -34,7 +34,7 @@ def test_the_largest_amount_is_the_largest_exact_number_of_a_double():
 
 
 @given(st.floats())
-def test_every_float_is_refused_even_a_whole_one(amount):
+def test_every_float_is_refused_even_a_whole_number(amount):
     with pytest.raises(MoneyError) as caught:
         Money(amount, "KZT")
     assert caught.value.reason == "amount_not_integer"
@@ -69,7 +69,7 @@ def test_every_amount_beyond_the_largest_is_refused(amount):
         (2**53, "amount_too_large"),
     ],
 )
-def test_a_value_that_is_not_an_amount_is_refused_by_name(amount, reason):
+def test_a_value_that_is_not_an_amount_is_refused_with_a_reason(amount, reason):
     for make in (check_amount, lambda given: Money(given, "KZT")):
         with pytest.raises(MoneyError) as caught:
             make(amount)
@@ -90,7 +90,7 @@ def test_a_value_that_is_not_an_amount_is_refused_by_name(amount, reason):
         ({"code": "KZT"}, "currency_unknown"),
     ],
 )
-def test_a_value_that_is_not_a_currency_is_refused_by_name(currency, reason):
+def test_a_value_that_is_not_a_currency_is_refused_with_a_reason(currency, reason):
     for make in (check_currency, lambda given: Money(1, given)):
         with pytest.raises(MoneyError) as caught:
             make(currency)

@@ -104,7 +104,7 @@ def test_the_version_counts_distinct_facts_and_the_times_are_of_the_first_and_la
     assert (document.version, document.first_event, document.last_event) == (3, 2, 5)
 
 
-def test_anomalies_are_those_of_all_payments_each_once_and_sorted():
+def test_the_anomalies_of_all_payments_are_listed_once_and_sorted():
     without = [refund(f"evt_{n}", payment=f"p_{n}", order="A") for n in range(2)]
     document = order_of(*without, success(amount=1, order="A"), refund(amount=2))
     assert document.anomalies == ("refund_exceeds_payment", "refund_without_payment")

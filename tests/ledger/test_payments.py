@@ -94,7 +94,7 @@ def test_a_failure_is_an_anomaly_only_if_it_was_created_after_the_success(create
     assert len(document.events) == 2
 
 
-def test_anomalies_are_each_named_once_and_sorted():
+def test_each_anomaly_is_listed_once_in_sorted_order():
     events = [
         success(order="B"),
         success("evt_2", 2, 400, order="A"),
@@ -143,7 +143,7 @@ def test_a_refund_counts_once_under_its_own_id_with_its_earliest_fact():
 
 
 @pytest.mark.parametrize("reference", ["pay_1", None])
-def test_if_a_refunds_id_is_the_payments_each_event_is_a_separate_refund(reference):
+def test_if_a_refunds_id_equals_the_payments_id_each_event_is_a_separate_refund(reference):
     named = {"refund_id": "pay_1", "payment": reference}
     document = document_of(success(), refund("evt_2", **named), refund("evt_3", **named))
     assert [held.refund_id for held in document.refunds] == ["evt_2", "evt_3"]

@@ -214,7 +214,7 @@ def test_a_decision_is_not_reversed(reason):
 @pytest.mark.parametrize(
     "reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.CONTROL_CHARACTERS]
 )
-def test_a_record_that_was_rejected_as_no_event_needs_a_fold_of_the_whole_log(reason):
+def test_a_record_that_was_rejected_as_not_an_event_needs_a_fold_of_the_whole_log(reason):
     verdict = judged(Logged(b"evt_1", TOO_LONG), reason=reason, event_id=None)
     assert "plexy-ledger rebuild" in verdict.why
 
@@ -257,7 +257,7 @@ def test_bytes_that_only_the_log_has_are_identified_by_their_digest():
 
 def test_a_type_that_is_no_longer_folded_is_not_put_back():
     other = TOO_LONG.replace(b"refund.succeeded", b"refund.disputed")
-    assert judged(Logged(b"evt_1", other)) == Refusal("events of its type are kept, and not folded")
+    assert judged(Logged(b"evt_1", other)) == Refusal("events of its type are kept, but not folded")
 
 
 def delivery(value: bytes, secret: bytes = b"whsec_test_key_now", arrived_s: int = 1000) -> Logged:

@@ -1,4 +1,4 @@
-"""A signature of Plexy's is accepted, any other is refused by name, and no header raises."""
+"""A good signature is accepted, any other gets a named fault, and no header raises an error."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ def faults_of(header, body=b"{}", *, form=SignedForm.EITHER, now_s=NOW_S, known=
 
 
 @given(headers, bodies, st.lists(secrets), st.sampled_from(SignedForm))
-def test_no_header_raises(header, body, known, form):
+def test_no_header_raises_an_error(header, body, known, form):
     fault = verify(header, body, secrets=known, now_s=NOW_S, form=form)
     assert isinstance(fault, SignatureFault)
 
@@ -60,7 +60,7 @@ def test_a_signature_in_the_other_form_is_a_mismatch(body, at_s):
 
 
 @pytest.mark.parametrize("header", [None, ""])
-def test_no_header_is_missing(header):
+def test_an_absent_header_is_reported_as_missing(header):
     assert faults_of(header) is SignatureFault.MISSING
 
 

@@ -70,7 +70,7 @@ def test_a_proof_states_whether_unsigned_deliveries_count_and_different_rules_ar
     proof = make(forged_first()[1:], SIGNED_ONLY, "ord_1", TRUST)
     assert check(proof, TRUST, SIGNED_ONLY).faults == ()
     (fault,) = check(proof, TRUST, Rules()).faults
-    assert "only what is signed counts" in fault
+    assert "only signed deliveries count" in fault
 
 
 @pytest.mark.parametrize("headers", [[("plexy-signature", None)], [("received-at-ms", None)], []])

@@ -28,7 +28,7 @@ PARTITIONS = 2
 
 
 class Numbers:
-    """A summary for tests: the sum of numbers, and how many were read from the table."""
+    """A summary for tests: the sum of numbers, and the count of those read from the table."""
 
     def __init__(self) -> None:
         self.total = self.taken = 0

@@ -1,4 +1,4 @@
-"""A server without a token answers only to loopback names; tokens are long and must match."""
+"""A server without a token answers only under loopback names; tokens are long and must match."""
 
 import pytest
 

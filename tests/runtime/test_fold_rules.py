@@ -41,20 +41,20 @@ def test_a_group_without_a_name_or_with_the_same_name_does_not_differ():
 
 def test_a_group_whose_name_has_no_settings_runs_another_release():
     found = str(difference(read(), "faust"))
-    assert "fold the log with other settings than these: they run another release" in found
+    assert "with other settings than this program: the workers run another release" in found
 
 
 def test_a_group_with_a_different_fold_runs_another_release():
     rules = msgspec.json.decode(protocols(read())[0], type=FoldRules)
     later = msgspec.json.encode(msgspec.structs.replace(rules, fold=FOLD + 1)).decode()
-    assert "they run another release" in str(difference(read(), later))
+    assert "the workers run another release" in str(difference(read(), later))
 
 
 def test_signature_checks_on_only_one_side_are_the_only_difference():
     (agreed,) = protocols(read())
     fault = difference(read(**SECRETS), agreed)
     assert fault
-    assert fault.what.endswith("LEDGER_VERIFY_SIGNATURES is ingress there and worker here")
+    assert fault.what.endswith("SIGNATURES is ingress in the group and worker in this program")
 
 
 def test_secrets_differ_only_if_they_have_none_in_common():
@@ -62,12 +62,12 @@ def test_secrets_differ_only_if_they_have_none_in_common():
     (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_3"}))
     fault = difference(settings, other)
     assert fault
-    assert fault.what.endswith("than these: LEDGER_WEBHOOK_SECRETS has no secret in common")
+    assert fault.what.endswith("than this program: LEDGER_WEBHOOK_SECRETS has no secret in common")
     slower = {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_2", "LEDGER_SIGNATURE_TOLERANCE_S": "9"}
     (shared,) = protocols(read(**SECRETS | slower))
     fault = difference(settings, shared)
     assert fault
-    assert fault.what.endswith("than these: LEDGER_SIGNATURE_TOLERANCE_S is 9 there and 300 here")
+    assert fault.what.endswith("TOLERANCE_S is 9 in the group and 300 in this program")
 
 
 def test_workers_that_check_signatures_agree_on_whether_bearer_records_are_expected():

@@ -205,7 +205,7 @@ def test_a_module_that_is_not_imported_is_not_checked(monkeypatch):
     assert "aiokafka.no_such_module" not in sys.modules
 
 
-def test_a_command_names_the_missing_name_without_a_traceback():
+def test_a_command_reports_the_missing_name_without_a_traceback():
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_NAME],
         cwd=ROOT,

@@ -94,7 +94,7 @@ def test_auto_is_json_without_a_terminal():
 
 
 def test_auto_is_pretty_on_a_terminal():
-    pty = pytest.importorskip("pty", reason="no terminals of this kind here")
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         code = PROGRAM.format(log_format="auto", level="info")

@@ -1,5 +1,5 @@
-// Shows the parts of the overview that are not in the live document, and are loaded again after it
-// changes: the days' totals as a drawing, and the latest orders with anomalies.
+// Shows the parts of the overview that are not in the live document, and loads them again after the
+// document changes: the totals by day as a drawing, and the latest orders with anomalies.
 
 import { get } from "../api.js";
 import { bars } from "../chart.js";

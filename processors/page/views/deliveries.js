@@ -25,7 +25,7 @@ export function timeline() {
   function draw() {
     const from = isWhole ? 0 : Math.max(0, deliveries.length - MOST);
     earlier.hidden = from === 0;
-    replace(earlier, `Show ${from} earlier ones`);
+    replace(earlier, `Show ${from} earlier deliveries`);
     arrange(list, deliveries.slice(from).map(marked));
   }
 
@@ -123,10 +123,10 @@ async function raw(delivery, place) {
   const found = body.deliveries.find(
     (each) => each.place.partition === place.partition && each.place.offset === place.offset,
   );
-  if (!found) return [h("p", {}, "This delivery is not remembered under its event any more.")];
+  if (!found) return [h("p", {}, "The ledger no longer finds this delivery under its event.")];
   const text = decoded(found.body ?? "");
   return [
-    h("pre", { class: "body", tabindex: "0", role: "region", "aria-label": `Raw body of ${delivery.event_id}` }, text ?? `no text; in base64:\n${found.body}`),
+    h("pre", { class: "body", tabindex: "0", role: "region", "aria-label": `Raw body of ${delivery.event_id}` }, text ?? `not text, base64:\n${found.body}`),
     h(
       "dl",
       { class: "headers" },

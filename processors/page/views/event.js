@@ -29,8 +29,8 @@ export async function event(place, { id, signal }) {
         "p",
         { class: "quiet" },
         body.deliveries.length
-          ? `It was delivered ${several(body.deliveries.length, "time")}.`
-          : "None is in the log: ingress refused it.",
+          ? `The event was delivered ${several(body.deliveries.length, "time")}.`
+          : "The log has no delivery of this event: ingress refused it.",
       ),
       deliveries.element,
     ),

@@ -124,7 +124,7 @@ class OrderPage {
     this.slider.setAttribute("aria-valuetext", text);
     this.now.disabled = this.isNow;
     this.timeline.mark(this.isNow ? null : at);
-    replace(this.asOf, this.isNow ? "With all that has arrived" : [time(at), `, ${text}`]);
+    replace(this.asOf, this.isNow ? "With all deliveries so far" : [time(at), `, ${text}`]);
     if (this.isNow) return refill(this.state, this.document, this.stateOf(this.document));
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
     if (asking !== this.wanted) return null;
@@ -135,7 +135,7 @@ class OrderPage {
       shown = [body, this.stateOf(body)];
     } catch (error) {
       if (error.name === "AbortError") return null;
-      const text = error.status === 404 ? "The order was not there yet." : error.message;
+      const text = error.status === 404 ? "The order did not exist yet." : error.message;
       shown = [text, h("p", { class: "quiet" }, text)];
     }
     // The reader may have left the view meanwhile.
@@ -197,10 +197,10 @@ class OrderPage {
     return [
       h("p", { class: "headline" }, status(document.status), " ", headline(document)),
       document.anomalies.length > 0 &&
-        h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(document.anomalies)),
+        h("section", { class: "warning" }, h("h2", {}, "Anomalies"), anomalyNotes(document.anomalies)),
       h("section", {}, h("h2", {}, "Totals"), totalsTable(document.totals, "Totals by currency")),
       facts([
-        ["Rests on", several(document.version, "fact")],
+        ["Based on", several(document.version, "fact")],
         ["First event", eventTime(document.first_event)],
         ["Last event", eventTime(document.last_event)],
       ]),
@@ -208,7 +208,8 @@ class OrderPage {
         h(
           "p",
           { class: "quiet" },
-          `The order has ${several(document.summary.payments, "payment")}; here are the one with the first event and the one with the last.`,
+          `The order has ${several(document.summary.payments, "payment")}; `,
+          "this page shows those with the first and the last event.",
         ),
       h("section", {}, h("h2", {}, "Payments"), beginning(document.payments, MOST_PAYMENTS, paymentOf, "payment", this.opened)),
     ];

@@ -27,7 +27,9 @@ export async function orders(place, { query, signal }) {
     query,
     asked: { status: query.status },
     choice: filter("Status", ["orders"], query, "status", [["", "All"], ...choices]),
-    none: query.status ? "No order has this status." : "No order yet. Plexy’s first delivery makes one.",
+    none: query.status
+      ? "No order has this status."
+      : "No orders yet. Plexy’s first delivery creates an order.",
   });
 }
 
@@ -43,7 +45,7 @@ export async function anomalies(place, { query, signal }) {
       filter("Anomaly", ["anomalies"], query, "anomaly", [["", "Any"], ...choices]),
       words && h("p", {}, words.means, " ", h("strong", {}, "What to do: "), words.todo),
     ],
-    none: query.anomaly ? "No order has this anomaly." : "None: everything fits together.",
+    none: query.anomaly ? "No order has this anomaly." : "No order has an anomaly.",
   });
 }
 
@@ -57,7 +59,7 @@ async function list(place, signal, { title, parts, query, asked, choice, none })
     above,
     body.orders.length
       ? h("ul", { class: "list" }, body.orders.map(listed))
-      : h("p", { class: "empty" }, body.cursor ? "None on this page; older ones may be." : none),
+      : h("p", { class: "empty" }, body.cursor ? "No match here; see the older orders." : none),
     pager(parts, query, body.cursor),
   );
 }

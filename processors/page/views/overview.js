@@ -63,7 +63,7 @@ function layout(parts, days, latest) {
 }
 
 function unknown() {
-  return [h("p", { class: "figure" }, "Unknown"), h("p", { class: "quiet" }, "The worker says nothing")];
+  return [h("p", { class: "figure" }, "Unknown"), h("p", { class: "quiet" }, "The worker is silent")];
 }
 
 function showState(element, state, lastAt, problem) {
@@ -103,7 +103,7 @@ function show(parts, document) {
         h("div", {}, h("dt", {}, name), h("dd", {}, hop in document.lag ? integer(document.lag[hop]) : "—")),
       ),
     ),
-    h("p", { class: "quiet" }, "Records that each step still has before it"),
+    h("p", { class: "quiet" }, "Records that each step has not processed yet"),
   );
   refill(parts.ready, [document.ready, document.missing, document.workers.length], readiness(document));
   showTotals(parts.totals, document.totals);
@@ -132,7 +132,7 @@ function readiness(document) {
 
 function showTotals(element, totals) {
   const told = (text) => refill(element, text, h("p", { class: "quiet" }, text));
-  if (totals === null) told("The workers are summing up…");
+  if (totals === null) told("The workers are computing the totals…");
   else if (!Object.keys(totals).length) told("Nothing was paid yet.");
   else refill(element, totals, totalsTable(totals, "Totals by currency"));
 }

@@ -5,7 +5,7 @@ import { amount, integer } from "../format.js";
 import { link } from "../router.js";
 import { ANOMALIES, STATUSES, outcome } from "../words.js";
 
-// Characters of an id from outside that are invisible, or change the direction of the text.
+// Characters of an external id that are invisible, or that change the direction of the text.
 const UNSEEN = /([\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs})/u;
 
 /** An id's text without hidden characters: U+202E is shown as \u{202e}. */
@@ -22,7 +22,7 @@ export function idLink(kind, id) {
   return h("a", { class: "id", href: link([kind, id]) }, idText(id));
 }
 
-/** The first items of a list, and a button that shows the others; `opened` keeps opened lists. */
+/** The first items of a list, and a button for the others; `opened` names the opened lists. */
 export function beginning(things, most, made, name, opened) {
   if (things.length <= most || opened.has(name)) return things.map(made);
   const others = things.slice(most);

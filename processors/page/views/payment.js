@@ -32,10 +32,10 @@ export async function payment(place, { id, signal }) {
     facts([
       ["Order", idLink("orders", body.order_id)],
       ["Occurred", eventTime(body.created)],
-      ["Rests on", several(body.version, "fact")],
+      ["Based on", several(body.version, "fact")],
     ]),
     body.anomalies.length > 0 &&
-      h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(body.anomalies)),
+      h("section", { class: "warning" }, h("h2", {}, "Anomalies"), anomalyNotes(body.anomalies)),
     h("section", {}, h("h2", {}, "Captures, refunds and disputes"), ...partsOf(body)),
     h("section", {}, h("h2", {}, "Deliveries"), said, shown.element),
   );

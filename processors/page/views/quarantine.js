@@ -17,9 +17,9 @@ export async function quarantine(place, { query, signal }) {
     h(
       "p",
       {},
-      "Deliveries that were rejected: kept, and not counted. What is good after a fix, ",
+      "Rejected deliveries are kept, but not counted. After a fix, ",
       h("code", {}, "plexy-ledger rejected retry"),
-      " puts back. An id that was used again stays here: the first event under it counts.",
+      " puts back the good deliveries. A reused id stays here: its first event counts.",
     ),
     h(
       "div",
@@ -56,8 +56,8 @@ export async function quarantine(place, { query, signal }) {
 }
 
 function none({ state, reason, cursor }) {
-  if (state || reason || cursor) return "None that these filters let through.";
-  return "Nothing here: nothing was rejected.";
+  if (state || reason || cursor) return "No delivery matches these filters.";
+  return "No delivery was rejected.";
 }
 
 function reasonLink(reason) {
@@ -86,7 +86,7 @@ function item(each) {
       { class: "quiet" },
       time(each.rejected_at_ms),
       each.source === "http" ? " · refused by ingress" : ` · ${each.source}`,
-      times > 1 && ` · came ${integer(times)} times`,
+      times > 1 && ` · arrived ${integer(times)} times`,
       each.unkept && ` · ${integer(each.unkept.size_bytes)} bytes, kept at the source only`,
       each.put_back_at_ms && [each.state === "corrected" ? " · corrected " : " · put back ", time(each.put_back_at_ms)],
     ),

@@ -28,7 +28,7 @@ export async function search(place, { query, signal }) {
     place,
     title,
     h("p", {}, told),
-    problems.map((problem) => h("p", { class: "quiet" }, `Not all could be looked up: ${problem.message}`)),
+    problems.map((problem) => h("p", { class: "quiet" }, `A lookup failed: ${problem.message}`)),
     found.length
       ? found.map(([kind, name, card, body]) =>
           h("article", { class: "card" }, h("h2", {}, `${name} `, idLink(kind, wanted)), card(body)),
@@ -36,8 +36,14 @@ export async function search(place, { query, signal }) {
       : h(
           "section",
           { class: "empty" },
-          h("p", {}, "No order, payment or event with exactly this id is in the ledger. Ids are told apart by case."),
-          h("p", {}, "What was delivered a moment ago may need a second; what was refused is in the ", h("a", { href: "#/quarantine" }, "quarantine"), "."),
+          h("p", {}, "No order, payment or event with exactly this id is in the ledger. Ids are case-sensitive."),
+          h(
+            "p",
+            {},
+            "A new delivery may take a second to appear; refused deliveries are in the ",
+            h("a", { href: "#/quarantine" }, "quarantine"),
+            ".",
+          ),
         ),
   );
 }

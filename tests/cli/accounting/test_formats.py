@@ -30,7 +30,7 @@ MILLISECONDS = 1_767_225_600_000
 # The setting gives two of the currencies other decimals than Plexy does.
 DIGITS_OF = MinorUnits("BHD:3,CLF:4").digits_of
 
-# Texts that have a meaning in one of the formats; Hypothesis adds any other text.
+# Each of these texts has a meaning in one of the formats; Hypothesis adds other texts.
 HOSTILE = (
     *('"', "\\", '\\"', "\n", "\r\n", "\n2026-01-01 open Assets:Mine", '"\n  Assets:Mine  1 KZT'),
     *(";", ", b:c", "a:b", "|", "%", "%2F", "%25", "'", "=1+1", "-1", "+1", "@x", "\t=1", "()"),

@@ -63,7 +63,7 @@ class _Terminal:
         deadline = time.monotonic() + within_s
         while text not in self.shown:
             left_s = deadline - time.monotonic()
-            assert left_s > 0, f"not within {within_s} s: {text!r}, but {self.shown!r}"
+            assert left_s > 0, f"expected {text!r} within {within_s} s, got {self.shown!r}"
             if select.select([self._end], [], [], left_s)[0]:
                 self.shown += os.read(self._end, 65536).decode(errors="replace")
         self.shown = self.shown.partition(text)[2]

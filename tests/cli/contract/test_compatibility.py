@@ -41,8 +41,8 @@ def test_a_released_schema_may_be_superseded_but_not_removed(tmp_path):
     for name in ("ledger.orders.v0", "ledger.orders.v99", "ledger.refunds.v1"):
         (tmp_path / RELEASED / f"{name}.schema.json").write_text("{}")
     assert broken(tmp_path) == [
-        "ledger.orders.v99.schema.json: it was released and is gone",
-        "ledger.refunds.v1.schema.json: it was released and is gone",
+        "ledger.orders.v99.schema.json: the schema was released, but is gone",
+        "ledger.refunds.v1.schema.json: the schema was released, but is gone",
     ]
 
 

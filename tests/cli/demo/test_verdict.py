@@ -1,4 +1,4 @@
-"""The demo's comparison finds every difference, and names its place."""
+"""The demo's comparison finds every difference, and reports its place."""
 
 import msgspec
 
@@ -17,7 +17,7 @@ def test_an_outcome_has_no_difference_from_itself_in_any_order():
     assert differences(_EXPECTED, shuffled) == []
 
 
-def test_a_different_number_is_named_with_its_order_and_path():
+def test_a_different_number_is_reported_with_its_order_and_path():
     orders = msgspec.json.decode(msgspec.json.encode(_EXPECTED.orders))
     orders["ord_1003"]["totals"]["KZT"]["refunded"] = 1
     orders["ord_1003"]["payments"][0]["refunds"].append("more")
@@ -27,7 +27,7 @@ def test_a_different_number_is_named_with_its_order_and_path():
     ]
 
 
-def test_a_missing_and_an_additional_order_are_named():
+def test_a_missing_and_an_additional_order_are_reported():
     orders = dict(_EXPECTED.orders)
     orders["ord_x"] = orders.pop("ord_1001")
     first, second = differences(_EXPECTED, _altered(orders=orders))

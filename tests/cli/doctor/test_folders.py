@@ -1,4 +1,4 @@
-"""The check of the worker's folder names every obstacle, and creates nothing itself."""
+"""The check of the worker's folder reports every obstacle, and creates nothing itself."""
 
 import os
 import subprocess
@@ -85,7 +85,7 @@ def test_a_folder_of_a_running_worker_is_a_problem_that_names_the_process(patien
         before = (tmp_path / "worker-id").stat()
         result = one(Level.PROBLEM, check_folders(patient))
         assert f"belongs to a running worker (pid {other.pid})" in result.what
-        assert "give this one a folder of its own" in result.remedy
+        assert "give this worker a different folder" in result.remedy
         assert (tmp_path / "worker-id").stat() == before
         other.kill()
     assert only(Level.PROBLEM, check_folders(patient)) == []

@@ -62,7 +62,7 @@ def test_a_broker_that_accepts_no_version_of_a_request_is_a_problem():
     versions = {0: (3, 13), 1: (4, 17), 3: (0, 13), 10: (0, 6), 11: (2, 9), 22: (0, 6)}
     one(Level.OK, protocol(versions))
     assert "no version of Produce" in one(Level.PROBLEM, protocol({**versions, 0: (90, 99)})).what
-    assert "no static members" in one(Level.PROBLEM, protocol({**versions, 11: (0, 2)})).what
+    assert "support static members" in one(Level.PROBLEM, protocol({**versions, 11: (0, 2)})).what
 
 
 def state(name: str, *in_sync: int) -> TopicState:

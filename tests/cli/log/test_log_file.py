@@ -1,4 +1,4 @@
-"""A log file returns its records byte for byte, or names its first damaged block."""
+"""A log file returns its records byte for byte; otherwise the first damaged block is reported."""
 
 import hashlib
 import io
@@ -147,14 +147,14 @@ def _frames(data: bytes) -> list[bytes]:
     [((0, 2, 1, 3, 4), 1), ((0, 1, 3, 4), 2), ((0, 1, 1, 2, 3, 4), 2), ((0, 1, 4), 2)],
     ids=["swapped", "missing", "repeated", "missing up to the end"],
 )
-def test_a_moved_missing_or_repeated_block_is_named(order, block):
+def test_a_moved_missing_or_repeated_block_is_reported(order, block):
     frames = _frames(small())
     assert MAGIC + b"".join(frames) == small()
     with pytest.raises(LogFileError, match=f"block {block}: its checksum is wrong"):
         read(MAGIC + b"".join(frames[n] for n in order))
 
 
-def test_the_first_damaged_block_is_named_and_ends_the_reading():
+def test_the_first_damaged_block_is_reported_and_ends_the_reading():
     data = bytearray(small())
     data[data.index(_frames(small())[2]) + 40] ^= 1
     file = LogFile(io.BytesIO(data))
@@ -274,7 +274,7 @@ def test_a_block_too_large_for_a_frame_is_split():
     assert [record for block in blocks for record in block.records] == records
 
 
-def test_a_record_too_large_for_a_frame_is_left_out_and_named():
+def test_a_record_too_large_for_a_frame_is_left_out_and_reported():
     file = io.BytesIO()
     writer = LogFileWriter(file, header((3,)))
     large = LogRecord(0, None, bytes(MAX_BLOCK_BYTES), ())
@@ -314,7 +314,7 @@ def test_an_invalid_header_is_damage(payload):
 
 
 def test_a_file_of_a_different_version_is_refused():
-    with pytest.raises(LogFileError, match="no log file of this version"):
+    with pytest.raises(LogFileError, match="not a log file of this version"):
         read(small().replace(b"ledger log 1", b"ledger log 2"))
 
 

@@ -88,7 +88,7 @@ def test_without_a_check_acknowledged_events_are_a_success(server, tmp_path):
     assert "--seed 6 --events 40" in shown
 
 
-def test_a_missing_order_is_named_and_the_exit_code_is_1(server, tmp_path):
+def test_a_missing_order_is_reported_and_the_exit_code_is_1(server, tmp_path):
     file = tmp_path / "report.json"
     code, shown = _run(_options(server, check=True, check_within_s=2, json_file=file))
     assert code == 1
@@ -124,7 +124,7 @@ def test_a_wrong_address_is_a_wrong_option():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_command_with_130_and_names_the_owed_events(number, tmp_path):
+def test_an_interrupt_ends_the_command_with_130_and_reports_the_owed_events(number, tmp_path):
     file = tmp_path / "report.json"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

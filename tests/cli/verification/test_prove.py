@@ -38,10 +38,10 @@ def test_a_valid_proof_prints_the_checks(file, capsys):
     assert "order ord_1: partially_refunded" in printed
     assert "KZT: paid 500, refunded 100, net 400" in printed
     assert "2 of 2 signatures good" in printed
-    assert "All of it holds." in printed
+    assert "The whole proof holds." in printed
 
 
-def test_every_fault_of_a_proof_is_named(file, capsys):
+def test_every_fault_of_a_proof_is_reported(file, capsys):
     assert not prove(
         {"LEDGER_WEBHOOK_SECRETS": "whsec_of_another"}, file, 720, Console(width=200), as_json=False
     )
@@ -83,7 +83,7 @@ def test_unchecked_signatures_are_mentioned(file, capsys):
     printed = capsys.readouterr().out
     assert "no signature was checked" in printed
     assert "good" not in printed
-    assert "All but the signatures holds; they were not checked." in printed
+    assert "The proof holds, but no signature was checked." in printed
 
 
 def test_a_single_fault_is_counted_in_the_singular(proof, tmp_path, capsys):
@@ -92,9 +92,7 @@ def test_a_single_fault_is_counted_in_the_singular(proof, tmp_path, capsys):
     path.write_bytes(msgspec.json.encode(replace(proof, order=replace(proof.order, version=9))))
     assert not prove(SECRETS, path, 2, Console(width=200), as_json=False)
     printed = capsys.readouterr().out
-    assert (
-        "✗ the order is not what follows from these events: version: 9 is stated, 2 fo" in printed
-    )
+    assert "✗ the order does not follow from these events: version: 9 is stated, 2 fo" in printed
     assert "1 thing that does not hold" in printed
 
 

@@ -66,7 +66,7 @@ def test_verifying_without_a_secret_must_be_chosen_explicitly():
 
 def test_a_file_without_a_secret_is_refused(tmp_path):
     (tmp_path / "old").write_text(" \n")
-    with pytest.raises(WrongOptionError, match="no secret is in it"):
+    with pytest.raises(WrongOptionError, match="the file has no secret"):
         _old_secrets(VerifyOptions(old_secrets=tmp_path / "old"))
 
 

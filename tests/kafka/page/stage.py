@@ -47,7 +47,7 @@ ATTACK = "<img src=x onerror=document.title='run'>"
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# The page of an order reads the order again at intervals that are a little shorter than this.
+# The page of an order reads the order again at intervals that are a little shorter than this time.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 

@@ -20,7 +20,7 @@ VIEWS = {
     "order": ("#/orders/ord%2F1", "4 deliveries"),
     "anomaly": ("#/orders/ord_less", "What to do"),
     "payment": ("#/payments/pay_1", "re_1"),
-    "event": ("#/events/evt_paid", "It was delivered 2 times"),
+    "event": ("#/events/evt_paid", "The event was delivered 2 times"),
     "orders": ("#/orders", "ord"),
     "anomalies": ("#/anomalies", "missing for"),
     "quarantine": ("#/quarantine", "amount_negative"),

@@ -55,7 +55,7 @@ class TestLists:
         ledger.fold({**lone, "created": NOW_S - 3 * 86_400 - 60})
         go(page, "#/anomalies")
         page.get_by_label("Anomaly").select_option("refund_without_payment")
-        expect(page.locator("main")).to_contain_text("after that ask Plexy")
+        expect(page.locator("main")).to_contain_text("after that, ask Plexy")
         item = page.locator("main .list > li").filter(has_text="pay_old")
         expect(item).to_contain_text("missing for 3 days")
 
@@ -64,7 +64,7 @@ class TestLists:
         items = page.locator("main .list > li")
         bad = items.filter(has_text="evt_bad")
         expect(bad).to_contain_text("amount_negative")
-        expect(bad).to_contain_text("Its amount is below zero.")
+        expect(bad).to_contain_text("The amount is below zero.")
         expect(items.filter(has_text="refused by ingress")).to_have_count(1)
         page.get_by_label("Reason").select_option("amount_negative")
         expect(items).to_have_count(1)
@@ -75,7 +75,7 @@ class TestLists:
         for at, word in {
             "#/orders?status=failed": "No order has this status.",
             "#/anomalies?anomaly=conflicting_refund": "No order has this anomaly.",
-            "#/quarantine?state=put_back": "None that these filters let through.",
+            "#/quarantine?state=put_back": "No delivery matches these filters.",
         }.items():
             go(page, at)
             expect(page.locator("main .empty")).to_have_text(word)

@@ -63,7 +63,7 @@ class TestStory:
             "Over-refunded \N{MINUS SIGN}0.01\u00a0KZT"
         )
 
-    def test_a_missing_order_is_named_and_can_be_requested_again(self, page, ledger):
+    def test_a_missing_order_is_reported_and_can_be_requested_again(self, page, ledger):
         go(page, "#/orders/nobody_yet")
         expect(page.get_by_role("heading", name="Not in the ledger")).to_be_visible()
         ledger.fold(paid("evt_now", "pay_now", "nobody_yet", 1))
@@ -82,7 +82,7 @@ class TestStory:
         page.get_by_role("button", name="Show 40 more payments").click()
         expect(payments).to_have_count(60)
         expect(payments.nth(20).get_by_role("link")).to_be_focused()
-        page.get_by_role("button", name="Show 10 earlier ones").click()
+        page.get_by_role("button", name="Show 10 earlier deliveries").click()
         expect(items).to_have_count(60)
         expect(items.first.get_by_role("link").first).to_be_focused()
 

@@ -15,7 +15,7 @@ from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened
 
 pytestmark = IN_A_BROWSER
 
-# The page waits a little less than this for an update, and between two requests for the days.
+# The page waits a little less than this time for an update, and between two requests for the days.
 SILENT_MS = AGAIN_MS = 5_100
 
 
@@ -195,24 +195,24 @@ class TestTwoWorkers:
     def test_each_page_shows_that_the_ledger_is_empty(self, page):
         expect(page.locator("main")).to_contain_text("Nothing was paid yet.")
         for at, word in {
-            "#/orders": "No order yet.",
-            "#/anomalies": "None: everything fits together.",
-            "#/quarantine": "Nothing here",
+            "#/orders": "No orders yet.",
+            "#/anomalies": "No order has an anomaly.",
+            "#/quarantine": "No delivery was rejected.",
             "#/search?q=nobody": "Nothing has this id.",
         }.items():
             go(page, at)
             expect(page.locator("main")).to_contain_text(word)
 
-    def test_a_suspended_worker_is_named_with_its_partitions(self, page, workers):
+    def test_a_suspended_worker_is_shown_with_its_partitions(self, page, workers):
         suspended = f"http://127.0.0.1:{workers[1].env['LEDGER_WEB_PORT']}"
         readiness = card(page, "Readiness")
         expect(readiness).to_contain_text("2 workers, every partition is folded", timeout=60_000)
         folds = row(card(page, "Workers"), suspended).get_by_role("cell").nth(1).inner_text()
         workers[1].freeze()
         try:
-            expect(row(card(page, "Workers"), suspended)).to_contain_text("it does not answer")
+            expect(row(card(page, "Workers"), suspended)).to_contain_text("does not answer")
             expect(readiness).to_contain_text(f"No ready worker has partition {folds}")
-            expect(page.locator("main")).to_contain_text("The workers are summing up")
+            expect(page.locator("main")).to_contain_text("The workers are computing the totals")
         finally:
             workers[1].go_on()
         expect(readiness).to_contain_text("2 workers, every partition is folded", timeout=60_000)

@@ -57,7 +57,7 @@ def test_equal_lines_and_entries_match():
         ([line(2, currency="USD")], [paid()], (Discrepancy.CURRENCY_DIFFERS, 2, "pay_1")),
     ],
 )
-def test_each_kind_of_mismatch_is_named(lines, entries, expected):
+def test_each_kind_of_mismatch_is_reported(lines, entries, expected):
     assert found(lines, entries) == (0, [expected])
 
 

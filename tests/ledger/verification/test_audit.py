@@ -1,4 +1,4 @@
-"""The audit finds no difference in a state that the ledger folded, and names each corruption."""
+"""The audit finds no difference in a state that the ledger folded, and reports each corruption."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ def test_the_example_is_clean_and_moves_a_payment():
     assert ORDERS.decode(ledger.orders[b"ord_2"]).payments["pay_3"].payment is None
 
 
-def test_a_wrong_amount_in_the_table_is_named_with_its_events():
+def test_a_wrong_amount_in_the_table_is_reported_with_its_events():
     ledger = example()
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, with_amount)
     (found,) = ledger.differences()
@@ -103,7 +103,7 @@ def test_a_wrong_amount_in_the_table_is_named_with_its_events():
 @pytest.mark.parametrize(
     ("alter", "detail"),
     [
-        (lambda p: Payment("pay_2", p.facts), "it says that it is pay_2"),
+        (lambda p: Payment("pay_2", p.facts), "its stored id is pay_2"),
         (lambda _: Payment("pay_1", {}), "it holds no fact"),
         (lambda p: Payment("pay_1", {"evt_1": p.facts["evt_1"]}), "it lacks event evt_2"),
         (
@@ -112,7 +112,7 @@ def test_a_wrong_amount_in_the_table_is_named_with_its_events():
         ),
     ],
 )
-def test_each_corruption_of_a_payment_is_named(alter, detail):
+def test_each_corruption_of_a_payment_is_reported(alter, detail):
     ledger = example()
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, alter)
     (found,) = ledger.differences()
@@ -132,7 +132,7 @@ def _paid(order: Order, amount: int) -> Order:
 @pytest.mark.parametrize(
     ("alter", "detail"),
     [
-        (lambda o: Order("ord_9", o.payments), "it says that it is ord_9"),
+        (lambda o: Order("ord_9", o.payments), "its stored id is ord_9"),
         (lambda o: _paid(o, 400), "payment pay_1: amount: expected 500, got 400"),
         (
             lambda o: _of_order(o, "pay_1", version=7),
@@ -164,7 +164,7 @@ def _paid(order: Order, amount: int) -> Order:
         ),
     ],
 )
-def test_each_corruption_of_an_order_is_named(alter, detail):
+def test_each_corruption_of_an_order_is_reported(alter, detail):
     ledger = example()
     ledger.orders[b"ord_1"] = altered(ledger.orders[b"ord_1"], ORDERS, alter)
     (found,) = ledger.differences()
@@ -176,7 +176,7 @@ def test_each_corruption_of_an_order_is_named(alter, detail):
     assert found.events or "pay_9" in detail
 
 
-def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
+def test_a_withdrawal_by_a_fact_that_does_not_exist_is_reported():
     ledger = example()
     ledger.orders[b"ord_2"] = altered(
         ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
@@ -185,7 +185,7 @@ def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
     assert found.detail == "payment pay_3: it left the order at version 3; the log has 2 facts"
 
 
-def test_a_payment_of_another_order_is_named():
+def test_a_payment_of_another_order_is_reported():
     ledger = example()
     other = ORDERS.decode(ledger.orders[b"ord_3"]).payments["pay_3"]
     moved = msgspec.structs.replace(other, order_id="ord_1")
@@ -196,7 +196,7 @@ def test_a_payment_of_another_order_is_named():
     assert found.detail == "payment pay_3: it belongs to order ord_3"
 
 
-def test_an_order_that_still_has_a_payment_that_moved_away_is_named():
+def test_an_order_that_still_has_a_payment_that_moved_away_is_reported():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
@@ -207,7 +207,7 @@ def test_an_order_that_still_has_a_payment_that_moved_away_is_named():
     )
 
 
-def test_a_document_that_does_not_follow_from_its_payments_is_named():
+def test_a_document_that_does_not_follow_from_its_payments_is_reported():
     ledger = example()
     ledger.documents[b"ord_1"] = altered(
         ledger.documents[b"ord_1"],
@@ -219,7 +219,7 @@ def test_a_document_that_does_not_follow_from_its_payments_is_named():
     assert found.detail == "status: expected 'partially_refunded', got 'paid'"
 
 
-def test_a_document_of_an_order_that_all_payments_left_is_named():
+def test_a_document_of_an_order_that_all_payments_left_is_reported():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.documents[b"ord_2"] = stale.documents[b"ord_2"]
@@ -234,7 +234,7 @@ def test_a_document_of_an_order_that_all_payments_left_is_named():
         ("documents", b"ord_3", DifferenceKind.DOCUMENT_MISSING),
     ],
 )
-def test_a_deleted_key_is_missing(holder, key, kind):
+def test_a_deleted_key_is_reported_as_missing(holder, key, kind):
     ledger = example()
     del getattr(ledger, holder)[key]
     assert kinds(ledger) == [kind]
@@ -248,7 +248,7 @@ def test_a_deleted_key_is_missing(holder, key, kind):
         ("documents", DifferenceKind.DOCUMENT_UNEXPLAINED),
     ],
 )
-def test_a_key_that_the_log_does_not_have_is_unexplained(holder, kind):
+def test_a_key_that_the_log_does_not_have_is_reported_as_unexplained(holder, kind):
     ledger = example()
     other = Ledger([success("evt_9", payment="pay_9", order="ord_9")])
     getattr(ledger, holder).update(getattr(other, holder))
@@ -256,7 +256,7 @@ def test_a_key_that_the_log_does_not_have_is_unexplained(holder, kind):
 
 
 @pytest.mark.parametrize("holder", ["payments", "orders", "documents"])
-def test_unreadable_bytes_are_named(holder):
+def test_unreadable_bytes_are_reported(holder):
     ledger = example()
     values = getattr(ledger, holder)
     key = min(values)
@@ -373,7 +373,7 @@ def test_the_progress_of_a_partition_is_judged(more, found):
     assert kinds(ledger) == found
 
 
-def test_a_partition_without_its_progress_is_named_once_it_was_folded():
+def test_a_partition_without_its_progress_is_reported_once_it_was_folded():
     ledger = _forgetful(0, 1)
     place = (partition_of(b"evt_1"), PROGRESS_KEY)
     ledger.seen[place] = b"\xc1"

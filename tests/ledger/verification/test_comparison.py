@@ -67,7 +67,7 @@ def test_two_folds_of_one_log_in_different_orders_have_no_difference(data: st.Da
     assert compare(one, other) == []
 
 
-def test_a_different_value_is_named_with_field_values_and_events():
+def test_a_different_value_is_reported_with_field_values_and_events():
     old = example()
     alter(old)
     (found,) = compare(old, example())
@@ -127,7 +127,7 @@ def test_values_with_unsettled_facts_are_left_out():
 
 
 @pytest.mark.parametrize("which", [0, 1, 2, 3, 4])
-def test_an_entry_that_only_one_journal_has_is_named(which):
+def test_an_entry_that_only_one_journal_has_is_reported(which):
     old = example()
     key, _ = old.entries.pop(which)
     (found,) = compare(old, example())
@@ -136,7 +136,7 @@ def test_an_entry_that_only_one_journal_has_is_named(which):
     assert found.events
 
 
-def test_an_entry_with_different_money_and_an_unreadable_entry_are_named():
+def test_an_entry_with_different_money_and_an_unreadable_entry_are_reported():
     old = example()
     key, value = old.entries[0]
     entry = ENTRIES.decode(value)
@@ -147,7 +147,7 @@ def test_an_entry_with_different_money_and_an_unreadable_entry_are_named():
     old.entries += [(b"odd", b"{}")]
     found = compare(old, example())
     assert sorted(str(each) for each in found) == [
-        "versions_differ  entry odd: only version 1 has it, and it can't be read",
+        "versions_differ  entry odd: only version 1 has it, but it can't be read",
         f"versions_differ  entry {key.decode()}: only version 1 has an entry with this content",
     ]
 

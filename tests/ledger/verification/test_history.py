@@ -78,7 +78,7 @@ def test_raw_deliveries_have_the_bytes_that_arrived():
     assert msgspec.json.decode(msgspec.json.encode(told), type=type(told)) == told
 
 
-def test_a_signature_that_is_no_longer_good_is_named():
+def test_a_signature_that_is_no_longer_good_is_reported():
     records = logged([success("evt_1")], secret=b"whsec_test_key_another")
     (told,) = deliveries(records, RULES, TRUST)
     assert (told.outcome, told.signature) == ("folded", SignatureFault.MISMATCH)

@@ -1,4 +1,4 @@
-"""The audit of the journal names each wrong entry, and the accounts that the entry skews."""
+"""The audit of the journal reports each wrong entry, and the accounts that the entry skews."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def _forge(entry: Entry, **changes: Any) -> tuple[bytes, bytes]:
     return forged.entry_id.encode(), ENTRIES.encode(forged)
 
 
-def test_a_forged_entry_is_named_with_the_accounts_that_it_skews():
+def test_a_forged_entry_is_reported_with_the_accounts_that_it_skews():
     ledger = example()
     entry = ledger.pipeline.entries["payment/pay_1/evt_1"]
     ledger.entries.append(_forge(entry, entry_id="payment/pay_1/evt_9", event_id="evt_9"))
@@ -34,7 +34,7 @@ def test_a_forged_entry_is_named_with_the_accounts_that_it_skews():
     ]
 
 
-def test_an_entry_with_different_money_under_a_known_id_is_named():
+def test_an_entry_with_different_money_under_a_known_id_is_reported():
     ledger = example()
     entry = ledger.pipeline.entries["refund/pay_1/re_1/evt_2"]
     other = (Posting(REFUNDS, 90, "KZT"), Posting("assets:elsewhere", -90, "KZT"))
@@ -49,7 +49,7 @@ def test_an_entry_with_different_money_under_a_known_id_is_named():
     )
 
 
-def test_an_entry_that_does_not_balance_is_named():
+def test_an_entry_that_does_not_balance_is_reported():
     ledger = example()
     key, value = _forge(ledger.pipeline.entries["payment/pay_1/evt_1"])
     ledger.entries.append((key, value.replace(b'"amount":500', b'"amount":501')))
@@ -61,14 +61,14 @@ def test_an_entry_that_does_not_balance_is_named():
     )
 
 
-def test_an_entry_under_a_wrong_key_is_named():
+def test_an_entry_under_a_wrong_key_is_reported():
     ledger = example()
     ledger.entries.append((b"another", ledger.entries[0][1]))
     assert DifferenceKind.ENTRY_DIFFERS in kinds(ledger)
 
 
 @pytest.mark.parametrize("gone", range(5))
-def test_a_missing_entry_is_named(gone):
+def test_a_missing_entry_is_reported(gone):
     ledger = example()
     # The entries are a payment, its refund, a second payment, its reversal and its replacement.
     assert len(ledger.entries) == 5
@@ -84,7 +84,7 @@ def test_repeated_entries_change_nothing():
     assert ledger.differences() == []
 
 
-def test_money_that_is_posted_twice_is_named():
+def test_money_that_is_posted_twice_is_reported():
     ledger = Ledger([success("evt_1", 1, 5), success("evt_2", 2, 5)])
     (first,) = ledger.entries
     other = Ledger([success("evt_2", 2, 5), success("evt_1", 1, 5)])
@@ -107,7 +107,7 @@ def test_money_that_is_posted_twice_is_named():
     assert "standing: evt_1, evt_2" in str(found[0])
 
 
-def test_a_later_fact_that_stands_instead_of_the_earliest_is_named_even_with_the_same_money():
+def test_a_later_fact_that_stands_instead_of_the_earliest_is_reported_even_with_the_same_money():
     """A different fold would leave the other entry, so both journals together would have two."""
     late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     ledger = Ledger(late_first)

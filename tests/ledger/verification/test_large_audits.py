@@ -101,7 +101,7 @@ def lose(start: bytes) -> Callable[[Ledger], None]:
         (lose(b"ord_1\xffp"), "payment pay_0: it is not in the order"),
     ],
 )
-def test_a_row_of_a_large_order_that_is_wrong_is_named(alter, detail):
+def test_a_row_of_a_large_order_that_is_wrong_is_reported(alter, detail):
     ledger = example()
     assert kinds(ledger) == []
     alter(ledger)
@@ -111,7 +111,7 @@ def test_a_row_of_a_large_order_that_is_wrong_is_named(alter, detail):
     assert any(each.detail.startswith(detail) for each in found), found
 
 
-def test_a_different_summary_is_named():
+def test_a_different_summary_is_reported():
     ledger = example()
     document = ORDER_DOCUMENTS.decode(ledger.documents[b"ord_1"])
     assert document.summary
@@ -124,7 +124,7 @@ def test_a_different_summary_is_named():
     )
 
 
-def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_named():
+def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_reported():
     ledger = example()
     payment = PAYMENTS.decode(ledger.payments[b"pay_x"])
     facts = {fact.event_id: fact for fact in ledger.events() if fact.payment_id == "pay_x"}
@@ -143,7 +143,7 @@ def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_named():
         assert found.detail.startswith(detail), found
 
 
-def test_an_entry_that_stands_for_a_fact_without_room_is_named():
+def test_an_entry_that_stands_for_a_fact_without_room_is_reported():
     ledger = example()
     reversals = [entry for entry in ledger.entries if entry[0].endswith(b"/reversal")]
     assert reversals == []

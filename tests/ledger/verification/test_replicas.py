@@ -1,4 +1,4 @@
-"""A replica is compared with its changelog at the replica's end, and each difference is named."""
+"""A replica is compared with its changelog at the replica's end, and differences are reported."""
 
 import msgspec
 import pytest

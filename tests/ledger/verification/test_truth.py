@@ -1,4 +1,4 @@
-"""The truth names each faulty record of the log."""
+"""The truth reports each faulty record of the log."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Differ
         ({"arrived": "²".encode()}, "arrival_unknown"),
     ],
 )
-def test_a_record_whose_signature_is_not_good_is_named(more, fault):
+def test_a_record_whose_signature_is_not_good_is_reported(more, fault):
     event = success("evt_9", payment="pay_9", order="ord_9")
     ledger = example()
     (found,) = _append(ledger, body_of(event), b"evt_9", **more)
@@ -49,17 +49,17 @@ def test_a_record_whose_signature_is_not_good_is_named(more, fault):
     assert (found.payment_id, found.order_id) == ("pay_9", "ord_9")
 
 
-def test_a_record_that_is_not_an_event_is_named_by_its_key():
+def test_a_record_that_is_not_an_event_is_reported_by_its_key():
     (found,) = _append(example(), b"{", b"evt_9", signature="")
     assert found.subject.endswith(", key evt_9")
 
 
-def test_a_different_body_under_a_known_id_is_named():
+def test_a_different_body_under_a_known_id_is_reported():
     (found,) = _append(example(), body_of(success("evt_1", amount=9)), b"evt_1", secret=b"other")
     assert (found.kind, found.payment_id) == (DifferenceKind.SIGNATURE_INVALID, "pay_1")
 
 
-def test_a_record_outside_the_partition_of_its_key_is_named():
+def test_a_record_outside_the_partition_of_its_key_is_reported():
     right = partition_of(b"evt_9")
     body = body_of(success("evt_9", payment="pay_9"))
     (found,) = _append(example(), body, b"evt_9", partition=(right + 1) % PARTITIONS)
@@ -90,14 +90,14 @@ def test_without_trust_no_signature_is_checked():
     assert truth.faults == []
 
 
-def test_a_hole_in_the_log_is_named():
+def test_a_hole_in_the_log_is_reported():
     ledger = Ledger([success(f"evt_{n}", payment=f"pay_{n}") for n in range(9)])
     del ledger.log.partitions[0][0]
     (found,) = ledger.truth().faults
     assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are missing"
 
 
-def test_a_log_that_lost_its_end_is_named():
+def test_a_log_that_lost_its_end_is_reported():
     truth = example().truth()
     truth.reached(0, 100)
     assert [fault.kind for fault in truth.faults] == [DifferenceKind.LOG_INCOMPLETE]
@@ -106,7 +106,7 @@ def test_a_log_that_lost_its_end_is_named():
 
 
 def test_only_ids_that_are_not_forgotten_are_kept_in_memory():
-    """An id that is seen again after it was forgotten follows the ids seen earlier."""
+    """An id that is seen again after it was forgotten is placed after the ids seen earlier."""
     ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
     ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])
     partition = partition_of(b"evt_1")

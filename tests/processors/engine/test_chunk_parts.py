@@ -69,7 +69,7 @@ async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of
 
 def test_rows_that_fit_are_read_at_once_and_a_single_row_always_fits(table, monkeypatch):
     assert len(effects_of(table, range(100)).read(KEYS[:100])) == 100
-    with pytest.raises(ChunkTooLargeError, match="rows of over"):
+    with pytest.raises(ChunkTooLargeError, match="needs over"):
         effects_of(table, range(RECORDS)).read(KEYS)
     monkeypatch.setattr(effects, "_MOST_READ_BYTES", 0)
     assert len(effects_of(table, range(1)).read(KEYS[:1])) == 1

@@ -18,7 +18,7 @@ from processors.worker import Worker
 FOLDER = Path("data")
 
 
-def test_a_folder_with_too_little_room_is_named_with_the_room_it_needs(tmp_path):
+def test_a_folder_with_too_little_room_is_reported_with_the_room_it_needs(tmp_path):
     settings = WorkerSettings(data_dir=tmp_path)
     with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
         require_room(settings, 2**70)
@@ -29,14 +29,14 @@ def test_a_folder_with_too_little_room_is_named_with_the_room_it_needs(tmp_path)
 def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
     settings = WorkerSettings(data_dir=tmp_path, partitions=4)
     monkeypatch.setattr("processors.engine.disk._free_inodes", lambda _: 100)
-    with pytest.raises(NoRoomError, match=r"0 databases made and 12 to be made, .* takes 192: del"):
+    with pytest.raises(NoRoomError, match=r"0 existing and 12 new databases, .* takes 192: del"):
         require_room(settings, 1)
     for number in range(12):
         (tmp_path / "tables" / "v1" / "plexy-ledger@kafka" / f"{number}.db").mkdir(parents=True)
     assert require_room(settings, 1) is None
 
 
-def test_too_few_open_files_for_the_partitions_are_named_with_both_numbers(monkeypatch):
+def test_too_few_open_files_for_the_partitions_are_reported_with_both_numbers(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     assert row_files(12) >= 20
     with pytest.raises(NoRoomError, match="may open 4096 files, and 192 databases") as raised:
@@ -55,7 +55,7 @@ def test_too_few_open_files_for_the_partitions_are_named_with_both_numbers(monke
         (Exception("IO error: While mkdir: Permission denied"), "give the worker's user the right"),
         (Exception("IO error: While pread: 1.sst: Input/output error"), "check the disk"),
         (OSError(errno.ENOSPC, "No space left on device"), "make room there, and start"),
-        (OSError(errno.EROFS, "Read-only file system"), "mount it so that it can be written"),
+        (OSError(errno.EROFS, "Read-only file system"), "mount the folder's file system writable"),
     ],
 )
 def test_a_disk_error_names_the_folder_and_the_remedy(error, remedy, tmp_path):

@@ -13,7 +13,7 @@ def test_a_folder_keeps_its_name_and_is_free_again_when_its_process_is_killed(tm
     with claimed_elsewhere(tmp_path) as other:
         assert other.stdout
         name = other.stdout.readline().strip()
-        with pytest.raises(SettingsError, match="belongs to a worker that runs"):
+        with pytest.raises(SettingsError, match="belongs to a running worker"):
             claim(tmp_path)
         other.kill()
     assert len(name) == 32

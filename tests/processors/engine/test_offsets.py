@@ -1,4 +1,4 @@
-"""The commit bookkeeping, over every order in which chunks can be finished."""
+"""The commit bookkeeping is right for every order in which chunks can be finished."""
 
 from faust.types import TP
 from hypothesis import given

@@ -104,7 +104,7 @@ def add_a_row(table: ChunkTable) -> None:
         (flip_a_bit_of_a_file, "RocksDB can't read it: Corruption: block checksum mismatch"),
     ],
 )
-async def test_damage_is_named_recorded_and_repaired(table, scrubber, damage, said):
+async def test_damage_is_reported_recorded_and_repaired(table, scrubber, damage, said):
     damage(table)
     found = await damage_found_by(scrubber)
     assert scrubber.reading("payments", PARTITION) is None

@@ -70,7 +70,7 @@ def test_the_last_span_of_a_key_links_to_the_earlier_ones(export):
 
 
 @pytest.mark.parametrize("broken", [b"", b"x", b"\xff" * 55, traceparent(0), traceparent(1, "00")])
-def test_a_record_that_names_no_sampled_span_has_none(export, broken):
+def test_a_record_that_names_no_sampled_span_has_no_span(export, broken):
     (span,) = export(chunk(a=broken, b=traceparent(7))).spans
     assert span.parent_id == f"{7:016x}"
 

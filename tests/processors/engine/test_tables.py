@@ -46,7 +46,7 @@ def test_all_databases_together_stay_within_the_configured_memory(memory_mb, par
     assert everything > memory_mb * MIB * 0.9
 
 
-def test_half_is_for_caches_and_half_for_write_buffers():
+def test_half_of_the_memory_is_for_caches_and_half_for_write_buffers():
     options = rocksdb_options(256, 4)
     assert options["block_cache_size"] == 32 * MIB
     assert options["write_buffer_size"] * options["max_write_buffer_number"] == 32 * MIB
@@ -151,13 +151,13 @@ def test_records_below_the_end_are_skipped(table):
 
 def test_a_chunk_of_a_different_table_is_refused(table):
     foreign = ChangelogChunk(TP("plexy-ledger-seen-changelog", PARTITION), 0, 1, [])
-    with pytest.raises(ChangelogMismatchError, match="is not of plexy-ledger-payments-changelog"):
+    with pytest.raises(ChangelogMismatchError, match="is not in plexy-ledger-payments-changelog"):
         table.apply(foreign)
 
 
 def test_a_partition_that_is_folded_applies_nothing_from_its_changelog(table):
     write_rows(table, PARTITION, {b"a": b"1"})
-    with pytest.raises(ChangelogMismatchError, match="is of a partition that is folded"):
+    with pytest.raises(ChangelogMismatchError, match="a partition that this worker folds"):
         table.apply(chunk(table, 1, 2, (1, b"a", b"0")))
     assert_holds(table, 1, {b"a": b"1"})
 
@@ -174,7 +174,7 @@ def test_a_partition_that_is_not_folded_here_is_not_written(table):
 )
 def test_a_fold_writes_only_records_that_its_changelog_took_at_the_table_s_end(table, written):
     write_rows(table, PARTITION, {b"a": b"1"})
-    with pytest.raises(ChangelogMismatchError, match="and the table ends at 1: another program"):
+    with pytest.raises(ChangelogMismatchError, match="but the table ends at 1: another program"):
         table.write(PARTITION, NewRows(), written)
     assert_holds(table, 1, {b"a": b"1"})
 

@@ -81,9 +81,9 @@ async def test_a_body_that_cannot_be_decompressed_is_not_logged_after_the_answer
 
 async def test_a_bug_is_still_logged(caplog):
     async def fails(_request: web.BaseRequest) -> web.StreamResponse:
-        raise LookupError("a bug of ours")
+        raise LookupError("a bug in the view")
 
     hide_unreadable_requests()
     async with RawTestServer(fails) as server:
         assert b"500" in await exchange(server, [b"GET / HTTP/1.0\r\n\r\n"])
-    assert "a bug of ours" in caplog.text
+    assert "a bug in the view" in caplog.text

@@ -10,7 +10,7 @@ VIEWS = "".join(file.read_text() for file in FILES)
 
 
 def test_every_error_of_a_view_is_listed_with_its_status():
-    section = PAGE.partition("\nOf the views:\n")[2]
+    section = PAGE.partition("\nViews:\n")[2]
     raised = re.findall(
         r'(?:ProblemError\(|Problem\(status=)\s*(\d{3}),\s*(?:code=)?"(\w+)"', VIEWS
     )

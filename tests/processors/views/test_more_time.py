@@ -1,4 +1,4 @@
-"""Each view declares how much longer than usual its answer may take."""
+"""Each view declares the additional time that its answer may take."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ def request(**query: str) -> Any:
         ({"as_of": "2026-01-01"}, READ_WITHIN_S),
     ],
 )
-def test_an_order_takes_as_long_as_it_waits_and_reads_the_log(query, more_s):
+def test_the_time_of_an_order_includes_its_wait_and_its_read_of_the_log(query, more_s):
     assert orders.more_s(request(**query)) == more_s
     if "as_of" not in query:
         assert waiting.more_s(request(**query)) == more_s

@@ -1,4 +1,4 @@
-"""A proof shows the current order; a changed order is reread, and a contradiction reported."""
+"""A proof shows the current order: a changed order is reread; a contradiction is reported."""
 
 import asyncio
 from types import SimpleNamespace
@@ -91,7 +91,7 @@ async def test_an_order_that_lags_behind_its_snapshots_contradicts_nothing(monke
     assert raised.value.problem.code == "changing"
 
 
-async def test_a_log_that_is_not_read_within_the_limit_is_reported_as_such(
+async def test_a_log_that_is_not_read_within_the_limit_is_reported_as_unread(
     monkeypatch,
 ):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.1)

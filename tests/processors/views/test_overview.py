@@ -1,4 +1,4 @@
-"""The merged overview of several workers, whether or not all of them are ready."""
+"""The overviews of several workers are merged, whether or not all of the workers are ready."""
 
 from typing import Any
 

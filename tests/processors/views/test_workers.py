@@ -69,14 +69,14 @@ async def test_the_reason_why_another_worker_cannot_answer_is_passed_on(app):
     assert problem.detail == f"the worker at {other} answered 503: ask again"
 
 
-async def test_a_worker_that_does_not_answer_for_a_key_is_named_before_the_request_times_out(
+async def test_a_worker_that_does_not_answer_for_a_key_is_reported_before_the_request_times_out(
     app, monkeypatch
 ):
     monkeypatch.setattr(state, "ANSWER_WITHIN_S", 0.05)
 
     async with served(never_answers) as other:
         assign(app, other)
-        with pytest.raises(ProblemError, match=f"the worker at {other} has a part of this"):
+        with pytest.raises(ProblemError, match=f"the worker at {other} has a part of the answer"):
             async with asyncio.timeout(5):
                 await state.ask(app, "orders", KEY.decode(), "/orders/1")
 

@@ -1,4 +1,4 @@
-"""A range is read from its start to its end, but not beyond the end, and not forever."""
+"""A range is read from its start to its end, not beyond the end, and within a time limit."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -82,7 +82,7 @@ async def test_a_client_without_an_answer_is_stopped(silent, monkeypatch):
     assert len(RecordedConsumer.made) == 3
     assert all(client._closed for client in RecordedConsumer.made)
     RecordedConsumer.made.clear()
-    # An open client would now cause a warning, and warnings fail a test.
+    # If a client were still open, it would cause a warning now, and warnings fail a test.
     gc.collect()
 
 

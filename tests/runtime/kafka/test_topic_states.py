@@ -89,7 +89,7 @@ def miscounted(existing: list[str], expected: int | None = 4, **raised: int) -> 
 def test_a_raised_number_of_partitions_has_a_remedy_that_moves_no_id(existing):
     assert miscounted(existing) == []
     (fault,) = miscounted(existing, webhooks=8)
-    assert fault.startswith(f"topic {NAMES.webhooks} has 8 partitions, and this ledger has 4: ")
+    assert fault.startswith(f"topic {NAMES.webhooks} has 8 partitions, but this ledger has 4: ")
     assert "LEDGER_PARTITIONS=4" in fault
     assert "LEDGER_PARTITIONS=8" not in fault
     assert "export-log" in fault
@@ -99,7 +99,7 @@ def test_the_recorded_number_stays_if_all_topics_and_the_setting_are_raised():
     every = dict.fromkeys(("webhooks", "events", "payments", "entries", "orders"), 8)
     faults = miscounted([FOUR], 8, **every)
     assert faults[0] == (
-        "this ledger has 4 partitions, and LEDGER_PARTITIONS is 8: set LEDGER_PARTITIONS=4"
+        "this ledger has 4 partitions, but LEDGER_PARTITIONS is 8: set LEDGER_PARTITIONS=4"
     )
     assert len(faults) == 6
     assert len(miscounted([FOUR], None, **every)) == 5, "ingress has no such setting"
@@ -109,7 +109,7 @@ def test_additional_partitions_of_the_rejections_are_no_fault():
     assert miscounted([FOUR], rejected=8) == []
 
 
-def test_two_records_of_different_numbers_are_both_named():
+def test_two_records_of_different_numbers_are_both_reported():
     (fault,) = miscounted([FOUR, NAMES.made_with(8)])
     assert f"{FOUR}, {NAMES.made_with(8)} record different numbers" in fault
 

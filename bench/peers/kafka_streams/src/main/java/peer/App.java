@@ -18,10 +18,10 @@ import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
 /**
- * The same fold as a Kafka Streams application, as its developer guide shows.
+ * Runs the ledger's fold as a Kafka Streams application, as Kafka's developer guide shows.
  *
  * <p>It reads deliveries from the log of record, and writes events, entries, snapshots and order
- * documents to the same topics as ours. Stores are RocksDB with changelogs and the default cache.
+ * documents to the ledger's topics. Stores are RocksDB with changelogs and the default cache.
  * Offsets are committed after their outputs (at least once), and sends need the acks of all in-sync
  * replicas.
  */
