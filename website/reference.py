@@ -32,6 +32,7 @@ _GROUP: Final = "plexy-ledger"
 _DAY_MS: Final = 24 * 3600 * 1000
 _RECORD: Final = TopicNames().made_with(4)
 _LOG_RECORD: Final = TopicNames().log_record("<id>")
+_TOPICS_RECORD: Final = TopicNames().topics_record(["<ids>"])
 _ACCEPTED: Final = {"the same": "nothing", "no less": "more", "any": "any value"}
 
 _COMMANDS: Final = """\
@@ -108,6 +109,7 @@ def topics() -> str:
             meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
     meanings[_RECORD] = "No records; the topic's name records the ledger's number of partitions."
     meanings[_LOG_RECORD] = "No records; the topic's name records the id of the log of record."
+    meanings[_TOPICS_RECORD] = "No records; the topic's name records the ids of the other topics."
     rows = [
         (
             f"`{topic.name}`",
@@ -145,7 +147,8 @@ def topic_settings() -> str:
 
 
 def _described() -> list[Topic]:
-    return [*all_topics(TopicNames(), _GROUP), Topic(name=_RECORD), Topic(name=_LOG_RECORD)]
+    records = (_RECORD, _LOG_RECORD, _TOPICS_RECORD)
+    return [*all_topics(TopicNames(), _GROUP), *(Topic(name=each) for each in records)]
 
 
 def _kept(topic: Topic) -> str:

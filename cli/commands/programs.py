@@ -81,7 +81,7 @@ def topics(
 
 @command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_INGEST_PORT=8001 plexy-ledger ingest")
 def ingest() -> None:
-    """Run an ingress, which receives webhooks over HTTP and writes them to Kafka."""
+    """Run an ingress, which appends webhooks to the log in Kafka."""
     from ingest.server import serve
     from ingest.settings import IngestSettings
 
@@ -90,7 +90,7 @@ def ingest() -> None:
 
 @command("LEDGER_DATA_DIR=.ledger-2 LEDGER_WEB_PORT=6067 plexy-ledger worker")
 def worker() -> None:
-    """Run a worker, which folds the log into tables and topics, and serves the views."""
+    """Run a worker, which folds the log and serves the views."""
     import asyncio
 
     from processors.settings import WorkerSettings

@@ -106,7 +106,7 @@ def partition_faults(
         return
     if expected is not None and made_with != expected:
         yield Fault(
-            f"this ledger has {made_with} partitions, and LEDGER_PARTITIONS is {expected}",
+            f"this ledger has {made_with} partitions, but LEDGER_PARTITIONS is {expected}",
             f"set LEDGER_PARTITIONS={made_with}",
         )
     for topic in topics:

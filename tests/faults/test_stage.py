@@ -128,7 +128,7 @@ def test_the_stranger_differs_from_the_workers_in_a_fold_setting_that_the_reason
         names.append(protocols(settings)[0])
     assert names[0] != names[1]
     assert difference(settings, names[0]).what.endswith(
-        "LEDGER_FORGET_AFTER_DAYS is 90 there and 91 here"
+        "LEDGER_FORGET_AFTER_DAYS is 90 in the group and 91 in this program"
     )
 
 

@@ -116,7 +116,7 @@ class Proxy:
         self._host, _, self._port = kafka.bootstrap.partition(":")
         self.misleads = True
         self.bootstrap = ""
-        self.named = f"and names its brokers as 127.9.9.9:{self._port}"
+        self.named = f"but its brokers advertise 127.9.9.9:{self._port}"
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)

@@ -409,10 +409,10 @@ def test_days_limit_the_entries_that_must_be_in_the_file(env, tmp_path):
 
 
 def test_a_bad_file_ends_reconcile_with_exit_code_2_before_it_connects_to_kafka(tmp_path):
-    file = settlement(tmp_path, [["pay_1", "12,50", "KZT", "payment"]])
+    file = settlement(tmp_path, [["pay_1", "twelve", "KZT", "payment"]])
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "reconcile", file)
     assert code == 2
     (line,) = output.splitlines()
     assert f"{file}, line 2: amount: " in line
-    assert "'12,50'" in line
+    assert "'twelve'" in line

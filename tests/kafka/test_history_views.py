@@ -123,10 +123,10 @@ class TestHistory:
 
     def test_an_event_that_ingress_refused_has_the_reason_of_the_refusal(self, envs, env):
         name = f"refused_{env['LEDGER_WEB_PORT']}"
-        refuse(envs[0], json.dumps({"id": name, "type": "t"}).encode())
+        refuse(envs[0], json.dumps({"id": name, "type": 7}).encode())
         found = get(env, f"/events/{name}")
         assert (found["outcome"], found["deliveries"]) == ("invalid_envelope", [])
-        assert "created" in found["detail"]
+        assert "`type`" in found["detail"]
 
     def test_an_event_that_never_arrived_is_not_found(self, env):
         assert_problem(ask(env, "/events/evt_never"), 404, "event_not_found")

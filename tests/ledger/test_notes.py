@@ -35,6 +35,7 @@ class LogRecord:
     offset: int
     partition: int = 2
     timestamp: int = 1_700_000_000_000
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def delivery(event_id, data, offset, kind="payment.succeeded") -> LogRecord:

@@ -74,7 +74,7 @@ def test_workers_that_check_signatures_agree_on_whether_bearer_records_are_expec
     (agreed,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1"}))
     fault = difference(read(**SECRETS, LEDGER_PAY_AMOUNTS="minor"), agreed)
     assert fault
-    assert fault.what.endswith("than these: LEDGER_PAY_AMOUNTS is unset there and minor here")
+    assert fault.what.endswith("LEDGER_PAY_AMOUNTS is unset in the group and minor in this program")
 
 
 def test_a_ledger_of_the_pay_api_alone_has_one_name_without_a_secret():

@@ -80,7 +80,7 @@ def test_every_fault_of_the_topics_is_reported_and_not_only_the_first():
     )
     found = list(judge(examination))
     problems = only(Level.PROBLEM, found)
-    assert [each.what.partition(". ")[0].partition(", and")[0] for each in problems] == [
+    assert [each.what.partition(". ")[0].partition(", but")[0] for each in problems] == [
         "missing topics: gone",
         "topic a has 8 partitions",
         "missing topics: never",
