@@ -185,7 +185,8 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
         if record.offset <= progress.offset:
             _pass_over(record, progress, result)
             continue
-        now_ms = max(result.progress.timestamp_ms, record.timestamp)
+        now_ms = result.progress.timestamp_ms
+        now_ms = max(now_ms, record.timestamp)
         result.progress = Progress(
             progress.swept_to, record.offset, now_ms, progress.oldest_ms, rules
         )
@@ -263,8 +264,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
         return
     digest = content_digest(envelope)
     if held is None or result.progress.forgets(held, forget_after_ms):
-        place = (record.partition, record.offset, record.timestamp)
-        verdict = decode_event(envelope, *place, reading)
+        verdict = decode_event(envelope, record.partition, record.offset, record.timestamp, reading)
         if isinstance(verdict, Event):
             # Nearly every record is the first of its id, and counts.
             result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from ledger.envelope import (
+    ALWAYS_SHORT_CHARS,
     MAX_ID_BYTES,
     Envelope,
     decimal_text,
@@ -274,14 +275,16 @@ def _status(data: Mapping[str, Any]) -> str | None:
     The size of a fact is bounded, because each new fact rewrites all facts of its payment.
     """
     status = data.get("status")
-    if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
+    if not isinstance(status, str) or is_too_long(status):
         return None
     return status
 
 
 def _data_id(data: Mapping[str, Any], payment: str | None) -> str:
     """Return the event's own id; a refund without one has the id of its payment."""
-    data_id = decimal_text(data.get("id"))
+    data_id = data.get("id")
+    if not isinstance(data_id, str):
+        data_id = decimal_text(data_id)
     if data_id is None or (isinstance(data_id, str) and is_placeholder(data_id)):
         if payment is not None:
             return payment
@@ -300,17 +303,18 @@ def _order_reference(
     found = references(data, names)
     if "metadata" in data:
         found += references(metadata_of(data), names)
-    order: str | None = None
-    for _, text in found:
-        if text is None or is_too_long(text):
-            continue
-        if order is None:
-            order = text
-        elif text != order and "conflicting_order" not in marks:
-            marks.append("conflicting_order")
-    if order is None and found:
+    if not found:
+        return None
+    # Nearly every event names its order once, in a short text.
+    if len(found) == 1 and (order := found[0][1]) is not None and not is_too_long(order):
+        return order
+    orders = [text for _, text in found if text is not None and not is_too_long(text)]
+    if not orders:
         marks.append("order_reference_unreadable")
-    return order
+        return None
+    if len(orders) > 1 and len(set(orders)) > 1:
+        marks.append("conflicting_order")
+    return orders[0]
 
 
 def _payment_reference(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -322,6 +326,9 @@ def _payment_reference(data: Mapping[str, Any], names: tuple[str, ...]) -> str |
 
 def _usable(field: str, text: str) -> str:
     """Return an id that becomes a payment's or a refund's."""
+    # A short, printable id has none of the faults below, and nearly every id is one.
+    if len(text) <= ALWAYS_SHORT_CHARS and text.isprintable():
+        return text
     if is_too_long(text):
         detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
         raise _UnusableError(Reason.REFERENCE_TOO_LONG, field, detail)

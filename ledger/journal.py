@@ -97,8 +97,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     ] = ()
 
     def __post_init__(self) -> None:
+        postings = self.postings
+        # Nearly every entry has two opposite legs, so nothing is summed.
+        if len(postings) == 2:  # noqa: PLR2004
+            one, other = postings
+            if one.amount == -other.amount and one.currency == other.currency:
+                return
         sums: dict[str, int] = {}
-        for posting in self.postings:
+        for posting in postings:
             sums[posting.currency] = sums.get(posting.currency, 0) + posting.amount
         if not self.postings or any(sums.values()):
             raise UnbalancedEntryError(f"entry {self.entry_id} does not balance: {sums}")
@@ -184,7 +190,9 @@ def reversal_of(subject: Subject, facts: Facts) -> Entry:
 
 
 def _entry_id(subject: Subject, facts: Facts) -> str:
-    return subject.entry_id(facts[0].event_id, *ids_of(facts[1:]) if len(facts) > 1 else ())
+    if len(facts) == 1:
+        return subject.entry_id(facts[0].event_id)
+    return subject.entry_id(*ids_of(facts))
 
 
 def _quoted(text: str) -> str:

@@ -38,7 +38,8 @@ from ledger.orders import (
     summarise,
     tally_of,
 )
-from ledger.payments import PaymentDocument, Snapshot
+from ledger.payment_documents import PaymentDocument
+from ledger.payments import Snapshot
 
 MOST_ROW_BYTES: Final = 256 * 1024
 """The maximum size of a small order's row; an order with a longer row becomes large."""

@@ -97,8 +97,12 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
     currency: str
 
     def __post_init__(self) -> None:
-        check_amount(self.amount_minor)
-        check_currency(self.currency)
+        amount_minor = self.amount_minor
+        # Nearly every amount is good, and two calls for each fact would cost more than the checks.
+        if type(amount_minor) is not int or not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
+            check_amount(amount_minor)
+        if type(self.currency) is not str or self.currency not in MINOR_UNIT_DIGITS:
+            check_currency(self.currency)
 
     def __add__(self, other: Any) -> "Money":
         """Add an amount of the same currency; raise ``MoneyError`` for a different currency."""
@@ -120,6 +124,9 @@ def read_money(amount: object, currency: object) -> Money:
     >>> read_money("5000", "kzt") == read_money({"value": 5000.0, "currency": "KZT"}, None)
     True
     """
+    # Nearly every amount is an integer with an upper-case code, which are taken unchanged.
+    if type(amount) is int and type(currency) is str and currency in MINOR_UNIT_DIGITS:
+        return Money(amount, currency)
     if isinstance(amount, dict):
         inner = amount.get("currency")
         if inner is None:

@@ -4,7 +4,7 @@ Input: snapshots of payments, in any order, any number of times. Output: the ord
 document. A document whose payments exceed ``MOST_PAYMENT_BYTES`` is a summary.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Final, Literal
 
@@ -12,7 +12,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ledger.notes import MOST_NOTES, Note, key_of
-from ledger.payments import ANOMALIES, PaymentDocument, Snapshot, note_anomalies
+from ledger.payment_documents import ANOMALIES, PaymentDocument
+from ledger.payments import Snapshot, note_anomalies
 from ledger.published import BY_CURRENCY, Count, Id, Position, SumMinor, UnixSeconds, meaning
 
 MOST_PAYMENT_BYTES: Final = 256 * 1024
@@ -352,20 +353,22 @@ def _count(counts: dict[str, int], name: str, sign: int) -> None:
         del counts[name]
 
 
-def _moved(payment: PaymentDocument) -> Iterator[tuple[str, _Moved]]:
-    """Yield the amounts of a payment with their currencies."""
-    for capture in payment.captures:
-        yield capture.currency, (capture.amount, 0, 0, 0)
-    if not payment.captures and payment.amount is not None and payment.currency is not None:
-        yield payment.currency, (payment.amount, 0, 0, 0)
-    for refund in payment.refunds:
-        yield refund.currency, (0, refund.amount, 0, 0)
+def _moved(payment: PaymentDocument) -> list[tuple[str, _Moved]]:
+    """Return the amounts of a payment with their currencies."""
+    moved: list[tuple[str, _Moved]] = []
+    if payment.captures:
+        moved += [(each.currency, (each.amount, 0, 0, 0)) for each in payment.captures]
+    elif payment.amount is not None and payment.currency is not None:
+        moved.append((payment.currency, (payment.amount, 0, 0, 0)))
+    if payment.refunds:
+        moved += [(each.currency, (0, each.amount, 0, 0)) for each in payment.refunds]
     for dispute in payment.disputes:
         amount = dispute.amount or 0
         if dispute.currency is not None and dispute.status == "open":
-            yield dispute.currency, (0, 0, amount, 0)
+            moved.append((dispute.currency, (0, 0, amount, 0)))
         elif dispute.currency is not None and dispute.status == "lost":
-            yield dispute.currency, (0, 0, 0, amount)
+            moved.append((dispute.currency, (0, 0, 0, amount)))
+    return moved
 
 
 def _add(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
@@ -382,7 +385,9 @@ def _add(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
 def _totals(sums: _Sums) -> dict[str, Totals]:
     return {
         currency: Totals(paid, refunded, paid - refunded - disputed - lost, disputed, lost)
-        for currency, (paid, refunded, disputed, lost, _) in sorted(sums.items())
+        for currency, (paid, refunded, disputed, lost, _) in (
+            sorted(sums.items()) if len(sums) > 1 else sums.items()
+        )
     }
 
 

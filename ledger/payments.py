@@ -8,163 +8,23 @@ the set is limited; ``ledger.kept_facts`` says which facts a payment keeps. Next
 payment keeps notes about deliveries that do not count (``ledger.notes``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from operator import attrgetter
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
-from ledger.captures import Capture, capture_anomalies, captures_of
-from ledger.disputes import Dispute, disputes_of
-from ledger.events import FOLDED_TYPES, TIME_IMPLAUSIBLE, Event, Mark
+from ledger.events import TIME_IMPLAUSIBLE, Event
 from ledger.journal import Entry, post
 from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
-from ledger.kept_facts import key_of as _by_time
-from ledger.lifecycle import FAILED, REFUND_REVERSED, REFUNDED, SUCCEEDED, Kind
-from ledger.notes import (
-    Note,
-    NoteAnomaly,
-    NoteKey,
-    anomalies_of,
-    kept_notes,
-    shown,
-    with_note,
+from ledger.notes import Note, NoteKey, anomalies_of, kept_notes, shown, with_note
+from ledger.payment_documents import (
+    TOO_LARGE,
+    PaymentDocument,
+    PlacedPayment,
+    document_of,
+    document_of_notes,
 )
-from ledger.published import (
-    NOT_EMPTY,
-    AmountMinor,
-    Currency,
-    Id,
-    Position,
-    SumMinor,
-    UnixSeconds,
-    meaning,
-)
-from ledger.standing import Standing, own_id, reversal_among
-
-PaymentStatus = Literal[
-    "disputed", "charged_back", "succeeded", "voided", "authorised", "failed", "unknown"
-]
-
-Anomaly = Literal[
-    Mark,
-    NoteAnomaly,
-    "capture_exceeds_authorisation",
-    "capture_identity_uncertain",
-    "conflicting_amount",
-    "conflicting_capture",
-    "conflicting_dispute",
-    "conflicting_refund",
-    "currency_mismatch",
-    "dispute_amount_missing",
-    "dispute_exceeds_payment",
-    "dispute_without_payment",
-    "failed_after_success",
-    "order_id_is_payment_id",
-    "payment_too_large",
-    "refund_after_reversal",
-    "refund_exceeds_payment",
-    "refund_identity_uncertain",
-    "refund_without_payment",
-    "voided_and_paid",
-]
-"""The contradictions among facts, and what does not count, as named in the documents."""
-
-TOO_LARGE: Final[Anomaly] = "payment_too_large"
-
-# Later versions may add names, so programs downstream must accept unknown ones.
-ANOMALIES: Final[dict[str, Any]] = {
-    "uniqueItems": True,
-    "examples": [sorted(get_args(Anomaly))],
-}
-
-_OF_SEED: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED, Kind.REFUNDED})
-_BY_DISPUTE: Final[tuple[tuple[str, PaymentStatus], ...]] = (
-    ("open", "disputed"),
-    ("lost", "charged_back"),
-)
-_BY_KIND: Final[tuple[tuple[Kind, PaymentStatus], ...]] = (
-    (Kind.SUCCEEDED, "succeeded"),
-    (Kind.CAPTURED, "succeeded"),
-    (Kind.VOIDED, "voided"),
-    (Kind.AUTHORISED, "authorised"),
-    (Kind.FAILED, "failed"),
-)
-
-_PAYS: Final = frozenset({Kind.SUCCEEDED, Kind.CAPTURED})
-_OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
-
-_by_time_of_refund: Final = attrgetter("created", "refund_id")
-
-
-class Refund(msgspec.Struct, frozen=True, gc=False):
-    """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
-
-    refund_id: Annotated[Id, meaning("the refund's id; its event's id if that is the payment's")]
-    amount: Annotated[AmountMinor, meaning("the amount refunded, in minor units")]
-    currency: Annotated[Currency, meaning("ISO 4217 code")]
-    created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
-    event_id: Annotated[Id, meaning("its earliest event")]
-
-
-class EventReference(msgspec.Struct, frozen=True, gc=False):
-    """A fact's event and its place in the log of record."""
-
-    event_id: Annotated[Id, meaning("the event's id")]
-    type: Annotated[Id, meaning("the event's type", examples=sorted(FOLDED_TYPES))]
-    created: Annotated[UnixSeconds, meaning("when the event was created")]
-    partition: Annotated[Position, meaning("the counted record's partition of `plexy.webhooks`")]
-    offset: Annotated[Position, meaning("that record's offset in the partition")]
-
-
-class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The state that a payment's facts produce, as people and programs downstream see it.
-
-    ``amount`` and ``currency`` are the sum of the captures in the currency of the earliest one,
-    else those of the earliest success, else null. A reversed refund is not among the refunds. Lists
-    are sorted, so that equal states have equal documents.
-    """
-
-    payment_id: Annotated[Id, meaning("the payment's id")]
-    status: Annotated[
-        PaymentStatus,
-        meaning(
-            "the first that holds of disputed (a dispute is open), charged_back (a dispute is "
-            "lost), succeeded, voided, authorised, failed, unknown"
-        ),
-    ]
-    amount: Annotated[SumMinor | None, meaning("paid, in minor units; null if nothing was paid")]
-    currency: Annotated[Currency | None, meaning("ISO 4217 code; null if nothing was paid")]
-    created: Annotated[
-        UnixSeconds, meaning("when its earliest success, else its earliest event, was created")
-    ]
-    refunds: Annotated[
-        tuple[Refund, ...], meaning("each refund once, by the time of its earliest event")
-    ]
-    events: Annotated[
-        tuple[EventReference, ...], meaning("the events of its facts, by time", **NOT_EMPTY)
-    ]
-    anomalies: Annotated[
-        tuple[str, ...], meaning("names of the payment's anomalies, sorted", **ANOMALIES)
-    ]
-    captures: Annotated[
-        tuple[Capture, ...], meaning("each capture once, by the time of its earliest event")
-    ] = ()
-    disputes: Annotated[
-        tuple[Dispute, ...], meaning("each dispute once, by the time of its earliest event")
-    ] = ()
-
-
-class PlacedPayment(PaymentDocument, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A payment's document, with the payment's order and its number of facts as ``version``.
-
-    A payment that only ``notes`` name has no facts, and is ``unknown``.
-    """
-
-    order_id: str
-    version: int
-    notes: tuple[Note, ...] = ()
+from ledger.standing import Standing
 
 
 class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -344,41 +204,8 @@ def standing_of(payment: Payment) -> Standing:
 
 def describe(payment: Payment) -> PaymentDocument:
     """Return the document of a payment."""
-    payment_id = payment.payment_id
-    if len(payment.facts) == 1:
-        (fact,) = payment.facts.values()
-        if fact.kind is SUCCEEDED:
-            return _paid_once(payment, fact)
-    facts = sorted(payment.facts.values(), key=_by_time)
-    successes = [fact for fact in facts if fact.kind is SUCCEEDED]
-    success = successes[0] if successes else None
-    kinds = {fact.kind for fact in facts}
-    refunds, names = _refunds(payment_id, facts) if kinds & _OF_REFUND else ([], set())
-    captures: tuple[Capture, ...] = ()
-    disputes: tuple[Dispute, ...] = ()
-    if not kinds <= _OF_SEED:
-        captures = captures_of(payment_id, facts)
-        disputes, of_disputes = disputes_of(facts)
-        names.update(of_disputes, capture_anomalies(payment_id, facts, captures))
-    # No function is called for each fact, because a payment may have hundreds.
-    events = [
-        EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
-        for fact in facts
-    ]
-    amount, currency = _paid(success, captures)
-    if refunds or disputes:
-        names.update(_excess(amount, currency, refunds, disputes))
-    return PaymentDocument(
-        payment_id=payment_id,
-        status=_status(kinds, disputes),
-        amount=amount,
-        currency=currency,
-        created=(success or (captures or facts)[0]).created,
-        refunds=tuple(sorted(refunds, key=_by_time_of_refund)) if refunds else (),
-        events=tuple(events),
-        anomalies=_anomalies(payment, facts, successes, names),
-        captures=captures,
-        disputes=disputes,
+    return document_of(
+        payment.payment_id, payment.facts, is_too_large=payment.first_aside is not None
     )
 
 
@@ -388,7 +215,7 @@ def describe_placed(payment: Payment) -> PlacedPayment | None:
     if payment.facts:
         document = msgspec.structs.asdict(describe(payment))
     elif notes:
-        document = msgspec.structs.asdict(_only_noted(payment.payment_id, notes))
+        document = msgspec.structs.asdict(document_of_notes(payment.payment_id, notes))
     else:
         return None
     document["anomalies"] = tuple(sorted({*document["anomalies"], *note_anomalies(payment)}))
@@ -402,36 +229,6 @@ def note_anomalies(holder: "Payment | Snapshot") -> set[str]:
     """Return the anomalies of the notes of a payment or a snapshot."""
     names = anomalies_of(shown(holder.notes))
     return {*names, TOO_LARGE} if holder.first_left is not None else names
-
-
-def _only_noted(payment_id: str, notes: tuple[Note, ...]) -> PaymentDocument:
-    return PaymentDocument(
-        payment_id=payment_id,
-        status="unknown",
-        amount=None,
-        currency=None,
-        created=notes[0].created,
-        refunds=(),
-        events=(),
-        anomalies=(),
-    )
-
-
-def _paid_once(payment: Payment, success: Event) -> PaymentDocument:
-    """Return the document of a payment whose only fact is a success, as nearly every payment's."""
-    names, place = success.marks, (success.partition, success.offset)
-    if payment.first_aside is not None:
-        names = tuple(sorted({*names, TOO_LARGE}))
-    return PaymentDocument(
-        payment_id=payment.payment_id,
-        status="succeeded",
-        amount=success.moved.amount_minor,
-        currency=success.moved.currency,
-        created=success.created,
-        refunds=(),
-        events=(EventReference(success.event_id, success.type, success.created, *place),),
-        anomalies=names,
-    )
 
 
 class PaymentFold:
@@ -452,7 +249,7 @@ class PaymentFold:
         self.aside: list[Event] = []
         self._kept: KeptFacts | None = None
         self._visited: list[str] = []
-        self._standing = standing_of(self.payment)
+        self._standing = Standing(payment_id, facts.values())
 
     @property
     def payment(self) -> Payment:
@@ -515,7 +312,11 @@ class PaymentFold:
         return entries
 
     def _post(self, event: Event) -> list[Entry]:
-        return [entry for change in self._standing.add(event) for entry in post(*change)]
+        changes = self._standing.add(event)
+        # Nearly every fact changes one subject.
+        if len(changes) == 1:
+            return post(*changes[0])
+        return [entry for change in changes for entry in post(*change)]
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:
@@ -527,110 +328,3 @@ def _says_the_same(fact: Event, event: Event) -> bool:
     if TIME_IMPLAUSIBLE in {*fact.marks, *event.marks}:
         again = msgspec.structs.replace(again, created=fact.created, marks=fact.marks)
     return again == fact
-
-
-def _status(kinds: AbstractSet[Kind], disputes: Sequence[Dispute]) -> PaymentStatus:
-    """Return the first status that applies, in the order of ``PaymentStatus``."""
-    for dispute_status, status in _BY_DISPUTE:
-        if disputes and any(each.status == dispute_status for each in disputes):
-            return status
-    for kind, status in _BY_KIND:
-        if kind in kinds:
-            return status
-    return "unknown"
-
-
-def _paid(success: Event | None, captures: Sequence[Capture]) -> tuple[int | None, str | None]:
-    if captures:
-        currency = captures[0].currency
-        return sum(each.amount for each in captures if each.currency == currency), currency
-    return (success.moved.amount_minor, success.moved.currency) if success else (None, None)
-
-
-def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], set[str]]:
-    """Return each refund that counts by its earliest fact, and the anomalies of the refunds.
-
-    ``facts`` are sorted by time.
-    """
-    by_id: dict[str, list[Event]] = {}
-    reversals: dict[str, list[Event]] = {}
-    for fact in facts:
-        if fact.kind is REFUNDED:
-            by_id.setdefault(own_id(payment_id, fact), []).append(fact)
-        elif fact.kind is REFUND_REVERSED:
-            reversals.setdefault(own_id(payment_id, fact), []).append(fact)
-    refunds: list[Refund] = []
-    anomalies: set[str] = set()
-    for refund_id, alike in by_id.items():
-        first, money = alike[0], alike[0].moved
-        if any(fact.money != money for fact in alike):
-            anomalies.add("conflicting_refund")
-        reversal = reversal_among(first, reversals.get(refund_id, ()))
-        if reversal is None:
-            refunds.append(
-                Refund(refund_id, money.amount_minor, money.currency, first.created, first.event_id)
-            )
-        elif alike[-1].created > reversal.created:
-            anomalies.add("refund_after_reversal")
-    # A refund or reversal without an id of its own is identified by its event.
-    unnamed = [fact for fact in facts if fact.kind in _OF_REFUND and fact.data_id == payment_id]
-    if len(unnamed) > 1 or (unnamed and unnamed[0].kind is REFUND_REVERSED):
-        anomalies.add("refund_identity_uncertain")
-    return refunds, anomalies
-
-
-def _anomalies(
-    payment: Payment,
-    facts: list[Event],
-    successes: list[Event],
-    found: set[str],
-) -> tuple[str, ...]:
-    """Return the names of the payment's anomalies, sorted; ``found`` are those known already."""
-    if len(facts) == 1 and not found:
-        # Nearly every payment has one fact, which contradicts no other fact.
-        return facts[0].marks
-    names: set[str] = {*found, *(mark for fact in facts for mark in fact.marks)}
-    names.update(_contradictions(payment, facts, successes))
-    return tuple(sorted(names))
-
-
-def _contradictions(
-    payment: Payment, facts: list[Event], successes: list[Event]
-) -> Iterator[Anomaly]:
-    """Yield the anomalies of attempts and references; facts are sorted by time."""
-    if payment.first_aside is not None:
-        yield TOO_LARGE
-    if len({fact.money for fact in successes}) > 1:
-        yield "conflicting_amount"
-    if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
-        yield "conflicting_order"
-    paid = [fact.created for fact in facts if fact.kind in _PAYS]
-    failed = [fact.created for fact in facts if fact.kind is FAILED]
-    if paid and failed and failed[-1] > paid[0]:
-        yield "failed_after_success"
-
-
-def _excess(
-    paid: int | None,
-    currency: str | None,
-    refunds: Sequence[Refund],
-    disputes: Sequence[Dispute],
-) -> Iterator[Anomaly]:
-    """Compare what went back with what was paid."""
-    held = [each for each in disputes if each.status != "won" and each.amount is not None]
-    if paid is None:
-        if refunds:
-            yield "refund_without_payment"
-        if disputes:
-            yield "dispute_without_payment"
-        return
-    if any(each.currency != currency for each in refunds) or any(
-        each.currency != currency for each in held
-    ):
-        yield "currency_mismatch"
-    refunded = sum(each.amount for each in refunds if each.currency == currency)
-    disputed = sum(each.amount or 0 for each in held if each.currency == currency)
-    if refunded > paid:
-        yield "refund_exceeds_payment"
-    if disputed and refunded + disputed > paid:
-        yield "dispute_exceeds_payment"

@@ -14,6 +14,9 @@ from ledger.json_values import MalformedJsonError, decode_json
 _PLACEHOLDERS: Final = frozenset({"", "undefined", "null", "none", "nan", "[object object]"})
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 
+_Field = tuple[int, str, str, list[str]]
+"""A field's rank, its name, the first key of its path, and the other keys."""
+
 
 def is_placeholder(text: str) -> bool:
     """Return whether a text stands for no value.
@@ -38,9 +41,20 @@ def references(holder: Mapping[str, Any], names: tuple[str, ...]) -> list[tuple[
     found: list[tuple[str, str | None]] = []
     by_head = _fields(names)
     # Nearly all fields are absent, so an intersection leaves them out before any other step.
-    fields = [each for head in by_head.keys() & holder.keys() for each in by_head[head]]
+    heads = by_head.keys() & holder.keys()
+    if not heads:
+        return found
+    fields = (
+        [each for head in heads for each in by_head[head]]
+        if len(heads) > 1
+        else by_head[heads.pop()]
+    )
     for _, name, head, rest in sorted(fields) if len(fields) > 1 else fields:
         value = _value_at(holder[head], rest) if rest else holder[head]
+        # Nearly every value is a text, which is the reference unless it stands for no value.
+        if type(value) is str and not is_placeholder(value):
+            found.append((name, value))
+            continue
         if isinstance(value, list):
             value = _one_of(value)
         if value is not None:
@@ -60,12 +74,12 @@ def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @cache
-def _fields(names: tuple[str, ...]) -> dict[str, list[tuple[int, str, str, list[str]]]]:
+def _fields(names: tuple[str, ...]) -> dict[str, list[_Field]]:
     """Return, by its first key, each field's rank, name, first key and other keys.
 
     A key may itself contain the dots of a name, so such a name is two fields.
     """
-    fields: dict[str, list[tuple[int, str, str, list[str]]]] = {}
+    fields: dict[str, list[_Field]] = {}
     for number, name in enumerate(names):
         head, *rest = name.split(".")
         fields.setdefault(name, []).append((2 * number, name, name, []))

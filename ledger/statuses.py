@@ -32,6 +32,7 @@ _CONTRADICTING: Final[dict[Kind, frozenset[str]]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def contradicts(kind: Kind, status: str) -> bool:
     """Return whether a status says something else than the type of its event.
 
@@ -39,9 +40,5 @@ def contradicts(kind: Kind, status: str) -> bool:
     (True, False)
     """
     against = _CONTRADICTING.get(kind)
-    return against is not None and _words(status) in against
-
-
-@lru_cache(maxsize=256)
-def _words(status: str) -> str:
-    return status.strip().lower().replace(" ", "_").replace("-", "_")
+    words = status.strip().lower().replace(" ", "_").replace("-", "_")
+    return against is not None and words in against

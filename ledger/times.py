@@ -33,13 +33,13 @@ def seconds_of(created: object) -> int | None:
     >>> seconds_of("2026-11-29T10:00:00.5+05:00"), seconds_of("2026-11-29T10:00:00")
     (1795928400, None)
     """
+    # Nearly every time is an integer, so this type comes first; bool is a subclass of int.
+    if type(created) is int:
+        return created if created < LEAST_MILLISECONDS else created // 1000
     if isinstance(created, str):
         if _DIGITS.fullmatch(created) is None:
             return _iso_seconds(created)
-        created = int(created)
-    # bool is a subclass of int.
-    if type(created) is int:
-        return created if created < LEAST_MILLISECONDS else created // 1000
+        return seconds_of(int(created))
     if type(created) is float:
         return floor(created if created < LEAST_MILLISECONDS else created // 1000)
     return None

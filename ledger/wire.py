@@ -17,7 +17,8 @@ from ledger.journal import Entry
 from ledger.large_orders import LargeOrder, OrderState
 from ledger.notes import Note
 from ledger.orders import Order, OrderDocument
-from ledger.payments import Payment, PlacedPayment, Snapshot
+from ledger.payment_documents import PlacedPayment
+from ledger.payments import Payment, Snapshot
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Final, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector
 
-from ledger.payments import Anomaly
+from ledger.payment_documents import Anomaly
 from ledger.rejections import Reason
 from ledger.topics import TABLES
 from processors.engine.chunk import Chunk

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from ingest.answers import STATUS
-from ledger.payments import Anomaly
+from ledger.payment_documents import Anomaly
 from ledger.rejections import Reason
 from ledger.verification.differences import DifferenceKind
 from ledger.verification.remedies import REMEDIES

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.printing import counted, line, plain
-from ledger.payments import EventReference
+from ledger.payment_documents import EventReference
 from ledger.verification.differences import Difference
 from ledger.verification.journal_audit import AuditedBalance
 from ledger.verification.remedies import REMEDIES

@@ -20,7 +20,8 @@ from ledger.events import Event
 from ledger.large_orders import LargeOrder, OrderState, order_of
 from ledger.notes import Note, shown
 from ledger.orders import Order, OrderDocument, describe
-from ledger.payments import TOO_LARGE, Payment, Snapshot
+from ledger.payment_documents import TOO_LARGE
+from ledger.payments import Payment, Snapshot
 from ledger.payments import describe as describe_payment
 from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike

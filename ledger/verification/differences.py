@@ -10,7 +10,7 @@ import msgspec
 
 from ledger.events import Event
 from ledger.notes import Note
-from ledger.payments import EventReference
+from ledger.payment_documents import EventReference
 
 
 class DifferenceKind(StrEnum):

@@ -27,7 +27,8 @@ from ledger.deduplication import (
 from ledger.dialects import is_bearer, read_envelope
 from ledger.events import Event, Reading, decode_event
 from ledger.notes import Note, NoteKey, key_of
-from ledger.payments import EventReference, Payment, payment_of
+from ledger.payment_documents import EventReference
+from ledger.payments import Payment, payment_of
 from ledger.records import SignedRecord
 from ledger.rejections import Rejection
 from ledger.times import seconds_of

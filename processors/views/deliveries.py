@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from ledger.large_orders import LargeOrder
 from ledger.notes import Note
 from ledger.orders import Order, notes_of
-from ledger.payments import TOO_LARGE, EventReference, PlacedPayment
+from ledger.payment_documents import TOO_LARGE, EventReference, PlacedPayment
 from ledger.records import SignedRecord
 from ledger.verification.history import Rules
 from processors.topology import LedgerApp

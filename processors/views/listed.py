@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from ledger.anomalies import ANY_ANOMALY
 from ledger.orders import OrderDocument, OrderStatus, Totals
-from ledger.payments import Anomaly
+from ledger.payment_documents import Anomaly
 from processors.views import parameters
 
 STATUSES: Final = get_args(OrderStatus)

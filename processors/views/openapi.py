@@ -12,7 +12,7 @@ from faust.web import Request, View
 
 from ledger.anomalies import ANY_ANOMALY
 from ledger.orders import OrderDocument
-from ledger.payments import PlacedPayment
+from ledger.payment_documents import PlacedPayment
 from ledger.rejections import Reason
 from ledger.verification.proof import Proof
 from ledger.verification.replicas import AllTables, WorkerTables

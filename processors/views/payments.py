@@ -9,7 +9,7 @@ from faust.web import Request, View
 
 from ledger.large_orders import OrderState
 from ledger.orders import Order
-from ledger.payments import PaymentDocument, PlacedPayment
+from ledger.payment_documents import PaymentDocument, PlacedPayment
 from ledger.verification.history import Delivery, deliveries
 from ledger.wire import PLACED_PAYMENTS
 from processors.topology import LedgerApp

@@ -19,7 +19,8 @@ from ledger.deduplication import PROGRESS_KEY, START, Seen
 from ledger.envelope import MAX_ID_BYTES
 from ledger.large_orders import LargeOrder, OrderRows, OrderState, describe_large
 from ledger.orders import OrderDocument, describe
-from ledger.payments import PlacedPayment, describe_placed
+from ledger.payment_documents import PlacedPayment
+from ledger.payments import describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
 from processors.engine.databases import PartitionRows

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from ledger.payments import TOO_LARGE, PlacedPayment
+from ledger.payment_documents import TOO_LARGE, PlacedPayment
 from ledger.rejections import Reason
 from ledger.verification.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
 from processors.topology import LedgerApp

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import UNSET
 
 from ledger.orders import OrderDocument
-from ledger.payments import PlacedPayment
+from ledger.payment_documents import PlacedPayment
 from ledger.verification.history import ACCEPTED, FOLDED
 from processors.topology import LedgerApp
 from processors.views import parameters

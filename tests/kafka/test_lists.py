@@ -65,7 +65,7 @@ class TestLists:
         # All events are old, and the latest event is delivered first.
         orders = [f"{prefix}{number:02}" for number in range(12)]
         for number, name in enumerate(orders):
-            at = (1000 - number) * 86_400
+            at = (20_000 - number) * 86_400
             pays = paid(f"{name}p", name, name, 10, created=at)
             back = event(f"{name}r", "refund.succeeded", f"{name}re", 11, created=at)
             back["data"]["payment_id"] = name
@@ -88,7 +88,7 @@ class TestLists:
                 has_changed = True
         assert found == orders
         assert listed(env, "anomaly=any")[0]["order_id"] == orders[0]
-        since = 992 * 86_400
+        since = 19_992 * 86_400
         ids = [each["order_id"] for each in listed(env, f"anomaly=any&since={since}")]
         assert [name for name in ids if name in orders] == orders[:9]
         assert listed(env, f"anomaly=any&since={since}&status=failed") == []

@@ -107,9 +107,10 @@ def test_the_overview_counts_and_sums_the_records_of_all_workers(workers, env):
         "KZT": {"paid": 20_000, "refunded": 1306, "net": 18_694},
     }
     assert found["anomalies"] == {
-        "any": 2,
+        "any": 3,
         "refund_exceeds_payment": 1,
         "refund_without_payment": 1,
+        "refused_event": 1,
     }
     assert found["lag"] == {"dedupe": 0, "payments": 0, "orders": 0}
     assert sum(found["per_second"]) <= 29

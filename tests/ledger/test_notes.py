@@ -15,7 +15,8 @@ from ledger.events import Reading
 from ledger.journal import balances
 from ledger.lifecycle import LIFECYCLE
 from ledger.notes import MOST_NOTES, Note, counts, kept_notes, key_of, shown, with_note
-from ledger.payments import TOO_LARGE, describe_placed, fold_payments
+from ledger.payment_documents import TOO_LARGE
+from ledger.payments import describe_placed, fold_payments
 from ledger.rejections import Reason
 from ledger.wire import EVENTS
 from tests.ledger.pipeline import Pipeline, documents_of

@@ -34,6 +34,14 @@ def published(folded):
     }
 
 
+def test_a_payment_with_one_failure_has_paid_nothing_and_names_the_event():
+    event = failure()
+    document = document_of(event)
+    assert (document.status, document.amount, document.currency) == ("failed", None, None)
+    assert (document.created, document.anomalies) == (event.created, event.marks)
+    assert [each.event_id for each in document.events] == [event.event_id]
+
+
 # Anomalies of a payment.
 
 

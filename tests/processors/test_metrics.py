@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.payments import Anomaly
+from ledger.payment_documents import Anomaly
 from ledger.rejections import Reason
 from processors.metrics import HOPS, WorkerMetrics
 from processors.settings import WorkerSettings

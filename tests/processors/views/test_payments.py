@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from ledger.orders import Order
-from ledger.payments import PaymentDocument, fold_payments
+from ledger.payment_documents import PaymentDocument
+from ledger.payments import fold_payments
 from processors.views import parameters
 from processors.views.payments import page_of, payments_after
 from tests.ledger.examples import success

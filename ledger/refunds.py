@@ -1,0 +1,59 @@
+"""Refunds: the amounts of a payment that went back.
+
+Input: the facts of a payment, sorted by time. Output: each refund that counts once, and the
+anomalies of refunds. A reversed refund does not count.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+
+from ledger.events import Event
+from ledger.lifecycle import REFUND_REVERSED, REFUNDED, Kind
+from ledger.published import AmountMinor, Currency, Id, UnixSeconds, meaning
+from ledger.standing import own_id, reversal_among
+
+OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
+
+
+class Refund(msgspec.Struct, frozen=True, gc=False):
+    """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
+
+    refund_id: Annotated[Id, meaning("the refund's id; its event's id if that is the payment's")]
+    amount: Annotated[AmountMinor, meaning("the amount refunded, in minor units")]
+    currency: Annotated[Currency, meaning("ISO 4217 code")]
+    created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
+    event_id: Annotated[Id, meaning("its earliest event")]
+
+
+def refunds_of(payment_id: str, facts: Sequence[Event]) -> tuple[list[Refund], set[str]]:
+    """Return each refund that counts by its earliest fact, and the anomalies of the refunds.
+
+    ``facts`` are sorted by time.
+    """
+    by_id: dict[str, list[Event]] = {}
+    reversals: dict[str, list[Event]] = {}
+    for fact in facts:
+        if fact.kind is REFUNDED:
+            by_id.setdefault(own_id(payment_id, fact), []).append(fact)
+        elif fact.kind is REFUND_REVERSED:
+            reversals.setdefault(own_id(payment_id, fact), []).append(fact)
+    refunds: list[Refund] = []
+    anomalies: set[str] = set()
+    for refund_id, alike in by_id.items():
+        first, money = alike[0], alike[0].moved
+        if any(fact.money != money for fact in alike):
+            anomalies.add("conflicting_refund")
+        reversal = reversal_among(first, reversals.get(refund_id, ()))
+        if reversal is None:
+            refunds.append(
+                Refund(refund_id, money.amount_minor, money.currency, first.created, first.event_id)
+            )
+        elif alike[-1].created > reversal.created:
+            anomalies.add("refund_after_reversal")
+    # A refund or reversal without an id of its own is identified by its event.
+    unnamed = [fact for fact in facts if fact.kind in OF_REFUND and fact.data_id == payment_id]
+    if len(unnamed) > 1 or (unnamed and unnamed[0].kind is REFUND_REVERSED):
+        anomalies.add("refund_identity_uncertain")
+    return refunds, anomalies
