@@ -60,6 +60,9 @@ def describe(settings: IngestSettings) -> Json:
     _, schemas = msgspec.json.schema_components(
         (Envelope, Notification, Problem), ref_template="#/components/schemas/{name}"
     )
+    fields = schemas["Envelope"]["properties"]
+    # An id that is an integer is read as its decimal text.
+    fields["id"] = {"anyOf": [fields["id"], {"type": "integer"}]}
     return {
         "openapi": "3.1.0",
         "info": {

@@ -33,6 +33,7 @@ _Id = Annotated[
     ),
 ]
 
+
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 

@@ -147,6 +147,8 @@ def _value(schema: Json) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for ea
             return f"integer, {least} to {most}"
         case {"contentEncoding": encoding}:
             return f"string, {encoding}"
+        case {"type": [*kinds]}:
+            return " or ".join(kinds)
         case {"type": str(kind)}:
             return kind
         case {"default": None}:

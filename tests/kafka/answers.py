@@ -17,7 +17,7 @@ from ledger.signature import sign
 from runtime.kafka.batches import OutRecord, send_by_key
 from tests.kafka.harness import PARTITIONS, names_of, producer, wait_folded
 
-SECRET, OLD_SECRET = "whsec_of_the_tests", "whsec_before"
+SECRET, OLD_SECRET = "whsec_of_the_tests", "whsec_before_the_tests"
 TOKEN = "token_of_the_tests"
 PROBLEM = "application/problem+json"
 NOW_S = int(time.time())

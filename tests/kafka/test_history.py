@@ -77,6 +77,17 @@ def folded(
         yield worker
 
 
+def without_reused(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an order's document without the deliveries that reuse an id: none was delivered."""
+    notes = document.get("notes", [])
+    kept = [note for note in notes if note["outcome"] != "event_id_reused"]
+    if kept == notes:
+        return document
+    anomalies = [name for name in document["anomalies"] if name != "refused_event" or kept]
+    others = {name: value for name, value in document.items() if name != "notes"}
+    return others | {"anomalies": anomalies} | ({"notes": kept} if kept else {})
+
+
 def test_the_sample_has_something_to_shuffle():
     assert len({body["id"] for body in accepted()}) < len(accepted()) < len(sample.deliveries())
     ids = {body["id"] for body in accepted()}
@@ -91,7 +102,7 @@ def test_the_sample_has_something_to_shuffle():
 
 
 def test_every_order_has_the_expected_document_and_there_is_no_other_order(folded):
-    wanted = sample.expected().orders
+    wanted = {name: without_reused(each) for name, each in sample.expected().orders.items()}
     got = {}
     for order_id in wanted:
         status, document = folded.get(f"/orders/{quote(order_id, safe='')}")

@@ -214,7 +214,7 @@ async def test_deliveries_of_one_event_are_in_one_partition_in_order(running):
 
 
 async def test_an_invalid_envelope_is_kept_in_rejected_before_the_400(running):
-    body = event("evt_bad", created="yesterday")
+    body = event("evt_bad", type=7)
     assert (await running.deliver(body)).status_code == 400
     [record] = await running.log_of_record(names_of(running.env).rejected)
     headers = dict(record.headers)

@@ -145,7 +145,7 @@ def _deliver_story(ledger: Ledger) -> None:
         event(f"{ATTACK}2", ATTACK, "dp_2", 5),
         event(f"{ATTACK}3", "payment.succeeded", "pay_5", 1, currency=ATTACK),
     )
-    ledger.deliver(json.dumps({"id": 7, "type": ATTACK}).encode(), status=400)
+    ledger.deliver(json.dumps({"id": ATTACK, "type": 7}).encode(), status=400)
     ledger.wait_folded()
 
 

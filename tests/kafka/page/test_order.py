@@ -26,7 +26,7 @@ class TestStory:
         expect(items).to_have_count(4)
         expect(items.nth(1)).to_contain_text("payment.succeeded5,000.00\u00a0KZT")
         expect(items.nth(2)).to_contain_text("Duplicate")
-        expect(items.nth(2)).to_contain_text("dropped, counted once")
+        expect(items.nth(2)).to_contain_text("counts only once")
         expect(items.nth(3)).to_contain_text("refund.succeeded1,500.00\u00a0KZT")
         expect(main.get_by_text("Signature good")).to_have_count(4)
         expect(main).to_contain_text("4 deliveries, in the order of arrival; 1 not counted")
