@@ -43,18 +43,16 @@ class TestBalances:
             days[key] = days.get(key, 0) + posted["amount"]
         assert days == {(b["account"], b["currency"]): b["amount"] for b in document["balances"]}
 
-    def test_an_event_dated_in_the_far_future_is_summed_too(self, envs, env):
-        """A sender that gives milliseconds instead of seconds causes such a date."""
+    def test_an_event_dated_in_the_far_future_is_summed_on_the_day_of_its_arrival(self, envs, env):
         name = f"far_{env['LEDGER_WEB_PORT']}"
-        folded(envs[0], paid(name, name, name, 3, created=NOW_S * 1000, currency="CHF"))
+        folded(envs[0], paid(name, name, name, 3, created=NOW_S * 10, currency="CHF"))
         for path in ("/balances?days=true", "/balances?scope=worker", "/balances"):
             until(lambda path=path: ask(env, path).status == 200, within_s=30, what=path)
         days = [
             each for each in get(env, "/balances?days=true")["days"] if each["currency"] == "CHF"
         ]
-        assert {(each["day"], each["number"]) for each in days} == {
-            ("9999-12-31", NOW_S * 1000 // 86_400)
-        }
+        assert {each["number"] for each in days} <= {NOW_S // 86_400, NOW_S // 86_400 + 1}
+        assert days
 
     def test_after_a_restart_the_sums_are_the_same(self, kafka, tmp_path):
         env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
