@@ -18,7 +18,7 @@ _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
 # This is later than any order's own story, but well before ids are forgotten.
 _LATE_S: Final = 60 * 24 * 3600
-_SECRET: Final = b"whsec_bench"
+_SECRET: Final = b"whsec_of_the_bench"
 
 # The weights of currencies with two decimals, none, or three.
 _CURRENCIES: Final = {"KZT": 70, "USD": 12, "EUR": 8, "RUB": 6, "JPY": 3, "BHD": 1}

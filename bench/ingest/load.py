@@ -14,7 +14,7 @@ import msgspec
 from bench.recording import RecordedDelivery
 from bench.stage import BenchError
 
-SECRET: Final = "whsec_bench"  # noqa: S105 - only the benchmark uses it
+SECRET: Final = "whsec_of_the_bench"  # noqa: S105 - only the benchmark uses it
 _SCRIPT: Final = Path(__file__).parent / "deliveries.lua"
 # This exceeds the time that any server may take, so that late answers are counted too.
 _ANSWER_WITHIN_S: Final = 15

@@ -32,7 +32,7 @@ from tests.kafka import harness
 
 pytestmark = pytest.mark.timeout(240)
 
-_SECRETS = ("whsec_test_key_old", "whsec_new")
+_SECRETS = ("whsec_test_key_old", "whsec_test_key_new")
 _TOKEN = "a token for the views"
 
 
