@@ -295,7 +295,7 @@ def test_a_worker_that_is_assigned_an_added_partition_ends_before_it_folds_the_p
         asyncio.run(add_partitions(env, names.webhooks, 8))
         write_by_key(env, names.webhooks, 8, map(paid, range(20, 60)))
         reason = worker.reason_of_end(within_s=60)
-    said = f"has 8 partitions, and this ledger has {PARTITIONS}"
+    said = f"has 8 partitions, but this ledger has {PARTITIONS}"
     assert said in reason
     assert "`plexy-ledger export-log`" in reason
     assert {record.partition for record in read_topic(env, changelog, 8)} <= set(range(PARTITIONS))

@@ -157,7 +157,7 @@ def test_ingress_and_worker_refuse_a_log_with_added_partitions_while_a_broker_is
     cluster: KafkaCluster, env: dict[str, str]
 ) -> None:
     log = names_of(env).webhooks
-    said = f"topic {log} has 8 partitions, and this ledger has {PARTITIONS}"
+    said = f"topic {log} has 8 partitions, but this ledger has {PARTITIONS}"
     with WorkerProcess(env) as worker, program("ingest", env) as ingress, down(cluster, 2):
         worker.wait_ready(120)
         wait_ingress(ingress)
