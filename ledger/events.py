@@ -176,8 +176,6 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
         return Named(None, None, created)
     kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.order, [])
-    if order is not None and has_control_characters(order):
-        order = None
     try:
         # By the seed's rules, a success or a failure is of the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments

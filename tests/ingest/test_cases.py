@@ -45,60 +45,64 @@ def in_chunks(body: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
 
 
-NOW_S = int(time.time())
-TWO = f"t={NOW_S},v1={'0' * 64},v1={digest(body_of('sig_two_v1'))}"
-ODD = f"v0=zz , v1={digest(body_of('sig_spaces_order_upper_v0')).upper()} , t={NOW_S}"
-IN_MS = f"t={NOW_S * 1000},v1={digest(body_of('sig_t_ms'))}"
 SPACED = json.dumps(json.loads(body_of("reserialised_by_proxy"))).encode()
 
-REQUESTS = {
-    "query_string": (request("query_string", path=f"{PATH}?a=1&b"), 200),
-    "sig_two_v1": (request("sig_two_v1", signature=TWO), 200),
-    "sig_spaces_order_upper_v0": (request("sig_spaces_order_upper_v0", signature=ODD), 200),
-    "sig_t_ms": (request("sig_t_ms", signature=IN_MS), 401),
-    "reserialised_by_proxy": (
-        request("reserialised_by_proxy", sent=SPACED, content_length=str(len(SPACED))),
-        401,
-    ),
-    "http10": (request("http10", version="1.0"), 200),
-    "chunked": (
-        request(
-            "chunked",
-            content_length="",
-            transfer_encoding="chunked",
-            sent=in_chunks(body_of("chunked")),
+
+def requests() -> dict[str, tuple[bytes, int]]:
+    """Return each case's request, signed now, and the status that it gets."""
+    now_s = int(time.time())
+    two = f"t={now_s},v1={'0' * 64},v1={digest(body_of('sig_two_v1'))}"
+    odd = f"v0=zz , v1={digest(body_of('sig_spaces_order_upper_v0')).upper()} , t={now_s}"
+    in_ms = f"t={now_s * 1000},v1={digest(body_of('sig_t_ms'))}"
+    return {
+        "query_string": (request("query_string", path=f"{PATH}?a=1&b"), 200),
+        "sig_two_v1": (request("sig_two_v1", signature=two), 200),
+        "sig_spaces_order_upper_v0": (request("sig_spaces_order_upper_v0", signature=odd), 200),
+        "sig_t_ms": (request("sig_t_ms", signature=in_ms), 401),
+        "reserialised_by_proxy": (
+            request("reserialised_by_proxy", sent=SPACED, content_length=str(len(SPACED))),
+            401,
         ),
-        200,
-    ),
-    "expect100": (request("expect100", expect="100-continue"), 200),
-    "ctype application/json; charset=utf-8": (
-        request(
-            "ctype application/json; charset=utf-8", content_type="application/json; charset=utf-8"
+        "http10": (request("http10", version="1.0"), 200),
+        "chunked": (
+            request(
+                "chunked",
+                content_length="",
+                transfer_encoding="chunked",
+                sent=in_chunks(body_of("chunked")),
+            ),
+            200,
         ),
-        200,
-    ),
-    "ctype Application/JSON": (
-        request("ctype Application/JSON", content_type="Application/JSON"),
-        200,
-    ),
-    **{
-        name: (request(name), status)
-        for name, status in {
-            "created_null": 200,
-            "data_null": 200,
-            "event_id_number": 200,
-            "bigint_extra": 200,
-            "trailing_garbage": 200,
-            "oref_surrogate": 400,
-            "nan_infinity": 400,
-        }.items()
-    },
-}
+        "expect100": (request("expect100", expect="100-continue"), 200),
+        "ctype application/json; charset=utf-8": (
+            request(
+                "ctype application/json; charset=utf-8",
+                content_type="application/json; charset=utf-8",
+            ),
+            200,
+        ),
+        "ctype Application/JSON": (
+            request("ctype Application/JSON", content_type="Application/JSON"),
+            200,
+        ),
+        **{
+            name: (request(name), status)
+            for name, status in {
+                "created_null": 200,
+                "data_null": 200,
+                "event_id_number": 200,
+                "bigint_extra": 200,
+                "trailing_garbage": 200,
+                "oref_surrogate": 400,
+                "nan_infinity": 400,
+            }.items()
+        },
+    }
 
 
-@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("name", requests())
 async def test_the_answer_is_the_expected_one(name):
-    raw, status = REQUESTS[name]
+    raw, status = requests()[name]
     log = FakeLog()
     async with connecting(log) as connect:
         answer = await said(connect, raw + (b"" if name == "http10" else CLOSING))
@@ -124,4 +128,4 @@ async def test_a_delivery_that_arrives_many_times_at_once_is_in_the_log_each_tim
 
 
 def test_every_case_about_http_has_a_request():
-    assert set(REQUESTS) | {"concurrent_12x"} >= OVER_HTTP
+    assert set(requests()) | {"concurrent_12x"} >= OVER_HTTP
