@@ -8,7 +8,6 @@
     ├── NotFoldedError         the workers did not finish within the time limit
     ├── NotReadError           a topic has more records, but Kafka does not return them
     ├── DeliveryError          a delivery received no answer
-    ├── TopicMissingError      a topic that the command reads does not exist
     ├── JournalError           the journal has a fault, so it can't be exported or reconciled
     ├── LogFileError           a log file is damaged, or does not fit the existing log
     ├── NotWrittenError        Kafka did not accept the records
@@ -60,10 +59,6 @@ class NotReadError(CommandError):
 
 class DeliveryError(CommandError):
     """A delivery received no answer; the message names the address."""
-
-
-class TopicMissingError(CommandError):
-    """A topic that the command reads does not exist; `plexy-ledger topics` creates it."""
 
 
 class JournalError(CommandError):

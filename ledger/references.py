@@ -39,16 +39,12 @@ def references(holder: Mapping[str, Any], names: tuple[str, ...]) -> list[tuple[
     [('order', '7'), ('orderId', 'ord_1'), ('details.ref', None)]
     """
     found: list[tuple[str, str | None]] = []
-    by_head = _fields(names)
+    heads, by_head = _fields(names)
     # Nearly all fields are absent, so an intersection leaves them out before any other step.
-    heads = by_head.keys() & holder.keys()
-    if not heads:
+    present = heads.intersection(holder)
+    if not present:
         return found
-    fields = (
-        [each for head in heads for each in by_head[head]]
-        if len(heads) > 1
-        else by_head[heads.pop()]
-    )
+    fields = [each for head in present for each in by_head[head]]
     for _, name, head, rest in sorted(fields) if len(fields) > 1 else fields:
         value = _value_at(holder[head], rest) if rest else holder[head]
         # Nearly every value is a text, which is the reference unless it stands for no value.
@@ -74,8 +70,8 @@ def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @cache
-def _fields(names: tuple[str, ...]) -> dict[str, list[_Field]]:
-    """Return, by its first key, each field's rank, name, first key and other keys.
+def _fields(names: tuple[str, ...]) -> tuple[frozenset[str], dict[str, list[_Field]]]:
+    """Return the first keys; and, by its first key, each field's rank, name and keys.
 
     A key may itself contain the dots of a name, so such a name is two fields.
     """
@@ -85,7 +81,7 @@ def _fields(names: tuple[str, ...]) -> dict[str, list[_Field]]:
         fields.setdefault(name, []).append((2 * number, name, name, []))
         if rest:
             fields.setdefault(head, []).append((2 * number + 1, name, head, rest))
-    return fields
+    return frozenset(fields), fields
 
 
 def _value_at(holder: object, steps: list[str]) -> object:

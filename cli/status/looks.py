@@ -14,9 +14,8 @@ import msgspec
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.errors import TopicMissingError
 from cli.settings import StatusSettings
-from cli.topics.lag import PartitionLag, lags
+from cli.topics.lag import PartitionLag, TopicMissingError, lags
 from runtime.kafka.reading import clients
 from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topics import examine_topics, unreachable

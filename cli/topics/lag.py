@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.errors import TopicMissingError
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_records import missing_fault
 
 
 class Lag(NamedTuple):
@@ -23,6 +24,10 @@ class Lag(NamedTuple):
     topic: str
     done: int
     total: int
+
+
+class TopicMissingError(TopicsError):
+    """A topic that the command reads does not exist."""
 
 
 Report = Callable[[Lag], None]
@@ -52,7 +57,7 @@ async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPar
     (described,) = await admin.describe_topics([topic])
     if not described["partitions"]:
         # Without this error, a missing topic would look like an empty one.
-        raise TopicMissingError(f"there is no topic {topic}; `plexy-ledger topics` creates it")
+        raise TopicMissingError(missing_fault([topic]))
     return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
 
 

@@ -20,9 +20,11 @@ from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fault import Fault
 from runtime.fold_rules import FoldSettings, difference_from_group
+from runtime.kafka.internals import client_of
 from runtime.kafka.reading import StalledError, clients, read_ranges
 from runtime.kafka.topic_looks import Examination, TopicsError
-from runtime.kafka.topic_records import partition_faults
+from runtime.kafka.topic_metadata import read_topics
+from runtime.kafka.topic_records import lost_topics, partition_faults, replaced_topics
 from runtime.kafka.topics import TopicSettings, examine
 
 Offsets = Mapping[int, int]
@@ -57,6 +59,9 @@ class LedgerNames(msgspec.Struct, frozen=True):
 class LedgerReader:
     """The clients that read one ledger; see ``open_reader``.
 
+    ``faults`` has the topics that are lost, or were deleted and created again. To read such a topic
+    raises ``TopicsError``, because what it has now is not what the ledger wrote.
+
     A separate client asks for offsets, because a broker answers a client's requests in order, and a
     fetch that waits for new records would delay the offsets.
     """
@@ -67,8 +72,10 @@ class LedgerReader:
         admin: AIOKafkaAdminClient,
         offsets: AIOKafkaConsumer,
         consumer: AIOKafkaConsumer,
+        faults: Mapping[str, Fault],
     ) -> None:
         self.names = names
+        self._faults = faults
         self._admin = admin
         self._offsets = offsets
         self._consumer = consumer
@@ -217,6 +224,8 @@ class LedgerReader:
         return await committed(self._admin, self.names.group, await self._partitions(topic))
 
     async def _partitions(self, topic: str) -> list[TopicPartition]:
+        if (fault := self._faults.get(topic)) is not None:
+            raise TopicsError(fault)
         return await partitions_of(self._admin, topic)
 
 
@@ -228,7 +237,12 @@ async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
         clients(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
     ):
         names = LedgerNames(settings.names, settings.group_id)
-        yield LedgerReader(names, admin, offsets, consumer)
+        found = await read_topics(client_of(admin))
+        faults = {
+            **replaced_topics(names.topics, found, settings.topics),
+            **lost_topics(names.topics, found, settings.topics),
+        }
+        yield LedgerReader(names, admin, offsets, consumer, faults)
 
 
 def sizes(begins: Offsets, ends: Offsets) -> int:

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from cli.demo import sample
-from cli.errors import NotFoldedError, ProgramEndedError, TopicMissingError
+from cli.errors import NotFoldedError, ProgramEndedError
 from cli.kafka.broker import EmbeddedKafka
-from cli.topics.lag import Lag
+from cli.topics.lag import Lag, TopicMissingError
 from cli.topics.ledger_reader import open_reader
 from runtime.kafka.batches import OutRecord, send_by_key
 from runtime.kafka.topics import TopicSettings, ensure_topics

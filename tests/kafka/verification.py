@@ -21,7 +21,7 @@ def history() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def deliveries(env: Mapping[str, str], pause_s: float = 0.1) -> Iterator[None]:
+def deliveries(env: Mapping[str, str], pause_s: float = 0.5) -> Iterator[None]:
     """Deliver during the block, to existing payments and orders and to new ones."""
     stopped = threading.Event()
 

@@ -8,13 +8,13 @@ from unittest.mock import AsyncMock
 import pytest
 from rich.console import Console
 
-from cli.errors import NotReadError, TopicMissingError
+from cli.errors import NotReadError
 from cli.run.command import plan
 from cli.settings import StatusSettings
 from cli.status import looks
 from cli.status.command import Behind, StatusOptions, addresses, encode, render
 from cli.status.looks import HopLag, Look, ProgramStatus, StatusProblem, numbers_of
-from cli.topics.lag import PartitionLag, summed
+from cli.topics.lag import PartitionLag, TopicMissingError, summed
 from ingest.metrics import IngressMetrics, ProcessCounts, new_rows
 from processors.metrics import WorkerMetrics
 from runtime.fault import Fault
@@ -157,7 +157,7 @@ def test_the_text_has_the_same_content_and_no_control_characters():
 @pytest.mark.parametrize(
     ("error", "codes"),
     [
-        (TopicMissingError("there is no topic x"), ["topic_missing"]),
+        (TopicMissingError(Fault("there is no topic x")), ["topic_missing"]),
         (TopicsError(Fault("Kafka does not answer")), ["kafka_unavailable"]),
         (NotReadError("the records do not come"), None),
     ],
