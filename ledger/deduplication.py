@@ -111,16 +111,20 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     oldest_ms: int = 0
     rules: str = ""
 
-    def forgets(self, seen: Seen, forget_after_ms: int) -> bool:
-        """Return whether an id is forgotten, so that no later record is compared with it."""
-        return self.timestamp_ms - seen.timestamp_ms > forget_after_ms
-
     def searches(self, forget_after_ms: int) -> bool:
         """Return whether the table is being searched, or may contain a forgotten id."""
         return self.swept_to != b"" or self.timestamp_ms - self.oldest_ms > forget_after_ms
 
 
 START: Final = Progress()
+
+
+def is_forgotten(seen: Seen, now_ms: int, forget_after_ms: int) -> bool:
+    """Return whether an id is forgotten, so that no later record is compared with it.
+
+    ``now_ms`` is the log's time.
+    """
+    return now_ms - seen.timestamp_ms > forget_after_ms
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -147,10 +151,12 @@ class Corrected(msgspec.Struct, frozen=True):
 class Deduplicated(msgspec.Struct):
     """The result for some records; ``outcomes`` has an outcome for each, in the same order.
 
-    ``uncorrected`` has the rows that ids had before one of their deliveries counted.
+    ``now_ms`` is the log's time at the record that was judged last. ``uncorrected`` has the rows
+    that ids had before one of their deliveries counted.
     """
 
     progress: Progress
+    now_ms: int
     events: list[Event] = []
     notes: list[Note] = []
     seen: dict[bytes, Seen] = {}
@@ -179,20 +185,21 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     ``progress`` were judged and published before, and are skipped. ``seen`` in the result holds the
     new row of each id that was new or repeated.
     """
-    result = Deduplicated(progress)
-    rules = reading.rules.digest
+    result = Deduplicated(progress, progress.timestamp_ms)
+    last = progress.offset
     for record in records:
         if record.offset <= progress.offset:
             _pass_over(record, progress, result)
             continue
-        now_ms = result.progress.timestamp_ms
-        now_ms = max(now_ms, record.timestamp)
-        result.progress = Progress(
-            progress.swept_to, record.offset, now_ms, progress.oldest_ms, rules
-        )
+        last = record.offset
+        result.now_ms = max(result.now_ms, record.timestamp)
         envelope = _envelope(record, trust, result)
         if envelope is not None:
             _judge(record, envelope, known, reading, forget_after_ms, result)
+    if last > progress.offset:
+        result.progress = msgspec.structs.replace(
+            progress, offset=last, timestamp_ms=result.now_ms, rules=reading.rules.digest
+        )
     return result
 
 
@@ -202,7 +209,10 @@ def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_aft
     An id that was first seen during the search is no older than the beginning of the search.
     """
     begun_ms = progress.oldest_ms if progress.swept_to else progress.timestamp_ms
-    left = (each for each in remembered.values() if not progress.forgets(each, forget_after_ms))
+    now_ms = progress.timestamp_ms
+    left = (
+        each for each in remembered.values() if not is_forgotten(each, now_ms, forget_after_ms)
+    )
     return min([begun_ms, *(each.timestamp_ms for each in left)])
 
 
@@ -210,7 +220,8 @@ def forgettable(
     remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int
 ) -> list[bytes]:
     """Return the keys that may be deleted, because no record after ``progress`` needs them."""
-    return [key for key, seen in remembered.items() if progress.forgets(seen, forget_after_ms)]
+    now_ms = progress.timestamp_ms
+    return [key for key, seen in remembered.items() if is_forgotten(seen, now_ms, forget_after_ms)]
 
 
 def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None:
@@ -263,11 +274,11 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
         result.outcomes.append("replayed")
         return
     digest = content_digest(envelope)
-    if held is None or result.progress.forgets(held, forget_after_ms):
+    if held is None or is_forgotten(held, result.now_ms, forget_after_ms):
         verdict = decode_event(envelope, record.partition, record.offset, record.timestamp, reading)
         if isinstance(verdict, Event):
             # Nearly every record is the first of its id, and counts.
-            result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
+            result.seen[key] = Seen(digest, record.offset, result.now_ms)
             result.events.append(verdict)
             result.outcomes.append("folded")
             return
@@ -304,7 +315,7 @@ class _Judged:
 
     def first(self, verdict: Unfolded | Rejection) -> Seen:
         """Take the first record of an id, which is not folded; return the id's row."""
-        offset, now_ms = self._record.offset, self._result.progress.timestamp_ms
+        offset, now_ms = self._record.offset, self._result.now_ms
         if isinstance(verdict, Rejection):
             return Seen(b"", offset, now_ms, (), (self._refuse(verdict),))
         self._take(verdict)
@@ -342,7 +353,7 @@ class _Judged:
         for refused in held.refused:
             self._correct(refused, offset)
         others = sorted({held.offset, *held.repeats, record.offset} - {offset})
-        at_ms = before.timestamp_ms if before else result.progress.timestamp_ms
+        at_ms = before.timestamp_ms if before else result.now_ms
         return Seen(self._digest, offset, at_ms, tuple(others[:MOST_REPEATS]))
 
     def _read(self, offset: int) -> Event | Unfolded | Rejection:
@@ -362,8 +373,8 @@ class _Judged:
     def _refuse(self, rejection: Rejection) -> Refused:
         _reject(self._record, self._envelope.id, rejection, self._result)
         note = self._note(str(rejection.reason))
-        now_ms = self._result.progress.timestamp_ms
-        return Refused(self._digest, self._record.offset, now_ms, note.kept_under if note else "")
+        noted_under = note.kept_under if note else ""
+        return Refused(self._digest, self._record.offset, self._result.now_ms, noted_under)
 
     def _note(self, outcome: str, *, informational: bool = False) -> Note | None:
         named = named_by(self._envelope, self._record.timestamp, self._reading)

@@ -239,6 +239,9 @@ def _read(
 
 def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
     """Return the time by which an event is ordered."""
+    # Nearly every time is in seconds, and plausible.
+    if type(created) is int and plausible(created, arrived_ms):
+        return created
     created_s = seconds_of(created)
     if created_s is None:
         got = (
@@ -254,13 +257,13 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
 
 def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet) -> Money | None:
     """Return the money of a fact; ``None`` if its kind needs no amount and it has none."""
-    amount = data.get("amount")
+    amount, currency = data.get("amount"), data.get("currency")
     if kind is CAPTURED:
         amount = next((data[each] for each in rules.captured_fields if each in data), amount)
-    if amount is None and kind in _OF_DISPUTE:
+    elif amount is None and kind in _OF_DISPUTE:
         return None
     try:
-        return read_money(amount, data.get("currency"))
+        return read_money(amount, currency)
     except MoneyError:
         if kind in _NEEDS_NO_AMOUNT:
             return None

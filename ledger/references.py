@@ -44,8 +44,11 @@ def references(holder: Mapping[str, Any], names: tuple[str, ...]) -> list[tuple[
     present = heads.intersection(holder)
     if not present:
         return found
-    fields = [each for head in present for each in by_head[head]]
-    for _, name, head, rest in sorted(fields) if len(fields) > 1 else fields:
+    if len(present) == 1:
+        (fields,) = map(by_head.__getitem__, present)
+    else:
+        fields = sorted(each for head in present for each in by_head[head])
+    for _, name, head, rest in fields:
         value = _value_at(holder[head], rest) if rest else holder[head]
         # Nearly every value is a text, which is the reference unless it stands for no value.
         if type(value) is str and not is_placeholder(value):
@@ -81,6 +84,8 @@ def _fields(names: tuple[str, ...]) -> tuple[frozenset[str], dict[str, list[_Fie
         fields.setdefault(name, []).append((2 * number, name, name, []))
         if rest:
             fields.setdefault(head, []).append((2 * number + 1, name, head, rest))
+    for each in fields.values():
+        each.sort()
     return frozenset(fields), fields
 
 

@@ -23,6 +23,7 @@ from ledger.deduplication import (
     Progress,
     Seen,
     deduplicate,
+    is_forgotten,
 )
 from ledger.dialects import is_bearer, read_envelope
 from ledger.events import Event, Reading, decode_event
@@ -122,7 +123,7 @@ class Truth:
     def is_forgotten(self, partition: int, seen: Seen) -> bool:
         """Return whether an event id is forgotten, so that its row may be deleted."""
         progress = self.progress.get(partition, START)
-        return progress.forgets(seen, self._forget_after_ms)
+        return is_forgotten(seen, progress.timestamp_ms, self._forget_after_ms)
 
     def is_at_rest(self, payment_id: str) -> bool:
         """Return whether all facts and notes of a payment are settled."""

@@ -13,10 +13,12 @@ from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import changelog_name
 from tests.kafka.harness import (
     WorkerProcess,
+    deliver,
     environment,
     event,
     group_of,
     names_of,
+    positions,
     run,
     worker_that_folded,
 )
@@ -30,7 +32,12 @@ TOPICS: dict[str, Callable[[dict[str, str]], str]] = {
     "a source": lambda env: names_of(env).events,
     "an output": lambda env: names_of(env).entries,
     "a changelog": lambda env: changelog_name(group_of(env), "orders"),
+    "a source, under load": lambda env: names_of(env).payments,
+    "an output, under load": lambda env: names_of(env).orders,
+    "a changelog, under load": lambda env: changelog_name(group_of(env), "payments"),
 }
+# A worker needs seconds to fold so many events.
+BACKLOG = 20_000
 
 
 class Deletion(NamedTuple):
@@ -45,7 +52,10 @@ class Deletion(NamedTuple):
 def deletions(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Deletion]]:
-    """Delete one topic of each of four ledgers; their workers notice it at the same time."""
+    """Delete one topic of each ledger; the workers notice it at the same time.
+
+    Some of the workers have a backlog, so that they fold and write when their topic is deleted.
+    """
     with ExitStack() as workers:
         running = {}
         for name in TOPICS:
@@ -56,6 +66,10 @@ def deletions(
         found = {}
         for name, worker in running.items():
             topic = TOPICS[name](worker.env)
+            if "under load" in name:
+                deliver(worker.env, (event(n) for n in range(20, BACKLOG)))
+                unfolded = [at.end - at.committed for at in positions(worker.env).values()]
+                assert sum(unfolded), "the backlog was folded before the topic was deleted"
             asyncio.run(delete(worker.env, topic))
             found[name] = Deletion(worker, topic, time.monotonic() + ENDS_WITHIN_S)
         yield found
