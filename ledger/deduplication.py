@@ -210,9 +210,7 @@ def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_aft
     """
     begun_ms = progress.oldest_ms if progress.swept_to else progress.timestamp_ms
     now_ms = progress.timestamp_ms
-    left = (
-        each for each in remembered.values() if not is_forgotten(each, now_ms, forget_after_ms)
-    )
+    left = (each for each in remembered.values() if not is_forgotten(each, now_ms, forget_after_ms))
     return min([begun_ms, *(each.timestamp_ms for each in left)])
 
 

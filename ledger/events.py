@@ -7,6 +7,7 @@ meanings is never read.
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ from ledger.envelope import (
 from ledger.lifecycle import CAPTURED, INFORMATIONAL, PAY, SEED, SUCCEEDED, Kind, RuleSet
 from ledger.money import Money, MoneyError, read_money
 from ledger.pay import ORDER, PARENT, PayEnvelope, kind_of
-from ledger.references import is_placeholder, metadata_of, references
+from ledger.references import Fields, is_placeholder, metadata_of, references
 from ledger.rejections import Reason, Rejection
 from ledger.statuses import contradicts
 from ledger.times import plausible, seconds_of
@@ -56,7 +57,7 @@ TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
 _OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 
-class FieldNames(msgspec.Struct, frozen=True):
+class FieldNames(msgspec.Struct, frozen=True, dict=True):
     """The fields in which references are looked up; the first match counts.
 
     ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
@@ -81,6 +82,16 @@ class FieldNames(msgspec.Struct, frozen=True):
         "originalPspReference",
         "transactionId",
     )
+
+    @cached_property
+    def of_order(self) -> Fields:
+        """The fields that may name the order."""
+        return Fields(self.order)
+
+    @cached_property
+    def of_payment(self) -> Fields:
+        """The fields that may name the payment."""
+        return Fields(self.payment)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -153,7 +164,11 @@ def decode_event(
     envelope: Envelope, partition: int, offset: int, arrived_ms: int, reading: Reading
 ) -> Event | Unfolded | Rejection:
     """Read the fields that a known type needs; ``arrived_ms`` is its record's timestamp."""
-    kind, reading = _kind_and_reading(envelope, reading)
+    # Nearly every record is a signed event, so its kind is asked for without another call.
+    if type(envelope) is Envelope:
+        kind = reading.rules.kind_of(envelope.type, envelope.data)
+    else:
+        kind, reading = _kind_and_reading(envelope, reading)
     if kind is None or kind is INFORMATIONAL:
         return Unfolded(envelope.type, known=kind is not None)
     try:
@@ -175,11 +190,11 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     if not isinstance(data, dict):
         return Named(None, None, created)
     kind, reading = _kind_and_reading(envelope, reading)
-    order = _order_reference(data, reading.fields.order, [])
+    order = _order_reference(data, reading.fields.of_order, [])
     try:
         # By the seed's rules, a success or a failure is of the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
-        payment = None if is_own else _payment_reference(data, reading.fields.payment)
+        payment = None if is_own else _payment_reference(data, reading.fields.of_payment)
         return Named(payment or _data_id(data, None), order, created)
     except _UnusableError:
         return Named(None, order, created)
@@ -208,11 +223,11 @@ def _read(
         got = f"expected an object, got {type(data).__name__}"
         raise _UnusableError(Reason.DATA_UNREADABLE, "data", got)
     marks: list[Mark] = []
-    order = _order_reference(data, reading.fields.order, marks)
+    order = _order_reference(data, reading.fields.of_order, marks)
     status = _status(data)
     payment: str | None = None
     if kind in _OF_REFUND or rules.follows_payments:
-        payment = _payment_reference(data, reading.fields.payment)
+        payment = _payment_reference(data, reading.fields.of_payment)
         if payment is None and reading is PAY_READING:
             # The transaction may be the refund or the payment itself.
             raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
@@ -297,13 +312,11 @@ def _data_id(data: Mapping[str, Any], payment: str | None) -> str:
     return _usable("data.id", data_id)
 
 
-def _order_reference(
-    data: Mapping[str, Any], names: tuple[str, ...], marks: list[Mark]
-) -> str | None:
+def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark]) -> str | None:
     """Return the first order that the event names, and mark what is unclear about it."""
-    found = references(data, names)
+    found = references(data, fields)
     if "metadata" in data:
-        found += references(metadata_of(data), names)
+        found += references(metadata_of(data), fields)
     if not found:
         return None
     # Nearly every event names its order once, in a short text.
@@ -318,8 +331,8 @@ def _order_reference(
     return orders[0]
 
 
-def _payment_reference(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    for name, text in references(data, names):
+def _payment_reference(data: Mapping[str, Any], fields: Fields) -> str | None:
+    for name, text in references(data, fields):
         if text is not None:
             return _usable(f"data.{name}", text)
     return None

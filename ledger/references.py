@@ -5,8 +5,10 @@ Invariants: a value is a reference only if it has one meaning, and no value rais
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cached_property
 from typing import Any, Final
+
+import msgspec
 
 from ledger.json_values import MalformedJsonError, decode_json
 
@@ -14,8 +16,27 @@ from ledger.json_values import MalformedJsonError, decode_json
 _PLACEHOLDERS: Final = frozenset({"", "undefined", "null", "none", "nan", "[object object]"})
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 
-_Field = tuple[int, str, str, list[str]]
-"""A field's rank, its name, the first key of its path, and the other keys."""
+Reference = tuple[str, str | None]
+"""The name of a field that has a value, and its reference; ``None`` for no reference."""
+
+
+class Fields(msgspec.Struct, frozen=True, dict=True):
+    """The names of fields that may hold a reference, the preferred one first.
+
+    A name with dots is a path through objects, and through the elements of lists. A key may itself
+    contain the dots of a name, so such a name is two fields.
+    """
+
+    names: tuple[str, ...]
+
+    @cached_property
+    def paths(self) -> list[tuple[str, str, list[str]]]:
+        """The first key of each field's path, the field's name, and the other keys."""
+        paths = []
+        for name in self.names:
+            head, *rest = name.split(".")
+            paths += [(name, name, []), (head, name, rest)] if rest else [(name, name, rest)]
+        return paths
 
 
 def is_placeholder(text: str) -> bool:
@@ -29,26 +50,17 @@ def is_placeholder(text: str) -> bool:
     return text.strip().lower() in _PLACEHOLDERS
 
 
-def references(holder: Mapping[str, Any], names: tuple[str, ...]) -> list[tuple[str, str | None]]:
-    """Return the name and the reference of each field that has a value; ``None`` for no reference.
-
-    A name with dots is a path through objects, and through the elements of lists.
+def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
+    """Return the reference of each field that has a value, the preferred field first.
 
     >>> data = {"order": {"id": 7}, "orderId": "ord_1", "details": [{"ref": "null"}]}
-    >>> references(data, ("order", "orderId", "other", "details.ref"))
+    >>> references(data, Fields(("order", "orderId", "other", "details.ref")))
     [('order', '7'), ('orderId', 'ord_1'), ('details.ref', None)]
     """
-    found: list[tuple[str, str | None]] = []
-    heads, by_head = _fields(names)
-    # Nearly all fields are absent, so an intersection leaves them out before any other step.
-    present = heads.intersection(holder)
-    if not present:
-        return found
-    if len(present) == 1:
-        (fields,) = map(by_head.__getitem__, present)
-    else:
-        fields = sorted(each for head in present for each in by_head[head])
-    for _, name, head, rest in fields:
+    found: list[Reference] = []
+    for head, name, rest in fields.paths:
+        if head not in holder:
+            continue
         value = _value_at(holder[head], rest) if rest else holder[head]
         # Nearly every value is a text, which is the reference unless it stands for no value.
         if type(value) is str and not is_placeholder(value):
@@ -70,23 +82,6 @@ def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
         except MalformedJsonError:
             return {}
     return metadata if isinstance(metadata, dict) else {}
-
-
-@cache
-def _fields(names: tuple[str, ...]) -> tuple[frozenset[str], dict[str, list[_Field]]]:
-    """Return the first keys; and, by its first key, each field's rank, name and keys.
-
-    A key may itself contain the dots of a name, so such a name is two fields.
-    """
-    fields: dict[str, list[_Field]] = {}
-    for number, name in enumerate(names):
-        head, *rest = name.split(".")
-        fields.setdefault(name, []).append((2 * number, name, name, []))
-        if rest:
-            fields.setdefault(head, []).append((2 * number + 1, name, head, rest))
-    for each in fields.values():
-        each.sort()
-    return frozenset(fields), fields
 
 
 def _value_at(holder: object, steps: list[str]) -> object:
