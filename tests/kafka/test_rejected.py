@@ -212,7 +212,7 @@ def test_a_retry_leaves_decisions_and_broken_bodies_and_gives_the_reason(ledger)
     assert "this was a decision: its id was seen before with other content" in output
     code, output = run(env | FIX, "rejected", "retry", "--reason", "key_mismatch")
     assert code == 1
-    assert "this was a decision: its record's key is not the event's id" in output
+    assert "this was a decision: its record lies under another key than the event's id" in output
     code, output = run(env | FIX, "rejected", "retry", "--reason", "malformed_json")
     assert code == 1
     assert "it is still rejected: malformed_json" in output
