@@ -92,7 +92,7 @@ def _measure_all(programs: Sequence[type[Peer]], options: argparse.Namespace) ->
 
 
 def _inputs(programs: Sequence[type[Peer]], options: argparse.Namespace) -> Mapping[float, Input]:
-    """Record the input once; return the part of it for each share of the events."""
+    """Record the input once; return the part of the input for each share of the events."""
     deliveries = record(options.events + warm_up_of(options.events), options.seed)
     return {
         program.share: Input.of(deliveries, max(1, int(options.events * program.share)))

@@ -34,9 +34,9 @@ def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def count(text: str) -> int:
-    """Parse an option that is a number from 1 on."""
+    """Parse an option whose value is an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")
     return int(text)
 
 

@@ -89,8 +89,8 @@ def show(console: Console, measured: Sequence[RateResult]) -> None:
 
 _MEANING: Final = """\
 ack: until the answer 200 was complete. view: until the first answer of GET /orders/{id} that \
-showed the event, which became visible at most `error` earlier, as the request before was \
-answered without it. CPU: shares of a core."""
+showed the event. The event became visible at most `error` earlier, because the previous request \
+was answered without it. CPU: shares of a core."""
 
 
 def _complaints(each: RateResult) -> Iterator[str]:

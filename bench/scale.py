@@ -1,8 +1,8 @@
 """`python -m bench.scale`, or `make bench-scale`: measure a worker as its state grows.
 
 At each size, in orders, the benchmark measures the rate of the fold, the worker's memory, the size
-of its databases, and the time until it is ready again, with its tables in place and from the
-changelogs alone. Then it measures how fast one, two and four workers fold the same log. The results
+of its databases, and the time until a restarted worker is ready, with its tables in place and from
+the changelogs alone. Then it measures how fast one, two and four workers fold the same log. Results
 are printed as tables, and written to ``build/bench-scale.json``. The benchmark starts its own Kafka
 in a temporary folder. The exit code is 1 if a restart with the tables in place took longer than 5 s
 or a result is wrong, and 2 if a measurement failed.

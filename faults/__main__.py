@@ -1,8 +1,8 @@
 """`python -m faults` injects faults while deliveries continue, then checks that nothing was lost.
 
 It prints the seed, a table of the faults with the cost of each, and every difference. The exit code
-is 1 if there is a difference or a limit was not kept, and 2 if the stage itself failed. All
-programs run on loopback, in a temporary folder.
+is 1 if there is a difference or a limit was not kept, and 2 if a program did not start or did not
+recover. All programs run on loopback, in a temporary folder.
 """
 
 import argparse
@@ -43,7 +43,7 @@ T = TypeVar("T")
 def main() -> int:
     """Run the faults, print the result, and return the exit code."""
     options = _options()
-    # aiokafka logs that Kafka is down, as the faults intend.
+    # The faults take Kafka down, so aiokafka's reports of that are discarded.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
     if not console.is_terminal:
@@ -143,10 +143,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
     parser.add_argument("--workers", type=int, default=2, help="workers that run (default 2)")
     parser.add_argument(
-        "--brokers", type=int, choices=(1, SIZE), default=1, help="each of 3 has every record"
+        "--brokers",
+        type=int,
+        choices=(1, SIZE),
+        default=1,
+        help="number of brokers (default 1); each of 3 brokers has every record",
     )
     parser.add_argument(
-        "--secured", action="store_true", help="use certificates and passwords, which faults change"
+        "--secured",
+        action="store_true",
+        help="use certificates and passwords; some faults change them",
     )
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these kinds")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Judges how long ingress took to answer while faults were injected, as measured by the sender.
 
-An attempt is skipped if a fault had killed or frozen ingress meanwhile.
+An attempt is skipped if a fault killed or froze ingress during the attempt.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _WITHIN_S: Final = 10.0
 
 
 class Answers:
-    """The count of judged attempts, and a line in ``late`` for each that exceeded ``within_s``.
+    """The count of judged attempts; ``late`` has a line for each that took over ``within_s``.
 
     ``slack`` multiplies the limit, for a machine that is busy with other work.
     """

@@ -1,4 +1,4 @@
-"""Makes the credentials with which brokers and programs admit each other, and renews them.
+"""Creates and renews the credentials with which brokers and programs authenticate each other.
 
 Output: files in one folder, and the settings of brokers and programs that name these files. A
 program reads a replaced file for its next connection; a broker reads it at its next start.
@@ -46,7 +46,7 @@ class Credentials:
         client_expires: datetime | None = None,
         authority: trustme.CA | None = None,
     ) -> None:
-        """Replace the authority and both certificates; the former ones are no longer trusted."""
+        """Replace the authority, and both certificates with new ones that this authority signs."""
         authority = authority or trustme.CA()
         authority.cert_pem.write_to_path(self._authority_file)
         chain, key = pems(authority.issue_cert(HOST, not_after=broker_expires))
@@ -56,7 +56,7 @@ class Credentials:
         self.key_file.write_text(key)
 
     def listener_properties(self, listener: str) -> dict[str, str]:
-        """Return the broker's properties of a listener that demands certificate and password."""
+        """Return broker properties for a listener that requires a certificate and a password."""
         name = f"listener.name.{listener.lower()}"
         return {
             f"{name}.ssl.keystore.type": "PEM",
@@ -82,7 +82,7 @@ class Credentials:
 
 
 def password_properties(listener: str) -> dict[str, str]:
-    """Return the broker's properties of a listener that demands a password."""
+    """Return broker properties for a listener that requires a password."""
     name = f"listener.name.{listener.lower()}"
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
     return {
@@ -92,7 +92,7 @@ def password_properties(listener: str) -> dict[str, str]:
 
 
 def set_password(cache: KafkaCache, bootstrap: str, user: str, password: str) -> None:
-    """Set a user's password on the brokers, through their listener without credentials."""
+    """Set a user's password on the brokers, through the listener that requires no credentials."""
     config = f"{MECHANISM}=[iterations=4096,password={password}]"
     command = fetch(cache).command(
         "kafka.admin.ConfigCommand",
@@ -103,7 +103,7 @@ def set_password(cache: KafkaCache, bootstrap: str, user: str, password: str) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise EmbeddedKafkaError(
-            f"The brokers did not accept a new password of {user}:\n{done.stdout}{done.stderr}"
+            f"The brokers did not accept the new password for {user}:\n{done.stdout}{done.stderr}"
         )
 
 

@@ -1,6 +1,6 @@
 """Mounts a tmpfs on a folder, as a disk so small that a test can fill it.
 
-The mount ends with its block, even after an error.
+The mount lasts until its ``with`` block ends, even after an error.
 """
 
 import os
@@ -49,7 +49,7 @@ class SmallDisk:
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Refuse every write for the length of a block."""
+        """Refuse every write until the ``with`` block ends."""
         _run("mount", "-o", "remount,ro", str(self.folder)).check_returncode()
         try:
             yield
@@ -68,7 +68,7 @@ def can_mount() -> bool:
 
 @contextmanager
 def small_disk(folder: Path, size_mb: int, options: str = "") -> Iterator[SmallDisk]:
-    """Create the folder if needed, mount a tmpfs on it, and unmount the tmpfs after the block."""
+    """Create the folder if needed, and mount a tmpfs on it until the ``with`` block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     given = ",".join(filter(None, (f"size={size_mb}m", options)))
     _run("mount", "-t", "tmpfs", "-o", given, "tmpfs", str(folder)).check_returncode()

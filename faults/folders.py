@@ -1,6 +1,7 @@
-"""Injects faults into workers' folders: no room, no inodes, no rights, damaged or older tables.
+"""Injects faults into workers' folders: full disks, file limits, copies, damaged or older tables.
 
-A fault lasts as long as its block. After the block, the folder is usable, and any copy is deleted.
+A fault lasts until its ``with`` block ends. After that, the folder is usable, and any copy has been
+deleted.
 """
 
 import random
@@ -21,21 +22,26 @@ from faults.refusals import await_end, expect_logged
 from faults.stage import FaultStage
 
 DOWN_AT_MOST_S: Final = 60.0
-"""The time for others to take over a worker's partitions, longer than the judged limit."""
+"""The longest wait for others to take over a worker's partitions.
+
+The wait is longer than the limit, ``injections.TAKEN_OVER_WITHIN_S``, so that a missed limit is
+measured.
+"""
 
 # A worker may run on a full disk for this long, because RocksDB reserves room for its log.
 _NOTICED_WITHIN_S: Final = 20.0
 _ASK_AGAIN_S: Final = 0.2
-# No worker can open its databases with so few files, although Python starts.
+# With this limit on open files, Python starts, but no worker can open its databases.
 _TOO_FEW_FILES: Final = 100
-# A running worker with so few more files may end when RocksDB or a client opens another file.
+# A running worker that may open at most this many more files may end when it opens another one.
 _FEW_MORE_FILES: Final = 10
 
 
 def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
     """Return a fault that fills a disk: a worker ends and can't restart, and others take over.
 
-    A running worker that fails logs ``remedy``. A worker that then starts logs ``refusal`` as well.
+    If the running worker ends by itself, it logs ``remedy``. When it is started again on the full
+    disk, it logs ``refusal`` and ``remedy``.
     """
 
     @contextmanager
@@ -59,7 +65,11 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
 
 @contextmanager
 def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Damage a stopped worker's table: the next start reports it, and a second start repairs it."""
+    """Damage one table of a stopped worker.
+
+    The worker's next start reports the damage and deletes the damaged folder. The start after that
+    restores the table from its changelog.
+    """
     worker = chance.choice(stage.workers)
     worker.stop()
     folder = chance.choice(sorted((worker.folder / "tables").rglob("*.db")))
@@ -108,7 +118,7 @@ _DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
 
 @contextmanager
 def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start a second worker on a copy of a worker's folder: the first worker ends, and logs why."""
+    """Start a second worker on a copy of a worker's folder; the first worker logs why it ends."""
     worker = chance.choice(stage.workers)
     twin = stage.twin_of(worker)
     # A frozen worker does not change its folder, so the copy is consistent.
@@ -126,7 +136,7 @@ def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def restore_older_tables(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Replace a worker's tables by a copy that is some seconds old, as a restored disk would."""
+    """Replace a worker's tables with a copy that is seconds old, as restoring a disk would."""
     worker = chance.choice(stage.workers)
     tables, copy = worker.folder / "tables", stage.folder / "older-tables"
     # A frozen worker does not change its folder, so the copy is consistent.
@@ -158,9 +168,10 @@ def make_read_only(stage: FaultStage, chance: random.Random) -> Iterator[Injecte
 
 @contextmanager
 def lower_file_limit(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Let a worker open hardly more files: it may end; then it can't start, and others take over.
+    """Lower a worker's limit on open files, so that it can't restart, and others take over.
 
-    The worker may also go on, because it opens few files while nothing changes.
+    The running worker may open only a few more files. It may end, or go on because it opens few
+    files while nothing changes. In both cases, it is restarted with a limit that is too low.
     """
     worker = chance.choice(stage.workers)
     worker.expect_end()
@@ -177,6 +188,6 @@ def lower_file_limit(stage: FaultStage, chance: random.Random) -> Iterator[Injec
 
 
 def _with_disk(stage: FaultStage, chance: random.Random) -> tuple[ProgramUnderFault, SmallDisk]:
-    """Return a worker and the disk of its own."""
+    """Return a random worker that has its own disk, and that disk."""
     disks = [(worker, worker.disk) for worker in stage.workers if worker.disk]
     return chance.choice(disks)

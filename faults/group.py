@@ -1,7 +1,7 @@
-"""Injects faults into the workers' group and clocks: commits that are moved, and wrong clocks.
+"""Injects faults into the workers' group and programs' clocks: moved commits, and wrong clocks.
 
-After the block, every clock is right. Once the workers have restarted, no commit is ahead of the
-tables.
+After the ``with`` block of a fault, every clock is right. Once the workers have restarted, no
+commit is ahead of the tables.
 """
 
 import random
@@ -26,7 +26,7 @@ _STEPS: Final = 3
 _FURTHEST_AHEAD_S: Final = 1800
 _DAY_S: Final = 24 * 3600
 _FURTHEST_BACK_S: Final = 7 * _DAY_S
-# Brokers and signatures tolerate less than this.
+# Brokers, and the check of signatures, tolerate only errors that are smaller than this.
 _LEAST_WRONG_S: Final = 2 * 3600
 _READY_WITHIN_S: Final = 90.0
 
@@ -34,7 +34,8 @@ _READY_WITHIN_S: Final = 90.0
 def reset_commits(choose: Callable[[random.Random, int, int], int]) -> Inject:
     """Return a fault that stops every worker, and moves the commits, as `--reset-offsets` does.
 
-    ``choose`` receives a partition's commit and its end, and returns the new commit.
+    ``choose`` receives the committed offset and the end offset of a partition, and returns the
+    offset to commit.
     """
 
     @contextmanager
@@ -82,7 +83,7 @@ def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def set_workers_clock_ahead(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Let a worker whose clock is hours ahead replace another: it ends when it first writes."""
+    """Replace a worker with one whose clock is hours ahead, and which ends at its first write."""
     away, worker = chance.choice(stage.workers), chance.choice(stage.extras)
     clock = _clock_of(worker)
     worker.start()
@@ -99,7 +100,7 @@ def set_workers_clock_ahead(stage: FaultStage, chance: random.Random) -> Iterato
 
 @contextmanager
 def set_ingests_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Set the clock of ingress hours ahead or back: it refuses deliveries until it is right."""
+    """Set ingress' clock hours ahead or back; ingress refuses deliveries meanwhile."""
     clock = _clock_of(stage.ingest)
     clock.set(chance.choice((-1, 1)) * chance.randint(_LEAST_WRONG_S, _DAY_S))
     yield Injected((stage.ingest.label,), chance.uniform(2.0, 10.0))

@@ -1,6 +1,6 @@
 """Lists every kind of fault, and injects and undoes those that do not have their own module.
 
-A fault lasts as long as its block. After the block, the stage works again.
+A fault lasts until its ``with`` block ends. After that, the stage works again.
 """
 
 import random
@@ -159,7 +159,7 @@ def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Change the password on the brokers, cut all connections, and then change the file."""
+    """Change the password on the brokers, cut all connections, then change the programs' file."""
     password = f"password {chance.getrandbits(32):x}"
     stage.set_password(password)
     # Kafka's tool, which sets the password, takes seconds to start.

@@ -1,7 +1,7 @@
 """Checks at the end of a run that each acknowledged delivery is in the log and counts once.
 
-The ends of the partitions can't show that no offset was committed past unfinished work. ``verify``
-can, because otherwise the outputs of the skipped records would be missing.
+Comparing committed offsets with the ends of the partitions can't detect a commit past unfinished
+work. ``verify`` detects such a commit, because the outputs of the skipped records are missing.
 """
 
 import asyncio
@@ -40,7 +40,9 @@ async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
         "verify": partial(asyncio.to_thread, _verified, stage),
         "the disks": partial(_wrong_disks, stage),
     }
-    differences = [f"still owed: {event_id}" for event_id in sorted(simulation.owed)]
+    differences = [
+        f"attempted, but never acknowledged: {event_id}" for event_id in sorted(simulation.owed)
+    ]
     for name, part in parts.items():
         try:
             differences += await part()
@@ -77,7 +79,8 @@ async def _lost(stage: FaultStage, simulation: Simulation) -> list[str]:
 async def _beyond_the_end(stage: FaultStage) -> list[str]:
     """Compare the committed offsets with the end of each partition, hop by hop.
 
-    This finds a commit past lost or missing records, but not a commit past unfinished work.
+    The comparison finds a commit beyond the end of a partition, as after a loss of records, but not
+    a commit past unfinished work.
     """
     differences = []
     async with open_reader(stage.settings) as reader:

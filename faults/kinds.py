@@ -28,9 +28,9 @@ Inject = Callable[[FaultStage, random.Random], AbstractContextManager[Injected]]
 class FaultKind(msgspec.Struct, frozen=True):
     """One kind of fault; two simultaneous faults have different ``layer``s.
 
-    A kind with ``take_over`` is injected alone, because its cost is judged. A kind that is
-    ``alone`` is injected alone too, because no program can start during such a fault. A kind that
-    ``restarts_broker`` ends a broker.
+    A kind with ``take_over`` is injected alone, because a time limit applies to its cost. A kind
+    that is ``alone`` is injected alone too, because no program can start during such a fault. A
+    kind that ``restarts_broker`` ends a broker.
     """
 
     name: str

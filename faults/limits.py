@@ -16,12 +16,12 @@ from faults.stage import FaultStage
 
 # A log line may contain a whole traceback, so lines are cut at this length.
 _SHOWN_CHARS: Final = 300
-# A worker starts, looks at its topics, and checks its disk in less time each.
+# Starting, checking its topics, and checking its disk each take a worker less time than this.
 _REFUSED_WITHIN_S: Final = 30.0
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """One limit; ``measured`` is empty without a case, and ``broken`` has a line per violation."""
+    """One limit; ``measured`` is empty if nothing was measured; ``broken`` lists the violations."""
 
     expected: str
     measured: str
@@ -113,8 +113,8 @@ def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -
         broken.append(f"{each.program} {each.how} during {each.during}:")
         broken += _last(each.last_lines)
     return Limit(
-        "no program ends without a fault of its own",
-        f"{len(unplanned)} ends, {restarts} restarts of the broker",
+        "no program ends unless a fault ends it",
+        f"{len(unplanned)} unplanned ends, {restarts} restarts of brokers",
         tuple(broken),
     )
 

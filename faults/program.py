@@ -127,7 +127,7 @@ class ProgramUnderFault:
             self.stops.append(stop)
 
     def start_if_ended(self) -> None:
-        """Start the program if its expected end has come; otherwise no longer expect an end."""
+        """Restart the program if it has ended as expected; otherwise stop expecting its end."""
         if self.ended():
             self.start()
         self.may_end = False

@@ -1,6 +1,6 @@
 """Proxies TCP between the programs and Kafka, to simulate a bad network.
 
-The proxy passes bytes on late or not at all. As with TCP, no byte is changed, and no byte is left
+The proxy can delay bytes, or hold them back. As with TCP, no byte is changed, and no byte is left
 out in the middle of a connection.
 """
 
@@ -23,7 +23,7 @@ class Network(Enum):
     SILENT = "silent"
     """Connections are accepted and stay open, but no byte passes in either direction."""
     REFUSING = "refusing"
-    """Connections are cut, and new ones are closed at once."""
+    """Connections are cut, and new connections are closed at once."""
 
 
 class Proxy:

@@ -1,4 +1,4 @@
-"""Waits for the ends of programs that a fault keeps from running, and checks the reasons.
+"""Waits until the programs that a fault keeps from running have ended, and checks their reasons.
 
 Each of these programs must end by itself, and its output must name what is wrong.
 """
@@ -9,12 +9,12 @@ from typing import Final
 from faults.program import ProgramUnderFault, Refusal
 from faults.stage import FaultStage
 
-# This wait is longer than the judged limit, so that a missed limit is measured.
+# This wait is longer than the limit in ``limits``, so that a missed limit is measured.
 _WAITED_FOR_S: Final = 120.0
 
 
 def await_end(stage: FaultStage, program: ProgramUnderFault, *words: str) -> None:
-    """Wait until a program ends; its last lines must have these words in one line."""
+    """Wait until a program ends; one of its last lines must contain all of these words."""
     began_s = time.monotonic()
     if not program.wait_ended(_WAITED_FOR_S):
         stage.findings.append(

@@ -26,7 +26,7 @@ _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
 _IN_PAIRS: Final = 0.2
 _WAYS_TO_KAFKA: Final = {"broker", "network"}
-# The waits between attempts reach minutes, which would be too long for a run.
+# Without this factor, the sender would wait up to minutes between attempts.
 _TIME_SCALE: Final = 0.05
 _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 
@@ -112,7 +112,7 @@ def sender_options(stage: FaultStage, rate_per_s: float) -> SenderOptions:
 
 
 async def _all_acknowledged(stage: FaultStage, sending: asyncio.Task[None]) -> None:
-    """Wait for the sender; a timeout is a finding, and the judge then reports the owed events."""
+    """Wait for the sender; a timeout is a finding; the judge reports unacknowledged events."""
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
     except TimeoutError:

@@ -1,7 +1,7 @@
 """Injects faults by changing topics' settings, as an operator may do.
 
-A setting lasts for the length of a block; then each topic has its former settings again. No setting
-here makes Kafka delete a record of the run.
+A setting lasts until its ``with`` block ends; after that, each topic has its former settings again.
+No setting here makes Kafka delete a record of the run.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ _ASK_AGAIN_S: Final = 0.5
 _CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 # A record of the simulation takes one or two kilobytes.
 _LOW_LIMIT_BYTES: Final = 8192
-# The ledger's topics must not have these settings. They delete no record of a run, because records
-# are younger than an hour, and segments are too small to be closed and compacted.
+# The ledger's topics must not have these settings. The settings delete no record of a run, because
+# records are younger than an hour, and segments are too small to be closed and compacted.
 _OF_SOURCES: Final = (
     ("retention.ms", "3600000"),
     ("message.timestamp.type", "LogAppendTime"),
@@ -98,7 +98,7 @@ def require_more_replicas(stage: FaultStage, chance: random.Random) -> Iterator[
 
 @contextmanager
 def changed(stage: FaultStage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
-    """Change the settings of topics for the length of a block."""
+    """Change the settings of topics until the ``with`` block ends."""
     before = administer(stage.settings, lambda admin: _own(admin, changes))
     # Kafka resets every setting that the request does not name.
     after = {topic: before[topic] | dict(values) for topic, values in changes.items()}

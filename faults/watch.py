@@ -39,7 +39,7 @@ class Watch:
             await self._forget()
 
     async def folded_past(self, marks: Marks, within_s: float) -> float | None:
-        """Wait until each commit is past ``marks``; return the monotonic time, ``None`` if late."""
+        """Wait until each commit is past ``marks``; return that time, or ``None`` on a timeout."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             committed = await self._committed()

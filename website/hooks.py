@@ -6,7 +6,7 @@ takes the place of a line ``<!-- table: name -->``. Generated text is never writ
 build makes it from scratch, so it can't be out of date.
 
 A test of the ledger's web page makes the pictures of that page. If pictures are missing, a line on
-standard error reports it; with ``DOCS_PICTURES=required`` the build fails.
+standard error reports that; with ``DOCS_PICTURES=required`` the build fails.
 
 A page of the navigation that does not exist is left out. A page that exists but is not in the
 navigation fails the build (``validation`` in mkdocs.yml).
@@ -43,7 +43,7 @@ _TABLES: Final = {
     "metrics": metrics_table.as_markdown,
     "settings": settings_table.as_markdown,
 }
-# The files of the repository that the site has under another name.
+# The files of the repository for which the site has a page with another name.
 _OWN_PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
     "ingest/openapi.py": "reference/ingress.md",
@@ -68,7 +68,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put the tables in, and replace links to targets outside the site by their text."""
+    """Put the tables in, and replace links to targets outside the site with their text."""
     markdown = _TABLE.sub(lambda line: _TABLES[line[1]](), markdown)
     if page.file.src_uri == "page.md":
         images = (file.src_uri for file in files if file.src_uri.startswith(_IMAGES))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table's lines after an empty line; no line if there are no rows."""
+    """Return an empty line and the table's lines, or no lines if there are no rows."""
     lines = [_row(map(_cell, row)) for row in rows]
     return ["", _row(head), "|---" * len(head) + "|", *lines] if lines else []
 

@@ -1,8 +1,8 @@
-"""Implements the plain peer with Starlette and aiokafka, as their documentation shows.
+"""Implements the plain handler, a peer of ingress, as Starlette's and aiokafka's docs show.
 
-The peer takes one delivery at a time, and answers it with 200 once an idempotent producer has the
-acknowledgements of all in-sync replicas. Wherever possible, the peer saves work: it checks only one
-signature form and only the id of the envelope, and has no log lines and no limits of its own.
+Each request carries one delivery. The handler answers 200 once an idempotent producer has the
+acknowledgements of all in-sync replicas. Wherever possible, the handler saves work: it checks only
+one signature form and only the id of the envelope, and has no log lines and no limits of its own.
 """
 
 import hmac

@@ -60,7 +60,7 @@ for library in ("aiokafka", "faust"):
 
 @app.agent(webhooks)
 async def dedupe(stream: Any) -> None:
-    """Pass each event on once, by payment; reject a known id with different content."""
+    """Pass each event on once, keyed by payment; reject a known id with different content."""
     async for event_id, body in stream.items():
         digest = content_digest(body)
         first = seen.get(event_id)
@@ -76,7 +76,7 @@ async def dedupe(stream: Any) -> None:
 
 @app.agent(events)
 async def fold_payments(stream: Any) -> None:
-    """Fold the facts of each payment; send the snapshots to ``ledger.payments`` by order."""
+    """Fold the facts of each payment; send snapshots to ``ledger.payments``, keyed by order."""
     async for payment_id, event in stream.items():
         payment = payments.get(payment_id) or {"facts": {}, "posted": []}
         entry, changed = fold_payment(payment_id, payment, event)

@@ -155,7 +155,7 @@ def test_a_program_that_can_t_run_must_log_its_reason(stage, last_line, found):
     assert all(words in finding for words, finding in zip(found, stage.findings, strict=True))
 
 
-def test_a_program_that_runs_although_it_can_t_is_reported_and_killed(stage, monkeypatch):
+def test_a_program_that_should_not_run_but_does_is_reported_and_killed(stage, monkeypatch):
     monkeypatch.setattr(refusals, "_WAITED_FOR_S", 0.1)
     sleeper = Sleeper()
     program = ProgramUnderFault(sleeper, stage.folder, label="stranger", url="")

@@ -92,7 +92,9 @@ async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
     assert simulation.owed
     *owed, not_folded, verify = differences
     assert not_folded.startswith(f"1 of 1 records of {settings.names.webhooks} are not folded")
-    assert owed == [f"still owed: {event_id}" for event_id in sorted(simulation.owed)]
+    assert owed == [
+        f"attempted, but never acknowledged: {event_id}" for event_id in sorted(simulation.owed)
+    ]
     assert verify == "verify: it had not ended after 0.01 s"
 
 
@@ -167,7 +169,7 @@ def test_the_same_seed_plans_the_same_faults_and_each_kind_occurs_before_any_rep
     def planned(seed: int) -> list[str]:
         return [kind.name for kinds in plan(list(KINDS), count, seed) for kind in kinds]
 
-    # Each kind that is drawn may bring another one along, so this many faults draw every kind.
+    # Each drawn kind may be paired with another kind, so this many faults draw every kind.
     count = 2 * len(KINDS)
 
     assert planned(1) == planned(1)

@@ -1,8 +1,8 @@
-// The peer: net/http and franz-go, one delivery at a time, as their documentation shows.
+// The peer: net/http and franz-go, one delivery per request, as their documentation shows.
 //
 // It checks the same signature as ingress, in both forms, and the same envelope. It writes the same record
 // (acks of all in-sync replicas, idempotent), and answers once the record is acknowledged. Wherever there is
-// a choice, it takes the cheaper one: no log line, no limits of its own, no record of refused deliveries.
+// a choice, the peer takes the cheaper option: no log line, no limits of its own, no record of refused deliveries.
 package main
 
 import (

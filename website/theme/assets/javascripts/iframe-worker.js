@@ -1,6 +1,6 @@
-// The search runs in a worker, and a browser starts none for a page that was opened from a folder
-// (file://). There a hidden frame does the work. What the theme would take for it is fetched from
-// elsewhere; it knows this one by its name.
+// The search runs in a worker, but a browser starts no worker for a page that was opened from a folder
+// (file://). For such a page, a hidden frame runs the worker's script. The theme would fetch its own
+// replacement from another host, unless a script with this file's name is loaded.
 if (location.protocol === "file:") {
   window.IFrameWorker = class extends EventTarget {
     constructor(url) {
@@ -9,7 +9,7 @@ if (location.protocol === "file:") {
       frame.hidden = true;
       document.body.append(frame);
       this.inside = frame.contentWindow;
-      // What the worker's script calls to answer.
+      // The worker's script calls this function to answer.
       this.inside.postMessage = (data) =>
         this.dispatchEvent(new MessageEvent("message", { data }));
       const script = this.inside.document.createElement("script");
