@@ -28,7 +28,7 @@ _LOAD = LoadSettings(
 class _Server:
     """Answers each POST with 200 after ``stall_s``; the first GET of a path is answered with 404.
 
-    It can also hang up on every client, or once block the process that server and load share.
+    It can also hang up on every client, or block the process that it shares with the load, once.
     """
 
     def __init__(

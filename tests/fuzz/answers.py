@@ -51,7 +51,7 @@ def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
     version, status, *_ = [*first.split(" ", 2), ""]
     if version != "HTTP/1.1" or not status.isdigit():
-        raise UndocumentedError(f"no answer of HTTP: {first!r}")
+        raise UndocumentedError(f"not an HTTP answer: {first!r}")
     pairs = [line.partition(": ") for line in lines]
     return int(status), {name.lower(): value for name, _, value in pairs}
 
@@ -61,7 +61,7 @@ def _judge(status: int, headers: dict[str, str], body: bytes) -> Answer:
     if status == 200:
         return Answer(200, "accepted", closes)
     if headers.get("content-type") != PROBLEM:
-        raise UndocumentedError(f"{status} is no problem document: {headers} {body[:200]!r}")
+        raise UndocumentedError(f"{status} is not a problem document: {headers} {body[:200]!r}")
     if not body:
         return Answer(status, "", closes)
     document = json.loads(body)

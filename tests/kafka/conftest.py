@@ -1,7 +1,7 @@
 """Starts the real broker of these tests: one per session, and so one per worker of pytest-xdist.
 
 Each module of tests of the views runs two workers of one ledger. The workers share the partitions,
-so about half of the requests to one worker concern rows of the other.
+so about half of the requests to one worker concern rows that the other worker has.
 """
 
 import os

@@ -42,8 +42,8 @@ from tests.kafka.forks import COMMAND, Fork, start
 
 PARTITIONS = 4
 WORKER = [*COMMAND, "worker"]
-# This worker writes nothing while its folder has a file `hold`. It creates a file `held` when it
-# has work to write.
+# This worker writes nothing while its folder has a file `hold`. When it has work to write, it
+# creates a file `held`.
 HOLDS_WORK = """
 import asyncio, os, pathlib
 from processors.engine.effects import Effects
@@ -241,7 +241,7 @@ def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
 def two_workers(
     one: dict[str, str], folder: Path
 ) -> Iterator[tuple["WorkerProcess", "WorkerProcess"]]:
-    """Run two workers of one ledger; ``folder`` is the data folder of the second."""
+    """Run two workers of one ledger; ``folder`` is the second worker's data folder."""
     with WorkerProcess(one) as first, WorkerProcess(second_of(one, folder)) as second:
         first.wait_ready(90)
         second.wait_ready(90)
@@ -415,7 +415,7 @@ async def _positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
-    """Return a group's offsets; keep asking while its coordinator is starting."""
+    """Return a group's committed offsets; keep asking while its coordinator is starting."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -445,7 +445,7 @@ def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float
             assert worker.process.poll() is None, f"the worker died:\n{worker.tail()}"
         return not any(lags(env).values())
 
-    until(folded, within_s=within_s, what=lambda: f"lag zero, is {lags(env)}")
+    until(folded, within_s=within_s, what=lambda: f"a lag of zero, got {lags(env)}")
 
 
 def read_topic(env: Mapping[str, str], topic: str, partitions: int = PARTITIONS) -> list[Any]:

@@ -120,7 +120,7 @@ def drift(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 class Run:
-    """A `run` on free ports, with its output in files."""
+    """A `plexy-ledger run` on free ports, with its output in files."""
 
     def __init__(self, folder: Path, command: str = "run", **settings: object) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
 """Every program reports every altered setting of a topic: topic, value, expected value and remedy.
 
 The settings are those of the table in `ledger/topics.py`. That table also says which settings may
-have any value, and with which ones only some records are refused.
+have any value, and with which wrong settings a broker refuses only some records.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ def outputs(env: Mapping[str, str], commands: tuple[str, ...]) -> dict[str, str]
 def altered(
     env: Mapping[str, str], topic: str, name: str, wrong: str, right: str
 ) -> Iterator[None]:
-    """Give a topic a wrong setting for the length of a block."""
+    """Give a topic a wrong setting during the ``with`` block."""
     asyncio.run(alter(env, topic, **{name: wrong}))
     try:
         yield
@@ -141,7 +141,7 @@ def assert_reported(
             lambda process=process: logged(process, said), within_s=60, what=process.tail
         )
         assert remedy in text
-    # A setting with which only some records are refused makes no program unready.
+    # A wrong setting with which a broker refuses only some records leaves every program ready.
     is_ready = not is_of_ingress or setting.refuses_some
     assert (ask_ingress(env, "/readyz")[0] == 200) == is_ready
     status, problem = running.worker.get("/readyz")

@@ -1,4 +1,4 @@
-"""`GET /balances` adds the sums of all workers."""
+"""`GET /balances` adds up the sums of all workers."""
 
 import pytest
 

@@ -94,7 +94,7 @@ async def test_every_record_goes_to_the_partition_of_its_key_in_order(kafka, top
         assert kept == expected[partition]
 
 
-async def test_sending_no_records_by_key_is_no_error(kafka, topic):
+async def test_an_empty_list_of_records_can_be_sent_by_key(kafka, topic):
     async with producer(kafka.bootstrap) as client:
         await send_by_key(client, topic, [], PARTITIONS)
 

@@ -100,7 +100,7 @@ def test_a_clock_that_steps_back_or_less_than_an_hour_ahead_stops_nothing(machin
         assert machine.worker.get("/readyz")[0] == 200, machine.worker.tail()
     assert all(each.process and each.process.poll() is None for each in machine.programs)
     assert len(machine.worker.logged("ready")) == 1
-    # Its tables, commits and claims are then from the future.
+    # The clock is then set back, so the worker's tables, commits and claims are from the future.
     machine.worker.stop()
     machine.set_clock(-30 * 24 * HOUR_S)
     machine.worker.start()

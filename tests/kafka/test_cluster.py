@@ -215,7 +215,7 @@ async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(le
 async def test_a_broker_that_is_not_the_coordinator_never_reports_that_nothing_is_committed(
     ledger, cluster
 ):
-    """Any client that knew the coordinator before it moved asks the wrong broker."""
+    """After the coordinator has moved, clients that knew the former one ask the wrong broker."""
     partition, group = TopicPartition(ledger.settings.names.webhooks, 0), "some-reader"
     options = ledger.settings.client_options()
     reader = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
@@ -332,7 +332,7 @@ def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
 
 
 async def test_with_fewer_replicas_in_sync_than_required_ingress_answers_503(strict, cluster):
-    """With separate controllers, the loss of two brokers has this effect: the leader refuses."""
+    """The leader refuses, as after the loss of two brokers that are not controllers too."""
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):
         await folds(strict, watch, 30)

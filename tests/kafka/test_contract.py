@@ -95,7 +95,7 @@ def bodies() -> list[tuple[bytes, dict[str, str]]]:
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Yield a worker that has folded everything; the `env` has the other programs' settings."""
+    """Yield a worker that has folded everything; its ``env`` has the other programs' settings."""
     folder = tmp_path_factory.mktemp("contract")
     env = environment(
         kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
@@ -187,7 +187,7 @@ def test_the_headers_of_every_rejection_validate(rejected):
         reasons.add(headers.get("reason"))
         sources.add(headers["source-topic"].rpartition(".")[2])
         if "corrected" in headers:
-            # The body is in the delivery that this mark points to.
+            # This record only marks a rejection as corrected, so it has no body.
             assert record.value == b""
             continue
         put_back += "put-back-to" in headers

@@ -71,7 +71,7 @@ def story(env: dict[str, str]) -> None:
     wait_folded(env)
 
 
-def test_an_order_shows_every_delivery_that_names_it_and_verify_misses_a_removed_note(
+def test_an_order_shows_every_delivery_that_names_it_and_verify_reports_a_removed_note(
     worker, tmp_path
 ):
     env = worker.env

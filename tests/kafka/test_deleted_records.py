@@ -113,7 +113,7 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
         for tp, position in positions(env).items():
             if tp.topic == events:
                 asyncio.run(delete_records(env, tp, position.end))
-        # The worker looks at both topics in one round, so this loss shows that the round is over.
+        # The worker checks both topics in one round; a report of this loss shows that it is over.
         asyncio.run(delete_records(env, TopicPartition(names_of(env).entries, 1), 1))
         worker.wait_for("records_deleted")
         assert deleted_records(worker) == {names_of(env).entries: 1}

@@ -1,4 +1,4 @@
-"""Every command reports a topic that is missing, lost, replaced or extended, and creates none.
+"""Every command reports a topic that is missing, lost, replaced or extended, but creates no topic.
 
 The broker creates missing topics by itself, which is Kafka's default. No ingress and no worker runs
 when a topic changes, so only records in Kafka can tell what happened to it.
@@ -48,7 +48,7 @@ OF_ALL = (
 )
 # These commands read the log, or wait until the workers have folded it.
 OF_LOG = ("export-log COPY", "export --format csv", "reconcile SETTLEMENT", "doctor ingest")
-# With a replaced log, this command names the next version, with which it restores the log.
+# If the log was replaced, this command names the next version, under which it restores the log.
 RESTORE = "import-log FILE"
 OF_JOURNAL = ("export --format csv", "reconcile SETTLEMENT")
 
@@ -130,7 +130,7 @@ def test_no_command_but_topics_and_worker_creates_a_topic(empty: Ledger) -> None
 
 
 class Change(NamedTuple):
-    """What happens to a topic, what each command then says of it, and which commands those are."""
+    """A change of a topic, the commands that report the change, and the text that they print."""
 
     topic: Callable[[dict[str, str]], str]
     apply: Callable[[dict[str, str], str], None]

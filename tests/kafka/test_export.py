@@ -1,4 +1,4 @@
-"""Accounting programs find the same balances in an exported journal, and `reconcile` matches it.
+"""Exports give accounting programs the ledger's balances, and `reconcile` checks settlements.
 
 The ledger receives the virtual Plexy's deliveries, late, twice and out of order, and events that
 contradict each other in several currencies. The simulation's oracle gives the expected settlement.
@@ -59,7 +59,7 @@ DIGITS_OF = MinorUnits(THREE_DECIMALS).digits_of
 
 
 def contradicting() -> list[bytes]:
-    """Return three contradicting successes of each payment, the latest first, and a refund."""
+    """Return for each payment a refund, and three contradictory successes, the latest first."""
     bodies = []
     for number in range(40):
         payment = {"id": f'pay "{number}"; a,b', "merchantReference": f"ord_{number}"}
@@ -89,7 +89,7 @@ BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
 
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the settings of a ledger that has folded everything and posted some entries twice."""
+    """Return the settings of a ledger that has folded everything, and published entries twice."""
     settings = environment(
         kafka.bootstrap, tmp_path_factory.mktemp("export"), minor_units=THREE_DECIMALS
     )
@@ -157,7 +157,7 @@ def test_hledger_accepts_the_journal_strictly_and_finds_the_same_balances(env, t
     export(env, "hledger", file)
     bookkeeping.hledger("--file", file, "check", "--strict", "ordereddates")
     assert bookkeeping.hledger_balances(file) == ours(env)
-    # A payment's postings are found by its tag.
+    # A payment's postings have a tag with the payment's id.
     payment = next(e.payment_id for e in entries_in(env).values() if is_plain(e.payment_id))
     of_it = {e.entry_id: e for e in entries_in(env).values() if e.payment_id == payment}
     listed = bookkeeping.hledger(
@@ -166,7 +166,7 @@ def test_hledger_accepts_the_journal_strictly_and_finds_the_same_balances(env, t
     assert len(json.loads(listed)) == len(of_it)
 
 
-def test_csv_on_standard_output_has_each_entry_once_with_the_place_of_its_record(env):
+def test_csv_on_standard_output_has_one_row_per_posting_with_the_offset_of_its_event(env):
     done = subprocess.run(
         [sys.executable, "-m", "cli", "export", "--format", "csv"],
         env=os.environ | env,
@@ -266,7 +266,10 @@ def test_a_journal_with_half_a_correction_is_refused(idle):
 
 
 def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[list[OutRecord]]):
-    """Write the next chunk before each read of the journal's ends; repeat the last chunk."""
+    """Make the reader write the next chunk before each read of the journal's end offsets.
+
+    After the last chunk, the reader writes that chunk again. Return the counter of these reads.
+    """
     ends_now, topic = reader.ends, names_of(env).entries
     asked = Counter[str]()
 
@@ -281,8 +284,8 @@ def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[li
     return asked
 
 
-async def test_a_correction_that_is_cut_by_the_ends_is_completed_without_any_other_entry(idle):
-    """The export does not wait for corrections that begin after the ends."""
+async def test_after_the_end_offsets_only_the_other_half_of_a_cut_correction_is_added(idle):
+    """The export does not wait for corrections that begin after the end offsets."""
     half, rest = corrected()[:2], corrected()[2:]
     others = [corrected(f"pay_{number}")[:2] for number in (2, 3, 4)]
     async with open_reader(TopicSettings.from_environment(idle)) as reader:
@@ -305,7 +308,7 @@ async def test_a_journal_with_half_a_correction_is_refused_while_other_entries_k
     assert asked.total() == 2
 
 
-def test_without_kafka_export_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_export_without_kafka_ends_with_one_line_and_leaves_no_file(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export", "--format", "csv", "--out", tmp_path / "x.csv")
     assert code == 1
@@ -386,7 +389,7 @@ def test_reconcile_reports_exactly_the_differences_and_its_totals_show_them(env,
         assert name in output
 
 
-def test_days_limit_the_entries_that_must_be_in_the_file(env, tmp_path):
+def test_from_and_to_limit_the_entries_that_must_be_in_the_settlement_file(env, tmp_path):
     file = settlement(tmp_path, [])
     entries = entries_in(env).values()
     reversed_ids = {entry.reverses for entry in entries}

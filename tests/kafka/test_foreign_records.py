@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture
 def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
-    """Run a worker that has folded some orders, each of one payment."""
+    """Run a worker that has folded some orders, each with one payment."""
     env = environment(kafka.bootstrap, tmp_path / "ledger", allow_unsigned="true")
     with worker_that_folded(
         env, [event(n, merchantReference=order) for n, order in enumerate(ALL)]

@@ -20,7 +20,7 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
-# A release before one of these changes did not write these keys. The newest change is first.
+# Releases before each of these changes did not write the change's keys. The newest change is first.
 MARKS = (SOURCE_KEY, LAST_KEY)
 RELEASES = {
     "before the marks of records": MARKS,

@@ -78,7 +78,7 @@ def folded(
 
 
 def without_reused(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an order's document without the deliveries that reuse an id: none was delivered."""
+    """Return an order's document without the reuses of an id, which the tests do not deliver."""
     notes = document.get("notes", [])
     kept = [note for note in notes if note["outcome"] != "event_id_reused"]
     if kept == notes:

@@ -1,6 +1,6 @@
 """The rules of a lifecycle on a real Kafka: folded, recorded in the state, changed by a rebuild.
 
-A worker runs only with the rules by which its state was folded.
+A worker runs only with the rules with which its state was folded.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ BY_LIFECYCLE = {"LEDGER_RULES": "lifecycle"}
 
 
 def story():
-    """Return an order that is partly captured and then disputed in vain."""
+    """Return an order that is partly captured, and then disputed without success."""
     dispute = {"id": "dp_1", "payment_id": "pay_1"}
     return [
         event(1, id="pay_1", amount=500, merchantReference="ord_1"),

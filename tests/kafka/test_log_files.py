@@ -51,7 +51,7 @@ def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:
 
 
 def log_in(path: Path) -> list[tuple[Any, ...]]:
-    """Return each record of a file in the same form."""
+    """Return each record of a file in the form of ``log_of``."""
     with path.open("rb") as file:
         return sorted(
             (block.partition, offset, r.timestamp_ms, 0, r.key, r.value, r.headers)
@@ -295,7 +295,7 @@ def test_an_existing_file_is_not_replaced(kafka, tmp_path):
     assert "there is no folder" in output
 
 
-def test_without_kafka_export_log_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_export_log_without_kafka_ends_with_one_line_and_leaves_no_file(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export-log", tmp_path / "x.log")
     assert code == 1

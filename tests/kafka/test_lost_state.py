@@ -1,7 +1,7 @@
-"""A worker serves no state that is older than one that the ledger has had.
+"""A worker never serves an older state than the ledger had already reached.
 
-A table that has lost records is folded again from its source. Until it is where it had been, the
-worker answers 503, also after a restart in the middle.
+A table that has lost records is folded again from its source. Until the table is complete again,
+the worker answers 503, even after a restart in the meantime.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(420)
 
-# This worker writes the first AFTER chunks of each partition of the table HELD, and no others.
+# For each partition of the table HELD, this worker writes only the first AFTER chunks.
 HOLDS_A_REST = """
 import asyncio, os
 from collections import Counter
@@ -131,8 +131,8 @@ UNMARKED = {
     "without the offset of the changelog": ((OFFSET_KEY,), ()),
     "without the mark of the changelog's record": ((LAST_KEY,), ()),
     "without any mark": ((OFFSET_KEY, LAST_KEY, SOURCE_KEY), ()),
-    "with an offset that is no number": ((), (OFFSET_KEY,)),
-    "with a source mark that is no mark": ((), (SOURCE_KEY,)),
+    "with an offset that is not a number": ((), (OFFSET_KEY,)),
+    "with an invalid source mark": ((), (SOURCE_KEY,)),
 }
 
 

@@ -128,7 +128,7 @@ def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
         return ledger.ingress().by("process", "log_available") == {"0": 1, "1": 1}
 
     until(available, within_s=10, what="a log that is available")
-    # The number is up to a second old, so it may still count a delivery.
+    # The number of deliveries in progress is up to a second old, so it may not be zero yet.
     until(
         lambda: ledger.ingress().by("process", "in_flight") == {}, within_s=10, what="no delivery"
     )

@@ -124,7 +124,7 @@ def test_a_log_that_another_program_recreated_is_refused_until_it_is_restored(
 def test_a_worker_ends_if_one_of_its_topics_is_recreated(
     env: dict[str, str],
 ) -> None:
-    """The topic exists again, with the right settings, when the worker next checks it."""
+    """When the worker next checks the topic, the topic exists again, with the right settings."""
     entries = names_of(env).entries
     with worker_that_folded(env, map(paid, range(20))) as worker:
         asyncio.run(delete(env, entries))
@@ -269,7 +269,7 @@ def test_a_worker_ends_if_partitions_are_added_to_topics_derived_from_the_log(
     assert (code, "To switch to version 2" in output) == (0, True), output
 
 
-# This worker never looks at the topics' settings, but receives new partitions within a second.
+# This worker never checks the topics' settings, but receives new partitions within a second.
 TAKES_NEW_PARTITIONS = """
 import os
 from processors import topology, worker

@@ -79,7 +79,7 @@ def env(cluster: KafkaCluster, tmp_path: Path) -> dict[str, str]:
 
 @contextmanager
 def down(cluster: KafkaCluster, number: int) -> Iterator[None]:
-    """Run a block without one of the brokers, counted from zero, after the others have noticed."""
+    """Kill the broker with this index until the block ends; first wait until the others notice."""
     broker = cluster.brokers[number]
     broker.kill()
     others = [int(each.bootstrap.rpartition(":")[2]) for each in cluster.brokers if each.pid]
@@ -196,7 +196,7 @@ def test_one_broker_that_forgets_identities_too_early_ends_the_worker_and_keeps_
 def test_a_log_is_not_imported_under_other_times_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The import also records the log, which the broker that was down sees later."""
+    """The import also records the log's id; the broker that was down sees the record later."""
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
     deliver(env, *(paid(f"e{n}", f"p{n}", f"o{n}") for n in range(20)))
     file = tmp_path / "log"

@@ -227,7 +227,7 @@ class TestFiles:
         javascript = "text/javascript"
         assert types == ["text/html", "text/css", javascript, javascript, "application/json"]
 
-    def test_the_decimals_of_the_page_are_those_of_plexy_but_for_the_setting(self, env):
+    def test_the_page_uses_plexy_s_decimals_unless_a_setting_changes_them(self, env):
         decimals = ask(env, "/ui/currencies.json").json
         assert [decimals[code] for code in ("KZT", "JPY", "KWD", "BHD")] == [2, 0, 2, 3]
 

@@ -123,7 +123,7 @@ def test_payments_of_both_dialects_are_in_one_order_and_each_delivery_counts_onc
 def test_the_views_say_which_deliveries_came_with_a_bearer_token(ledger):
     deliveries = get(ledger.env, "/orders/ord_1/events")["deliveries"]
     found = sorted({(each["type"], each["signature"]) for each in deliveries})
-    # The worker has the signing secret, so it checks what can be checked.
+    # The worker has the signing secret, so it checks each delivery that has a signature.
     assert found == [
         ("payment.succeeded", "good"),
         ("transaction.authorized", "bearer"),

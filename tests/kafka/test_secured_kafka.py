@@ -355,7 +355,7 @@ def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR09
         assert "\n" not in line
 
 
-def test_a_worker_that_may_not_read_when_kafka_forgets_identities_names_the_right_and_ends(
+def test_a_worker_without_the_right_to_read_the_expiration_of_identities_names_it_and_ends(
     secured, env
 ):
     assert run(env, "topics")[0] == 0

@@ -186,7 +186,7 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # The other 5 are the offset, the digest, the time, and the marks of source and changelog.
+        # The other 5 rows are the offset, the digest, the time, and the source and changelog marks.
         assert databases[0].writes == [len(VALUES) + 5]
         assert local(table) == VALUES
         assert end_of_table(table) == await end_of(settings, changelog(table))

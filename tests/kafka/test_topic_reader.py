@@ -1,4 +1,4 @@
-"""`TopicReader` reads a real topic by place and by key, even while another read takes long."""
+"""`TopicReader` reads a real topic by place and by key, even during another, longer read."""
 
 import asyncio
 from collections.abc import AsyncIterator

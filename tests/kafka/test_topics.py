@@ -95,7 +95,7 @@ async def everything(env: Mapping[str, str]) -> set[str]:
 
 
 async def records_of_ids(env: Mapping[str, str]) -> list[str]:
-    """Return the topics that record ids, in the sequence of their creation."""
+    """Return the topics that record ids, in the order of their creation."""
     return [await log_record_of(env), await topics_record_of(env)]
 
 

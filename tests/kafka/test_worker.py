@@ -56,9 +56,9 @@ def freeze_in_the_middle(
 ) -> int:
     """Freeze a worker after ``least_done`` records, with work left on every hop.
 
-    The bodies are delivered bit by bit until then, so that a fast worker can't finish them before
-    it is frozen; the rest is delivered to the frozen worker. Return the number of committed records
-    of the log. A frozen worker does no work until it is killed.
+    Until then, the bodies are delivered in small parts, so that a fast worker can't finish them
+    before it is frozen. The rest is delivered to the frozen worker, which does no work until it is
+    killed. Return the number of committed records of the log.
     """
     webhooks = names_of(env).webhooks
     rest = iter(bodies)
@@ -121,7 +121,7 @@ def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
 def test_a_worker_that_restarts_at_once_at_a_different_address_continues(
     env: dict[str, str],
 ) -> None:
-    """Until its session ends, Kafka would assign its former partitions to the old address."""
+    """Until the old session ends, Kafka would assign the partitions to the old address."""
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         worker.signal(signal.SIGKILL)
@@ -207,7 +207,7 @@ def has_all(
 def stored_in(
     worker: WorkerProcess, table: TableName, partition: int, copies: Path
 ) -> dict[bytes, bytes]:
-    """Return a partition's rows in a worker's RocksDB, read from a copy since it is in use."""
+    """Return a partition's rows in a worker's RocksDB, from a copy, because the worker uses it."""
     folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
     (database,) = folder.rglob(f"{table}-{partition}.db")
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)

@@ -191,7 +191,7 @@ def watched(
     intended: str = "nothing",
     **options: Any,
 ) -> Iterator[tuple[Page, Watch]]:
-    """Open the page in a window of its own with a token; ``intended`` marks intended errors.
+    """Open the page with a token, in its own window; errors with ``intended`` are intended.
 
     Time passes normally in the window, and ``wind_on`` can advance it.
     """

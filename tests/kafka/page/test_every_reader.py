@@ -39,7 +39,7 @@ WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
 # This script returns the elements that scroll sideways: the page, tables, and the search field.
 TOO_WIDE = """() => {
     const wanted = document.getElementById("wanted");
-    // Typed text has the room of a placeholder, minus the cross that clears a search.
+    // Typed text has as much space as a placeholder, minus the cross that clears a search.
     const word = wanted.cloneNode();
     word.type = "text";
     word.value = word.placeholder;
@@ -145,7 +145,10 @@ def test_a_table_with_stacked_cells_is_still_a_table_for_a_screen_reader(browser
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_word_of_the_chart_is_cut_off_in_a_language_that_needs_more_room(browser, ledger, width):
-    """A German axis has no short form for thousands; forced colours must keep the key."""
+    """German has no short form for thousands, so the labels of the axis are long.
+
+    The chart's key must keep its three colours even with forced colours.
+    """
     size = {"width": width, "height": 800}
     look = {"locale": "de-DE", "viewport": size, "forced_colors": "active"}
     with opened(browser, ledger.address, **look) as page:
