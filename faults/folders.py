@@ -155,13 +155,13 @@ def restore_older_tables(stage: FaultStage, chance: random.Random) -> Iterator[I
 
 @contextmanager
 def make_read_only(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Refuse every write to a stopped worker's folder: it can't start, and others take over."""
+    """Make a stopped worker's disk read-only, so that it can't start, and others take over."""
     worker, disk = _with_disk(stage, chance)
     worker.stop()
     since_s = time.monotonic()
     with disk.read_only():
         worker.start_in_vain()
-        await_end(stage, worker, "LEDGER_DATA_DIR", "mount it so that it can be written")
+        await_end(stage, worker, "LEDGER_DATA_DIR", "mount the folder's file system writable")
         yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
     worker.start()
 

@@ -1,4 +1,4 @@
-"""Lists every kind of fault, and injects and undoes those that do not have their own module.
+"""Lists every kind of fault, and implements the kinds that have no module of their own.
 
 A fault lasts until its ``with`` block ends. After that, the stage works again.
 """
@@ -19,7 +19,7 @@ from faults.program import ProgramUnderFault
 from faults.proxy import Network
 from faults.stage import FaultStage
 
-# Other workers may need this long to take over a killed worker's partitions: a session is 10 s.
+# Others may need this long to take over a killed worker's partitions; its session lasts 10 s.
 TAKEN_OVER_WITHIN_S: Final = 15.0
 
 
@@ -51,7 +51,7 @@ def _stop_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 
 @contextmanager
 def _freeze_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Freeze a worker, for less than its session (10 s) or for longer, so that others take over.
+    """Freeze a worker for less than its session (10 s), or for so long that others take over.
 
     The worker need not end: Kafka refuses its late writes, and the worker drops its chunks.
     """
@@ -86,7 +86,7 @@ def _join_and_leave(stage: FaultStage, chance: random.Random) -> Iterator[Inject
 
 @contextmanager
 def _rebalance_repeatedly(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Change the group several times, each before the previous rebalance has settled."""
+    """Change the group several times, each time before the previous rebalance has settled."""
     hit = set()
     for _ in range(chance.randint(3, 5)):
         each = chance.choice(stage.extras)
@@ -162,7 +162,7 @@ def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injec
     """Change the password on the brokers, cut all connections, then change the programs' file."""
     password = f"password {chance.getrandbits(32):x}"
     stage.set_password(password)
-    # Kafka's tool, which sets the password, takes seconds to start.
+    # The fault starts only now, because Kafka's tool, which sets the password, starts slowly.
     since_s = time.monotonic()
     for proxy in stage.proxies:
         proxy.network = Network.REFUSING

@@ -1,6 +1,6 @@
 """Injects an operator's mistakes: a stranger in the group, a deleted topic, a lost changelog.
 
-After the block, each topic exists again, and the running workers are those of the stage.
+After the ``with`` block of a fault, each topic exists again, and only the stage's own workers run.
 """
 
 import random

@@ -1,7 +1,7 @@
 """Starts, freezes and ends one program of a run with faults: an ingress or a worker.
 
-This module records when the program was killed or frozen, and how and how fast it ended. An end
-that no fault caused is reported.
+This module records when the program was killed or frozen, how it ended, and how long the end took.
+An end that no fault caused is reported.
 """
 
 import math

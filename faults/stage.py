@@ -65,7 +65,7 @@ class StageError(RuntimeError):
 
 
 class FaultStage:
-    """A context with all programs; its ``settings`` bypass the proxies of the brokers.
+    """A context manager that runs all programs; ``settings`` bypass the proxies of the brokers.
 
     On a ``secured`` stage, the listeners behind the proxies demand ``credentials``.
     """

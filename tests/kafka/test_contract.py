@@ -1,7 +1,7 @@
 """Published topics keep their contract: schemas, bytes, the example consumer and the kcat line.
 
 All tests share one ledger. It receives the stories of the virtual Plexy, the demo's sample and
-broken bodies over HTTP. The worker reads one more field name than the other programs do, so it
+broken bodies over HTTP. The first worker reads one more field name than the other programs, so it
 rejects one delivery that they accept; `rejected retry` then puts that delivery back.
 """
 

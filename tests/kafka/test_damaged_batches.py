@@ -103,7 +103,7 @@ def test_batches_that_can_t_be_unpacked_are_set_aside_with_their_places_and_the_
     log = names_of(env).webhooks
     damages = [of_codec(codec) for codec in UNKNOWN_CODECS] + [with_damaged_body] * len(PACKERS)
     codecs = [0] * len(UNKNOWN_CODECS) + [*PACKERS]
-    # Each damaged batch has a good one after it.
+    # Each damaged batch is followed by a good batch.
     append(env, [each for codec in codecs for each in (codec, 0)])
     change(broker, log, {2 * at: how for at, how in enumerate(damages)})
     with WorkerProcess(env) as worker:

@@ -101,7 +101,7 @@ def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tm
     assert problem.startswith("topics: missing topics: ")
     assert names_of(env).webhooks in problem
     assert "create them with `plexy-ledger topics`" in problem
-    # Ingress has no right to see more than the topics that it writes to.
+    # Ingress has no right to see topics other than those that it writes to.
     _, findings = doctor(env, "ingest")
     (problem,) = findings["problem"]
     assert problem.startswith("topics: missing topics: ")

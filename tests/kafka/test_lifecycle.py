@@ -1,4 +1,4 @@
-"""The rules of a lifecycle on a real Kafka: folded, recorded in the state, changed by a rebuild.
+"""A worker folds with the rules of a lifecycle, and its state records them; a rebuild changes them.
 
 A worker runs only with the rules with which its state was folded.
 """
@@ -48,7 +48,7 @@ def totals(worker: WorkerProcess) -> tuple[str, dict[str, int]]:
     return order["status"], order["totals"]["KZT"]
 
 
-def test_other_rules_are_refused_until_a_rebuild_which_shows_what_they_move(
+def test_other_rules_are_refused_until_a_rebuild_which_shows_the_totals_that_they_change(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)

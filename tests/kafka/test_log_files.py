@@ -184,7 +184,7 @@ def test_an_interrupted_import_continues_where_it_stopped(number, kafka, tmp_pat
     assert [path.name for path in tmp_path.glob("copy*")] == []
 
 
-def test_an_import_notices_that_its_topic_begins_to_replace_the_times_of_records(kafka, tmp_path):
+def test_an_import_notices_when_its_topic_starts_to_replace_the_times_of_records(kafka, tmp_path):
     file = tmp_path / "tiny.log"
     _tiny_blocks(file, 3000)
     env = new_ledger(kafka, tmp_path)

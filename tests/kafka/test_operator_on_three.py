@@ -193,7 +193,7 @@ def test_one_broker_that_forgets_identities_too_early_ends_the_worker_and_keeps_
         worker.wait_ready(120)
 
 
-def test_a_log_is_not_imported_under_other_times_while_a_broker_is_down(
+def test_a_log_is_not_imported_with_changed_times_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     """The import also records the log's id; the broker that was down sees the record later."""

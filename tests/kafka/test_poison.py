@@ -1,7 +1,7 @@
 """A worker sets aside records that once ended every worker, and folds all others.
 
-One worker reads each poison among good events. The log alone decides which records are set aside:
-`verify` finds no difference, and a rebuild sets the same records aside.
+One worker reads all of these records, the poison, among good events. The log alone decides which
+records are set aside: `verify` finds no difference, and a rebuild sets the same records aside.
 """
 
 import json
@@ -130,7 +130,7 @@ POISONS = {
     "a hundred thousand headers": Poison(
         webhooks, record(*good(900_004), *[(f"{n:x}", b"") for n in range(100_000)]), None
     ),
-    "a header whose name is no text": Poison(
+    "a header whose name is not text": Poison(
         webhooks,
         batch_of(odd_headers, partition_for(b"evt_900001", PARTITIONS)),
         None,

@@ -92,7 +92,7 @@ class TestReadYourWrite:
             assert waiting.result().json["totals"]["KZT"]["refunded"] == 5
 
     def test_one_waiting_request_too_many_is_refused_and_other_requests_do_not_wait(self, env):
-        """If another worker has the order, each waiting request also takes a connection to it."""
+        """If another worker has the order, each request also takes a connection to that worker."""
         name = f"crowd_{env['LEDGER_WEB_PORT']}"
         path = f"/orders/{name}?event=evt_never_{name}&wait=20s"
         with contextlib.ExitStack() as held:
@@ -119,7 +119,7 @@ class TestReadYourWrite:
         assert answer.json["field"] == "wait"
 
 
-# While a request waits, this worker does not search the log; it reads few unjudged records.
+# While a request waits, this worker does not search the log. It reads at most 3 unjudged records.
 HOLDS_WORK_AND_READS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0

@@ -167,7 +167,7 @@ def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_on
     assert refund["amount"] == 551
     assert items(env) == []
 
-    # A retry skips items that were put back; `--again` puts them back, which changes no state.
+    # A retry skips items that were put back; `--again` repeats them, which changes no state.
     state, after = state_of(env), count(env)
     assert after[names_of(env).webhooks] == before[names_of(env).webhooks] + 3
     for words in (("--all",), tuple(item["id"] for item in listed)):

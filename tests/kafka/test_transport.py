@@ -135,7 +135,7 @@ async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_
 async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first app keeps some of four stuck partitions and loses others; both are redelivered."""
+    """The first app keeps some stuck partitions and loses others; all of them are redelivered."""
     monkeypatch.setattr(transport, "_FINISH_WITHIN_S", 0.3)
     old_run, new_run = asyncio.Event(), asyncio.Event()
     started: list[str] = []

@@ -56,7 +56,7 @@ def test_a_worker_that_would_fold_differently_is_kept_out_and_names_the_differin
     env = environment(kafka.bootstrap, tmp_path / "one") | one
     with WorkerProcess(env) as worker, ExitStack() as strangers:
         worker.wait_ready(90)
-        # A stranger waits 15 s for the others to end, so all of them wait at the same time.
+        # A stranger waits 15 s for the group's workers to end, so all strangers wait at once.
         started = {
             setting: strangers.enter_context(
                 WorkerProcess(second_of(env, tmp_path / setting) | other)

@@ -105,7 +105,7 @@ class Brokers:
 
     @contextlib.contextmanager
     def lagging(self) -> Iterator[None]:
-        """Let LAGS miss the records that are written in this block, and lose LEADS after it."""
+        """Keep LAGS down during the block, so that it misses records; then kill LEADS."""
         self._lags.kill()
         yield
         for broker in self._leads:
@@ -337,7 +337,7 @@ def test_tables_that_are_ahead_of_cut_changelogs_are_restored_and_nothing_is_los
 
 
 def write_claims(env: dict[str, str], count: int) -> None:
-    """Append records that change no row to each changelog, as workers do when they take it over."""
+    """Append records that change no row to each changelog, as a worker does that takes it over."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:

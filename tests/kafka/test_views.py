@@ -253,7 +253,7 @@ class TestErrors:
 
 @pytest.mark.usefixtures("worker")
 class TestLimits:
-    """Requests that are too long are refused, with or without the token; later ones are served."""
+    """A request that is too long is refused, with or without the token; the next one is served."""
 
     @pytest.mark.parametrize("token", [None, TOKEN])
     @pytest.mark.parametrize(

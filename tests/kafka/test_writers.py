@@ -109,7 +109,7 @@ async def test_the_owner_according_to_the_group_takes_back_an_epoch_from_another
 async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_the_next_start(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table lacks another writer's record, so the worker ends, and reads it after a restart."""
+    """The table lacks another writer's record, which the worker reads only after a restart."""
     folds: list[Chunk] = []
     announced: list[int] = []
 
