@@ -20,12 +20,13 @@ from bench.peers.ours import LedgerWorker
 from bench.program import Peer
 
 MEASURED = f"""\
-Measured: each program first folds a warm-up of {WARM_UP_SHARE:.0%} as many events, and is paused \
-while its input is appended to plexy.webhooks. The time runs from the moment it continues to the \
-broker's timestamp of the last record in ledger.orders. A run is complete once every hop has \
-committed its end; the wait for the commits does not count. One worker process, 4 partitions, the \
-broker on the same machine. CPU is the worker's own, per event. Slow programs fold fewer events in \
-fewer rounds. After the first round, only the fastest program of each peer runs.
+Measured: each program first folds a warm-up ({WARM_UP_SHARE:.0%} of the number of measured \
+events), and is paused while its input is appended to plexy.webhooks. The time runs from the \
+moment the program continues to the broker's timestamp of the last record in ledger.orders. A run \
+is complete once every hop has committed its end; the wait for the commits does not count. One \
+worker process, 4 partitions, the broker on the same machine. CPU is the worker's own, per event. \
+Slow programs fold fewer events in fewer rounds. After the first round, only the fastest program \
+of each peer runs.
 Checked: each order's status and totals against the ledger's rules, folded in memory."""
 
 

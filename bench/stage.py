@@ -96,7 +96,7 @@ class BenchStage:
                 )
 
     async def progress(self) -> list[tuple[int, int]]:
-        """Return, for each hop, the number of committed records and the number of all records.
+        """Return, for each hop, the number of committed records and the total number of records.
 
         The commits are read before the ends, and a hop writes its outputs before it commits its
         input. So if every hop is at its end, everything is folded.

@@ -137,7 +137,7 @@ class GoHandler(Server):
         """Build the handler, which is quick if nothing has changed."""
         go = shutil.which("go")
         if go is None:
-            return "Go is not installed, so its handler is left out"
+            return "Go is not installed, so the Go handler is left out"
         if not _GO_PROGRAM.exists():
             print("building the Go handler, once ...", file=sys.stderr)
         _GO_PROGRAM.parent.mkdir(parents=True, exist_ok=True)

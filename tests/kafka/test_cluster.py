@@ -332,7 +332,7 @@ def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
 
 
 async def test_with_fewer_replicas_in_sync_than_required_ingress_answers_503(strict, cluster):
-    """The leader refuses, as after the loss of two brokers that are not controllers too."""
+    """The leader refuses writes, as after the loss of two brokers that are not controllers."""
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):
         await folds(strict, watch, 30)

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(300)
 KEPT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
 COMPACTED = {"cleanup_policy": "compact", "max_message_bytes": "20000000"}
 
-# These commands read every topic of the ledger, or refuse to write to any of them.
+# These commands read or check every topic of the ledger.
 OF_ALL = (
     "topics",
     "topics --check",

@@ -50,7 +50,7 @@ def producer_id(opened: Writer) -> int:
 async def wait_forgotten(bootstrap: str, identity: str) -> None:
     """Wait until Kafka has forgotten an idle identity.
 
-    The check renews the identity that it looks at, so each attempt uses a new identity.
+    The check itself renews the checked identity, so each attempt uses a new identity.
     """
     async with asyncio.timeout(60):
         for attempt in range(100):

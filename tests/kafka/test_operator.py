@@ -67,7 +67,7 @@ def test_no_program_recreates_a_deleted_log(env: dict[str, str]) -> None:
         wait_folded(env, worker)
         asyncio.run(delete(env, log))
         wait_refused(env, f"missing topics: {log}", "`plexy-ledger import-log`")
-        # The worker ends, and a view that reads the log must not create the topic before that.
+        # Until the worker ends, a view that reads the log must not create the topic.
         worker.get("/orders/ord_0/events")
         assert log in worker.reason_of_end(within_s=60)
         for command in ("status", "verify", "worker", "topics", "topics --check"):
@@ -326,7 +326,7 @@ def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once
         code, output = run(other, "verify")
         assert code == 0, output
     assert len(read_topic(other, names_of(other).entries)) == 60
-    # The records that were folded before keep their places in the log.
+    # The records that the old ledger folded have the same places in the new log.
     facts, before = state_of(other)["facts"], state_of(env)["facts"]
     assert {key: facts[key] for key in before} == before
     assert len(before) == 40

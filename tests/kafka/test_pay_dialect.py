@@ -36,7 +36,7 @@ NOW_S = int(time.time())
 
 
 class Ledger(NamedTuple):
-    """An ingress and a worker that checks signatures only in its views."""
+    """An ingress, and a worker that checks signatures only in its views."""
 
     ingress: WorkerProcess
     worker: WorkerProcess

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(300)
 # A batch with one record has this many bytes in addition to the record's key and value.
 OVERHEAD_BYTES = 90
 LARGEST_BYTES = MAX_RECORD_BYTES - OVERHEAD_BYTES
-# The rest of such a record contains an event.
+# A record with a header of this size still has space for an event.
 LARGEST_HEADER_BYTES = LARGEST_BYTES - 300
 BOMB_BYTES = 300 * MIB
 numbers = count(1)

@@ -92,7 +92,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def documents(env: dict[str, str]) -> dict[bytes, bytes]:
-    """Return the existing orders; an order that a payment only passed through may differ."""
+    """Return the existing orders; an order that all of its payments have left does not exist."""
     return latest(env, names_of(env).orders)
 
 

@@ -325,7 +325,7 @@ async def test_an_exception_in_a_chunk_ends_the_app_and_the_chunk_is_not_committ
     assert await committed(settings, tp) == 1
 
 
-async def test_a_consumer_that_has_stopped_answers_no_question_to_its_thread(
+async def test_a_stopped_consumer_refuses_calls_on_its_thread(
     settings: WorkerSettings,
 ) -> None:
     async def answer() -> int:

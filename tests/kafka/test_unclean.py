@@ -4,8 +4,8 @@ An operator forces such an election to restore a partition whose other replicas 
 records then follow the end of the elected replica, and so take the offsets of the lost ones.
 
 Each topic has three replicas, of which two must have a record before it is acknowledged. A fourth
-broker is the only controller, so that two brokers may be down. Each test loses records of some
-topics only: the fourth broker has no replica of these topics.
+broker is the only controller, so that two brokers may be down. Each test loses records only of
+topics that have no replica on the fourth broker.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ class Brokers:
     def elect(self) -> None:
         """Elect LAGS, as `kafka-leader-election --election-type unclean` does.
 
-        The records that LAGS lacks are lost, because LEADS now follow LAGS. One of them starts
+        The records that LAGS lacks are lost, because LEADS now follow LAGS. One of LEADS starts
         again, so that two brokers have each new record.
         """
         wanted = self._leaderless()
@@ -302,8 +302,8 @@ def test_standby_tables_of_a_cut_changelog_are_restored_from_scratch_and_nothing
                 what="a standby that is restored",
             )
         deliver(one, orders(range(60, 100)))
-        # A worker whose session has lasted ends, because its next write does not continue the
-        # changelog that it knows. Any other worker has restored its tables at the rebalance.
+        # If a worker's session has not expired, the worker ends, because its next write does not
+        # continue the changelog that it knows. Otherwise it has restored its tables.
         workers_go_on(one, *both)
         for worker in both:
             assert all("-changelog[" in line["reason"] for line in worker.logged("the worker ends"))
