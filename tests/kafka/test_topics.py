@@ -1,4 +1,4 @@
-"""Missing topics are created as the ledger needs them, and wrong topics are a clear error.
+"""Missing topics are created as the ledger needs them; a topic with wrong settings is an error.
 
 The number of partitions never changes, and a shorter retention loses the log of record. Existing
 topics are therefore checked and never changed.
