@@ -1,7 +1,12 @@
 """The kinds of faults that a stage can have, and the sequence in which a seed draws them."""
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
+import aiokafka.errors
 import pytest
 
 from faults.injections import KINDS
@@ -44,3 +49,29 @@ def test_only_a_secured_stage_has_the_faults_that_change_credentials(describe, s
     missing = {kind.name: kind.missing(stage) for kind in KINDS if kind.takes_credentials}
     needed = None if secured else "brokers that demand credentials (--secured)"
     assert missing == dict.fromkeys(CREDENTIALS, needed)
+
+
+ROOT = Path(__file__).parents[2]
+WAITS = ("await_end", "expect_logged", "exhaust")
+
+
+def expected_words() -> Iterator[str]:
+    """Yield each text that a fault expects in a program's log, except the names of settings."""
+    for file in sorted((ROOT / "faults").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in WAITS:
+                words = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                yield from (word for word in words if not word.startswith("LEDGER_"))
+
+
+@pytest.fixture(scope="module")
+def programs() -> str:
+    """Return the source of the programs; literals that Python joins are one literal here."""
+    files = [file for name in ("processors", "runtime") for file in (ROOT / name).rglob("*.py")]
+    return re.sub(r'"\s+f?"', "", "\n".join(file.read_text() for file in files))
+
+
+@pytest.mark.parametrize("word", sorted(set(expected_words())))
+def test_every_text_that_a_fault_expects_is_logged_by_a_program(programs: str, word: str):
+    """Otherwise a reworded message looks like a fault that the program did not report."""
+    assert word in programs or hasattr(aiokafka.errors, word)
