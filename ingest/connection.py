@@ -121,7 +121,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._first_of_read = False
         # The head that was read offers another protocol, and is parsed again without the offer.
         self._upgrading = False
-        # The last words are sent after the answers under way, once reading has stopped.
+        # The connection's last answer is sent after the answers under way, once reading has
+        # stopped.
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -159,7 +160,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse a piece of a read, unless the connection ends; count its bytes outside a body.
 
         The parser gathers a name or a value until it is whole, and skips zeros before a chunk's
-        size, chunk extensions and line ends before a request. Only this count includes all of them.
+        size, chunk extensions, and line ends before a request. Only this count includes all these
+        bytes.
         """
         if self._state.now == "ended":
             return

@@ -1,4 +1,4 @@
-"""Defines the two dialects in which Plexy delivers: each has its path, its proof and its reading.
+"""Defines the two dialects in which Plexy delivers: each has its path, authentication and format.
 
 Input: a request's headers and body. Output: a problem if the sender is not authenticated, and the
 envelope. Invariants: secrets and tokens are compared in constant time, and neither is in an answer
@@ -63,7 +63,7 @@ class SdkDialect:
         self.event_id = readable_event_id
 
     def refuse_by_head(self, _headers: Headers) -> ProblemResponse | None:
-        """Refuse nothing, because the signature covers the body."""
+        """Refuse nothing yet, because a signature can be checked only with the body."""
         return None
 
     def refuse(self, delivery: DeliveryHead, body: bytes) -> ProblemResponse | None:
@@ -128,7 +128,7 @@ class PayDialect:
         return None
 
     def refuse(self, _delivery: DeliveryHead, _body: bytes) -> ProblemResponse | None:
-        """Refuse nothing, because the token in the head does not cover the body."""
+        """Refuse nothing more, because a token does not cover the body."""
         return None
 
     def read(self, body: bytes) -> Envelope | Rejection:
@@ -140,7 +140,8 @@ class PayDialect:
         return None
 
     def _knows(self, token: bytes) -> bool:
-        # Digests have one length, and all are compared, so the time reveals nothing of a token.
+        # All digests have the same length, and all of them are compared, so the time of the
+        # comparison reveals nothing about a token.
         given = _digest(token)
         return sum(hmac.compare_digest(given, each) for each in self._digests) > 0
 

@@ -42,7 +42,7 @@ class ReadinessProbe:
 
     @property
     def topic_faults(self) -> int:
-        """The number of faults that the log's last look at its topics found."""
+        """The number of faults that were found when the topics were last checked."""
         return self._log.topic_faults
 
     async def trouble(self) -> str | None:

@@ -86,7 +86,8 @@ class Limits:
         return None if names_one_host(hosts, http_version) else "wrong_host"
 
 
-# The sender's last answer before the connection closes; ``None`` closes it without an answer.
+# The last answer on a connection that is closed for a fault; with ``None``, it is closed without an
+# answer.
 LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     {
         "malformed_request": problem("malformed_request", "expected a request in HTTP/1.1"),

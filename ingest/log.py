@@ -53,7 +53,7 @@ class Log(Protocol):
 
     @property
     def topic_faults(self) -> int:
-        """The number of faults that the last look at the topics found."""
+        """The number of faults that were found when the topics were last checked."""
 
     async def start(self) -> None:
         """Begin to connect."""
@@ -72,7 +72,7 @@ class WebhookLog:
         self._appends: Appends | None = None
         # The reason why there is no producer, for the answers to appends and probes.
         self._reason = _NOT_YET
-        # The faults that the last look at the topics found.
+        # The faults that were found when the topics were last checked.
         self._faults: Sequence[Fault] = ()
         # The latest logged faults in settings that make brokers refuse some records.
         self._logged: list[str] = []
@@ -121,7 +121,7 @@ class WebhookLog:
 
     @property
     def topic_faults(self) -> int:
-        """The number of faults; a fault that forbids every append is the only one."""
+        """The number of faults; a fault that forbids every append is counted alone."""
         return len(self._faults)
 
     async def _keep_connected(self) -> None:
@@ -173,7 +173,7 @@ class WebhookLog:
             await self._trouble_with(producer)
 
     async def _trouble_with(self, producer: LogProducer) -> str | None:
-        """Look at the log; give up the producer if only an operator can end the trouble."""
+        """Check the log; give up the producer if only an operator can remove the fault."""
         seen = await self._look(producer)
         if isinstance(seen, Condition):
             if producer is self._producer:
@@ -184,7 +184,7 @@ class WebhookLog:
         return str(seen)
 
     async def _look(self, producer: LogProducer) -> Condition | Fault:
-        """Look at the topics, and keep their faults; a fault without a remedy is not a topic's."""
+        """Check the topics, and keep their faults; a fault without a remedy is no topic's fault."""
         seen = await look_at_log(producer.client, self._names)
         if isinstance(seen, Condition):
             self._faults = seen.faults

@@ -16,7 +16,7 @@ from ledger.topics import TopicNames
 
 _LENGTH_DIGITS: Final = 20
 _JSON_TYPE: Final = re.compile(rb"|application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.IGNORECASE)
-# JSON may escape half of a pair, which is no character, and which UTF-8 can't encode.
+# JSON may escape half of a surrogate pair, which is no character, and which UTF-8 can't encode.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -110,9 +110,9 @@ def rejected_delivery_record(
     rejection: Rejection,
     event_id: str | None,
 ) -> NewRecord:
-    """Return the record for ``plexy.rejected``; it has no place, because the log has no record."""
+    """Return the record for ``plexy.rejected``, for a delivery that has no place in the log."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
-    # The delivery's headers come first, as in the log, because the first ones say the dialect.
+    # The delivery's headers come first, as in the log, because the first ones name the dialect.
     headers = [*delivery.headers(), *headers, ("source-topic", HTTP.encode())]
     return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
 
@@ -120,8 +120,8 @@ def rejected_delivery_record(
 def json_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in a body, or ``None`` if the body is anything else; never raise.
 
-    The object may contain what no event may: half of a surrogate pair, or a deep nesting. Integers
-    are returned as text.
+    The object may contain half of a surrogate pair, or a deep nesting, which no event may contain.
+    Integers are returned as text.
 
     >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
     ({'id': '1'}, None, None)

@@ -170,7 +170,12 @@ def _wait(children: set[int], ending: threading.Event) -> int:
         children.discard(pid)
         code = os.waitstatus_to_exitcode(status)
         if not ending.is_set():
-            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; restart ingress")
+            _log.error(
+                "process_ended",
+                pid=pid,
+                exit_code=code,
+                remedy="all processes end; restart ingress",
+            )
             ending.set()
             _terminate(children)
             result = 1

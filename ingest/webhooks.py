@@ -291,7 +291,8 @@ class WebhookEndpoint:
         """Refuse a signed body that is not an event, and keep it if it is a JSON object.
 
         Other bodies are not kept, because their signature may be a replay: if both signed forms are
-        accepted, the signature of a recorded ``t.body`` also fits these bytes as a raw body.
+        accepted, the signature of a recorded ``t.body`` is also valid for a delivery whose raw body
+        is ``t.body``.
         """
         answer = problem(rejection.reason.value, rejection.detail, field=rejection.field)
         fields = json_object(body)

@@ -1,4 +1,4 @@
-"""The type of a fault that a person can correct."""
+"""Defines ``Fault``: a difference from the expected state, and its remedy if there is one."""
 
 import msgspec
 

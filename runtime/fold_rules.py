@@ -1,7 +1,8 @@
 """Keeps workers out of a group whose members fold the log with different settings.
 
-Input: settings. Output: the protocol names under which a worker joins its group, which contain the
-settings, and the differences from a running group's settings. Invariant: no name reveals a secret.
+Input: settings. Output: the protocol names under which a worker joins its group, and the
+differences between these settings and a running group's. Invariants: each name contains the
+settings, and no name reveals a secret.
 
 Kafka admits a member to a group only if the member shares a protocol name with all other members.
 So the broker refuses a worker with different settings, and shows a group's settings to anyone.
@@ -28,7 +29,7 @@ can't run alongside those of the previous release, for example because their row
 """
 
 REMEDY: Final = (
-    "give all programs of this ledger the same settings, and another ledger its own "
+    "give all programs of this ledger the same settings; a different ledger needs its own "
     "LEDGER_TOPIC_PREFIX. To change these settings, stop all workers and fold the log from scratch "
     "with `plexy-ledger rebuild`"
 )
@@ -113,24 +114,25 @@ def protocols(settings: FoldSettings) -> list[str]:
 
 
 def difference(settings: FoldSettings, agreed: str) -> Fault | None:
-    """Return the differences between a group's settings and these; ``None`` if there are none.
+    """Return how these settings differ from a group's settings; ``None`` if they agree.
 
     ``agreed`` is the group's protocol name, which is empty while no worker runs.
     """
     ours = protocols(settings)
     if not agreed or agreed in ours:
         return None
-    # If the group shares one of several secrets, that secret's name has the fewest differences.
+    # If the group shares one of several secrets, the protocol name for that secret has the fewest
+    # differences.
     found = min((list(_differences(each, agreed)) for each in ours), key=len)
     return Fault(
-        f"the workers of {settings.group_id} fold the log with other settings than this program: "
-        f"{', '.join(found)}",
+        f"the workers of {settings.group_id} fold the log with settings that differ from this "
+        f"program's: {', '.join(found)}",
         REMEDY,
     )
 
 
 async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> Fault | None:
-    """Return the ``difference`` from a running group; ``None`` if Kafka does not answer."""
+    """Return the ``difference`` from a running group; ``None`` if none is known."""
     try:
         (answer,) = await admin.describe_consumer_groups([settings.group_id])
         return difference(settings, agreed_in(answer))
@@ -169,7 +171,7 @@ def _differences(ours: str, agreed: str) -> Iterator[str]:
         if shown[0] != shown[1] and all(shown):
             yield f"{variable(name)} is {shown[0]} in the group and {shown[1]} in this program"
     if there.webhook_secrets and here.webhook_secrets != there.webhook_secrets:
-        yield "LEDGER_WEBHOOK_SECRETS has no secret in common"
+        yield "LEDGER_WEBHOOK_SECRETS lacks the secret that the group agreed on"
 
 
 def _shown(value: Any) -> str:

@@ -150,8 +150,8 @@ def missing_at(place: str, names: str) -> Iterator[str]:
 def has(owner: object, name: str, package: str) -> bool:
     """Return whether a module has a name, or whether a class or its instances have it.
 
-    An instance has the attributes that the methods of its class assign. Only the package's own
-    classes count, because this project may have replaced one of them with a class of its own.
+    An instance has the attributes that the methods of its class assign. Only classes of ``package``
+    count, because this project may have replaced one of them with a class of its own.
     """
     if not isinstance(owner, type):
         return hasattr(owner, name)

@@ -1,4 +1,4 @@
-"""Defines the setting for the decimals of currencies, which is for people and files alone.
+"""Defines the setting for the decimals with which people and files write each currency.
 
 Input: the text of ``LEDGER_MINOR_UNITS``. Output: the number of decimals of each currency. The
 setting never changes a stored amount, because amounts are integers of minor units.

@@ -35,7 +35,8 @@ ToleranceSeconds = Annotated[
 PayTokens = Annotated[
     tuple[Secret, ...],
     setting(
-        "bearer tokens of the Pay API, comma-separated; with one, ingress takes its notifications"
+        "bearer tokens of the Pay API, comma-separated; if one is set, ingress takes the Pay API's "
+        "notifications"
     ),
 ]
 PayAmountsUnit = Annotated[
@@ -47,7 +48,7 @@ PayAmountsUnit = Annotated[
 ]
 
 
-# A shorter secret could be found by trying all of them.
+# A shorter secret could be found by trying all possible secrets.
 _LEAST_SECRET_CHARS: Final = 16
 _QUOTES: Final = ("'", '"', "`", "\u201c", "\u201d", "\u2018", "\u2019")
 
@@ -96,7 +97,7 @@ class TrustSettings(Protocol):
 
     @property
     def pay_amounts(self) -> PayAmounts | None:
-        """The unit of the Pay API's amounts; ``None`` if the ledger does not take these."""
+        """The unit of the Pay API's amounts; ``None`` if its notifications are refused."""
 
 
 class EnforcedTrustSettings(TrustSettings, Protocol):

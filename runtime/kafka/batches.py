@@ -79,7 +79,7 @@ class Written(msgspec.Struct, frozen=True, gc=False):
         return self.last - self.first + 1 == self.count
 
     def then(self, batch: "Written") -> "Written":
-        """Return these records and those of the partition's next batch as one."""
+        """Return one range with these records and those of the partition's next batch."""
         keeps_times = self.keeps_times and batch.keeps_times
         return Written(self.first, batch.last, self.count + batch.count, keeps_times)
 
@@ -148,7 +148,7 @@ class PartitionBatches:
         timestamp_ms, key, value = record.timestamp_ms, record.key, record.value
         append = self._append
         if append is None or append(self._count, timestamp_ms, key, value, headers) is None:
-            # The first record of a batch always has room.
+            # An empty batch always has room for a record.
             self._begin()(0, timestamp_ms, key, value, headers)
         self._count += 1
 
@@ -275,7 +275,7 @@ def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
 
 @asynccontextmanager
 async def _acknowledged_in_time() -> AsyncIterator[None]:
-    """Limit the time of the block; the ``TimeoutError`` reports the missing acknowledgement."""
+    """Limit the time of a ``with`` block; a ``TimeoutError`` names the missing acknowledgement."""
     try:
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
             yield

@@ -1,8 +1,8 @@
 """Finds when certificates expire: our own, and those that the brokers present.
 
-Input: the text of a certificate file, or a connection to a broker. Output: the earliest expiry of
-each certificate; a broker's expiry includes those of its trusted authorities. Invariant: a broker's
-expiry comes from the newest connection to it, since an old one never shows a renewed certificate.
+Input: the text of a certificate file, or a connection to a broker. Output: the earliest expiry in
+the file, or in the chain from the broker's certificate to its root. Invariant: a broker's expiry
+comes from the newest connection to it, since an old one never shows a renewed certificate.
 """
 
 import asyncio

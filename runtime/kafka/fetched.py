@@ -67,7 +67,7 @@ class Batches:
     def has_next(self) -> bool:
         """Return whether a whole batch follows, and there is room to unpack it.
 
-        A batch without room is fetched again once the previous records have been taken.
+        Otherwise the batch is fetched again once the previous records have been taken.
         """
         return self._unpacked_bytes < MAX_UNPACKED_BYTES and self._end() is not None
 

@@ -61,7 +61,8 @@ class Examination(msgspec.Struct, frozen=True):
     - ``lost``: topics that existed, and must not be created again as empty ones, with their fault.
     - ``replaced``: topics that were deleted and created again, with their fault.
     - ``miscounted``: wrong numbers of partitions.
-    - ``faults``: settings and replicas; ``in_sync`` is the expected ``min.insync.replicas``.
+    - ``faults``: wrong settings and wrong numbers of replicas; ``in_sync`` is the expected
+      ``min.insync.replicas``.
     - ``deletions``: topics that are kept forever, but have lost records; ``deleted_records`` has
       the number of lost records by topic.
     """

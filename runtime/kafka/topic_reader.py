@@ -30,7 +30,8 @@ All readings for one answer together have the same limit; see ``in_time``.
 # client, 1.0 s with two, and 5 ms with three (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
-# The deliveries of a very large order take several megabytes; one foreign record may take ten.
+# The deliveries of a very large order take several megabytes; one record of another program may
+# take ten.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
 # A reading needs few records, and drops the others in a fetch.
@@ -63,7 +64,7 @@ class TooMuchReadError(LogUnreadableError):
 
 @asynccontextmanager
 async def in_time(what: str) -> AsyncIterator[None]:
-    """Apply the time limit of one reading to a block of readings and of requests to other workers.
+    """Apply the time limit of one reading to a ``with`` block, which may also ask other workers.
 
     Raises ``LogUnreadableError`` at the limit, with a text that starts with ``what``.
     """

@@ -2,8 +2,8 @@
 
 Input: the topics of a cluster. Output: the missing records, and the faults of topics that differ
 from their records. The records are the number of partitions, the id of the log, and the ids of a
-version's other topics. Kafka gives no id twice, so a topic that was deleted and created again has
-another id than the recorded one. A cluster whose topics have no ids has no records of ids.
+version's other topics. Kafka gives no id twice, so the id of a topic that was deleted and created
+again differs from the recorded id. A cluster whose topics have no ids has no records of ids.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -133,7 +133,7 @@ def lost_fault(names: Iterable[str], why: str) -> Fault:
 
 
 def _of_version(names: TopicNames, wanted: Iterable[Topic]) -> list[str]:
-    """Return the topics whose ids a version records; ingress wants none of a version's own."""
+    """Return the topics whose ids a version records; none for ingress, which uses none of them."""
     topics = [topic.name for topic in wanted if topic.name != names.webhooks]
     return topics if names.events in topics else []
 

@@ -298,9 +298,11 @@ async def _ensure(
     seen = await _look(admin, settings, restores_log=restores_log)
     created: list[str] = []
     topics = {topic.name: topic for topic in settings.topics}
-    # The second turn creates the log's record, because the log's id is known only once it exists.
+    # The second turn creates the topic that records the log's id, because the id is known only once
+    # the log exists.
     while absent := seen.absent:
-        # These faults are raised first, because a created record can't be corrected.
+        # These faults are raised first, because a topic that records a wrong fact can't be
+        # corrected.
         _refuse(*seen.lost.values(), *seen.replaced.values(), *seen.miscounted)
         if not create:
             _refuse(missing_fault(absent))

@@ -41,7 +41,7 @@ def test_a_group_without_a_name_or_with_the_same_name_does_not_differ():
 
 def test_a_group_whose_name_has_no_settings_runs_another_release():
     found = str(difference(read(), "faust"))
-    assert "with other settings than this program: the workers run another release" in found
+    assert "with settings that differ from this program's: the workers run another release" in found
 
 
 def test_a_group_with_a_different_fold_runs_another_release():
@@ -57,12 +57,12 @@ def test_signature_checks_on_only_one_side_are_the_only_difference():
     assert fault.what.endswith("SIGNATURES is ingress in the group and worker in this program")
 
 
-def test_secrets_differ_only_if_they_have_none_in_common():
+def test_secrets_are_a_difference_only_if_the_group_and_the_program_share_none():
     settings = read(**SECRETS)
     (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_3"}))
     fault = difference(settings, other)
     assert fault
-    assert fault.what.endswith("than this program: LEDGER_WEBHOOK_SECRETS has no secret in common")
+    assert fault.what.endswith("LEDGER_WEBHOOK_SECRETS lacks the secret that the group agreed on")
     slower = {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_2", "LEDGER_SIGNATURE_TOLERANCE_S": "9"}
     (shared,) = protocols(read(**SECRETS | slower))
     fault = difference(settings, shared)
