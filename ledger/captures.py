@@ -19,7 +19,9 @@ from ledger.standing import own_id
 class Capture(msgspec.Struct, frozen=True, gc=False):
     """One capture, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
 
-    capture_id: Annotated[Id, meaning("the capture's id; its event's id if that is the payment's")]
+    capture_id: Annotated[
+        Id, meaning("the capture's id, or the event's id if the event has only the payment's id")
+    ]
     amount: Annotated[AmountMinor, meaning("the amount captured, in minor units")]
     currency: Annotated[Currency, meaning("ISO 4217 code")]
     created: Annotated[UnixSeconds, meaning("when its earliest event was created")]

@@ -2,7 +2,7 @@
 
 Input: records of the log of record, and the rows of the event ids seen before. Output: the events
 to fold, the notes about deliveries that do not count, the new rows, the rejections, and counts. Of
-an event id's deliveries, the first in the log's order that is usable counts. A delivery with the
+all deliveries of an event id, the first usable one in the log's order counts. A delivery with the
 same content is a duplicate, and any other delivery is quarantined: for its data, or because it
 reuses the id. So a delivery that was rejected for its data does not block a corrected one.
 
@@ -47,9 +47,9 @@ class AnotherLogError(RuntimeError):
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivery that was rejected for its data: its content, place and log's time.
+    """A delivery that was rejected for its data: its content, its place, and the log's time there.
 
-    ``noted_under`` is the payment that keeps its note, empty without a note.
+    ``noted_under`` is the id of the payment that keeps the delivery's note; empty without a note.
     """
 
     digest: bytes
@@ -59,12 +59,12 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The row of an event id: a digest of its content, and the place and time of its first record.
+    """The row of an event id: the digest, the place and the time of the record that counts.
 
-    That is the record that counts. While none counts, ``digest`` is empty, the place is that of the
-    first record, and ``refused`` has the different contents that were rejected. ``timestamp_ms`` is
-    the log's time at ``offset``. ``repeats`` are the offsets of the id's first other records, with
-    any content. Once an id is forgotten, its next record counts as its first.
+    While no record counts, ``digest`` is empty, the place and the time are those of the first
+    record, and ``refused`` has the different contents that were rejected. ``timestamp_ms`` is the
+    log's time at ``offset``. ``repeats`` are the offsets of the first further records of the id,
+    whatever their content. Once an id is forgotten, its next record counts as its first.
     """
 
     digest: bytes

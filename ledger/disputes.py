@@ -1,8 +1,8 @@
 """Disputes: what the facts about one dispute of a payment amount to.
 
 Input: the facts of a payment, sorted by time. Output: each dispute once, and the anomalies of the
-disputes. The latest outcome decides; a dispute without an outcome is open. Its amount is that of
-its earliest fact that states one.
+disputes. The latest outcome decides; a dispute without an outcome is open. A dispute's amount is
+that of its earliest fact that states an amount.
 """
 
 from collections.abc import Iterator, Sequence

@@ -53,7 +53,7 @@ Mark = Literal[
 TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
 
 
-# Such an event has the id of its payment, unless the rules let it name the payment.
+# Events of these kinds have the id of their payment, unless the rules let them name a payment.
 _OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 
@@ -108,9 +108,9 @@ PAY_READING: Final = Reading(FieldNames(order=(ORDER,), payment=(PARENT,)), PAY)
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event that counts: a fact about a payment.
 
-    ``created`` is in Unix seconds: the time by which the event is ordered, which is its time of
-    arrival if its own time is implausible. ``money`` is ``None`` only for a kind of fact that moves
-    no amount of its own. ``partition`` and ``offset`` are its place in the log of record.
+    ``created``, in Unix seconds, is the time that orders the event among others: its own time or,
+    if that is implausible, its time of arrival. ``money`` is ``None`` only for a kind of fact that
+    moves no amount of its own. ``partition`` and ``offset`` are its place in the log of record.
     """
 
     event_id: str
@@ -142,7 +142,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Unfolded(msgspec.Struct, frozen=True):
     """An event that the ledger keeps and counts, but does not fold.
 
-    ``known`` tells an event that the rules list as informational from one of an unknown type.
+    ``known`` is true if the rules list the type as informational, and false for an unknown type.
     """
 
     type: str
@@ -152,7 +152,7 @@ class Unfolded(msgspec.Struct, frozen=True):
 class Named(NamedTuple):
     """The payment and the order that a delivery names, as far as they are readable.
 
-    ``created`` is the time by which it is ordered, its arrival if its own time is unreadable.
+    ``created`` is the time that orders the delivery: its arrival if its own time is unreadable.
     """
 
     payment_id: str | None
@@ -181,7 +181,7 @@ def decode_event(
 
 
 def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
-    """Return what a delivery names that does not count, whatever else of its data is unusable."""
+    """Return the payment and the order that an uncounted delivery names, if readable."""
     try:
         created = _created(envelope.created, arrived_ms, [])
     except _UnusableError:
@@ -192,7 +192,7 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.of_order, [])
     try:
-        # By the seed's rules, a success or a failure is of the payment whose id it has.
+        # By the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
         payment = None if is_own else _payment_reference(data, reading.fields.of_payment)
         return Named(payment or _data_id(data, None), order, created)
@@ -253,7 +253,7 @@ def _read(
 
 
 def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
-    """Return the time by which an event is ordered."""
+    """Return the time that orders an event among others."""
     # Nearly every time is in seconds, and plausible.
     if type(created) is int and plausible(created, arrived_ms):
         return created
@@ -286,7 +286,7 @@ def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet) -> Money | None:
 
 
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, by which nothing counts; ``None`` for a text longer than an id may be.
+    """Return the status, which moves no money; ``None`` for a text longer than an id may be.
 
     The size of a fact is bounded, because each new fact rewrites all facts of its payment.
     """

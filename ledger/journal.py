@@ -1,9 +1,10 @@
 """The journal: balanced double-entry postings, one entry for each movement of money.
 
-Input: the standing facts of a movement, and the facts that stood before. Output: the entries that
-post the difference. A posted entry is never changed: a correction is a reversal and a new entry.
-The standing entry is always that of the standing facts, so it depends only on the facts.
-Invariant: every entry sums to zero in each currency; an unbalanced entry can't be constructed.
+Input: the standing facts of a movement (``ledger.standing``), and the facts that stood before.
+Output: the entries that post the difference. A posted entry is never changed: a correction is a
+reversal and a new entry. The standing entry is always that of the standing facts, so it depends
+only on the facts. Invariant: every entry sums to zero in each currency; an unbalanced entry can't
+be constructed.
 
 movement            debit                  credit      facts
 success, capture    plexy                  sales       the fact
@@ -36,7 +37,7 @@ CHARGEBACKS: Final = "expenses:chargebacks"
 ACCOUNTS: Final = (PLEXY, SALES, REFUNDS, DISPUTED, CHARGEBACKS)
 
 Movement = Literal["capture", "replacement", "refund_reversal", "dispute", "dispute_outcome"]
-"""The movements that only the rules of a lifecycle know."""
+"""The movements other than a success and a refund; the rules ``SEED`` know none of them."""
 
 Facts = tuple[Event, ...]
 """The facts that a movement rests on; its entry names the first one as its event."""
@@ -151,8 +152,8 @@ def subject_of_entry(entry: Entry) -> Subject:
 def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list[Entry]:
     """Return up to two entries, which make ``standing`` the posted facts of ``subject``.
 
-    ``before`` are the facts that stood until now, if any. A correction is posted even if both have
-    the same money, so that the same entry stands for any order of arrival.
+    ``before`` are the facts that stood until now, if any. A correction is posted even if the old
+    and the new facts have the same money, so that the same entry stands for any order of arrival.
     """
     if before is None:
         return [] if standing is None else [entry_of(subject, standing)]
@@ -184,7 +185,7 @@ def entry_of(subject: Subject, facts: Facts) -> Entry:
 
 
 def reversal_of(subject: Subject, facts: Facts) -> Entry:
-    """Return the entry that takes a movement's entry back."""
+    """Return the reversal of a movement's entry."""
     reversed_id = _entry_id(subject, facts)
     return _build(f"{reversed_id}/reversal", subject, facts, -1, reversed_id)
 

@@ -1,8 +1,8 @@
 """Decode JSON so that the same bytes give the same value, or the same fault, in every program.
 
 Input: UTF-8 text from outside. Output: a value, or a ``MalformedJsonError``. Invariant: a number
-that no float or integer can hold is a ``msgspec.Raw`` with its digits, and refuses nothing by
-itself.
+that no float or integer can hold is read as a ``msgspec.Raw`` with its digits, and is not a fault
+of the text.
 """
 
 import json
@@ -16,7 +16,7 @@ import msgspec
 # caller's stack, so ingress and a worker could give the same body different verdicts.
 MAX_NESTING: Final = 64
 
-# Python converts no longer text to an integer.
+# By default, Python refuses to convert a longer text to an integer.
 _MAX_INTEGER_CHARS: Final = 4300
 # Strings are matched whole, so that the brackets inside them do not count.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)

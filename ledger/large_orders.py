@@ -145,7 +145,7 @@ class OrderRows:
         return counted.payment if counted else None
 
     def hold(self, payment: HeldPayment, instead: HeldPayment | None) -> None:
-        """Replace a payment's row ``instead`` with ``payment``, and update the calendar.
+        """Write the row ``payment`` in place of the row ``instead``, and update the calendar.
 
         The row is written first, so that after a crash it shows which calendar entries may exist.
         """

@@ -53,9 +53,9 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     """The kind of fact that each event type states.
 
     With ``follows_payments``, an event of any kind may name its payment in the payment fields, and
-    a success that names another payment is a capture of that payment. Without, only a refund may.
-    ``captured_fields`` are the fields of ``data`` that hold a captured amount; if an event has none
-    of them, ``amount`` holds it.
+    a success that names another payment is a capture of that payment. Without ``follows_payments``,
+    only a refund may name its payment. ``captured_fields`` are the fields of ``data`` that hold a
+    captured amount; if an event has none of them, ``amount`` holds it.
     """
 
     name: str

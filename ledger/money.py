@@ -114,7 +114,7 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def read_money(amount: object, currency: object) -> Money:
-    """Read the amount and the currency of an event, whose types Plexy has changed before.
+    """Read the amount and the currency of an event; Plexy has changed their JSON types before.
 
     An amount is an integer of minor units, an integral number, a text of digits, or an object with
     ``value`` and ``currency``. A currency's code may be in any case.
@@ -153,7 +153,7 @@ def _exact(text: str, digits: int) -> int:
         raise MoneyError("amount_negative", f"expected an amount from 0, got {text!r:.40}")
     if number and shift > _MOST_SHIFTED:
         raise MoneyError("amount_too_large", f"expected at most {MAX_AMOUNT_MINOR} minor units")
-    # No number here has more digits than twice the most that may follow the point.
+    # ``number`` has at most 60 digits, so a larger scale would leave the same rest.
     scale = 10 ** min(-shift, 2 * _MOST_SHIFTED) if shift < 0 else 1
     amount_minor, rest = divmod(number * 10 ** max(shift, 0) if number else 0, scale)
     if rest:

@@ -21,8 +21,10 @@ from ledger.records import Record
 from ledger.rejections import Reason
 
 MOST_NOTES: Final = 64
-"""A payment keeps its earliest notes, and a document shows its earliest; a note has some 300 bytes,
-at most 3 KiB."""
+"""The most notes that a payment keeps, or that a document shows: the earliest ones.
+
+A note has some 300 bytes, at most 3 KiB.
+"""
 
 COUNTS: Final = "counts"
 UNFOLDED: Final = "unfolded"
@@ -34,7 +36,7 @@ NoteKey = tuple[int, str, int, int]
 """The sort key of a note: its time, its event's id, and its place."""
 
 _MARKS_FIRST: Final = -1
-"""The time of a note with the outcome ``COUNTS``: such a note is never the one without room."""
+"""The time of a note with the outcome ``COUNTS``, which thus sorts before all other notes."""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -96,7 +98,7 @@ def key_of(note: Note) -> NoteKey:
 
 
 def kept_notes(notes: Iterable[Note]) -> tuple[tuple[Note, ...], NoteKey | None]:
-    """Return the notes that a payment keeps, sorted, and the key of the first that has no room."""
+    """Return the notes that a payment keeps, sorted, and the key of the first note left out."""
     by_key = {key_of(note): note for note in notes}
     keys = sorted(by_key)
     first_left = keys[MOST_NOTES] if len(keys) > MOST_NOTES else None
@@ -115,7 +117,7 @@ def with_note(
 
 
 def shown(notes: Iterable[Note]) -> tuple[Note, ...]:
-    """Return the notes to show: without those that are void, and with what is corrected marked."""
+    """Return the notes that are not void, with the notes of corrected events marked."""
     notes = tuple(notes)
     places = {_place(note) for note in notes if note.outcome == COUNTS}
     corrected = {event_id for event_id, _, _ in places}

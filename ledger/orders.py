@@ -67,7 +67,7 @@ _Moved = tuple[int, int, int, int]
 """Amounts paid, refunded, disputed and charged back."""
 
 _Sums = dict[str, tuple[int, int, int, int, int]]
-"""By currency: the sums of the four amounts of ``_Moved``, and how many were summed."""
+"""The sums of the four amounts of ``_Moved`` by currency, each with the number of summands."""
 
 
 class OrderSummary(msgspec.Struct, frozen=True, gc=False):

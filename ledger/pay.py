@@ -83,7 +83,10 @@ def decode_notification(body: bytes, amounts: PayAmounts) -> PayEnvelope | Rejec
 
 
 def kind_of(envelope: PayEnvelope) -> Kind | None:
-    """Return what a notification states; ``None`` if its name is unknown, or its type belies it."""
+    """Return what a notification states; ``None`` for a name that is unknown.
+
+    The result is also ``None`` for a refund whose name says that a payment was made.
+    """
     kind = PAY.kind_of(envelope.type, envelope.data)
     if kind is None or envelope.data.get("type") != "refund":
         return kind
@@ -109,7 +112,7 @@ def _bare(value: Any) -> Any:
 
 
 def _amount(name: str, data: Mapping[str, Any], amounts: PayAmounts) -> Any:
-    """Return what was captured of a charged transaction, and the amount of any other."""
+    """Return the captured amount of a charged transaction, else the transaction's amount."""
     amount = data.get("processedAmount") if name == _CHARGED else None
     return _written(data.get("amount") if amount is None else amount, amounts)
 

@@ -202,7 +202,7 @@ def document_of_notes(payment_id: str, notes: tuple[Note, ...]) -> PaymentDocume
 
 
 def _of_one_attempt(payment_id: str, fact: Event, *, is_too_large: bool) -> PaymentDocument:
-    """Return the document of a payment with one success or failure, as nearly every payment's."""
+    """Return the document of a payment with one success or one failure, the most common case."""
     names, place = fact.marks, (fact.partition, fact.offset)
     paid = fact.moved if fact.kind is SUCCEEDED else None
     if is_too_large:

@@ -32,7 +32,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     The facts decide which entries stand in the journal: see ``Standing``. ``first_aside`` is the
     key of the first fact that was set aside, ``None`` if every fact is kept. ``notes`` are sorted,
-    and ``first_left`` is the key of the first note without room.
+    and ``first_left`` is the key of the first note that was left out.
     """
 
     payment_id: str
@@ -62,12 +62,12 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
         }
 
     def snapshot_for(self, order_id: str) -> "Snapshot":
-        """Return the snapshot for an order, which may be another one than the payment's."""
+        """Return the snapshot for an order, which need not be the payment's own order."""
         return _snapshot(self, order_id, is_own=bool(self.facts) and order_id == self.order_id)
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A message to an order about one payment; ``payment`` is ``None`` unless it is the order's.
+    """A message to an order about one payment; ``payment`` is ``None`` unless it is in the order.
 
     ``notes`` are the notes that the order shows, and ``noted`` is the number of all the payment's
     notes. The later snapshot of a payment replaces the earlier one. Until a fact is set aside,
@@ -98,7 +98,7 @@ Key = TypeVar("Key", FactKey, NoteKey)
 
 
 def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key | None) -> bool:
-    """Return whether a limited set has more elements, or has an earlier one without room."""
+    """Return whether a limited set has gained an element, or has left out an earlier one."""
     if first_out == first_was_out:
         return count > was
     if first_was_out is None:
@@ -210,7 +210,7 @@ def describe(payment: Payment) -> PaymentDocument:
 
 
 def describe_placed(payment: Payment) -> PlacedPayment | None:
-    """Return the document of a payment with its order; ``None`` for only void notes."""
+    """Return the document of a payment with its order; ``None`` if it has only void notes."""
     notes = shown(payment.notes)
     if payment.facts:
         document = msgspec.structs.asdict(describe(payment))

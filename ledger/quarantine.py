@@ -59,7 +59,7 @@ class Source(NamedTuple):
 class PutBack(NamedTuple):
     """The place to which an item was put back, and the time in Unix milliseconds.
 
-    If the item ``is_corrected``, that is the place of the delivery that counts instead.
+    If the item ``is_corrected``, the place is that of the delivery that counts instead.
     """
 
     to: str

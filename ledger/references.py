@@ -104,7 +104,7 @@ def _one_of(value: object) -> object:
 
 
 def _text(value: object) -> str | None:
-    """Return the reference in a text, an integer, or an object's ``id``; ``None`` if none."""
+    """Return the reference in a text, an integer, or an object's ``id``; otherwise ``None``."""
     if isinstance(value, dict):
         value = value.get("id")
     if isinstance(value, str):

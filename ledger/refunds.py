@@ -20,7 +20,9 @@ OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
 class Refund(msgspec.Struct, frozen=True, gc=False):
     """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
 
-    refund_id: Annotated[Id, meaning("the refund's id; its event's id if that is the payment's")]
+    refund_id: Annotated[
+        Id, meaning("the refund's id, or the event's id if the event has only the payment's id")
+    ]
     amount: Annotated[AmountMinor, meaning("the amount refunded, in minor units")]
     currency: Annotated[Currency, meaning("ISO 4217 code")]
     created: Annotated[UnixSeconds, meaning("when its earliest event was created")]

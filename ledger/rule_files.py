@@ -118,7 +118,7 @@ def _place(document: Any, text: str, message: str) -> tuple[int, str]:
 
 
 def _wrong_kind(kind: Any) -> Any:
-    """Return what is not a kind in the value of a type; ``None`` if all of it is."""
+    """Return the first part of a type's value that is not a kind; ``None`` if every part is."""
     kinds = kind.values() if isinstance(kind, dict) else (kind,)
     return next((each for each in kinds if each not in set(Kind)), None)
 

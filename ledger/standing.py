@@ -33,7 +33,7 @@ def earlier(one: Event | None, other: Event) -> Event:
 
 
 def own_id(payment_id: str, fact: Event) -> str:
-    """Return the id of a fact's refund or capture: its event's id if it has only the payment's."""
+    """Return the id of a refund or capture: the event's id if the fact has only the payment's."""
     return fact.data_id if fact.data_id != payment_id else fact.event_id
 
 
@@ -50,7 +50,7 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
 
 
 def reversal_among(refund: Event, reversals: Iterable[Event]) -> Event | None:
-    """Return the reversal of a refund: the earliest that is no earlier than the refund.
+    """Return the reversal of a refund: the earliest reversal that does not precede the refund.
 
     A refund that failed before it succeeded counts. ``reversals`` are sorted by time.
     """
@@ -71,7 +71,7 @@ class Standing:
         self.names_several = False
         self._payment_id = payment_id
         self._carrier: Event | None = None
-        # Few payments have facts that count together, so the dict is made for these alone.
+        # Few payments have facts that count together, and only those payments get their own dict.
         self._groups: dict[Subject, _Group] = _NO_GROUPS
         for fact in facts:
             self.add(fact)

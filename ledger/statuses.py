@@ -23,7 +23,7 @@ _OPEN: Final = frozenset({
     "pending", "processing", "requires_action", "requires_capture", "requires_confirmation",
     "requires_payment_method", "unpaid",
 })  # fmt: skip
-# A failed attempt may leave its payment open for another one.
+# A failed attempt may leave its payment open for another attempt.
 _CONTRADICTING: Final[dict[Kind, frozenset[str]]] = {
     Kind.SUCCEEDED: _FAILURE | _OPEN,
     Kind.CAPTURED: _FAILURE | _OPEN,
@@ -34,7 +34,7 @@ _CONTRADICTING: Final[dict[Kind, frozenset[str]]] = {
 
 @lru_cache(maxsize=256)
 def contradicts(kind: Kind, status: str) -> bool:
-    """Return whether a status says something else than the type of its event.
+    """Return whether a status contradicts the type of its event.
 
     >>> contradicts(Kind.SUCCEEDED, "Pending"), contradicts(Kind.SUCCEEDED, "refunded")
     (True, False)

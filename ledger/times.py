@@ -1,7 +1,8 @@
-"""Read the time of an event, and decide the time by which the event is ordered.
+"""Reads the time of an event, and checks whether the time is plausible.
 
 Input: the value of ``created``, and the time at which the delivery arrived. Output: Unix seconds,
-or ``None`` for a value that has no single meaning. Invariant: the result depends on no clock.
+or ``None`` for a value that has no single meaning; and whether the time is plausible. Invariant: no
+result depends on a clock.
 """
 
 import re
@@ -14,14 +15,14 @@ _DAY_S: Final = 24 * 3600
 _YEAR_2000_S: Final = 946_684_800
 # In seconds, this value is a time in the year 5138; in milliseconds, a time in 1973.
 LEAST_MILLISECONDS: Final = 10**11
-# Python converts no longer text to an integer.
+# By default, Python refuses to convert a longer text to an integer.
 _DIGITS: Final = re.compile(r"[0-9]{1,4300}")
 # A time without a zone has many meanings. A fraction of a second is dropped.
 _ISO_8601: Final = re.compile(
     r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,][0-9]+)?)?"
     r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
 )
-# The last is a leap second.
+# The largest month, day, hour, minute and second; second 60 is a leap second.
 _MOST: Final = (12, 31, 23, 59, 60)
 
 
@@ -33,7 +34,8 @@ def seconds_of(created: object) -> int | None:
     >>> seconds_of("2026-11-29T10:00:00.5+05:00"), seconds_of("2026-11-29T10:00:00")
     (1795928400, None)
     """
-    # Nearly every time is an integer, so this type comes first; bool is a subclass of int.
+    # Nearly all values are integers, so this type is checked first. ``isinstance`` would also
+    # accept a bool.
     if type(created) is int:
         return created if created < LEAST_MILLISECONDS else created // 1000
     if isinstance(created, str):

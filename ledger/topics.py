@@ -31,7 +31,7 @@ _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 TableName = Literal["seen", "payments", "orders"]
 TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
-"""The tables, in the order of the path; ``TopicNames.hops`` has the topic of each."""
+"""The tables, in the order of the data's path; ``TopicNames.hops`` has the topic of each."""
 
 
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ def min_insync_replicas(count: int) -> TopicSetting:
 
 _EVERY_TOPIC: Final = (
     TopicSetting(
-        name="retention.bytes", value="-1", why="no record is deleted because the topic is large"
+        name="retention.bytes", value="-1", why="the records are kept, however large the topic is"
     ),
     TopicSetting(
         name=LIMIT,

@@ -116,7 +116,7 @@ def settled(standing: Mapping[Subject, Entry]) -> list[Entry]:
 
 
 def _taken_back_by(subject: Subject) -> Subject:
-    """Return the movement that takes the whole amount of a success or a refund back."""
+    """Return the movement that takes back the whole amount of a success or a refund."""
     movement: Movement = "replacement" if subject.refund_id is None else "refund_reversal"
     return Subject(subject.payment_id, subject.refund_id, movement)
 

@@ -1,7 +1,7 @@
 """The audit of the tables: each value against the facts of the log of record.
 
-Input: the truth, and the value of a table or topic under a key, or ``None`` for no value. Output:
-the differences, or nothing if the log explains the value.
+Input: the truth (``ledger.verification.truth``), and the value of a table or topic under a key, or
+``None`` for no value. Output: the differences, or nothing if the log explains the value.
 
 A value is judged by the facts that it names. They must be facts of the log, the rest of the value
 must follow from exactly these facts, and no settled fact may be missing. So a value may be newer

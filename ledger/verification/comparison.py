@@ -1,7 +1,7 @@
 """Compares two versions of a ledger: value with value, journal with journal.
 
-Input: the values of each version, and the truth of the log that both versions fold. Output: the
-differences, each with its events.
+Input: the values of each version, and the truth (``ledger.verification.truth``) of the log that
+both versions fold. Output: the differences, each with its events.
 
 Two folds of the same log interleave its partitions differently, so they pass through different
 states. The final state of a payment or an order does not depend on the interleaving, but the former

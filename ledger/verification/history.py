@@ -49,9 +49,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept but not
     folded), ``accepted`` (in the log, but not judged yet), or the reason for its rejection, which
-    ``detail`` explains in a sentence. ``created`` is the time by which the event is ordered, in
-    Unix seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery that
-    counts has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``,
+    ``detail`` explains in a sentence. ``created`` is the time that orders the event among others,
+    in Unix seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery
+    that counts has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``,
     ``not_checked``, ``bearer`` (a token authenticated the sender, so there is no signature), or a
     fault that a check found now. ``headers`` and ``body`` are unchanged, base64 in JSON, and only
     present on request.
@@ -101,7 +101,7 @@ class _Judged(msgspec.Struct, frozen=True):
 
     @property
     def facts(self) -> list[Event | Note]:
-        """What the payments fold of the record."""
+        """The event and the notes that the payments fold for the record."""
         return [*([self.event] if self.event else ()), *self.notes]
 
 

@@ -1,8 +1,9 @@
 """The audit of the journal: each entry against its fact, each balance against the log's facts.
 
-Input: the truth, and the records of ``ledger.entries`` in any order, any number of times. Output:
-the differences: entries that the log does not explain, money that is posted twice or not at all,
-and wrong balances. To save memory, only the event id of an explained entry is kept.
+Input: the truth (``ledger.verification.truth``), and the records of ``ledger.entries`` in any
+order, any number of times. Output: the differences: entries that the log does not explain, money
+that is posted twice or not at all, and wrong balances. To save memory, only the event id of an
+explained entry is kept.
 """
 
 from collections import Counter
@@ -76,8 +77,8 @@ class JournalAudit:
     def differences(self, payments: Iterable[str]) -> Iterator[Difference]:
         """Yield the unexplained entries, then the faults in the entries of these payments.
 
-        Payments that are not at rest are left out, because some of their entries may not have been
-        written yet.
+        Payments that are not at rest (``Truth.is_at_rest``) are left out, because some of their
+        entries may not have been written yet.
         """
         for key, value in list(self._unexplained):
             self.read(key, value)

@@ -1,7 +1,7 @@
-"""The audit of notes: those of a payment, or those of it that an order shows.
+"""The audit of notes: all notes of a payment, or those of its notes that an order shows.
 
-Input: the truth, the notes that are shown, and the notes that the log has. Output: a text that says
-what is wrong, empty if the log explains the notes.
+Input: the truth (``ledger.verification.truth``), the notes that are shown, and the notes that the
+log has. Output: a text that says what is wrong, empty if the log explains the notes.
 """
 
 from collections.abc import Iterable

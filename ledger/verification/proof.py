@@ -60,8 +60,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     ``records`` are all deliveries of its events, including those of payments that have moved away.
     ``rules`` are the settings of the fold, ``rules_digest`` is the digest of their rule set, and
-    ``steps`` the order after each delivery. ``order``
-    is the final state, ``None`` if all payments have moved away.
+    ``steps`` are the orders after each delivery. ``order`` is the final state, ``None`` if all
+    payments have moved away.
     """
 
     format: str
@@ -128,7 +128,7 @@ def check(
         )
     if proof.rules != (rules or Rules()):
         faults.append(
-            f"the proof was made with other rules than this ledger's: {_rules(proof.rules)}, "
+            f"the proof was made with rules that differ from this ledger's: {_rules(proof.rules)}, "
             f"instead of {_rules(rules or Rules())}"
         )
     signature_faults = list(_signature_faults(proof, trust))

@@ -96,7 +96,7 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
             "Look at the entries in the same report.",
         ),
         Kind.REPLICA_DIFFERS: Remedy(
-            "A worker's disk has other rows than its changelog at the same offset.",
+            "A worker's disk has rows that differ from its changelog at the same offset.",
             "If values differ from the log too, rebuild. Otherwise stop the worker, delete the"
             " folder that the line names, and start the worker. Keep its log: this is a bug, or"
             " somebody wrote to the disk.",

@@ -1,8 +1,8 @@
 """Replicas: the tables on each worker's disk, compared with the changelogs.
 
 Input: the workers' reports about their disks, and the records of the changelogs. Output: the
-replicas that differ. A replica is compared at its own end: its rows must have the same digest as
-the changelog's rows below that offset.
+replicas that differ. A replica is compared at its own end offset: its rows must have the same
+digest as the changelog's rows below that offset.
 """
 
 from collections import defaultdict

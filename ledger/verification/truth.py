@@ -61,7 +61,8 @@ class Truth:
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
         self.notes: dict[str, dict[NoteKey, Note]] = {}
-        # Both are by partition; ``seen`` has only the event ids that are not forgotten.
+        # ``seen`` and ``uncorrected`` are by partition. ``seen`` has only the event ids that are
+        # not forgotten.
         self.seen: dict[int, dict[bytes, Seen]] = {}
         # The rows that ids had before one of their deliveries counted; few ids are corrected.
         self.uncorrected: dict[int, dict[bytes, Seen]] = {}
