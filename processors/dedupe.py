@@ -113,7 +113,7 @@ def add_agent(app: LedgerApp) -> None:
 
 
 class OtherStateError(Exception):
-    """The tables were folded by other rules than this worker's."""
+    """The tables were folded by rules that differ from this worker's."""
 
 
 def require_rules(seen: ChunkTable, rules: RuleSet, partition: int) -> None:

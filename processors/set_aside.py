@@ -2,7 +2,7 @@
 
 Input: a chunk's rejections. Output: a record for each rejection, among the chunk's other outputs.
 Once everything is written, each rejection is logged as a warning and counted. The agent
-``payments`` sets aside the facts that a payment has no room for.
+``payments`` sets aside the facts that exceed a payment's size limit.
 """
 
 from collections import Counter

@@ -73,8 +73,8 @@ class Loss(NamedTuple):
 class LedgerApp(EngineApp):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` maps each topic to the name of the agent that folds it. ``loss`` is the loss that the
-    last look at the topics found, if any.
+    ``hops`` maps each topic to the name of the agent that folds it. ``loss`` is the loss that was
+    found when the topics were last checked, if any.
     """
 
     consumer: Consumer
@@ -189,7 +189,7 @@ class LedgerApp(EngineApp):
         """End the worker if folding is no longer safe; log wrong settings.
 
         Folding is unsafe if a topic is missing, was recreated, or has a different number of
-        partitions, or if Kafka forgets a writer's identity too early. A single look at the topics
+        partitions, or if Kafka forgets a writer's identity too early. A single check of the topics
         is not enough, because a broker that has just started may not know all topics yet.
         """
         before: tuple[Fault, ...] = ()

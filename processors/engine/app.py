@@ -35,7 +35,7 @@ class EngineApp(faust.App):
 
     @abstractmethod
     def marking_header(self, topic: str) -> str | None:
-        """Return the name of the header that, standing first, makes a fold read all headers."""
+        """Return the name of the header that makes a fold read all headers if it comes first."""
 
     def table_of(self, topic: str) -> ChunkTable:
         """Return the table that has a topic as its source or its changelog."""

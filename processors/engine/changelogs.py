@@ -127,7 +127,7 @@ class ChangelogReader:
         return chunks
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
-        """Name the table with an end that its changelog does not have."""
+        """Return an error text that names a table whose end its changelog does not have."""
         begins = await _answer(self._consumer.beginning_offsets, list(self._positions))
         ends = await _answer(self._consumer.end_offsets, list(self._positions))
         for tp, at in self._positions.items():

@@ -94,8 +94,8 @@ class StoredTable(faust.Table[bytes, bytes]):
     def drop(self, partition: int) -> Path:
         """Close a partition's database, and delete its files; return the folder.
 
-        A reading must not be under way, unless the worker ends: at its end, RocksDB would write
-        the deleted database's manifest into a folder that exists again.
+        A reading must not be under way, unless the worker ends: at the reading's end, RocksDB would
+        write the deleted database's manifest into a folder that exists again.
         """
         self.close(partition)
         folder = self.folder(partition)

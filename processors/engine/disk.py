@@ -111,7 +111,7 @@ def require_room(
     if inodes is not None and inodes < least:
         raise NoRoomError(
             f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes). A start with {made} "
-            f"databases made and {new} to be made, one for each table and partition, takes "
+            f"existing and {new} new databases, one for each table and partition, takes "
             f"{least}",
             _MAKE_FILES,
         )

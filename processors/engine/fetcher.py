@@ -1,4 +1,4 @@
-"""Makes a ``FetchedRecord`` from a record parsed by aiokafka and from the record's batches."""
+"""Makes a ``FetchedRecord`` from a record and its batches (``runtime.kafka.fetched``)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ from runtime.trace_settings import TRACEPARENT
 
 # The header has a version, two ids and flags, in hex (W3C Trace Context).
 _TRACEPARENT_BYTES: Final = 55
-# More than ingress writes, and few enough for a stranger's record.
+# Ingress writes fewer headers; the limit bounds a record that a stranger wrote.
 _MARKED_HEADERS: Final = 10
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]

@@ -23,7 +23,10 @@ The ends are those after the last write of the table.
 """
 
 HAD_KEY: Final = RESERVED + b"had"
-"""The key under which both store how far the source was once folded, if the table lost a part."""
+"""The key under which a table and its changelog store how far the source was once folded.
+
+The key is stored only if the table has lost rows.
+"""
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):

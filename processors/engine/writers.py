@@ -168,7 +168,7 @@ class Writers:
     async def _keep_below(self, refused: BatchRefusedError) -> None:
         """Make smaller batches; raise ``RecordTooLargeError`` if the batch was a single record.
 
-        The topic's limit was lowered after the last look at the topics.
+        The topic's limit was lowered after the topics were last checked.
         """
         topic, client = refused.topic, client_of(self._app)
         configs = await answer(

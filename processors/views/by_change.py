@@ -5,8 +5,9 @@ the next page. The topic is sorted by change, so it serves as the index: a list 
 records that it reads, and the fold maintains no other index.
 
 Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
-skipped. After a crash the newer document may be equal to the older one. Therefore each page reads
-the keys above it again, up to the start of the first page, but not for more than one chunk.
+skipped. After a crash the newer document may be equal to the older one. Therefore each page also
+reads the keys of the newer records again, back to the start of the first page, but of at most one
+chunk.
 """
 
 import heapq

@@ -85,7 +85,7 @@ async def of_payment(app: LedgerApp, payment: PlacedPayment) -> list[SignedRecor
 
 
 async def _of_events(app: LedgerApp, named: Sequence[EventReference | Note]) -> list[SignedRecord]:
-    """Return all deliveries of events, of which at least one place each is known."""
+    """Return all deliveries of events; at least one place of each event is known."""
     keys = {(each.partition, each.offset): each.event_id.encode() for each in named}
     events = {each.event_id for each in named}
     _require_few(len(events))

@@ -1,8 +1,8 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-Invariants: no state is outdated, so no table is read that is a standby, in recovery, or behind the
-state that it had; and an id that another worker has is not reported as missing. Both cases are a
-503.
+Invariants: no state is outdated, so no table is read while it is a standby, in recovery, or folding
+lost records again; and an id that another worker has is not reported as missing. In each of these
+cases the answer is a 503.
 """
 
 from collections.abc import Awaitable, Callable

@@ -29,7 +29,7 @@ def test_a_folder_with_too_little_room_is_reported_with_the_room_it_needs(tmp_pa
 def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
     settings = WorkerSettings(data_dir=tmp_path, partitions=4)
     monkeypatch.setattr("processors.engine.disk._free_inodes", lambda _: 100)
-    with pytest.raises(NoRoomError, match=r"0 databases made and 12 to be made, .* takes 192: del"):
+    with pytest.raises(NoRoomError, match=r"0 existing and 12 new databases, .* takes 192: del"):
         require_room(settings, 1)
     for number in range(12):
         (tmp_path / "tables" / "v1" / "plexy-ledger@kafka" / f"{number}.db").mkdir(parents=True)
