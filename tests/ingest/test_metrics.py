@@ -1,4 +1,4 @@
-"""Ingress counts the load in flight, and each delivery once, whichever way the delivery takes."""
+"""Ingress counts the load in flight, and each delivery once, whichever route it takes."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ async def counted(log: FakeLog | None = None, **changes) -> AsyncIterator[Counte
         yield Counted(client, log, metrics)
 
 
-async def test_every_delivery_is_counted_once_by_its_outcome_on_both_ways():
+async def test_every_delivery_is_counted_once_by_its_outcome_on_both_routes():
     forged = signed(event(), secret="whsec_test_key_guessed")
     broken, incomplete = b"{", b'{"id": "evt_2"}'
     async with counted() as ingress:
@@ -125,7 +125,7 @@ async def test_a_sender_that_disconnects_gets_no_answer_and_is_counted():
         assert ingress.scraped().by("answer", "answer_seconds_count") == {}
 
 
-async def test_a_bug_is_counted_on_both_ways(caplog):
+async def test_a_bug_is_counted_on_both_routes(caplog):
     class Broken(FakeLog):
         async def append(self, record, until):
             del record, until

@@ -57,7 +57,7 @@ async def test_a_notification_is_kept_byte_for_byte_and_its_record_names_the_dia
     assert before_ms <= record.timestamp_ms
 
 
-async def test_a_redelivery_has_the_key_of_the_first_delivery_and_a_later_update_has_another():
+async def test_a_redelivery_has_the_key_of_the_first_delivery_but_a_later_update_has_another_key():
     async with taking() as running:
         await notify(running, notification())
         await notify(running, notification().replace(b", ", b","))
@@ -109,7 +109,7 @@ async def test_a_token_opens_no_other_path_and_a_signature_does_not_open_this_on
         assert_problem(answer, 401, "signature_missing")
 
 
-async def test_the_limits_of_the_other_path_hold_for_notifications_too():
+async def test_the_limits_on_signed_deliveries_also_hold_for_notifications():
     async with taking(max_body_bytes=1000) as running:
         large = notification(description="x" * 1000)
         assert_problem(await notify(running, large), 413, "body_too_large")
@@ -138,7 +138,7 @@ async def test_a_body_without_a_name_and_a_transaction_is_refused(body, code):
     assert kept == (["plexy.rejected"] if body.startswith(b"{") else [])
 
 
-async def test_a_refused_notification_is_kept_with_its_dialect_and_under_no_events_id():
+async def test_a_refused_notification_is_kept_with_its_dialect_but_not_under_an_event_id():
     async with taking() as running:
         await notify(running, b'{"id": "evt_1", "name": "transaction.charged"}')
         [record] = running.log.records
@@ -155,7 +155,7 @@ async def test_a_refused_notification_is_kept_with_its_dialect_and_under_no_even
         {"status": "sublime"},
     ],
 )
-async def test_what_a_notification_says_is_left_to_the_worker(change):
+async def test_the_content_of_a_notification_is_left_to_the_worker(change):
     async with taking() as running:
         assert (await notify(running, notification(**change))).status_code == 200
 

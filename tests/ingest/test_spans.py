@@ -1,4 +1,4 @@
-"""An OpenTelemetry receiver gets each delivery's span, on both ways through ingress."""
+"""An OpenTelemetry receiver gets each delivery's span, on both routes through ingress."""
 
 import asyncio
 import contextlib

@@ -204,7 +204,7 @@ def test_a_rejected_event_counts_once_it_is_corrected_under_the_same_id():
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_rejected_content_that_arrives_again_after_its_correction_counts_no_second_time(
+def test_rejected_content_that_arrives_again_after_its_correction_is_rejected_again(
     runs,
 ):
     first = [record(data=UNUSABLE, offset=5), record(offset=6)]
@@ -226,7 +226,7 @@ def test_different_contents_of_an_id_are_each_rejected_once_until_one_counts():
     assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 9), (6, 9)]
 
 
-def test_rejected_content_that_the_rules_can_read_by_now_counts_at_its_first_place():
+def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_place():
     """So a retry after a fix, or a redelivery, gives the state of a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}

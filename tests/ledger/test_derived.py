@@ -64,12 +64,12 @@ def test_no_bytes_raise_an_error(read, key, value):
 @pytest.mark.parametrize(
     "value", [None, b"", b"{}", b"\x90", b"\xc0", b"\x91" * 2000 + b"\x90", b"\xa1\xff"]
 )
-def test_a_tombstone_and_other_bytes_are_unreadable(read, value):
+def test_a_tombstone_and_malformed_bytes_are_unreadable(read, value):
     ((reason, _),) = rejected(read, Written(b"pay_1", value))
     assert reason is Reason.UNREADABLE
 
 
-def test_the_key_is_the_payments_or_the_orders_id():
+def test_a_record_whose_key_is_not_the_payment_or_order_id_is_rejected():
     for key in (b"pay_2", b"\xff", b"ord_1"):
         assert rejected(read_events, written(EVENT, key)) == [
             (Reason.KEY_MISMATCH, "the record's key is not the payment's id")
@@ -80,7 +80,7 @@ def test_the_key_is_the_payments_or_the_orders_id():
     assert rejected(read_events, Written(None, EVENTS.encode(EVENT)))
 
 
-def test_an_event_of_a_type_or_a_size_that_no_hop_writes_is_unreadable():
+def test_an_event_that_no_hop_writes_is_rejected():
     assert rejected(read_events, written(replace(EVENT, kind=Kind.INFORMATIONAL)))
     assert rejected(read_events, written(replace(EVENT, money=None)))
     long = replace(EVENT, order_reference="x" * MAX_EVENT_BYTES)

@@ -155,7 +155,7 @@ def test_unusable_money_is_rejected_by_name_and_field(kind, field, value, reason
     assert (rejection.reason, rejection.field) == (reason, f"data.{field}")
 
 
-def test_an_amount_with_another_currency_than_its_event_has_two_meanings_and_is_rejected():
+def test_an_amount_whose_currency_differs_from_the_events_is_rejected():
     rejection = decode(VALID | {"amount": {"value": 5, "currency": "USD"}})
     assert (rejection.reason, rejection.field) == (Reason.CURRENCY_CONFLICTS, "data.currency")
 
@@ -333,7 +333,7 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("value", [*UNREADABLE, {"id": {}}, ["ord_1", "ord_2"], [{"id": ""}]])
-def test_a_field_that_is_there_but_has_no_reference_is_marked(value):
+def test_a_field_that_is_present_but_has_no_reference_is_marked(value):
     for data in ({"order_id": value}, {"metadata": {"order_id": value}}):
         event = decode(VALID | data)
         assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
@@ -365,7 +365,7 @@ def test_an_order_is_found_along_a_path_and_in_a_text_of_json(data):
     assert (event.order_reference, event.marks) == ("ord_1", ())
 
 
-def test_a_name_with_dots_may_also_be_that_of_a_field():
+def test_a_name_with_dots_may_also_be_the_name_of_a_single_field():
     reading = Reading(FieldNames(order=("a.b",), payment=("c.d.e",)))
     assert (
         decode(VALID | {"a.b": "flat", "a": {"b": "deep"}}, reading=reading).order_reference
@@ -425,7 +425,7 @@ def test_a_control_character_in_an_id_or_a_reference_is_rejected(data, field):
 
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS)
 def test_an_order_reference_keeps_its_control_characters(character):
-    """The money counts; no other character could stand for this one."""
+    """A rejection would leave the money uncounted, and a replaced character would change the id."""
     assert order_of(order_id=f"{character}x") == f"{character}x"
 
 

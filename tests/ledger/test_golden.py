@@ -1,4 +1,4 @@
-"""With the rules seed, the published bytes are those from before there were other rules.
+"""By the rules ``SEED``, the published bytes are those of the release that had no other rules.
 
 ``golden_seed.jsonl`` was written by the release before: the order's document, then its entries.
 """
@@ -12,7 +12,7 @@ from tests.ledger.pipeline import Pipeline
 GOLDEN = (Path(__file__).parent / "golden_seed.jsonl").read_bytes().splitlines()
 
 
-def test_the_rules_seed_publish_the_same_bytes_as_before():
+def test_the_bytes_published_by_the_rules_seed_have_not_changed():
     pipeline = Pipeline()
     events = [
         failure("evt_f", 1, order="ord/1"),

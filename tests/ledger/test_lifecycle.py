@@ -223,7 +223,7 @@ def test_facts_of_a_lifecycle_count_by_rule(events, status, totals, anomalies, s
     assert told(*reversed(events)) == (status, totals, anomalies, sums)
 
 
-def test_money_in_another_currency_counts_apart_and_is_an_anomaly():
+def test_money_in_another_currency_is_counted_separately_and_is_an_anomaly():
     foreign = fact("captured", "evt_2", 2, 9, own="c_2", currency="USD")
     assert told(fact("captured", "evt_1", 1, 5, own="c_1"), foreign)[2] == ("currency_mismatch",)
     assert told(PAID, fact("disputed", "evt_2", 2, 9, own="d", currency="USD"))[2] == (

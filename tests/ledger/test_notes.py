@@ -112,7 +112,7 @@ def test_a_delivery_that_reuses_the_id_of_an_event_that_counts_is_an_anomaly_for
     assert order(pipeline, "ord_2") == ("unknown", {"refused_event"}, [reused])
 
 
-def test_a_refused_event_without_a_reference_is_shown_under_its_payment_until_that_has_an_order():
+def test_a_refused_event_without_a_reference_is_shown_under_its_payment_until_an_order_is_known():
     bad = {"id": "pay_1", "currency": "KZT"}
     pipeline = folded(delivery("evt_1", bad, 5))
     assert order(pipeline, "pay_1")[1] == {"refused_event"}
@@ -157,7 +157,7 @@ def test_a_note_at_whose_own_place_its_event_counts_is_void():
     )
 
 
-def test_a_note_survives_its_topic():
+def test_a_note_is_read_from_its_topic_as_it_was_written():
     (note,) = deduplicate([delivery("evt_1", BAD, 5)], {}, READING).notes
     assert EVENTS.decode(EVENTS.encode(note)) == note
 

@@ -94,7 +94,7 @@ def test_each_status_of_a_transaction_is_a_kind_of_fact(name, kind, amount):
     assert event.created == 1_767_225_607
 
 
-def test_a_created_transaction_is_informational_and_an_unknown_status_is_told_apart():
+def test_the_status_created_is_known_as_informational_but_an_unknown_status_is_not():
     created = decode_event(
         decode_notification(body_of("transaction.created", status="created"), MINOR),
         0,
@@ -209,7 +209,7 @@ def test_an_amount_that_is_not_exact_in_major_units_is_rejected_with_the_reason(
     assert rejection.reason == reason
 
 
-def test_the_same_number_is_another_amount_in_the_other_unit():
+def test_the_same_number_is_a_different_amount_in_minor_and_in_major_units():
     assert read(body_of(processedAmount=150050)).money == Money(150050, "KZT")
     assert read(body_of(processedAmount=150050), MAJOR).money == Money(15005000, "KZT")
     assert read(body_of(processedAmount=1500.5)).reason == Reason.AMOUNT_TOO_PRECISE
@@ -220,7 +220,7 @@ def test_a_notification_without_a_readable_time_is_rejected_with_the_reason(upda
     assert read(body_of(updatedAt=updated)).reason == Reason.CREATED_UNREADABLE
 
 
-def test_the_id_is_the_same_in_each_redelivery_and_another_after_each_change():
+def test_the_id_is_the_same_in_each_redelivery_and_a_different_one_after_each_change():
     first = decode_notification(body_of(), MINOR).id
     assert first == decode_notification(body_of(description="new"), MINOR).id
     assert first == decode_notification(body_of(), MAJOR).id
@@ -336,7 +336,7 @@ def test_the_history_says_bearer_where_there_is_no_signature(trust):
     assert NOT_CHECKED != BEARER
 
 
-def test_a_proof_counts_bearer_deliveries_apart_from_good_signatures():
+def test_a_proof_counts_bearer_deliveries_separately_from_good_signatures():
     proof = make([logged(body_of())], Rules(), "ord_1")
     checked = check(proof, Trust(secrets=(b"s",), expects_bearer=True))
     assert (checked.faults, checked.signatures, checked.bearer) == ((), 0, 1)

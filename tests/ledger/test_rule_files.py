@@ -1,4 +1,4 @@
-"""A rule file of a shop's own is read exactly, or refused with its line and the remedy."""
+"""A shop's own rule file is read exactly, or refused with its line and the remedy."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_the_same_rules_in_json_and_in_toml_have_the_same_digest():
         ("r.json", "{}", "r.json, line 1: Object missing required field `types`"),
     ],
 )  # fmt: skip
-def test_a_wrong_file_is_refused_with_its_line_and_what_was_expected(name, text, message):
+def test_the_error_for_a_wrong_file_names_the_line_and_what_was_expected(name, text, message):
     with pytest.raises(RuleFileError) as error:
         read_rules(name, text)
     assert message in str(error.value)

@@ -1,6 +1,6 @@
 """If the workers check signatures, a record without a good signature does not count.
 
-The fold, the truth, and the history of an order all follow this rule.
+Deduplication, ``Truth``, and the history of an order all follow this rule.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ def test_if_only_ingress_checks_signatures_the_first_record_stands():
 
 
 @pytest.mark.parametrize("enforced", [TRUST, None])
-def test_the_truth_folds_as_the_workers_do_and_reports_unsigned_records_that_they_fold(enforced):
+def test_truth_folds_as_the_workers_do_and_reports_bad_signatures_that_they_accept(enforced):
     truth = Truth(READING, TRUST, partition_of, enforced=enforced)
     truth.read(partition_of(b"evt_1"), forged_first())
     (fact,) = truth.facts["pay_1"].values()
@@ -80,7 +80,7 @@ def test_headers_without_a_value_are_a_fault_and_not_an_error(headers):
     assert TRUST.fault(record) is not None
 
 
-def test_only_the_first_of_very_many_headers_count():
+def test_headers_beyond_the_limit_are_ignored():
     (_, record) = forged_first()
     signed, many = record.headers, [("x", b"")] * MAX_HEADERS
     record.headers = [*signed, *many]

@@ -1,4 +1,4 @@
-"""The setting for the decimals of currencies changes only those that it lists."""
+"""The setting for the decimals of currencies changes only the currencies that it lists."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_only_the_listed_currencies_change():
     assert digits_of == {**MINOR_UNIT_DIGITS, "KWD": 3, "ISK": 0}
 
 
-def test_two_texts_of_one_meaning_are_equal_and_shown_as_given():
+def test_two_texts_with_the_same_meaning_are_equal_and_shown_as_given():
     assert MinorUnits("KWD:3,ISK:0") == MinorUnits("isk:0, kwd:3") != MinorUnits()
     assert str(MinorUnits("isk:0, kwd:3")) == "isk:0, kwd:3"
     assert len({MinorUnits("KWD:3,ISK:0"), MinorUnits("ISK:0,KWD:3")}) == 1
@@ -40,7 +40,7 @@ def test_two_texts_of_one_meaning_are_equal_and_shown_as_given():
         ("KWD:3,kwd:3", "with KWD only once"),
     ],
 )
-def test_a_wrong_text_is_refused_with_the_variable_and_an_example(text, rule):
+def test_the_error_for_a_wrong_text_names_the_variable_and_an_example(text, rule):
     expected = f"LEDGER_MINOR_UNITS: expected currencies such as KWD:3,ISK:0, {rule}, got {text!r}"
     with pytest.raises(SettingsError) as refused:
         read(text)

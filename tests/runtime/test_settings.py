@@ -1,4 +1,4 @@
-"""Settings are read from a given environment, and an error names the wrong variable."""
+"""Settings are read from a given environment, and an error names the variable and its value."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,7 +57,7 @@ def test_a_switch_is_a_word_or_a_digit(text, value):
     ("name", "text"),
     [("port", "0"), ("port", "70000"), ("port", "http"), ("share", "1.1"), ("quiet", "maybe")],
 )
-def test_a_wrong_value_is_refused_with_its_variable(name, text):
+def test_the_error_for_a_wrong_value_names_the_variable_and_the_value(name, text):
     with pytest.raises(SettingsError, match=f"^LEDGER_{name.upper()}: .*{text}"):
         read(**{name: text})
 

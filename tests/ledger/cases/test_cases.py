@@ -60,7 +60,7 @@ def fold(deliveries: list[str], reading: Reading = _SEED) -> Outcome:
 
 
 def _created(envelope: Envelope) -> int:
-    """Return the time of a case that is later than the others, as long as it is plausible."""
+    """Return the time of an envelope; 0 for a time that is not an integer, or implausibly late."""
     created = envelope.created
     is_plausible = type(created) is int and created < ARRIVED_S + 10**7
     return created if is_plausible else 0
@@ -249,7 +249,8 @@ def test_a_body_that_is_not_json_is_no_envelope(name):
     assert not isinstance(decode_envelope(text.encode()), Envelope)
 
 
-# By case: the order's status and its sums paid, refunded and charged back, by the rules lifecycle.
+# The order's status, and the sums paid, refunded and charged back, in each case by the rules
+# ``LIFECYCLE``.
 BY_LIFECYCLE = {
     "refund_failed_after_success": ("paid", 5000, 0, 0),
     "multi_capture_own_ids": ("partially_refunded", 10000, 8000, 0),

@@ -1,4 +1,4 @@
-"""Versions are compared by content, without what depends only on the order of arrival."""
+"""Versions are compared by content, except for content that depends on the order of arrival."""
 
 import msgspec
 import pytest

@@ -124,7 +124,7 @@ def test_a_different_summary_is_reported():
     )
 
 
-def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_reported():
+def test_a_fact_kept_beyond_the_limit_and_a_fact_missing_below_it_are_reported():
     ledger = example()
     payment = PAYMENTS.decode(ledger.payments[b"pay_x"])
     facts = {fact.event_id: fact for fact in ledger.events() if fact.payment_id == "pay_x"}
@@ -143,7 +143,7 @@ def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_reported():
         assert found.detail.startswith(detail), found
 
 
-def test_an_entry_that_stands_for_a_fact_without_room_is_reported():
+def test_an_entry_that_stands_for_a_fact_set_aside_is_reported():
     ledger = example()
     reversals = [entry for entry in ledger.entries if entry[0].endswith(b"/reversal")]
     assert reversals == []

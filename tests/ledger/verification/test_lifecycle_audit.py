@@ -73,7 +73,7 @@ def test_a_missing_entry_of_each_movement_is_named(folded, movement):
 
 
 @pytest.mark.parametrize("movement", sorted(MOVEMENTS))
-def test_an_entry_that_rests_on_other_events_than_it_says_is_named(folded, movement):
+def test_an_entry_that_names_an_event_on_which_it_does_not_rest_is_reported(folded, movement):
     truth, entries = folded
     entry = next(each for each in entries.values() if each.movement == movement)
     forged = msgspec.structs.replace(entry, other_event_ids=(*entry.other_event_ids, "evt_no"))

@@ -1,4 +1,4 @@
-"""A replica is compared with its changelog at the replica's end, and differences are reported."""
+"""A replica is compared with its changelog up to the replica's end offset."""
 
 import msgspec
 import pytest
@@ -93,7 +93,7 @@ def test_a_replica_that_ends_beyond_its_changelog_differs(replicas):
     assert f"{CHANGELOG} ends at 4. Unless" in found.differing[PLACE].detail
 
 
-def test_a_replica_whose_disk_was_never_or_not_recently_read_is_left_open(replicas):
+def test_a_replica_without_a_digest_or_with_an_end_below_the_known_ones_is_not_compared(replicas):
     read(replicas, 0, 2)
     replicas.forget_compacted()
     read(replicas, 2)

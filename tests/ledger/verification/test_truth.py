@@ -1,4 +1,4 @@
-"""The truth reports each faulty record of the log."""
+"""``Truth``, a fold of the log from scratch, reports each faulty record and each gap in the log."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.ledger.verification.audited import (
 
 
 def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Difference]:
-    """Append a record that no fold has read, or needs to read."""
+    """Append a record that no table needs to contain yet, and return the differences."""
     settled = ledger.log.ends()
     ledger.log.append(body, key, **more)
     return ledger.differences(settled=settled)
@@ -105,7 +105,7 @@ def test_a_log_that_lost_its_end_is_reported():
     assert "ends at offset 1" in truth.faults[-1].detail
 
 
-def test_only_ids_that_are_not_forgotten_are_kept_in_memory():
+def test_ids_older_than_the_horizon_are_dropped_from_memory():
     """An id that is seen again after it was forgotten is placed after the ids seen earlier."""
     ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
     ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])

@@ -1,4 +1,4 @@
-"""Connections end on both event loops, even if the broker has closed them or never closes them."""
+"""Connections end on asyncio and on uvloop, even if the broker has closed or never closes them."""
 
 import asyncio
 import socket

@@ -75,7 +75,7 @@ def test_a_context_is_created_again_only_after_a_file_was_replaced(tmp_path):
     assert files.current() is not first
 
 
-def test_a_key_of_a_different_certificate_is_refused_with_both_settings(tmp_path):
+def test_the_error_for_a_key_of_a_different_certificate_names_both_settings(tmp_path):
     certificate, key = write_pair(tmp_path, "one.test")
     other = tmp_path / "other"
     other.mkdir()
