@@ -95,7 +95,11 @@ def _value_at(holder: object, steps: list[str]) -> object:
 
 
 def _one_of(value: object) -> object:
-    """Return the only distinct element of a list, or ``None``; return any other value unchanged."""
+    """Return the only distinct element of a list; return any other value unchanged.
+
+    Elements that are ``None`` are left out. A list with several distinct elements is returned as a
+    list, and a list without elements as ``None``.
+    """
     if not isinstance(value, list):
         return value
     elements = [each for each in map(_one_of, value) if each is not None]

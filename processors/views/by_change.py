@@ -6,8 +6,7 @@ records that it reads, and the fold maintains no other index.
 
 Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
 skipped. After a crash the newer document may be equal to the older one. Therefore each page also
-reads the keys of the newer records again, back to the start of the first page, but of at most one
-chunk.
+reads the keys of newer records again, up to the start of the first page, and of at most one chunk.
 """
 
 import heapq

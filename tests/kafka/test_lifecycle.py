@@ -91,7 +91,7 @@ def test_other_rules_are_refused_until_a_rebuild_which_shows_the_totals_that_the
         assert code == 0, output
         code, output = run(env, "prove", str(file))
         assert code == 1
-        assert "other rules" in output
+        assert "rules that differ" in output
 
 
 def test_a_simulation_with_the_events_of_a_lifecycle_is_judged_right(
