@@ -79,7 +79,7 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
         )
     await ensure_topics(settings, restores_log=True)
     started = time.monotonic()
-    async with open_reader(settings) as reader:
+    async with open_reader(settings, restores_log=True) as reader:
         topic = reader.names.topics.webhooks
         ends = await _ends(reader, path, header)
         existing = sum(ends.values())

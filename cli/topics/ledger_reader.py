@@ -230,8 +230,13 @@ class LedgerReader:
 
 
 @asynccontextmanager
-async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
-    """Connect the clients while a block runs."""
+async def open_reader(
+    settings: TopicSettings, *, restores_log: bool = False
+) -> AsyncIterator[LedgerReader]:
+    """Connect the clients while a block runs.
+
+    ``restores_log`` is for the program that restores the log, whose id is not recorded yet.
+    """
     async with (
         clients(settings) as (admin, offsets),
         clients(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
@@ -242,6 +247,8 @@ async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
             **replaced_topics(names.topics, found, settings.topics),
             **lost_topics(names.topics, found, settings.topics),
         }
+        if restores_log:
+            faults.pop(names.topics.webhooks, None)
         yield LedgerReader(names, admin, offsets, consumer, faults)
 
 

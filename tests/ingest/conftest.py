@@ -33,7 +33,7 @@ def settings(**changes: Any) -> IngestSettings:
 def event(event_id: str = "evt_1", **changes: Any) -> bytes:
     """Return a delivery's body."""
     data = {"id": "pay_1", "amount": 990, "currency": "KZT", "status": "succeeded"}
-    fields = {"id": event_id, "type": "payment.succeeded", "created": 1, "data": data}
+    fields = {"id": event_id, "type": "payment.succeeded", "created": 1_767_225_600, "data": data}
     return json.dumps(fields | changes).encode()
 
 
