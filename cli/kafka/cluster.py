@@ -128,7 +128,9 @@ class KafkaCluster:
         _each(self.brokers, EmbeddedKafka.stop)
 
     def in_sync(self) -> bool:
-        """Return whether the loss of one broker is harmless: all serve, vote, and have all records.
+        """Return whether the loss of one broker is harmless.
+
+        It is harmless if all brokers serve, vote and have all records.
 
         Every broker is asked, because a broker that was just down may have outdated metadata.
         """

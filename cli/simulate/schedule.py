@@ -26,8 +26,9 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
     """One delivery, which is attempted until it is acknowledged.
 
     ``events_before`` is the number of events that have an earlier delivery. ``skew`` is the error
-    of the signer's clock at the first attempt, in parts of the tolerance. A notification of the Pay
-    API, which is not signed, has a wrong token then if ``skew`` is beyond the tolerance.
+    of the signer's clock at the first attempt, in parts of the tolerance. At that attempt, a
+    notification of the Pay API, which is not signed, has a wrong token if ``skew`` is beyond the
+    tolerance.
     """
 
     number: int

@@ -171,7 +171,7 @@ class Follower:
             self._replicas.forget(tables)
 
     def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
-        """Keep a record's value; return the place to judge (of an order's row, the whole order)."""
+        """Keep a record's value; return the place to judge (for an order's row, the order)."""
         key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values

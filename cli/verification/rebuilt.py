@@ -22,7 +22,7 @@ class RebuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The findings for both versions; ``old`` is ``None`` if the old version can't be read.
 
     ``log`` has the faults of the log itself. ``lacking`` says why the old version was not compared,
-    or only in part.
+    or was compared only in part.
     """
 
     log: tuple[Difference, ...]
