@@ -1,4 +1,4 @@
-"""Runs three brokers that replicate each other, so that one lost broker and disk lose no record.
+"""Runs three brokers that replicate each other, so that records survive a lost broker and disk.
 
 Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
 the old member: it joins the quorum as a new member, and fetches metadata and records from the other

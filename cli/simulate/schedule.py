@@ -16,8 +16,8 @@ from cli.send import encode
 from cli.simulate.oracle import identity
 from cli.simulate.stories import SDK, Dialects, Event, Stories
 
-# The ranges of the signer's clock error, in parts of the tolerance: none, well within it (the
-# delivery takes time too), and beyond it.
+# The ranges of the signer's clock error, in parts of the tolerance: no error, errors well within
+# the tolerance (the delivery takes time too), and errors beyond the tolerance.
 _SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
 _SKEWS_PERCENT: Final = (70, 28, 2)
 

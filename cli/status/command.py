@@ -1,7 +1,7 @@
 """Shows whether all is well, as tables or as JSON: the command ``status``.
 
 New records alone are no problem. A partition is behind only if a record is still not folded
-``within_s`` after a look first saw the record.
+``within_s`` after ``status`` first saw the record.
 """
 
 import asyncio

@@ -126,7 +126,7 @@ class Follower:
                 digest.reach(end)
 
     async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
-        """Return a topic's ends; raise ``RewrittenError`` if one is below ``position``."""
+        """Return a topic's end offsets; raise ``RewrittenError`` if one is below ``position``."""
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):

@@ -128,7 +128,7 @@ async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | No
 
 
 class Disks(msgspec.Struct, frozen=True):
-    """The numbers of compared replicas and workers, and why the others were left out."""
+    """The numbers of compared replicas and workers, and why other replicas were left out."""
 
     replicas: int = 0
     workers: int = 0
