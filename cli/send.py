@@ -177,7 +177,7 @@ def notification_of(options: EventOptions, settings: SendSettings, *, now_s: int
     """Return the Pay API's notification that the options describe; further data overrides them."""
     if settings.pay_amounts is None:
         raise WrongOptionError(
-            "--dialect pay needs LEDGER_PAY_AMOUNTS: set it to minor or major, as ingress has it"
+            "--dialect pay needs LEDGER_PAY_AMOUNTS: set it to ingress' value, minor or major"
         )
     if options.event_id is not None:
         raise WrongOptionError("--event-id: a notification of the Pay API has no event id")

@@ -1,9 +1,10 @@
 """Exports the journal for accounting programs, and reconciles it with settlement files.
 
-``formats``    the journal as Beancount, hledger and CSV
-``journal``    reads the whole journal from Kafka
-``export``     the command ``export``
-``reconcile``  the command ``reconcile``, with ``settlement_values`` of its file
+``formats``            writes the journal as Beancount, hledger and CSV
+``journal``            reads the whole journal from Kafka
+``export``             the command ``export``
+``reconcile``          the command ``reconcile``
+``settlement_values``  reads the amounts and time zones of a settlement file
 """
 
 from enum import StrEnum

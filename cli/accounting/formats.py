@@ -2,8 +2,8 @@
 
 Each format takes the ordered entries and a line about their origin, and yields text in pieces. The
 text is ASCII. Ids come from outside, so they are percent-quoted and can't change a file's meaning.
-Amounts are written from integers, never from floats, with the
-decimals that the caller passes for each currency.
+Amounts are written from integers, never from floats, with the decimals that the caller passes for
+each currency.
 """
 
 import csv

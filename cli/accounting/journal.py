@@ -4,10 +4,11 @@ The result has every entry for the records that were in the log when reading beg
 at which reading ended. ``JournalError`` is raised if the journal has lost its beginning, or has an
 unreadable entry or only half of a correction.
 
-A correction is two records in two partitions, written one shortly after the other. If an end lies
-between the two, the reader waits for the workers, and then reads on for the other half of that
-correction only, so that new records can't keep the reader busy. A reversal has no other half if its
-payment has no room for the fact; the table ``payments`` shows which payments have no room.
+A correction is two records in two partitions, written one shortly after the other. If the end
+offsets include only one of the two records, the reader waits for the workers, and then reads on
+only for the other half of that correction, so that new records can't keep the reader busy. A
+reversal has no other half if its payment has set aside the fact to post; the table ``payments``
+shows which payments have set facts aside.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ _REMEDY = "`plexy-ledger verify` lists every difference, and `rebuild` makes a n
 class Journal(msgspec.Struct, frozen=True):
     """The entries, the topic that they were read from, and the end offset of each partition.
 
-    If an end lies within a correction, the entries include the other half of that correction.
+    If the end offsets cut a correction in two, the entries include both halves.
     """
 
     snapshot: JournalSnapshot
@@ -57,14 +58,15 @@ async def read_journal(settings: TopicSettings, wait_s: float, console: Console)
 
 
 async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -> Journal:
-    """Read the journal up to its ends, and then complete the corrections that the ends cut in two.
+    """Read the journal up to its end offsets, and complete the corrections that they cut in two.
 
     Each pass waits until the workers have folded the current log, so the other halves must be in
-    the journal. A pass without a new entry raises ``JournalError``, unless no other half is due.
+    the journal. A pass that finds no new entry raises ``JournalError``, unless every remaining
+    reversal is of a fact that its payment has set aside.
     """
     topic = reader.names.topics.entries
     if any((await reader.begins(topic)).values()):
-        raise JournalError(f"the first entries of {topic} are deleted: {_REMEDY}")
+        raise JournalError(f"the first entries of {topic} have been deleted: {_REMEDY}")
     snapshot = JournalSnapshot()
     first = at = await _ends(reader, wait_s, console)
     await _read(reader, dict.fromkeys(first, 0), first, snapshot.read, console)
@@ -80,13 +82,13 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
                 break
             payment_id = min(subject.payment_id for subject in cut)
             raise JournalError(
-                f"{topic} has a correction of payment {payment_id!r} only in part: {_REMEDY}"
+                f"{topic} has only half of a correction of payment {payment_id!r}: {_REMEDY}"
             )
     return Journal(snapshot, topic, first)
 
 
 async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
-    """Return the subjects whose entries stay reversed because the payments have no room."""
+    """Return the subjects whose entries stay reversed because their facts were set aside."""
     topic = reader.names.changelog("payments")
     partitions = len(await reader.ends(topic))
     found: set[Subject] = set()
@@ -105,7 +107,7 @@ async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> se
 
 
 async def _ends(reader: LedgerReader, wait_s: float, console: Console) -> Offsets:
-    """Wait until the workers have folded the current log; return the journal's ends."""
+    """Wait until the workers have folded the current log; return the journal's end offsets."""
     with progress_bar(console) as report:
         await reader.settle(wait_s, report)
     return await reader.ends(reader.names.topics.entries)

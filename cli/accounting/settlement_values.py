@@ -1,4 +1,4 @@
-"""Read the values of a settlement file that programs and countries write differently.
+"""Reads values of a settlement file, whose form differs between programs and countries.
 
 Input: an amount in major units, or the name of a time zone, as a person wrote it. Output: an amount
 with digits and a point, or a zone. Invariant: a value with two meanings is refused.

@@ -39,9 +39,9 @@ def status(  # noqa: PLR0913, PLR0917 - one parameter for each option
         float,
         typer.Option(min=0, help="seconds in which the workers must fold the current records"),
     ] = 5.0,
-    watch: Annotated[bool, typer.Option("--watch", help="look again until Ctrl-C")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 2.0,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object for each look")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="check again until Ctrl-C")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two checks")] = 2.0,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object for each check")] = False,
 ) -> bool:
     """Show at a glance whether all is well.
 
@@ -112,7 +112,7 @@ def verify(
     ] = 60.0,
     worker: _Workers = None,
 ) -> bool:
-    """Fold the log from scratch, and compare everything with it.
+    """Compare the whole ledger with a fold of the log from scratch.
 
     Reads the log from the start, checks each signature again, and folds the log without the
     workers' code or tables. Compares every payment and order in the tables (by their changelogs),
@@ -157,10 +157,10 @@ def prove(
 def audit(worker: _Workers = None) -> None:
     """Verify continuously, alongside the workers.
 
-    Folds the log as it grows, and compares every change in tables and topics with it. Compares the
-    workers' disks with the changelogs, and makes the workers read their whole disks. Metrics are at
-    /metrics. /readyz answers 503 with the reason once something differs, or while the workers lag
-    too far behind for a verdict. The audit runs until it is stopped.
+    Folds the log as it grows, and compares every change in tables and topics with the result.
+    Compares the workers' disks with the changelogs, and makes the workers read their whole disks.
+    Metrics are at /metrics. /readyz answers 503 with the reason once something differs, or while
+    the workers lag too far behind for a verdict. The audit runs until it is stopped.
     """
     from cli.verification.audit import audit as audit_all
 
@@ -176,16 +176,16 @@ def rebuild(
     wait_s: Annotated[
         float,
         typer.Option(
-            "--wait", min=0, help="how long the old version's workers may take to catch up, seconds"
+            "--wait", min=0, help="how many seconds the old version's workers may take to catch up"
         ),
     ] = 60.0,
 ) -> bool:
     """Fold the whole log again, as another version.
 
-    A separate worker folds the log of record into new tables and topics; workers and ingress run
-    on. Then both versions are compared with the log, and with each other. The exit code is 1 if
-    anything differs. If the new version agrees with the log, the command says how to switch to it.
-    After an interruption, run the command again: it continues.
+    A separate worker folds the log of record into new tables and topics; workers and ingress keep
+    running. Then both versions are compared with the log, and with each other. The exit code is 1
+    if anything differs. If the new version agrees with the log, the command says how to switch to
+    it. After an interruption, run the command again: it continues.
     """
     from cli.verification.rebuild import RebuildOptions
     from cli.verification.rebuild import rebuild as rebuild_all

@@ -112,10 +112,10 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     The events have several attempts per order, refunds in every form, odd ids and amounts at the
     limits; with `--rules lifecycle`, also captures, voids, reversed refunds and disputes. They come
-    late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in
-    turn. The seed and the number of events determine them. Each delivery is retried until it is
-    acknowledged; Ctrl-C ends the command and lists the events that are still owed. The orders stay
-    in the ledger, so do not use a shop's ledger.
+    late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. The seed and
+    the number of events determine all deliveries. Each delivery is retried until it is
+    acknowledged; Ctrl-C ends the command and lists the events that are not acknowledged yet. The
+    orders stay in the ledger, so do not use a shop's ledger.
     """
     from cli.simulate.command import SimulateOptions
     from cli.simulate.command import simulate as run_simulation

@@ -66,7 +66,7 @@ def kafka(
 def topics(
     check: Annotated[bool, typer.Option("--check", help="create nothing, only check")] = False,
 ) -> None:
-    """Create the missing topics, and check the others."""
+    """Create the missing topics, and check the existing topics."""
     import asyncio
 
     from runtime.kafka.topics import TopicSettings, check_topics, ensure_topics

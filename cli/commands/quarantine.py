@@ -80,7 +80,7 @@ def rejected_retry(
     Judges the bytes again with the current code and settings. A good item is processed with its
     original place in the log, and is marked as put back. The other items stay, and are listed with
     the reason. Workers must run with the same fix, or later records are rejected again. The exit
-    code is 1 if an item that was given by its id stays rejected.
+    code is 1 if one of the chosen items stays rejected.
     """
     from cli.quarantine.retry import RetryOptions, retry
 

@@ -44,7 +44,7 @@ def main(
     release: Annotated[
         bool,
         typer.Option(
-            "--release", help="mark the schemas as released; later ones must stay compatible"
+            "--release", help="mark the schemas as released, so that changes must stay compatible"
         ),
     ] = False,
     folder: Annotated[
@@ -53,8 +53,8 @@ def main(
 ) -> None:
     """Write the schemas and the AsyncAPI document of the published topics.
 
-    The exit code is 1, and nothing is written, if a schema would break readers of a released one.
-    docs/events/README.md says how to make a new version of a schema.
+    The exit code is 1, and nothing is written, if a schema would break readers of its released
+    form. docs/events/README.md says how to make a new version of a schema.
     """
     if found := broken(folder):
         for each in found:

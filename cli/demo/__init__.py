@@ -1,1 +1,1 @@
-"""Delivers sample webhooks to a temporary ledger, and compares the outcome with the sample's."""
+"""Delivers sample webhooks to a temporary ledger, and checks the outcome."""

@@ -5,7 +5,7 @@
     versions.py     Python and the libraries that the ledger is pinned to
     kafka.py        the brokers: do they answer, are there enough, is their clock right (clock.py)
     topics.py       the topics and their replicas
-    folders.py      the worker's folder: is it writable, is there room, which worker holds it
+    folders.py      the worker's folder: is it writable, has the disk room, which worker holds it
     ports.py        the ports: are they free, and if not, which process listens on them
     command.py      runs all checks and prints their results
 

@@ -1,8 +1,8 @@
 """Compares the cluster's clock with ours, without writing a record.
 
 `DescribeQuorum` is the only request whose answer contains the current time: the active controller
-reports when each voter last caught up and, for itself, reports the current time. The request exists
-since Kafka 3.3, but not in clusters with ZooKeeper.
+reports when each voter last caught up and, for itself, reports the current time. Kafka has had
+the request since version 3.3, but not in clusters with ZooKeeper.
 """
 
 import time

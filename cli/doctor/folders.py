@@ -1,4 +1,4 @@
-"""Checks a worker's folder: is it writable, is there room, and does another worker hold it.
+"""Checks a worker's folder: is it writable, has the disk room, and does another worker hold it.
 
 The checks create no file and no folder.
 """

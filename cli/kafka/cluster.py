@@ -1,4 +1,4 @@
-"""Runs three brokers that replicate each other, so that one lost broker and disk lose no record.
+"""Runs three brokers that replicate each other, so that records survive a lost broker and disk.
 
 Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
 the old member: it joins the quorum as a new member, and fetches metadata and records from the other
@@ -128,7 +128,9 @@ class KafkaCluster:
         _each(self.brokers, EmbeddedKafka.stop)
 
     def in_sync(self) -> bool:
-        """Return whether the loss of one broker is harmless: all serve, vote, and have all records.
+        """Return whether the loss of one broker is harmless.
+
+        It is harmless if all brokers serve, vote and have all records.
 
         Every broker is asked, because a broker that was just down may have outdated metadata.
         """

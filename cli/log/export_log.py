@@ -3,7 +3,8 @@
 The file gets its name only once it is complete and on the disk, and no existing file is replaced.
 
 If partitions were added to the log after its creation, the file has only the original partitions.
-Records of the added partitions, which no worker has folded, are appended to the original ones.
+Records of the added partitions, which no worker has folded, are appended to the original
+partitions.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ _MOST_IN_BLOCK: Final = 10_000
 
 
 def export_log(environment: Mapping[str, str], path: Path, console: Console) -> bool:
-    """Write the log of record to a new file; return whether no record was missing."""
+    """Write the log of record to a new file; return whether the file has every record."""
     settings = TopicSettings.from_environment(environment)
     started = time.monotonic()
     with appears_whole(path) as file:
@@ -84,8 +85,8 @@ async def _export(
     if moved:
         line(
             console,
-            f"moved      {moved.total():,} records of partitions from {made_with} on, which no "
-            "worker reads, to the ends of their keys' partitions",
+            f"moved      {moved.total():,} records of added partitions (from {made_with} on), "
+            "which no worker reads, to the ends of the original partitions",
         )
     return header, writer
 

@@ -3,8 +3,8 @@
 Each record gets its former partition and offset, because facts contain both.
 
 The whole file is checked before the first write. Records that the topic already has must equal the
-beginning of the file. So an interrupted import continues after them, and a topic with other records
-is not changed. Memory holds one block of the file at a time.
+beginning of the file. So an interrupted import continues after these records, and a topic with
+other records is not changed. Memory holds one block of the file at a time.
 """
 
 import asyncio

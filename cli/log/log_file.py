@@ -88,7 +88,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """A partition's records in a file; ``first`` and ``last`` are ``None`` for no records."""
+    """A partition's records in a file; without records, ``first`` and ``last`` are ``None``."""
 
     records: int = 0
     first: int | None = None

@@ -69,10 +69,10 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
 
 
 class ItemReader:
-    """Reads items' records; create the reader after reading the items, so that it knows the ends.
+    """Reads items' records, up to the end offsets at the first read of each topic.
 
-    The records of a partition's last fetch are kept, so items in the log's order take few fetches
-    and little memory.
+    So create the reader after the quarantine was read. The records of a partition's last fetch are
+    kept, so items in the log's order take few fetches and little memory.
     """
 
     def __init__(self, reader: LedgerReader) -> None:

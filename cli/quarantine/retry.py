@@ -1,8 +1,8 @@
 """`plexy-ledger rejected retry` puts rejected items back after a fix, each item once.
 
-For each item, a retry appends the delivery to the log, with the bytes, the signature and the time
-of arrival that it had, and marks the item as put back in ``plexy.rejected`` only after Kafka has
-acknowledged the record. A crash in between leaves the item open. The next retry then appends the
+For each item, a retry appends the delivery to the log, with its original bytes, signature and time
+of arrival. It marks the item as put back in ``plexy.rejected`` only after Kafka has acknowledged
+the delivery. A crash before the mark leaves the item open. The next retry then appends the
 same delivery again, which is a duplicate.
 """
 

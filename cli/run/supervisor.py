@@ -1,4 +1,4 @@
-"""Restarts programs that end, with a delay that grows with each failure.
+"""Restarts programs that end, with a delay that grows with each failure in a row.
 
 Each restart is announced. While one program waits for its restart, the others keep running.
 """

@@ -6,7 +6,7 @@
 ``simulation``   all attempts, until each event is acknowledged
 ``oracle``       the expected orders: a plain sum, written independently of ``ledger``
 ``check``        compares every order with the oracle, over HTTP
-``report``       the deliveries that were sent, acknowledged and refused, and the owed events
+``report``       the deliveries that were sent, acknowledged and refused, and the checked orders
 ``command``      the command ``simulate``
 
 The seed and the number of events decide every delivery. Answers decide only the retries.

@@ -1,7 +1,8 @@
 """The command ``simulate`` runs a virtual Plexy against an ingress, and checks the orders.
 
 It prints progress and a report, and writes the report as JSON if a file is given. The exit code
-is 0 if all is as expected, 1 if an order differs or an event is owed, and 130 after an interrupt.
+is 0 if all is as expected, 1 if an order differs or an event is not acknowledged, and 130 after an
+interrupt.
 """
 
 import asyncio
@@ -118,7 +119,7 @@ def _dialects(text: str, settings: SimulateSettings) -> Dialects:
     if not settings.pay_tokens or settings.pay_amounts is None:
         raise WrongOptionError(
             "--dialects pay needs the token and the unit of the Pay API: set LEDGER_PAY_TOKENS and "
-            "LEDGER_PAY_AMOUNTS as ingress has them"
+            "LEDGER_PAY_AMOUNTS to the values of ingress"
         )
     return Dialects(sdk="sdk" in names, pay=settings.pay_amounts)
 
@@ -154,7 +155,7 @@ class _Sending:
         tally, owed = self._simulation.tally, len(self._simulation.owed)
         failures = (tally.refused + tally.unanswered).most_common(3)
         shown = [f"{name} x {count}" for name, count in failures]
-        return "  ".join(["acknowledged", f"owed {owed}", *shown])
+        return "  ".join(["acknowledged", f"not acknowledged {owed}", *shown])
 
 
 class _Checking:

@@ -25,10 +25,10 @@ _BACKOFF: Final = Backoff(first_s=1.0, longest_s=300.0)
 class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The address, the signature and the rate of the deliveries.
 
-    ``tokens`` are those of the Pay API, whose notifications go to ``pay_url``.
-    Each of several ``secrets`` signs an equal share of the run, one after another. ``rate_per_s``
-    counts first attempts; 0 means as fast as they are answered. ``time_scale`` multiplies only the
-    waits between attempts. ``rules`` names the rule set whose events are sent.
+    ``tokens`` are those of the Pay API, whose notifications go to ``pay_url``. Each of several
+    ``secrets`` signs an equal share of the run, one after another. ``rate_per_s`` counts first
+    attempts; 0 means as fast as they are answered. ``time_scale`` multiplies only the waits between
+    attempts. ``rules`` names the rule set whose events are sent.
     """
 
     url: str

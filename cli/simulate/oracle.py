@@ -335,7 +335,7 @@ def _paid(payment_id: str, facts: list[_Fact]) -> list[tuple[Any, Any]]:
 
 
 def _standing_refunds(payment_id: str, facts: list[_Fact]) -> list[CheckedRefund]:
-    """Return each refund once, unless it failed when or after it had succeeded."""
+    """Return each refund once, without those that failed at the time of their success or later."""
     refunds: dict[str, CheckedRefund] = {}
     for fact in facts:
         if fact.kind == _REFUND:

@@ -24,7 +24,7 @@ _SHOWN: Final = 20
 class LedgerCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of the check; ``totals`` are the oracle's sums over the compared orders.
 
-    ``undecided`` are orders with an owed event, which may be in the log or not.
+    ``undecided`` are orders with an event that was never acknowledged, but may be in the log.
     """
 
     orders: int
@@ -34,9 +34,10 @@ class LedgerCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in figures; ``sent`` counts events and duplicates, and ``owed`` lists event ids.
+    """A run in figures; ``sent`` counts events and duplicates.
 
-    ``latency`` has the durations of the attempts, by outcome.
+    ``owed`` lists the ids of events that were attempted, but never acknowledged. ``latency`` has
+    the durations of the attempts, by outcome.
     """
 
     seed: int
@@ -56,7 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_good(self) -> bool:
-        """Whether no event is owed, and no order differs."""
+        """Whether every attempted event was acknowledged, and no order differs."""
         return not self.owed and not (self.checked and self.checked.differing)
 
 
@@ -106,7 +107,7 @@ def figures_table(report: Report) -> Table:
         *((f"no answer: {reason}", count) for reason, count in report.unanswered.items()),
         ("deliveries acknowledged", report.acknowledged),
         ("events acknowledged", report.acknowledged_events),
-        ("events still owed", len(report.owed)),
+        ("events not acknowledged", len(report.owed)),
     ]
     for name, count in rows:
         table.add_row(Text(name), Text(str(count)))
@@ -134,12 +135,12 @@ def totals_table(checked: LedgerCheck, digits_of: Mapping[str, int]) -> Table:
 
 
 def conclusions(report: Report) -> list[Text]:
-    """Return the lines below the tables: owed events, undecided or differing orders, a verdict."""
-    lines = _named("still owed, and perhaps kept", report.owed)
+    """Return the lines below the tables: events without an acknowledgement, orders, a verdict."""
+    lines = _named("not acknowledged, but perhaps kept", report.owed)
     checked = report.checked
     if checked is None:
         return lines
-    lines += _named("undecided, because an event is owed", checked.undecided)
+    lines += _named("undecided, because an event is not acknowledged", checked.undecided)
     for each in checked.differing[:_SHOWN]:
         lines += [Text(f"order {each.order_id}: {line}", style="red") for line in each.lines]
     differing = len(checked.differing)

@@ -16,8 +16,8 @@ from cli.send import encode
 from cli.simulate.oracle import identity
 from cli.simulate.stories import SDK, Dialects, Event, Stories
 
-# The ranges of the signer's clock error, in parts of the tolerance: none, well within it (the
-# delivery takes time too), and beyond it.
+# The ranges of the signer's clock error, in parts of the tolerance: no error, errors well within
+# the tolerance (the delivery takes time too), and errors beyond the tolerance.
 _SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
 _SKEWS_PERCENT: Final = (70, 28, 2)
 
@@ -26,8 +26,9 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
     """One delivery, which is attempted until it is acknowledged.
 
     ``events_before`` is the number of events that have an earlier delivery. ``skew`` is the error
-    of the signer's clock at the first attempt, in parts of the tolerance. A notification of the Pay
-    API, which is not signed, has a wrong token then if ``skew`` is beyond the tolerance.
+    of the signer's clock at the first attempt, in parts of the tolerance. At that attempt, a
+    notification of the Pay API, which is not signed, has a wrong token if ``skew`` is beyond the
+    tolerance.
     """
 
     number: int

@@ -1,7 +1,7 @@
 """Runs the virtual Plexy: every delivery is attempted until a 2xx answer acknowledges it.
 
-A run records the acknowledged bodies, and the events that are still owed. An owed event may be in
-the log, because an answer can get lost, but it stays owed until it is acknowledged.
+A run records the acknowledged bodies, and the owed events: those that were attempted, but are not
+acknowledged yet. An owed event may be in the log, because an answer can get lost.
 """
 
 import asyncio

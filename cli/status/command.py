@@ -1,7 +1,7 @@
 """Shows whether all is well, as tables or as JSON: the command ``status``.
 
 New records alone are no problem. A partition is behind only if a record is still not folded
-``within_s`` after a look first saw the record.
+``within_s`` after ``status`` first saw the record.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Behind:
         self._targets: dict[tuple[str, int], _Target] = {}
 
     def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[StatusProblem], bool]:
-        """Return a problem per partition that is behind, and whether others need a further look."""
+        """Return a problem per partition that is behind, and whether others are still undecided."""
         problems, undecided = [], False
         for hop in hops:
             for at in hop.partitions:

@@ -59,8 +59,8 @@ class LedgerNames(msgspec.Struct, frozen=True):
 class LedgerReader:
     """The clients that read one ledger; see ``open_reader``.
 
-    ``faults`` has the topics that are lost, or were deleted and created again. To read such a topic
-    raises ``TopicsError``, because what it has now is not what the ledger wrote.
+    ``faults`` has the topics that are lost, or were deleted and created again. Reading such a
+    topic raises ``TopicsError``, because its current records are not those that the ledger wrote.
 
     A separate client asks for offsets, because a broker answers a client's requests in order, and a
     fetch that waits for new records would delay the offsets.
@@ -169,7 +169,7 @@ class LedgerReader:
         return {key: value for key, value in values.items() if self.names.is_row(topic, key)}
 
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
-        """Wait until the workers have folded the current log; return the log's ends.
+        """Wait until the workers have folded the current log; return the log's end offsets.
 
         An offset is committed only after the record's outputs are acknowledged. So once a hop has
         folded its topic's current records, the next hop's topic has all of their outputs. The

@@ -184,7 +184,7 @@ class Audit:
         return await self._workers.ask(scrub=scrub)
 
     def _show_disks(self, answer: AllTables | NoReport, follower: Follower) -> None:
-        """Count the replicas that were compared; log once why the others were not."""
+        """Count the replicas that were compared; log once why other replicas were not."""
         disks = disks_of(answer, follower.disks)
         self.metrics.replicas.set(disks.replicas)
         if disks.trouble and disks.trouble != self._disk_trouble:

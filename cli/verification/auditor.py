@@ -58,7 +58,7 @@ class HeldValue(NamedTuple):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """The result of an audit; checks that need all facts of a payment skip ``moving`` payments."""
+    """The result of an audit; ``moving`` counts the payments in motion, which some checks skip."""
 
     differences: list[Difference]
     balances: list[AuditedBalance]
@@ -79,7 +79,7 @@ def holdings(names: LedgerNames) -> tuple[Holding, ...]:
 
 
 async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
-    """Feed the truth the records that the log has received since the last read."""
+    """Feed ``truth`` the records that the log has received since the last read."""
     topic = reader.names.topics.webhooks
     ends = await reader.ends(topic)
     starts = {number: truth.next_offset(number) for number in ends}

@@ -98,7 +98,7 @@ class Comparer:
         ]
 
     async def _compare(self, view: View, number: int, old: str, new: str) -> None:
-        """Compare one partition of a topic, so that only one of each version is in memory."""
+        """Compare one partition of a topic; memory holds only this partition of each version."""
         before = view.gather(await self._old.latest(old, number, self._heard))
         after = view.gather(await self._new.latest(new, number, self._heard))
         for key in before.keys() | after.keys():

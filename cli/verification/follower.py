@@ -126,7 +126,7 @@ class Follower:
                 digest.reach(end)
 
     async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
-        """Return a topic's ends; raise ``RewrittenError`` if one is below ``position``."""
+        """Return a topic's end offsets; raise ``RewrittenError`` if one is below ``position``."""
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):
@@ -171,7 +171,7 @@ class Follower:
             self._replicas.forget(tables)
 
     def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
-        """Keep a record's value; return the place to judge (of an order's row, the whole order)."""
+        """Keep a record's value; return the place to judge (for an order's row, the order)."""
         key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values

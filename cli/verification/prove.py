@@ -95,7 +95,7 @@ def _show(console: Console, proof: Proof, checked: ProofCheck) -> None:
     if checked.bearer:
         bearer = counted(checked.bearer, "delivery", "deliveries")
         line(console, f"{bearer} by bearer token, without a signature", style="yellow")
-    line(console, f"folded in {checked.sequences} other sequences, some events twice")
+    line(console, f"folded in {checked.sequences} other sequences, with some events twice")
     if checked.faults:
         faults = counted(len(checked.faults), "thing that does", "things that do")
         line(console, f"{faults} not hold", style="bold red")

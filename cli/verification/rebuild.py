@@ -136,7 +136,7 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
 
 
 def _watching(worker: Command, report: Report) -> Report:
-    """Return a report that fails once the worker has ended or makes no progress.
+    """Return a ``Report`` that fails once the worker has ended or makes no progress.
 
     It then raises ``ProgramEndedError`` or ``NotFoldedError``; until then, it passes each lag on.
     """
@@ -219,7 +219,7 @@ async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> 
 
 
 async def _records(*readers: LedgerReader) -> dict[str, int]:
-    """Count the records to read from each topic; with two versions, most are read twice."""
+    """Count the records to read from each topic; with two versions, most topics are read twice."""
     log = readers[0].names.topics.webhooks
     totals = {log: sizes(await readers[0].begins(log), await readers[0].ends(log))}
     for reader in readers:
@@ -231,7 +231,7 @@ async def _records(*readers: LedgerReader) -> dict[str, int]:
 
 
 def _keep_tables(plan: _Plan) -> None:
-    """Move the new tables to the folder of a worker with these settings; delete the rebuild's."""
+    """Move the new tables into the worker's LEDGER_DATA_DIR; delete the rebuild's folder."""
     for tables in (plan.folder / "tables").glob("*/*@*"):
         home = plan.old.data_dir / tables.relative_to(plan.folder)
         # A table that exists belongs to a worker that may be using it.

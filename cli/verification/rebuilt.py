@@ -22,7 +22,7 @@ class RebuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The findings for both versions; ``old`` is ``None`` if the old version can't be read.
 
     ``log`` has the faults of the log itself. ``lacking`` says why the old version was not compared,
-    or only in part.
+    or was compared only in part.
     """
 
     log: tuple[Difference, ...]
@@ -112,7 +112,7 @@ def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
     yield f"Once version {old.version} is no longer needed, its topics can be deleted:"
     brokers = ",".join(new.bootstrap_servers)
     topics = [each.name for each in all_topics(old.names, old.group_id) if each.name not in kept]
-    # The last topic is the record of the others' ids, as a regular expression.
+    # The last topic records the other topics' ids; a regular expression matches any such ids.
     for topic in (*topics, f"'{old.names.topics_record(['[^.]+'])}'"):
         yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic}"
     yield f"Then delete its tables too: {old.group_id}@… in each worker's LEDGER_DATA_DIR."

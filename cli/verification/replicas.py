@@ -1,7 +1,8 @@
 """Compares the workers' disks with the changelogs, for `verify` and `audit`.
 
 The workers report the content of their disks; ``ledger.verification.replicas`` compares it. The
-workers are asked before the changelogs are read, so that these reach the end of each replica.
+workers are asked before the changelogs are read, so that each changelog is read at least up to the
+end offset of its replicas.
 """
 
 import asyncio
@@ -123,11 +124,11 @@ async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | No
     try:
         return msgspec.json.decode(answer.content, type=AllTables)
     except msgspec.DecodeError:
-        return NoReport(f"{url} is not a worker of this version: its {path} has another form")
+        return NoReport(f"{url} is not a worker of this version: its {path} has a different form")
 
 
 class Disks(msgspec.Struct, frozen=True):
-    """The numbers of compared replicas and workers, and why the others were left out."""
+    """The numbers of compared replicas and workers, and why other replicas were left out."""
 
     replicas: int = 0
     workers: int = 0
@@ -180,7 +181,7 @@ class DiskCheck:
         return self._replicas.digest(topic, partition) if wanted else None
 
     async def end(self) -> tuple[Disks, list[Difference]]:
-        """Compare all replicas, and compare those that differ again.
+        """Compare all replicas, and then compare the differing replicas again.
 
         Between the workers' report and the reading, compaction may have removed a value below the
         end of a replica in favour of a newer value above that end.
@@ -196,7 +197,7 @@ class DiskCheck:
     async def _again(
         self, differing: Mapping[ReplicaPlace, Difference]
     ) -> dict[ReplicaPlace, Difference]:
-        """Return the replicas that still differ; without an answer, return all of them."""
+        """Return the replicas that still differ; without a worker's answer, return all of them."""
         if not differing or self._workers is None:
             return {}
         answer = await self._workers.ask_after_scrub()

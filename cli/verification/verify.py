@@ -73,7 +73,7 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
 
 
 def new_truth(settings: JudgeSettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
-    """Return a truth that has read nothing yet; the settings decide which signatures it trusts."""
+    """Return a new ``Truth``; the settings decide which signatures it trusts."""
     partition_of = partial(partition_for, partitions=settings.partitions)
     trusted = trust_of(settings, old_secrets, since)
     enforced = trust.enforced_trust(settings)
@@ -154,7 +154,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
         if settings.verify_signatures == "worker":
             signatures += ", and set aside by the workers"
         if counts["bearer"]:
-            signatures += f"; {counted(counts['bearer'], 'record')} by bearer token, without one"
+            signatures += f"; {counted(counts['bearer'], 'record')} by bearer token, unsigned"
         if options.since:
             signatures += f" (of deliveries since {options.since:%Y-%m-%d %H:%M:%S} UTC)"
     log_s = counts["records"] / max(findings.took_s, 0.001)

@@ -262,7 +262,7 @@ def test_a_journal_with_half_a_correction_is_refused(idle):
     write(idle, names_of(idle).entries, corrected()[:2])
     code, output = run(idle, "export", "--format", "csv")
     assert code == 1
-    assert "has a correction of payment 'pay_1' only in part" in output
+    assert "has only half of a correction of payment 'pay_1'" in output
 
 
 def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[list[OutRecord]]):
@@ -303,7 +303,7 @@ async def test_a_journal_with_half_a_correction_is_refused_while_other_entries_k
     others = [corrected(f"pay_{number}") for number in range(2, 30)]
     async with open_reader(TopicSettings.from_environment(idle)) as reader:
         asked = written_before(reader, idle, [corrected()[:2], *others])
-        with pytest.raises(JournalError, match="correction of payment 'pay_1' only in part"):
+        with pytest.raises(JournalError, match="has only half of a correction of payment 'pay_1'"):
             await whole_journal(reader, 10, Console(quiet=True))
     assert asked.total() == 2
 

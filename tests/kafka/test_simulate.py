@@ -180,5 +180,5 @@ def test_an_interrupt_reports_the_events_that_are_still_owed(ledger, tmp_path):
     report = msgspec.json.decode(file.read_bytes())
     assert report["interrupted"]
     assert 0 < report["acknowledged_events"] < 100_000
-    (owed,) = [line.split() for line in output.splitlines() if "events still owed" in line]
+    (owed,) = [line.split() for line in output.splitlines() if "events not acknowledged" in line]
     assert owed[-1] == str(len(report["owed"]))

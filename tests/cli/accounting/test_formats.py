@@ -88,7 +88,7 @@ def written(kind, given_entries: list[Entry]) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """Return the fields of an entry, except its legs, that a reader must find."""
+    """Return the fields of an entry that a reader must find, except its postings."""
     found = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,
@@ -140,7 +140,7 @@ def test_a_day_is_in_utc_and_never_later_than_the_end_of_9999(created, expected)
 
 
 @given(entries())
-def test_csv_has_a_row_for_each_leg_and_is_read_back_exactly(given_entries):
+def test_csv_has_a_row_for_each_posting_and_is_read_back_exactly(given_entries):
     text = written(csv_table, given_entries)
     # No field needs quotes, so a reader may split the text at line ends and commas.
     lines = text.splitlines()

@@ -33,7 +33,7 @@ def test_the_files_match_the_types():
 
 
 @pytest.mark.parametrize("topic", VERSIONS)
-def test_a_schema_is_valid_in_its_own_draft_and_in_asyncapis(topic):
+def test_a_schema_is_valid_in_its_own_draft_and_in_that_of_asyncapi(topic):
     schema = schema_of(topic)
     Draft202012Validator.check_schema(schema)
     Draft7Validator.check_schema(schema)
@@ -114,7 +114,7 @@ def test_the_headers_of_a_rejection_and_of_its_mark_validate(source):
         REJECTED.validate(texts(back[:-1]))
 
 
-def test_a_files_name_has_its_topic_and_version():
+def test_the_name_of_a_schema_file_has_its_topic_and_version():
     assert {schema_file(topic) for topic in VERSIONS} <= {f.name for f in FOLDER.iterdir()}
     assert (FOLDER / RELEASED).is_dir()
 

@@ -42,7 +42,7 @@ def test_without_signatures_no_secret_is_needed_and_the_text_reports_this():
     assert "none is required" in _described(LEDGER_ALLOW_UNSIGNED="true")
 
 
-def test_an_empty_list_is_refused():
+def test_an_empty_list_of_fields_is_refused():
     with pytest.raises(SettingsError, match="LEDGER_ORDER_FIELDS"):
         plan({"LEDGER_ORDER_FIELDS": ","})
 
@@ -64,16 +64,16 @@ def test_the_users_secret_is_shown_only_on_a_terminal():
     assert '-hmac "${LEDGER_WEBHOOK_SECRETS%%,*}"' in piped
 
 
-def test_the_line_signs_the_form_that_ingress_checks():
+def test_the_curl_line_signs_the_form_that_ingress_checks():
     assert 'printf %s "$T.$BODY"' in _described(LEDGER_SIGNED_FORM="timestamped")
     assert 'printf %s "$BODY"' in _described(LEDGER_SIGNED_FORM="either")
 
 
-def test_the_line_names_the_order_as_the_worker_looks_it_up():
+def test_the_curl_line_names_the_order_in_the_field_that_the_worker_reads():
     assert f'"shop_no":"ord_{_NOW_S}"' in _described(LEDGER_ORDER_FIELDS="shop_no,order")
 
 
-def test_the_line_reads_the_token_from_the_shell_and_does_not_show_it():
+def test_the_curl_line_reads_the_token_from_the_shell_and_does_not_show_it():
     text = _described(LEDGER_API_TOKEN="a hidden, long token")
     assert '-H "Authorization: Bearer $LEDGER_API_TOKEN"' in text
     assert "hidden" not in text

@@ -1,4 +1,4 @@
-"""Programs that end are restarted, with a growing delay until they have run well."""
+"""Programs that end are restarted, with a delay that grows until a program has run for a while."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_the_delay_doubles_up_to_a_limit():
     assert backoff.delay_s(10_000) == 30
 
 
-def test_a_program_that_ran_well_is_restarted_after_the_shortest_delay():
+def test_a_program_that_ran_for_long_is_restarted_after_the_shortest_delay():
     backoff = Backoff(well_after_s=60)
     assert backoff.failures(5, ran_s=59) == 6
     assert backoff.failures(5, ran_s=60) == 1
@@ -69,7 +69,7 @@ def test_a_program_that_ends_is_restarted_and_reported(clock):
     assert reports[1:] == ["worker was started again"]
 
 
-def test_repeated_failures_lengthen_the_delay_until_the_program_runs_well(clock):
+def test_repeated_failures_lengthen_the_delay_until_the_program_runs_for_long(clock):
     reports: list[str] = []
     program = _Program("worker")
     supervisor = Supervisor([program], reports.append, clock=clock)

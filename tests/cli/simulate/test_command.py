@@ -148,7 +148,9 @@ def test_an_interrupt_ends_the_command_with_130_and_reports_the_owed_events(numb
     assert report["checked"] is None
     assert report["acknowledged_events"] == 0
     assert report["owed"]
-    assert all(f"still owed, and perhaps kept: {name}" in output for name in report["owed"][:20])
+    assert all(
+        f"not acknowledged, but perhaps kept: {name}" in output for name in report["owed"][:20]
+    )
 
 
 def simulated(server, environment, **options):

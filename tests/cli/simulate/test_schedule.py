@@ -135,7 +135,7 @@ def test_amounts_currencies_types_and_ids_are_of_every_kind(events):
     assert all(each in ids for each in ("/", " ", "%", "?", "#", "ü", "日"))
 
 
-def test_some_clocks_are_wrong_and_a_few_beyond_the_tolerance(sent):
+def test_some_clocks_are_wrong_and_a_few_of_them_by_more_than_the_tolerance(sent):
     skews = [abs(each.skew) for each in sent]
     assert skews.count(0.0) > len(skews) / 2
     assert sum(0 < each < 1 for each in skews) > len(skews) / 10
@@ -169,7 +169,7 @@ def test_the_pay_dialect_has_every_status_and_one_id_for_all_deliveries_of_a_not
     assert len({key for keys in ids.values() for key in keys}) == len(ids) == 1500
 
 
-def test_the_first_attempts_of_some_notifications_have_a_wrong_token_and_retries_have_the_right():
+def test_the_first_attempts_of_some_notifications_have_a_wrong_token_and_all_retries_a_right_one():
     options = SenderOptions(url="http://127.0.0.1", secrets=("s",), tokens=("right",))
     sent = list(deliveries(3, 1500, dialects=Dialects(sdk=False, pay=PayAmounts.MINOR)))
     for is_retry, wrong in ((False, True), (True, False)):

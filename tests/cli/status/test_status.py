@@ -75,7 +75,7 @@ def test_records_are_behind_after_the_delay_until_they_are_folded():
     assert behind.judge(hop(10, 12), now_s=6) == ([], False)
 
 
-def test_without_a_lag_one_look_is_enough():
+def test_a_partition_without_a_lag_needs_no_second_look():
     assert Behind(5).judge(hop(10, 10), now_s=0) == ([], False)
 
 
@@ -113,7 +113,7 @@ def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
     assert {name: number for name, number in numbers.items() if number} == {"accepted": 2}
 
 
-def test_json_has_the_whole_look_and_reports_whether_all_is_well():
+def test_json_has_every_lag_program_and_problem_and_reports_whether_all_is_well():
     problem = StatusProblem("not_ready", "worker http://w", "recovering")
     program = ProgramStatus("worker", "http://w", ready=False, numbers=None)
     document = json.loads(encode(Look(hop(4, 10), [program], [problem])))

@@ -78,7 +78,7 @@ def follower(reader: _Reader) -> Follower:
 
 
 async def about_disks(follower: Follower, tables: AllTables | None) -> list[Difference]:
-    """Run a round; return the differences of the disks, but not those of the orders."""
+    """Run a round; return the differences of the disks, but not those of orders."""
     return [each for each in await follower.round({}, tables) if each.kind.startswith("replica")]
 
 
@@ -87,7 +87,9 @@ def compared(follower: Follower) -> int:
 
 
 @pytest.mark.parametrize("lag", range(5))
-async def test_a_replica_is_compared_at_any_end_after_the_first_round(reader, follower, lag):
+async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
+    reader, follower, lag
+):
     """A standby reports its last reading, whose end may lie before the ends of earlier rounds."""
     rounds = [
         [CLAIM, (b"a", b"1")],

@@ -147,7 +147,7 @@ async def test_without_an_answer_the_reason_names_each_address_but_not_the_token
     assert token.reveal() not in answer.reason
 
 
-async def test_verify_waits_until_the_disks_were_read_again(monkeypatch):
+async def test_verify_waits_until_the_disks_have_been_read_again(monkeypatch):
     reports = [standby(1), standby(1), standby(None), standby(2), standby(3)]
     scrubs = []
 
@@ -174,7 +174,7 @@ async def test_a_disk_that_is_not_read_within_the_limit_cannot_be_compared(monke
     assert [each.digest for each in report.workers[0].replicas] == [None]
 
 
-def test_one_line_counts_the_compared_replicas_and_the_others():
+def test_one_line_counts_the_compared_and_the_skipped_replicas():
     whole = AllTables(workers=[], unreachable=[])
     three = comparison(PLACE, OTHER, ReplicaPlace("http://one", "orders", 1))
     assert str(disks_of(whole, three)) == "3 partitions on 2 workers compared with the changelogs"

@@ -39,7 +39,7 @@ def _bad_signatures(settings: VerifySettings, old: list[bytes], *secrets: str) -
     return truth.counts["signatures_bad"]
 
 
-def test_only_current_old_and_filed_secrets_are_good(tmp_path):
+def test_only_current_and_old_secrets_and_those_in_the_file_are_good(tmp_path):
     environment = _SECRET | {"LEDGER_OLD_WEBHOOK_SECRETS": "whsec_test_key_1,whsec_test_key_2"}
     settings = VerifySettings.from_environment(environment)
     file = tmp_path / "old"
