@@ -19,7 +19,7 @@ import msgspec
 from cli.run.programs import Command, describe_exit
 from faults.clock import ProgramClock
 from faults.disk import SmallDisk
-from runtime.kafka.topics import SILENT
+from runtime.kafka.administration import SILENT
 
 STOPPED_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.02

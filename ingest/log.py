@@ -22,9 +22,9 @@ from ingest.records import NewRecord
 from ingest.settings import IngestSettings
 from ledger.records import Place
 from runtime.fault import Fault
+from runtime.kafka.administration import unreachable
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
 # The answers to deliveries are public, so only the log names the address.

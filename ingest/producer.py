@@ -19,10 +19,10 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
 from runtime.fault import Fault
+from runtime.kafka.administration import UNREACHED, advertised_by, unreachable
 from runtime.kafka.internals import forget_identity, put_away
 from runtime.kafka.topic_looks import Made, TopicsError, look_at_topics
 from runtime.kafka.topic_states import most_bytes
-from runtime.kafka.topics import UNREACHED, advertised_by, unreachable
 
 # If a connection is cut silently, its request is given up early enough for a retry on a new
 # connection to succeed before the delivery's answer is due.

@@ -38,13 +38,14 @@ from processors.sums import PostedSums, Sums
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.fault import Fault
+from runtime.kafka.administration import administration
 from runtime.kafka.certificates import Side
 from runtime.kafka.identities import require_expiration
 from runtime.kafka.new_connections import NewConnections
 from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_reader import TopicReader
 from runtime.kafka.topic_states import most_bytes
-from runtime.kafka.topics import administration, ensure_topics, examine
+from runtime.kafka.topics import ensure_topics, examine
 
 if TYPE_CHECKING:
     from processors.engine.spans import Spans

@@ -94,8 +94,9 @@ def worker() -> None:
     import asyncio
 
     from processors.settings import WorkerSettings
+    from runtime.kafka.administration import administration
     from runtime.kafka.identities import require_expiration
-    from runtime.kafka.topics import administration, ensure_topics
+    from runtime.kafka.topics import ensure_topics
 
     async def check(settings: WorkerSettings) -> None:
         await ensure_topics(settings)

@@ -26,6 +26,7 @@ from ledger.signature import DEFAULT_TOLERANCE_S
 from processors.settings import WorkerSettings
 from runtime.fault import Fault
 from runtime.fold_rules import difference_from_group
+from runtime.kafka.administration import SILENT, administration, advertised_by, unreachable
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.credentials import CredentialsError
@@ -33,13 +34,7 @@ from runtime.kafka.expiries import expiring
 from runtime.kafka.identities import EXPIRATION, ExpirationError, require_expiration
 from runtime.kafka.internals import versions_of
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topics import (
-    SILENT,
-    TopicSettings,
-    administration,
-    advertised_by,
-    unreachable,
-)
+from runtime.kafka.topics import TopicSettings
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000

@@ -16,9 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cli.settings import StatusSettings
 from cli.topics.lag import PartitionLag, TopicMissingError, lags
+from runtime.kafka.administration import unreachable
 from runtime.kafka.reading import clients
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topics import examine_topics, unreachable
+from runtime.kafka.topics import examine_topics
 
 _ANSWER_WITHIN_S: Final = 5.0
 # A number shown for a program is the sum over a metric's labels, or the metric's largest value. The

@@ -42,9 +42,9 @@ from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.fault import Fault
+from runtime.kafka.administration import unreachable
 from runtime.kafka.new_connections import EXPIRY_METRIC, NewConnections
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topics import unreachable
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem

@@ -27,10 +27,10 @@ from faust.types import TP, AppT
 from processors.engine.chunk import ChunkConsumer, RevokedError, Tenure
 from processors.engine.internals import client_of
 from processors.engine.membership import clock_s
+from runtime.kafka.administration import answer
 from runtime.kafka.batches import ACKNOWLEDGED_WITHIN_S, BatchRefusedError
 from runtime.kafka.internals import fail_batches, wait_on_metadata
 from runtime.kafka.topic_states import most_bytes, read_configs, size_fault
-from runtime.kafka.topics import answer
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from runtime.fault import Fault
+from runtime.kafka.administration import answer
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topics import answer
 
 EXPIRATION: Final = "transactional.id.expiration.ms"
 

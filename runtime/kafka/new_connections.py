@@ -15,13 +15,13 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from runtime.fault import Fault
 from runtime.kafka import certificates
+from runtime.kafka.administration import administration, unreachable
 from runtime.kafka.certificates import Side
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.expiries import Expiring, expiring
 from runtime.kafka.internals import client_of
 from runtime.kafka.topic_looks import TopicsError
-from runtime.kafka.topics import administration, unreachable
 
 _EXPIRY: Final = (
     "earliest expiry of the certificates that are `ours`, or that the `brokers` have presented; "

@@ -13,8 +13,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from runtime.kafka.administration import administration
 from runtime.kafka.connection import KafkaSettings
-from runtime.kafka.topics import administration
 
 _FETCH_MS: Final = 200
 # A compressed batch may contain millions of records.

@@ -28,9 +28,10 @@ from cli.kafka.properties import Node, new_cluster_id
 from cli.kafka.question import Partition, ask_metadata
 from ledger.topics import TABLES, TableName, Topic, changelog_name
 from processors.engine.tables import CLAIM_KEY
+from runtime.kafka.administration import administration
 from runtime.kafka.batches import OutRecord, send_to_partition
 from runtime.kafka.topic_states import read_begins
-from runtime.kafka.topics import TopicSettings, administration, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,
