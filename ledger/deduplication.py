@@ -2,9 +2,9 @@
 
 Input: records of the log of record, and the rows of the event ids seen before. Output: the events
 to fold, the notes about deliveries that do not count, the new rows, the rejections, and counts. Of
-all deliveries of an event id, the first usable one in the log's order counts. A delivery with the
-same content is a duplicate, and any other delivery is quarantined: for its data, or because it
-reuses the id. So a delivery that was rejected for its data does not block a corrected one.
+all deliveries of an event id, the first in the log's order that can be folded counts. A delivery
+with the same content is a duplicate, and any later one is quarantined: for its data, or because it
+reuses the id. So neither a rejected delivery nor an unfolded one blocks a corrected one.
 
 An event id is forgotten once its first record is older, by the log's time, than the horizon; the
 id's next record then counts as new. The log's time is the latest timestamp of a partition's records
@@ -36,7 +36,7 @@ FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 # repeats of an event can be found only in the log.
 MOST_REPEATS: Final = 64
 # A sender corrects an event once or twice.
-MOST_REFUSED: Final = 16
+MOST_UNCOUNTED: Final = 16
 
 # The key under which the table stores a partition's progress; no event has this id.
 PROGRESS_KEY: Final = b""
@@ -46,32 +46,35 @@ class AnotherLogError(RuntimeError):
     """The table was folded from a log other than the one being read."""
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivery that was rejected for its data: its content, its place, and the log's time there.
+class Uncounted(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A delivery that does not count: its content, its place, and the log's time there.
 
     ``noted_under`` is the id of the payment that keeps the delivery's note; empty without a note.
+    ``is_unfolded`` is false if the delivery was rejected for its data.
     """
 
     digest: bytes
     offset: int
     timestamp_ms: int
     noted_under: str
+    is_unfolded: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: the digest, the place and the time of the record that counts.
 
     While no record counts, ``digest`` is empty, the place and the time are those of the first
-    record, and ``refused`` has the different contents that were rejected. ``timestamp_ms`` is the
-    log's time at ``offset``. ``repeats`` are the offsets of the first further records of the id,
-    whatever their content. Once an id is forgotten, its next record counts as its first.
+    record, and ``uncounted`` has the different contents. Once a record counts, ``uncounted`` keeps
+    the earlier contents that were not folded. ``timestamp_ms`` is the log's time at ``offset``.
+    ``repeats`` are the offsets of the first further records of the id, whatever their content. Once
+    an id is forgotten, its next record counts as its first.
     """
 
     digest: bytes
     offset: int
     timestamp_ms: int
     repeats: tuple[int, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    uncounted: tuple[Uncounted, ...] = ()
 
     @property
     def last_offset(self) -> int:
@@ -84,15 +87,15 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return self
         return msgspec.structs.replace(self, repeats=(*self.repeats, offset))
 
-    def also_refused(self, refused: Refused) -> "Seen":
-        """Return the row after one more content was rejected."""
-        if len(self.refused) >= MOST_REFUSED:
+    def also(self, uncounted: Uncounted) -> "Seen":
+        """Return the row after one more content that does not count."""
+        if len(self.uncounted) >= MOST_UNCOUNTED:
             return self
-        return msgspec.structs.replace(self, refused=(*self.refused, refused))
+        return msgspec.structs.replace(self, uncounted=(*self.uncounted, uncounted))
 
-    def refusal_of(self, digest: bytes) -> Refused | None:
-        """Return the first delivery that was rejected with a content."""
-        return next((each for each in self.refused if each.digest == digest), None)
+    def first_of(self, digest: bytes) -> Uncounted | None:
+        """Return the first delivery with a content that does not count."""
+        return next((each for each in self.uncounted if each.digest == digest), None)
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -289,7 +292,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     elif held.digest:
         result.seen[key] = judged.unlike_one_that_counts(held)
     else:
-        result.seen[key] = judged.after_refused(held)
+        result.seen[key] = judged.while_none_counts(held)
 
 
 class _Judged:
@@ -312,47 +315,48 @@ class _Judged:
         self._result = result
 
     def first(self, verdict: Unfolded | Rejection) -> Seen:
-        """Take the first record of an id, which is not folded; return the id's row."""
-        offset, now_ms = self._record.offset, self._result.now_ms
-        if isinstance(verdict, Rejection):
-            return Seen(b"", offset, now_ms, (), (self._refuse(verdict),))
-        self._take(verdict)
-        return Seen(self._digest, offset, now_ms)
+        """Take the first record of an id, which does not count; return the id's row."""
+        uncounted = (self._set_aside(verdict),)
+        return Seen(b"", self._record.offset, self._result.now_ms, (), uncounted)
 
     def unlike_one_that_counts(self, held: Seen) -> Seen:
         """Judge a record that differs from the one that counts; return the id's new row."""
         record = self._record
         verdict = self._read(record.offset)
         if isinstance(verdict, Rejection):
-            self._correct(self._refuse(verdict), held.offset)
+            self._correct(self._set_aside(verdict), held.offset)
+        elif held.first_of(self._digest) is not None:
+            self._result.outcomes.append("duplicate")
         else:
             detail = f"the id was first seen at offset {held.offset} with other content"
             reused = Rejection(reason=Reason.EVENT_ID_REUSED, detail=detail, field="id")
-            self._refuse(reused)
+            self._set_aside(reused)
         return held.repeated(record.offset)
 
-    def after_refused(self, held: Seen) -> Seen:
+    def while_none_counts(self, held: Seen) -> Seen:
         """Judge a record of an id of which no record counts yet; return the id's new row.
 
-        Content that was rejected before can only be usable if the rules have changed since. It then
+        Content that did not count before can only count if the rules have changed since. It then
         counts at the place where a fold from scratch counts it.
         """
         record, result = self._record, self._result
-        before = held.refusal_of(self._digest)
+        before = held.first_of(self._digest)
         offset = before.offset if before else record.offset
         verdict = self._read(offset)
-        if isinstance(verdict, Rejection):
+        if not isinstance(verdict, Event):
             if before is None:
-                return held.also_refused(self._refuse(verdict)).repeated(record.offset)
+                return held.also(self._set_aside(verdict)).repeated(record.offset)
             result.outcomes.append("duplicate")
             return held.repeated(record.offset)
-        self._take(verdict)
+        result.events.append(verdict)
+        result.outcomes.append("folded")
         result.uncorrected[record.key or b""] = held
-        for refused in held.refused:
-            self._correct(refused, offset)
+        for each in held.uncounted:
+            self._correct(each, offset)
         others = sorted({held.offset, *held.repeats, record.offset} - {offset})
         at_ms = before.timestamp_ms if before else result.now_ms
-        return Seen(self._digest, offset, at_ms, tuple(others[:MOST_REPEATS]))
+        earlier = (each for each in held.uncounted if each.is_unfolded and each.offset < offset)
+        return Seen(self._digest, offset, at_ms, tuple(others[:MOST_REPEATS]), tuple(earlier))
 
     def _read(self, offset: int) -> Event | Unfolded | Rejection:
         record = self._record
@@ -360,19 +364,18 @@ class _Judged:
             self._envelope, record.partition, offset, record.timestamp, self._reading
         )
 
-    def _take(self, verdict: Event | Unfolded) -> None:
-        if isinstance(verdict, Event):
-            self._result.events.append(verdict)
-            self._result.outcomes.append("folded")
-        else:
-            self._note(UNFOLDED, informational=verdict.known)
+    def _set_aside(self, verdict: Unfolded | Rejection) -> Uncounted:
+        """Reject the record, or leave it unfolded; return it for the row of its id."""
+        is_unfolded = isinstance(verdict, Unfolded)
+        if isinstance(verdict, Unfolded):
             self._result.outcomes.append(f"unfolded.{verdict.type}")
-
-    def _refuse(self, rejection: Rejection) -> Refused:
-        _reject(self._record, self._envelope.id, rejection, self._result)
-        note = self._note(str(rejection.reason))
+            note = self._note(UNFOLDED, informational=verdict.known)
+        else:
+            _reject(self._record, self._envelope.id, verdict, self._result)
+            note = self._note(str(verdict.reason))
         noted_under = note.kept_under if note else ""
-        return Refused(self._digest, self._record.offset, self._result.now_ms, noted_under)
+        offset, now_ms = self._record.offset, self._result.now_ms
+        return Uncounted(self._digest, offset, now_ms, noted_under, is_unfolded)
 
     def _note(self, outcome: str, *, informational: bool = False) -> Note | None:
         named = named_by(self._envelope, self._record.timestamp, self._reading)
@@ -383,14 +386,15 @@ class _Judged:
             self._result.notes.append(note)
         return note
 
-    def _correct(self, refused: Refused, offset: int) -> None:
-        """Report that the record at ``offset`` counts, and not the refused one."""
+    def _correct(self, uncounted: Uncounted, offset: int) -> None:
+        """Report that the record at ``offset`` counts, and not the one set aside."""
         record, event_id = self._record, self._envelope.id
-        if refused.noted_under:
-            mark = counts(event_id, record.partition, offset, refused.noted_under)
+        if uncounted.noted_under:
+            mark = counts(event_id, record.partition, offset, uncounted.noted_under)
             self._result.notes.append(mark)
-        place = (record.partition, refused.offset, offset)
-        self._result.corrected.append(Corrected(event_id, *place, record.timestamp))
+        if not uncounted.is_unfolded:
+            place = (record.partition, uncounted.offset, offset)
+            self._result.corrected.append(Corrected(event_id, *place, record.timestamp))
 
 
 def _reject(

@@ -6,8 +6,8 @@ anomalies and lists of deliveries, never amounts, statuses, entries, or the orde
 
 A payment keeps a set of notes, so neither their order of arrival nor a repetition matters. One kind
 of note has the outcome ``COUNTS``: it says at which place another delivery of the event id counts.
-A refused delivery of that id is then corrected. If the place is the refused delivery's own, a retry
-made that very delivery count, and its note is void.
+Any other delivery of that id, unless it reuses the id, is then corrected. If the place is that of
+the noted delivery itself, a retry made that very delivery count, and its note is void.
 """
 
 from collections.abc import Iterable
@@ -74,9 +74,9 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
     @property
     def anomaly(self) -> NoteAnomaly | None:
         """The anomaly of every order and payment that shows the note."""
-        if self.is_refused:
-            return None if self.corrected else "refused_event"
-        return None if self.informational else "unfolded_event"
+        if self.corrected or self.informational:
+            return None
+        return "refused_event" if self.is_refused else "unfolded_event"
 
 
 def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
@@ -123,10 +123,10 @@ def shown(notes: Iterable[Note]) -> tuple[Note, ...]:
     corrected = {event_id for event_id, _, _ in places}
     return tuple(
         msgspec.structs.replace(note, corrected=True)
-        if note.event_id in corrected and note.is_refused and note.outcome != _REUSED
+        if note.event_id in corrected and note.outcome != _REUSED
         else note
         for note in notes
-        if note.outcome != COUNTS and not (note.is_refused and _place(note) in places)
+        if note.outcome != COUNTS and _place(note) not in places
     )
 
 

@@ -69,7 +69,7 @@ def check_seen(
 def _row_read_earlier(truth: Truth, partition: int, key: bytes, held: Seen, now: Seen) -> Seen:
     """Return the expected row of a table that was read before the log.
 
-    The row may lack repeats, and a delivery that counts after the rejected ones.
+    The row may lack repeats, and a delivery that counts after others of its id.
     """
     settled = truth.settled.get(partition, 0)
     before = truth.uncorrected.get(partition, {}).get(key)
@@ -79,8 +79,8 @@ def _row_read_earlier(truth: Truth, partition: int, key: bytes, held: Seen, now:
     reached = max(least, min(len(held.repeats), len(now.repeats)))
     repeats = now.repeats[:reached]
     last = max((now.offset, *repeats))
-    refused = tuple(each for each in now.refused if each.offset <= last)
-    return replace(now, repeats=repeats, refused=refused)
+    uncounted = tuple(each for each in now.uncounted if each.offset <= last)
+    return replace(now, repeats=repeats, uncounted=uncounted)
 
 
 def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:

@@ -231,8 +231,8 @@ def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_place(
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}
     known = judge(record(data=UNUSABLE, offset=4), record(data=named, offset=5)).seen
-    refused = replace(known[b"evt_1"].refused[1], digest=content_digest(decode_envelope(body())))
-    before = replace(known[b"evt_1"], refused=(known[b"evt_1"].refused[0], refused))
+    refused = replace(known[b"evt_1"].uncounted[1], digest=content_digest(decode_envelope(body())))
+    before = replace(known[b"evt_1"], uncounted=(known[b"evt_1"].uncounted[0], refused))
     result = judge(record(data=fixed, offset=9), known={b"evt_1": before})
     assert [event.offset for event in result.events] == [5]
     assert result.seen[b"evt_1"] == Seen(refused.digest, 5, 1_700_000_000_000, (4, 9))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ledger.deduplication import START, deduplicate
 from ledger.events import Reading
 from ledger.journal import balances
-from ledger.lifecycle import LIFECYCLE
-from ledger.notes import MOST_NOTES, Note, counts, kept_notes, key_of, shown, with_note
+from ledger.lifecycle import LIFECYCLE, SEED
+from ledger.notes import MOST_NOTES, UNFOLDED, Note, counts, kept_notes, key_of, shown, with_note
 from ledger.payment_documents import TOO_LARGE
 from ledger.payments import describe_placed, fold_payments
 from ledger.rejections import Reason
@@ -99,6 +99,36 @@ def test_the_anomaly_of_a_refused_event_ends_when_a_corrected_delivery_counts(ba
     pipeline = folded(*sorted(records, key=lambda each: each.offset))
     status, anomalies, ((offset, _, corrected),) = order(pipeline)
     assert (status, anomalies, offset, corrected) == ("paid", set(), offsets[0], True)
+
+
+@pytest.mark.parametrize("rules", [SEED, LIFECYCLE])
+@pytest.mark.parametrize("kind", ["payment.succeded", "payment.pending", "refund.updated"])
+def test_an_event_that_was_not_folded_counts_once_it_is_corrected_under_the_same_id(kind, rules):
+    """Its note stays and says so; a retry of it is a duplicate, and a refused one changes nothing.
+
+    The refused delivery is marked as corrected in the quarantine, which has no unfolded delivery.
+    """
+    log = [
+        delivery("evt_1", GOOD | {"payment_id": "pay_1", "status": "odd"}, 4, kind),
+        delivery("evt_1", BAD, 5),
+        delivery("evt_1", GOOD, 6),
+        delivery("evt_1", GOOD | {"payment_id": "pay_1", "status": "odd"}, 7, kind),
+    ]
+    result = deduplicate(log, {}, Reading(rules=rules))
+    unfolded = f"unfolded.{kind}"
+    assert result.outcomes == [unfolded, "rejected.amount_missing", "folded", "duplicate"]
+    assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 6)]
+    pipeline = Pipeline()
+    pipeline.fold([each] for each in (*result.events, *result.notes))
+    notes = [(4, "unfolded", True), (5, "amount_missing", True)]
+    assert order(pipeline) == ("paid", set(), notes)
+
+
+def test_different_events_that_are_not_folded_under_one_id_are_all_shown():
+    log = [delivery("evt_1", GOOD, n, f"payment.odd_{n}") for n in range(2)]
+    pipeline = folded(*log)
+    notes = [(0, "unfolded", False), (1, "unfolded", False)]
+    assert order(pipeline) == ("unknown", {"unfolded_event"}, notes)
 
 
 def test_a_delivery_that_reuses_the_id_of_an_event_that_counts_is_an_anomaly_for_good():
@@ -230,24 +260,26 @@ def test_every_cut_of_the_log_gives_the_same_verdicts_rows_and_notes(data):
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_of_each_event_id_the_first_usable_delivery_counts_and_no_other(log):
+def test_of_each_event_id_the_first_delivery_that_can_be_folded_counts_and_no_other(log):
     result = deduplicate(log, {}, READING)
-    places = {event.event_id: event.offset for event in result.events}
-    assert len(places) == len(result.events)
+    places = [(event.event_id, event.offset) for event in result.events]
+    due: dict[str, int] = {}
     for record in log:
-        alone = deduplicate([record], {}, READING)
-        first = min(
-            (
-                each.offset
-                for each in log
-                if each.key == record.key and not deduplicate([each], {}, READING).rejected
-            ),
-            default=None,
-        )
-        if alone.events and record.offset == first:
-            assert places[record.key.decode()] == record.offset
+        if deduplicate([record], {}, READING).events:
+            due.setdefault(record.key.decode(), record.offset)
+    assert sorted(places) == sorted(due.items())
     reasons = {each.rejection.reason for each in result.rejected}
     assert reasons <= {Reason.EVENT_ID_REUSED, Reason.AMOUNT_MISSING, Reason.ID_MISSING}
+
+
+@settings(max_examples=200, deadline=None)
+@given(logs())
+def test_no_anomaly_remains_of_an_unfolded_delivery_whose_event_counts(log):
+    result = deduplicate(log, {}, READING)
+    counted = {event.event_id for event in result.events}
+    for note in shown(result.notes):
+        if note.outcome == UNFOLDED:
+            assert (note.anomaly is None) == (note.event_id in counted)
 
 
 @settings(max_examples=100)

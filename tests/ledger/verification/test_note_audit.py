@@ -173,4 +173,4 @@ def test_the_row_of_an_id_that_is_not_corrected_yet_is_right_until_the_correctio
     assert found.differences(settled=settled) == []
     assert Kind.SEEN_DIFFERS in kinds(found)
     held = SEEN.decode(found.seen[partition, b"evt_2"])
-    assert (held.digest, len(held.refused)) == (b"", 1)
+    assert (held.digest, len(held.uncounted)) == (b"", 1)
