@@ -17,6 +17,10 @@ from ledger.lifecycle import BUILT_IN, SEED, ByStatus, Kind, RuleSet
 from ledger.published import NotEmpty, meaning
 
 _TOML_LINE: Final = re.compile(r"line (\d+)")
+_MSGSPEC_BYTE: Final = re.compile(r" \(byte (\d+)\)")
+_KEY: Final = re.compile(
+    r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[\w-]+)(?=\s*[:=]|\s*\.|\]\s*$)""", re.MULTILINE
+)
 
 
 class RuleFileError(ValueError):
@@ -53,6 +57,8 @@ class RuleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def read_rules(name: str, text: str) -> RuleSet:
     """Return the rules in the text of a file; a name that ends in ``.toml`` means TOML."""
     document = _document(name, text)
+    if name.endswith(".toml"):
+        _refuse_unquoted_names(name, text, document.get("types"))
     try:
         given = msgspec.convert(document, RuleFile)
     except msgspec.ValidationError as error:
@@ -72,9 +78,13 @@ def _document(name: str, text: str) -> Any:
     try:
         if name.endswith(".toml"):
             return tomllib.loads(text)
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        document = json.loads(text, object_pairs_hook=_without_repeats)
+        # Python's reader takes half of a surrogate pair, which no UTF-8 text has.
+        msgspec.json.decode(text)
     except tomllib.TOMLDecodeError as error:
-        raise RuleFileError(f"{name}: expected TOML: {error}") from None
+        found = _TOML_LINE.search(str(error))
+        line = found[1] if found else len(text.splitlines())
+        raise RuleFileError(f"{name}, line {line}: expected TOML: {error}") from None
     except json.JSONDecodeError as error:
         raise RuleFileError(
             f"{name}, line {error.lineno}: expected JSON: {error.msg}. A file in TOML needs a "
@@ -85,6 +95,11 @@ def _document(name: str, text: str) -> Any:
             f"{name}, line {_line_of(text, str(error), last=True)}: {str(error)!r:.80} occurs "
             "twice. Keep one of the two lines"
         ) from None
+    except (ValueError, RecursionError) as error:
+        at = _MSGSPEC_BYTE.search(str(error))
+        line = 1 + text.encode().count(b"\n", 0, int(at[1]) if at else 0)
+        raise RuleFileError(f"{name}, line {line}: it can't be read: {error}") from None
+    return document
 
 
 class _RepeatedError(ValueError):
@@ -98,12 +113,27 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _refuse_unquoted_names(name: str, text: str, types: Any) -> None:
+    """Refuse a type such as ``shop.paid`` without quotes: TOML reads it as a table ``shop``.
+
+    It would be the type ``shop`` with the status ``paid``, and no event would have that type.
+    """
+    for each, kind in types.items() if isinstance(types, dict) else ():
+        bare = rf"""^[^#"'\n]*(?<![\w-]){re.escape(each)}\s*[.\]]"""
+        found = re.search(bare, text, re.MULTILINE) if isinstance(kind, dict) else None
+        if found:
+            raise RuleFileError(
+                f"{name}, line {text.count(chr(10), 0, found.end()) + 1}: the name {each!r:.80} "
+                "has no quotes, so TOML reads the next part as a status. Write the whole name of "
+                'the type in quotes, such as "shop.paid"'
+            )
+
+
 def _place(document: Any, text: str, message: str) -> tuple[int, str]:
     """Return the line of a fault, and the fault with its remedy."""
     types = document.get("types") if isinstance(document, dict) else None
     for name, kind in types.items() if isinstance(types, dict) else ():
-        wrong = _wrong_kind(kind)
-        if wrong is not None:
+        for wrong in _wrong_kinds(kind):
             expected = ", ".join(Kind)
             detail = f"the kind of {name!r:.80} is {wrong!r:.80}, expected one of {expected}"
             return _line_of(text, name), detail
@@ -117,18 +147,21 @@ def _place(document: Any, text: str, message: str) -> tuple[int, str]:
     return _line_of(text, field), f"{field}: {reason}" if field else reason
 
 
-def _wrong_kind(kind: Any) -> Any:
-    """Return the first part of a type's value that is not a kind; ``None`` if every part is."""
+def _wrong_kinds(kind: Any) -> list[Any]:
+    """Return the parts of a type's value that are not kinds."""
     kinds = kind.values() if isinstance(kind, dict) else (kind,)
-    return next((each for each in kinds if each not in set(Kind)), None)
+    return [each for each in kinds if not isinstance(each, str) or each not in set(Kind)]
 
 
 def _line_of(text: str, key: str, *, last: bool = False) -> int:
     """Return the number of the line that has a key: the first one, or the last one."""
-    shown = {key, json.dumps(key), json.dumps(key, ensure_ascii=False)}
-    found = [
-        number
-        for number, line in enumerate(text.splitlines(), 1)
-        if key and re.split(r"\s*[:=]", line.strip(" \t{,"), maxsplit=1)[0] in shown
-    ]
-    return (found[-1] if last else found[0]) if found else 1
+    found = [match.start() for match in _KEY.finditer(text) if _name_in(match[1]) == key]
+    return 1 + text.count("\n", 0, found[-1 if last else 0]) if found else 1
+
+
+def _name_in(token: str) -> str:
+    try:
+        return str(json.loads(token)) if token.startswith('"') else token.strip("'")
+    except ValueError:
+        # TOML has escapes that JSON lacks.
+        return token.strip('"')

@@ -53,7 +53,19 @@ def test_the_same_rules_in_json_and_in_toml_have_the_same_digest():
         ("r.json", '{"types": {\n', "r.json, line 2: expected JSON: "),
         ("r.json", '{"extends": "ledger", "types": {}}', "line 1: extends: Invalid enum value"),
         ("r.json", "[]", "r.json, line 1: Expected `object`"),
-        ("r.toml", "types = {\n", "r.toml: expected TOML: "),
+        ("r.toml", "types = {\n", "r.toml, line 1: expected TOML: "),
+        ("r.toml", '[types]\n"a" = "failed"\n"b" = "', "r.toml, line 3: expected TOML: "),
+        ("r.json", '{"types": {\n"a":\n["failed"]}}', "line 2: the kind of 'a' is ['failed']"),
+        ("r.json", '{"types": {\n"a": {"won": ["x"]}}}', "line 2: the kind of 'a' is ['x']"),
+        ("r.json", '{\n"types": {"a": {"won": {}}}}', "line 2: the kind of 'a' is {}"),
+        ("r.json", '{\n"types": {"a": null}}', "line 2: the kind of 'a' is None"),
+        ("r.toml", '[types]\n"a" = ["failed"]\n', "line 2: the kind of 'a' is ['failed']"),
+        ("r.json", '{"types": {\n"a\\uD83d": "failed"}}', "r.json, line 2: it can't be read: "),
+        ("r.json", '{"types": {},\n"captured_fields": ["\\udc00"]}', "r.json, line 2: "),
+        ("r.json", '{"types": {"a":\n NaN}}', "r.json, line 2: it can't be read: "),
+        ("r.json", "[" * 9000, "r.json, line 1: it can't be read: "),
+        ("r.toml", "a = " + "[" * 9000, "r.toml, line 1: "),
+        ("r.json", '{"types": ' + "1" * 9000, "r.json, line 1: it can't be read: "),
         ("r.toml", '[types]\n"a" = "paid"\n', "r.toml, line 2: the kind of 'a' is 'paid'"),
         ("r.json", "{}", "r.json, line 1: Object missing required field `types`"),
     ],
@@ -62,3 +74,35 @@ def test_the_error_for_a_wrong_file_names_the_line_and_what_was_expected(name, t
     with pytest.raises(RuleFileError) as error:
         read_rules(name, text)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[types]\nshop.paid = "succeeded"\n', 2),
+        ('[types]\n"a" = "failed"\nshop.dispute.lost = "dispute_lost"\n', 3),
+        ('extends = "seed"\n[types.shop]\npaid = "succeeded"\n', 2),
+        ('[ types . shop . closed ]\nwon = "dispute_won"\n', 1),
+        ('types.shop.paid = "succeeded"\n', 1),
+        ('types = { shop.paid = "succeeded" }\n', 1),
+    ],
+)
+def test_a_dotted_type_without_quotes_in_toml_is_refused_with_the_remedy(text, line):
+    """TOML reads it as a type `shop` with a status, and no event has that type."""
+    with pytest.raises(RuleFileError) as error:
+        read_rules("r.toml", text)
+    assert f"r.toml, line {line}: the name 'shop' has no quotes" in str(error.value)
+    assert 'Write the whole name of the type in quotes, such as "shop.paid"' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[types]\nshop = { won = "dispute_won" }\n',
+        '# not shop.paid\n[types."shop"]\nwon = "dispute_won"\n',
+        '[types]\n"shop.paid" = "succeeded"\n\'shop\' = { won = "dispute_won" }\n',
+    ],
+)
+def test_a_type_by_status_that_has_one_meaning_in_toml_is_read(text):
+    rules = read_rules("r.toml", text)
+    assert rules.kind_of("shop", {"status": "won"}) is Kind.DISPUTE_WON
