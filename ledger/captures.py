@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 
 from ledger.events import Event
-from ledger.lifecycle import CAPTURED, Kind
+from ledger.lifecycle import CAPTURED, SUCCEEDED, Kind
+from ledger.money import Money
 from ledger.published import AmountMinor, Currency, Id, UnixSeconds, meaning
 from ledger.standing import own_id
 
@@ -48,8 +49,7 @@ def capture_anomalies(
     kinds = {fact.kind for fact in facts}
     if Kind.VOIDED in kinds and not kinds.isdisjoint({Kind.SUCCEEDED, Kind.CAPTURED}):
         yield "voided_and_paid"
-    if not captures:
-        return
+    yield from _excess(facts, captures)
     if sum(each.capture_id == each.event_id for each in captures) > 1:
         yield "capture_identity_uncertain"
     told = {(own_id(payment_id, fact), fact.money) for fact in facts if fact.kind is CAPTURED}
@@ -57,17 +57,24 @@ def capture_anomalies(
         yield "conflicting_capture"
     if len({each.currency for each in captures}) > 1:
         yield "currency_mismatch"
-    yield from _excess(facts, captures)
 
 
 def _excess(facts: Sequence[Event], captures: Sequence[Capture]) -> Iterator[str]:
-    """Compare the captured sum with the largest authorised, or else succeeded, amount."""
-    captured = sum(each.amount for each in captures if each.currency == captures[0].currency)
-    for kind in (Kind.AUTHORISED, Kind.SUCCEEDED):
-        limits = [fact.money for fact in facts if fact.kind is kind and fact.money is not None]
-        if limits:
-            if any(each.currency != captures[0].currency for each in limits):
-                yield "currency_mismatch"
-            elif captured > max(each.amount_minor for each in limits):
-                yield "capture_exceeds_authorisation"
-            return
+    """Compare what was taken with the largest authorised amount.
+
+    That is the sum of the captures, or else the success. Without an authorisation, captures are
+    compared with the success.
+    """
+    successes = [fact.moved for fact in facts if fact.kind is SUCCEEDED]
+    taken = [Money(each.amount, each.currency) for each in captures] or successes[:1]
+    authorised = [each.money for each in facts if each.kind is Kind.AUTHORISED and each.money]
+    limits = authorised or (successes if captures else [])
+    if not taken or not limits:
+        return
+    currency = taken[0].currency
+    if any(each.currency != currency for each in limits):
+        yield "currency_mismatch"
+    elif sum(each.amount_minor for each in taken if each.currency == currency) > max(
+        each.amount_minor for each in limits
+    ):
+        yield "capture_exceeds_authorisation"

@@ -64,5 +64,8 @@ def _anomalies(facts: list[Event]) -> Iterator[str]:
     )
     if not monies:
         yield "dispute_amount_missing"
-    if len(monies) > 1 or len({fact.kind for fact in outcomes}) > 1 or is_reopened:
+    # Events without a dispute's id may be about different disputes.
+    is_uncertain = facts[0].data_id == facts[0].payment_id and len(facts) - len(outcomes) > 1
+    has_two_outcomes = len({fact.kind for fact in outcomes}) > 1
+    if len(monies) > 1 or has_two_outcomes or is_reopened or is_uncertain:
         yield "conflicting_dispute"

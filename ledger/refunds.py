@@ -45,17 +45,30 @@ def refunds_of(payment_id: str, facts: Sequence[Event]) -> tuple[list[Refund], s
     anomalies: set[str] = set()
     for refund_id, alike in by_id.items():
         first, money = alike[0], alike[0].moved
-        if any(fact.money != money for fact in alike):
+        undone = reversals.get(refund_id, ())
+        if any(fact.money != money for fact in alike) or any(
+            fact.money not in {None, money} for fact in undone
+        ):
             anomalies.add("conflicting_refund")
-        reversal = reversal_among(first, reversals.get(refund_id, ()))
+        reversal = reversal_among(first, undone)
         if reversal is None:
             refunds.append(
                 Refund(refund_id, money.amount_minor, money.currency, first.created, first.event_id)
             )
         elif alike[-1].created > reversal.created:
             anomalies.add("refund_after_reversal")
-    # A refund or reversal without an id of its own is identified by its event.
-    unnamed = [fact for fact in facts if fact.kind in OF_REFUND and fact.data_id == payment_id]
-    if len(unnamed) > 1 or (unnamed and unnamed[0].kind is REFUND_REVERSED):
+    if _are_uncertain(payment_id, facts):
         anomalies.add("refund_identity_uncertain")
     return refunds, anomalies
+
+
+def _are_uncertain(payment_id: str, facts: Sequence[Event]) -> bool:
+    """Return whether a refund or reversal without an id may be about another refund.
+
+    It is identified by its event. It may be a refund with an id if that has the same money.
+    """
+    unnamed = [fact for fact in facts if fact.kind in OF_REFUND and fact.data_id == payment_id]
+    if len(unnamed) != 1 or unnamed[0].kind is REFUND_REVERSED:
+        return bool(unnamed)
+    money = unnamed[0].money
+    return sum(fact.kind is REFUNDED and fact.money == money for fact in facts) > 1
