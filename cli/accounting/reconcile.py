@@ -271,6 +271,8 @@ def _line(header: list[str], cells: list[str], number: int, amounts: AmountForma
         got = ",".join(cells)
         raise _FaultError(f"expected {len(header)} columns, got {len(cells)}: {got!r:.200}")
     row = dict(zip(header, cells, strict=True))
+    # An id may begin or end with blanks, and the other values may not.
+    row |= {name: row[name].strip() for name in COLUMNS if name != "payment_id"}
     kind = _KINDS.get(row["kind"].lower())
     if kind is None:
         raise _FaultError(f"kind: expected payment or refund, got {row['kind']!r:.40}")

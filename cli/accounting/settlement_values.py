@@ -15,8 +15,11 @@ from ledger.money import MoneyError
 _WHOLE: Final = re.compile(
     r"[0-9]+|[0-9]{1,3}([.,\u0020\u00a0\u202f'\u2019])[0-9]{3}(?:\1[0-9]{3})*"
 )
-_OFFSET: Final = re.compile(r"UTC([+-])([0-9]{1,2})(?::([0-9]{2}))?", re.IGNORECASE)
-_THOUSAND_DIGITS: Final = 3
+_OFFSET: Final = re.compile(
+    r"(?:UTC|(?=.[0-9]{2}:))([+-])([0-9]{1,2})(?::([0-5][0-9]))?", re.IGNORECASE
+)
+# One separator, before three digits: of thousands, or of decimals. No thousands begin with a zero.
+_AMBIGUOUS: Final = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 
 
 def plain_amount(text: str, decimal: str | None) -> str:
@@ -24,8 +27,8 @@ def plain_amount(text: str, decimal: str | None) -> str:
 
     >>> [plain_amount(text, None) for text in ("1 500,50", "1,234,567", "1500.5")]
     ['1500.50', '1234567', '1500.5']
-    >>> plain_amount("1,234", "."), plain_amount("1,234", ",")
-    ('1234', '1.234')
+    >>> plain_amount("1.234", "."), plain_amount("1.234", ","), plain_amount("0,234", None)
+    ('1.234', '1234', '0.234')
     """
     mark = decimal or _decimal_mark(text)
     whole, found, part = text.rpartition(mark)
@@ -43,20 +46,18 @@ def _decimal_mark(text: str) -> str:
     points, commas = text.count("."), text.count(",")
     if points and commas:
         return max(".,", key=text.rfind)
-    if commas != 1:
-        return "," if points > 1 else "."
-    if len(text.rpartition(",")[2]) == _THOUSAND_DIGITS:
+    if _AMBIGUOUS.fullmatch(text):
         raise MoneyError(
             "amount_not_decimal", f"{text!r:.40} has two meanings: give --decimal . or --decimal ,"
         )
-    return ","
+    return "," if commas == 1 or points > 1 else "."
 
 
 def zone_of(name: str) -> tzinfo:
     """Return a time zone by its IANA name, or by its offset from UTC.
 
-    >>> zone_of("UTC+5").utcoffset(None)
-    datetime.timedelta(seconds=18000)
+    >>> zone_of("UTC+5") == zone_of("+05:00")
+    True
     """
     found = _OFFSET.fullmatch(name)
     try:

@@ -97,10 +97,11 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = False,
     decimal: Annotated[
         DecimalMark | None,
-        typer.Option(help="the mark before decimals, where a number does not show it"),
+        typer.Option(help="the mark before decimals, for numbers such as 1.500 and 1,500"),
     ] = None,
     zone: Annotated[
-        str, typer.Option(help="time zone of the days: a name such as Asia/Almaty, or UTC+5")
+        str,
+        typer.Option(help="time zone of the days: a name such as Asia/Almaty, UTC+5, or +05:00"),
     ] = "UTC",
     first_day: Annotated[
         datetime | None,

@@ -69,10 +69,12 @@ def test_a_refund_may_have_a_minus_but_a_payment_may_not(read):
         ("p,5.00,KZT,payout", "kind: expected payment or refund, got 'payout'"),
         (",5.00,KZT,payment", "payment_id: expected an id"),
         ('p,"5,000",KZT,payment', "amount: '5,000' has two meanings: give --decimal"),
+        ("p,1.500,KZT,payment", "amount: '1.500' has two meanings: give --decimal"),
+        ("p,12.000,JPY,payment", "amount: '12.000' has two meanings: give --decimal"),
         ('p,"1,23,456.00",KZT,payment', "amount: .*got '1,23,456.00'"),
         ('p,"1.234.5,00,1",KZT,payment', "amount: "),
         ("p,5.,KZT,payment", "amount: .*got '5.'"),
-        ("p,5.001,KZT,payment", "amount: KZT has 2 decimals, got '5.001'"),
+        ("p,5.0001,KZT,payment", "amount: KZT has 2 decimals, got '5.0001'"),
         ("p,0.5,JPY,payment", "amount: JPY has 0 decimals, got '0.5'"),
         (
             "p,90071992547409.92,KZT,payment",
@@ -148,17 +150,35 @@ def test_any_rows_written_as_csv_are_read_back_exactly(tmp_path_factory, rows, m
         ("1.500,50", 150050),
         ("1,234,567", 123456700),
         ("1.234.567", 123456700),
+        ("0,500", 50),
+        ("0.500", 50),
+        ("1500.500", 150050),
+        ("1 500,500", 150050),
+        (" 1500.50\u00a0", 150050),
     ],
 )
 def test_an_amount_with_separators_is_read_if_it_has_one_meaning(read, amount, minor_units):
-    text = f"Payment_ID;AMOUNT;Currency;kind\np;{amount};kzt;Payment\n"
+    text = f"Payment_ID;AMOUNT;Currency;kind\np;{amount}; kzt ;Payment \n"
     assert read(text)[0].money == Money(minor_units, "KZT")
 
 
-@pytest.mark.parametrize(("decimal", "minor_units"), [(".", 123400), (",", None)])
-def test_the_option_decides_an_amount_with_two_meanings(tmp_path, decimal, minor_units):
+def test_blanks_around_a_payment_s_id_belong_to_the_id(read):
+    assert read(HEADER + " p ,5.00,KZT,payment\n")[0].payment_id == " p "
+
+
+@pytest.mark.parametrize(
+    ("amount", "decimal", "minor_units"),
+    [
+        ("1,234", ".", 123400),
+        ("1,234", ",", None),
+        ("1.500", ",", 150000),
+        ("1.500", ".", 150),
+        ("1.234", ".", None),
+    ],
+)
+def test_the_option_decides_an_amount_with_two_meanings(tmp_path, amount, decimal, minor_units):
     path = tmp_path / "settlement.csv"
-    path.write_text('payment_id,amount,currency,kind\np,"1,234",KZT,payment\n', encoding="utf-8")
+    path.write_text(f'{HEADER}p,"{amount}",KZT,payment\n', encoding="utf-8")
     if minor_units is None:
         with pytest.raises(WrongOptionError, match="KZT has 2 decimals"):
             read_settlement(path, AmountFormat(decimal=decimal))
@@ -171,12 +191,13 @@ def test_the_setting_decides_how_many_decimals_an_amount_may_have(tmp_path):
     path = tmp_path / "settlement.csv"
     path.write_text(f"{HEADER}p,1.234,KWD,payment\n", encoding="utf-8")
     with pytest.raises(WrongOptionError, match="KWD has 2 decimals"):
-        read_settlement(path, AmountFormat())
-    (line,) = read_settlement(path, AmountFormat(digits_of=MinorUnits("KWD:3").digits_of))
+        read_settlement(path, AmountFormat(decimal="."))
+    amounts = AmountFormat(decimal=".", digits_of=MinorUnits("KWD:3").digits_of)
+    (line,) = read_settlement(path, amounts)
     assert line.money == Money(1234, "KWD")
 
 
-@pytest.mark.parametrize("name", ["Asia/Almaty", "UTC+5", "utc+05:00"])
+@pytest.mark.parametrize("name", ["Asia/Almaty", "UTC+5", "utc+05:00", "+05:00"])
 def test_a_day_begins_at_midnight_in_its_zone(name):
     day = datetime(2026, 1, 2)  # noqa: DTZ001
     options = ReconcileOptions(path=Path("x"), zone=zone_of(name), first_day=day, last_day=day)
@@ -184,7 +205,7 @@ def test_a_day_begins_at_midnight_in_its_zone(name):
     assert options.period == Period(begin, begin + 24 * 3600)
 
 
-@pytest.mark.parametrize("name", ["", "Almaty", "UTC+99", "+5", "../x"])
+@pytest.mark.parametrize("name", ["", "Almaty", "UTC+99", "UTC+5:99", "+05:60", "+5", "../x"])
 def test_an_unknown_zone_is_refused_by_name(name):
     with pytest.raises(WrongOptionError, match="Asia/Almaty"):
         zone_of(name)
