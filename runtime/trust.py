@@ -1,5 +1,6 @@
 """Defines the settings that decide, in every program, which signatures are valid."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Protocol
 
@@ -50,7 +51,8 @@ PayAmountsUnit = Annotated[
 
 # A shorter secret could be found by trying all possible secrets.
 _LEAST_SECRET_CHARS: Final = 16
-_QUOTES: Final = ("'", '"', "`", "\u201c", "\u201d", "\u2018", "\u2019")
+_QUOTES: Final = tuple("'\"`\u201c\u201d\u2018\u2019\u201e\u201a\u00ab\u00bb")
+_SEPARATOR: Final = re.compile(r"[\s;]")
 
 
 def check_secret(name: str, secret: str) -> None:
@@ -63,6 +65,11 @@ def check_secret(name: str, secret: str) -> None:
         found = "is in quotes: give the secret without them"
     elif f"{secret},".startswith("v1,"):
         found = "starts with `v1,`, which belongs to a signature: give only the part after it"
+    elif _SEPARATOR.search(secret):
+        found = (
+            "contains white space or `;`: give the secret alone, without `Bearer`, and separate "
+            "several with commas"
+        )
     elif len(secret) < _LEAST_SECRET_CHARS:
         found = f"has {len(secret)} characters, expected at least {_LEAST_SECRET_CHARS}"
     if found is not None:

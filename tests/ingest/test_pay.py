@@ -188,8 +188,10 @@ def test_a_shop_that_takes_only_the_pay_api_needs_no_signing_secret():
     assert "token_of" not in repr(settings)
 
 
-@pytest.mark.parametrize("token", ["short", '"token_of_the_tests_in_quotes"'])
-def test_a_token_that_is_short_or_in_quotes_is_refused_and_not_repeated(token):
+@pytest.mark.parametrize(
+    "token", ["short", '"token_of_the_tests_in_quotes"', "Bearer token_of_the_tests", f"{TOKEN};x"]
+)
+def test_a_token_that_is_short_or_was_copied_with_more_is_refused_and_not_repeated(token):
     given = {"LEDGER_PAY_TOKENS": token, "LEDGER_PAY_AMOUNTS": "minor"}
     with pytest.raises(SettingsError, match="LEDGER_PAY_TOKENS") as caught:
         IngestSettings.from_environment(given)
