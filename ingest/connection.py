@@ -169,19 +169,31 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            if not self._upgrading:
-                raise
-            self._feed_again(piece[upgrade.args[0] :])
+            self._feed_again(piece, upgrade)
         if self._overhead_bytes > self.limits.head_bytes:
             in_head = self._state.now != "body"
             self._refuse("head_too_large" if in_head else "framing_too_large")
 
-    def _feed_again(self, rest: bytes) -> None:
-        """Parse a request that offers another protocol as if it offered none (RFC 9110, 7.8).
+    def _feed_again(self, rest: bytes, upgrade: httptools.HttpParserUpgrade | None) -> None:
+        """Parse each request that offers another protocol as if it offered none (RFC 9110, 7.8).
 
         The parser reads no body of such a request, so a new parser reads its head without the
-        offer, and then the rest of the piece.
+        offer, and then the rest of the piece, which may hold the next offer.
         """
+        while upgrade is not None:
+            if not self._upgrading:
+                raise upgrade
+            rest = rest[upgrade.args[0] :]
+            self._read_head_again()
+            self._overhead_bytes += len(rest)
+            try:
+                self.parser.feed_data(rest)
+                upgrade = None
+            except httptools.HttpParserUpgrade as another:
+                upgrade = another
+
+    def _read_head_again(self) -> None:
+        """Let a new parser read the head of a request without its offer of another protocol."""
         self._upgrading = False
         version = self.parser.get_http_version().encode()
         head = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
@@ -190,8 +202,6 @@ class BoundedProtocol(HttpToolsProtocol):
         # uvicorn sets the same option.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(head + b"\r\n")
-        self._overhead_bytes += len(rest)
-        self.parser.feed_data(rest)
 
     def on_message_begin(self) -> None:
         """Begin a request; `_hand_over` does the rest if the request goes to the application."""

@@ -53,16 +53,21 @@ class DeliveryHead(NamedTuple):
         received_at_ms: int,
         dialect: Sequence[tuple[str, bytes]] = (),
     ) -> Self:
-        """Read a request's headers; join repeated ones with commas (RFC 9110, 5.3)."""
+        """Read a request's headers; join repeated ones with commas (RFC 9110, 5.3).
+
+        A header that is repeated with the same value has one meaning, and is read once.
+        """
         signatures: list[bytes] = []
         content_types: list[bytes] = []
         encodings: list[bytes] = []
         content_length = None
         for name, value in headers:
             if name == b"plexy-signature":
-                signatures.append(value)
+                if value not in signatures:
+                    signatures.append(value)
             elif name == b"content-type":
-                content_types.append(value)
+                if value not in content_types:
+                    content_types.append(value)
             elif name == b"content-encoding":
                 encodings.append(value)
             elif name == b"content-length" and value.isdigit():

@@ -410,6 +410,18 @@ async def test_a_delivery_that_offers_another_protocol_is_read_as_http(before, o
     assert [record.value for record in log.records] == [event(), event()]
 
 
+@BOTH_WAYS
+@pytest.mark.parametrize("count", [2, 20])
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_pipelined_deliveries_that_offer_another_protocol_are_all_read(before, offer, count):
+    log = FakeLog()
+    raw = before + count * delivery(event(), offer)
+    async with connecting(log, pipelined=count + 2) as connect:
+        answer = await said(connect, raw + CLOSING)
+        assert answer.count(b"HTTP/1.1 200 ") == count + 1 + bool(before)
+    assert [record.value for record in log.records] == count * [event()]
+
+
 @pytest.mark.parametrize("offer", OFFERS)
 async def test_a_delivery_that_offers_another_protocol_may_arrive_byte_by_byte(offer):
     log = FakeLog()

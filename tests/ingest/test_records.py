@@ -33,6 +33,11 @@ def test_repeated_headers_are_joined():
     assert read.signature == b"a,b"
 
 
+def test_headers_that_are_repeated_with_the_same_value_are_read_once():
+    read = delivery(*2 * [(b"plexy-signature", b"a")], *2 * [(b"content-type", b"text/json")])
+    assert (read.signature, read.content_type) == (b"a", b"text/json")
+
+
 @pytest.mark.parametrize(
     ("content_type", "is_json"),
     [
