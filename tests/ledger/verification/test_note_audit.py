@@ -164,13 +164,17 @@ def test_the_void_notes_that_a_retry_leaves_are_no_difference():
     assert found.differences() == []
 
 
-def test_the_row_of_an_id_that_is_not_corrected_yet_is_right_until_the_correction_is_settled():
+@pytest.mark.parametrize("event_id", ["evt_2", "evt_3"])
+def test_the_row_of_an_id_that_is_not_corrected_yet_is_right_until_the_correction_is_settled(
+    event_id,
+):
+    """The first delivery of `evt_2` was rejected, and that of `evt_3` was not folded."""
     found = ledger()
-    partition = partition_of(b"evt_2")
+    key = event_id.encode()
     settled = found.log.ends()
-    correct = body("evt_2", "refund.succeeded", id="re_1", payment_id="pay_1", amount=7)
-    found.log.append(correct, b"evt_2")
+    correct = body(event_id, "refund.succeeded", id="re_1", payment_id="pay_1", amount=7)
+    found.log.append(correct, key)
     assert found.differences(settled=settled) == []
     assert Kind.SEEN_DIFFERS in kinds(found)
-    held = SEEN.decode(found.seen[partition, b"evt_2"])
+    held = SEEN.decode(found.seen[partition_of(key), key])
     assert (held.digest, len(held.uncounted)) == (b"", 1)
