@@ -6,6 +6,7 @@ known type with unusable data. Invariants: no envelope raises an exception, and 
 meanings is never read.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
@@ -42,6 +43,11 @@ _OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
 # A dispute may state its amount in any of its events.
 _OF_DISPUTE: Final = frozenset({Kind.DISPUTED, Kind.DISPUTE_WON, Kind.DISPUTE_LOST})
 
+# In a refund or a dispute, this field names the payment. In a payment, it is often the bank's id.
+_TRANSACTION: Final = "transactionId"
+_NOT_OF_PAYMENT: Final = re.compile("refund|dispute|chargeback")
+_OWN_ID: Final = Fields(("id",))
+
 Mark = Literal[
     "conflicting_order",
     "order_reference_unreadable",
@@ -63,6 +69,7 @@ class FieldNames(msgspec.Struct, frozen=True, dict=True):
     ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
     for a merchant's order number. ``payment`` lists the names under which a refund, or any other
     event that the rules let name its payment, may name the payment. A name with dots is a path.
+    In an event about a payment, ``transactionId`` counts only if the event has no id.
     """
 
     order: tuple[str, ...] = (
@@ -194,7 +201,7 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     try:
         # By the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
-        payment = None if is_own else _payment_reference(data, reading.fields.of_payment)
+        payment = None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment)
         return Named(payment or _data_id(data, None), order, created)
     except _UnusableError:
         return Named(None, order, created)
@@ -227,7 +234,7 @@ def _read(
     status = _status(data)
     payment: str | None = None
     if kind in _OF_REFUND or rules.follows_payments:
-        payment = _payment_reference(data, reading.fields.of_payment)
+        payment = _payment_reference(envelope, kind, reading.fields.of_payment)
         if payment is None and reading is PAY_READING:
             # The transaction may be the refund or the payment itself.
             raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
@@ -331,11 +338,22 @@ def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark])
     return orders[0]
 
 
-def _payment_reference(data: Mapping[str, Any], fields: Fields) -> str | None:
-    for name, text in references(data, fields):
-        if text is not None:
-            return _usable(f"data.{name}", text)
+def _payment_reference(envelope: Envelope, kind: Kind | None, fields: Fields) -> str | None:
+    """Return the payment that an event names in the fields for it."""
+    for name, text in references(envelope.data, fields):
+        if text is None or (name == _TRANSACTION and _is_payment_with_id(envelope, kind)):
+            continue
+        return _usable(f"data.{name}", text)
     return None
+
+
+def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:
+    """Return whether the event's own id is its payment's; an unknown type is judged by its name."""
+    if kind is None or kind is INFORMATIONAL:
+        is_other = _NOT_OF_PAYMENT.search(envelope.type) is not None
+    else:
+        is_other = kind in _OF_REFUND or kind in _OF_DISPUTE
+    return not is_other and any(text for _, text in references(envelope.data, _OWN_ID))
 
 
 def _usable(field: str, text: str) -> str:

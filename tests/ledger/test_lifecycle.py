@@ -6,7 +6,7 @@ import pytest
 
 from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope
-from ledger.events import Event, FieldNames, Reading, Unfolded, decode_event
+from ledger.events import Event, FieldNames, Reading, Unfolded, decode_event, named_by
 from ledger.journal import balances
 from ledger.lifecycle import BUILT_IN, LIFECYCLE, PAY, SEED, Kind
 from ledger.money import Money
@@ -101,6 +101,37 @@ def test_a_captured_amount_is_preferred_to_the_authorised_one():
 def test_the_payment_field_names_the_payment_of_any_event():
     reading = Reading(FieldNames(payment=("charge",)), LIFECYCLE)
     assert read("dispute.created", {"id": "dp_1", "charge": "ch_1"}, reading).payment_id == "ch_1"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "payment_id"),
+    [
+        ("payment.succeeded", {}, "pay_1"),
+        ("payment.captured", {}, "pay_1"),
+        ("payment.failed", {"payment_id": "pay_9"}, "pay_9"),
+        ("payment.authorized", {"id": 7}, "7"),
+        ("payment.succeeded", {"id": "null"}, "txn_1"),
+        ("refund.succeeded", {}, "txn_1"),
+        ("refund.failed", {}, "txn_1"),
+        ("dispute.created", {}, "txn_1"),
+    ],
+)
+def test_a_transaction_id_names_the_payment_of_anything_but_a_payment(name, data, payment_id):
+    """One payment would count twice if its capture had the bank's id for it, too."""
+    assert read(name, {"transactionId": "txn_1"} | data).payment_id == payment_id
+
+
+@pytest.mark.parametrize(
+    ("name", "payment_id"),
+    [("payment.odd", "pay_1"), ("payment.updated", "pay_1"), ("refund.odd", "txn_1"),
+     ("charge.dispute.odd", "txn_1")],
+)  # fmt: skip
+@pytest.mark.parametrize("reading", [LIFE, Reading()])
+def test_an_event_that_is_not_folded_is_noted_under_the_payment_that_its_type_suggests(
+    name, payment_id, reading
+):
+    envelope = Envelope("evt_1", name, CREATED, {"id": "pay_1", "transactionId": "txn_1"})
+    assert named_by(envelope, CREATED * 1000, reading).payment_id == payment_id
 
 
 def test_the_pay_api_has_the_kinds_of_its_statuses():
