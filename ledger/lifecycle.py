@@ -44,7 +44,10 @@ MOVES_ITS_AMOUNT: Final = frozenset({Kind.SUCCEEDED, Kind.REFUNDED, Kind.CAPTURE
 ANY_STATUS: Final = "*"
 
 ByStatus = dict[str, Kind]
-"""The kind for each value of ``data.status``; ``ANY_STATUS`` stands for every other value."""
+"""The kind for each value of ``data.status``, in any case and spelling of its blanks.
+
+``ANY_STATUS`` stands for every other value.
+"""
 
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 
@@ -75,8 +78,11 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
         if type(kind) is not dict:
             return kind  # type: ignore[return-value] # only a dict is left out
         status = data.get("status") if isinstance(data, dict) else None
-        known = kind.get(status) if isinstance(status, str) else None
-        return known or kind.get(ANY_STATUS)
+        if not isinstance(status, str):
+            return kind.get(ANY_STATUS)
+        if status not in kind:
+            status = next((each for each in kind if word_of(each) == word_of(status)), ANY_STATUS)
+        return kind.get(status)
 
     @property
     def digest(self) -> str:
@@ -85,7 +91,20 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
         return blake2b(_CANONICAL.encode(rules), digest_size=8).hexdigest()
 
 
+def word_of(status: str) -> str:
+    """Return a status as it is compared with others.
+
+    >>> word_of("Requires-Action"), word_of(" LOST")
+    ('requires_action', 'lost')
+    """
+    return status.strip().lower().replace(" ", "_").replace("-", "_")
+
+
 def _types(**kinds: str) -> dict[str, Kind | ByStatus]:
+    return {**_by_status(**kinds)}
+
+
+def _by_status(**kinds: str) -> ByStatus:
     return {name: Kind(kind) for kind, names in kinds.items() for name in names.split()}
 
 
@@ -95,14 +114,17 @@ _OUTCOMES: Final[ByStatus] = {
     # An inquiry that ended before it became a dispute moved no money.
     "warning_closed": Kind.INFORMATIONAL,
 }
-_REFUND_STATES: Final[ByStatus] = {
-    "succeeded": Kind.REFUNDED,
-    "processed": Kind.REFUNDED,
-    "failed": Kind.REFUND_REVERSED,
-    "canceled": Kind.REFUND_REVERSED,
-    "cancelled": Kind.REFUND_REVERSED,
-    ANY_STATUS: Kind.INFORMATIONAL,
-}
+# Any other status may be final, so such an event is shown as one of an unknown type.
+_REFUND_STATES: Final = _by_status(
+    refunded="succeeded processed completed complete success successful refunded",
+    refund_reversed=(
+        "failed failure canceled cancelled declined denied error expired rejected reversed voided"
+    ),
+    informational=(
+        "created in_progress initiated new open pending processing queued "
+        "requested requires_action submitted"
+    ),
+)
 _INFORMATIONAL: Final = (
     "payment.created payment.pending payment.processing payment.requires_action payment.updated"
 )

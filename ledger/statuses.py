@@ -8,7 +8,7 @@ nothing.
 from functools import lru_cache
 from typing import Final
 
-from ledger.lifecycle import Kind
+from ledger.lifecycle import Kind, word_of
 
 _SUCCESS: Final = frozenset({
     "approved", "captured", "charged", "complete", "completed", "paid", "settled", "success",
@@ -40,5 +40,4 @@ def contradicts(kind: Kind, status: str) -> bool:
     (True, False)
     """
     against = _CONTRADICTING.get(kind)
-    words = status.strip().lower().replace(" ", "_").replace("-", "_")
-    return against is not None and words in against
+    return against is not None and word_of(status) in against

@@ -66,6 +66,9 @@ def test_the_digest_depends_on_the_rules_and_not_on_their_name():
         ("payment_intent.canceled", {}, Kind.VOIDED),
         ("refund.failed", {}, Kind.REFUND_REVERSED),
         ("refund.created", {"status": "succeeded"}, Kind.REFUNDED),
+        ("refund.updated", {"status": "COMPLETED"}, Kind.REFUNDED),
+        ("charge.refund.updated", {"status": " Rejected"}, Kind.REFUND_REVERSED),
+        ("dispute.closed", {"status": "Lost"}, Kind.DISPUTE_LOST),
         ("charge.dispute.created", {}, Kind.DISPUTED),
         ("charge.dispute.closed", {"status": "won"}, Kind.DISPUTE_WON),
         ("charge.dispute.closed", {"status": "lost"}, Kind.DISPUTE_LOST),
@@ -80,7 +83,12 @@ def test_an_event_states_what_its_type_status_and_payment_say(name, data, kind):
 
 
 def test_a_type_or_a_status_that_states_nothing_is_unfolded():
-    assert read("refund.created", {"status": "pending"}) == Unfolded("refund.created", known=True)
+    for status in ("pending", "PENDING", "Requires-Action"):
+        opened = read("refund.created", {"status": status})
+        assert opened == Unfolded("refund.created", known=True)
+    for status in ("done", None, 7):
+        unknown = read("refund.updated", {"status": status})
+        assert unknown == Unfolded("refund.updated", known=False)
     odd = read("charge.dispute.closed", {"status": "who knows"})
     assert odd == Unfolded("charge.dispute.closed", known=False)
     assert read("charge.refunded", {}) == Unfolded("charge.refunded", known=False)

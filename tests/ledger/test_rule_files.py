@@ -19,6 +19,7 @@ def test_a_file_adds_its_types_to_the_rules_that_it_extends():
     rules = read_rules("shop.json", JSON)
     assert rules.kind_of("shop.paid", {}) is Kind.SUCCEEDED
     assert rules.kind_of("shop.closed", {"status": "won"}) is Kind.DISPUTE_WON
+    assert rules.kind_of("shop.closed", {"status": "Won "}) is Kind.DISPUTE_WON
     assert rules.kind_of("shop.closed", {}) is Kind.INFORMATIONAL
     assert rules.kind_of("payment.captured", {}) is Kind.CAPTURED
     assert rules.follows_payments
