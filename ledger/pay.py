@@ -19,14 +19,20 @@ from ledger.envelope import MAX_ID_BYTES, Envelope, decimal_text, fault_of, json
 from ledger.json_values import MalformedJsonError, decode_json
 from ledger.lifecycle import PAY, Kind
 from ledger.money import WrittenAmount
+from ledger.references import Fields, is_placeholder, references
 from ledger.rejections import Reason, Rejection
 
 ORDER: Final = "merchantReference"
 PARENT: Final = "parentTransactionId"
+_PARENT_FIELDS: Final = Fields((PARENT,))
 
 _CHARGED: Final = "transaction.charged"
 _UPDATED: Final = "updatedAt"
 _DIGEST_BYTES: Final = 16
+
+_REFUND: Final = "refund"
+# The types of a transaction that is a payment; Plexy names only the first one.
+_PAYMENT: Final = frozenset({"payment", "purchase", "sale"})
 
 # A refund is a transaction of its own. If it fails, its payment has not failed.
 _OF_REFUND: Final = {
@@ -83,14 +89,21 @@ def decode_notification(body: bytes, amounts: PayAmounts) -> PayEnvelope | Rejec
 
 
 def kind_of(envelope: PayEnvelope) -> Kind | None:
-    """Return what a notification states; ``None`` for a name that is unknown.
+    """Return what a notification states; ``None`` for an unknown name, or a contradicting type.
 
-    The result is also ``None`` for a refund whose name says that a payment was made.
+    Without a type, a transaction with a parent may be a payment or a refund. A transaction of an
+    unknown type is neither.
     """
-    kind = PAY.kind_of(envelope.type, envelope.data)
-    if kind is None or envelope.data.get("type") != "refund":
+    kind, stated = PAY.kind_of(envelope.type, envelope.data), envelope.data.get("type")
+    if kind is None or kind not in _OF_REFUND:
         return kind
-    return _OF_REFUND.get(kind, kind)
+    word = str(stated).strip().lower()
+    if word in _PAYMENT:
+        return kind
+    if word == _REFUND:
+        return _OF_REFUND[kind]
+    is_alone = not any(text for _, text in references(envelope.data, _PARENT_FIELDS))
+    return kind if is_placeholder(word) and is_alone else None
 
 
 def _envelope(

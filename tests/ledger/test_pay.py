@@ -152,8 +152,41 @@ def test_a_refund_that_fails_does_not_make_its_payment_fail(name, kind):
     assert (event.kind, event.payment_id) == (kind, "txn_1")
 
 
-def test_a_charged_transaction_of_the_type_refund_is_not_counted_as_a_payment():
-    assert read(body_of(type="refund")) == "unfolded.transaction.charged"
+REFUND = {"id": "txn_2", "type": "Refund", "parentTransactionId": "txn_1"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "refund"},
+        REFUND,
+        {"type": "payout"},
+        {"type": "chargeback"},
+        {"type": 7},
+        REFUND | {"type": ...},
+        REFUND | {"type": None},
+        REFUND | {"type": "null"},
+    ],
+)
+def test_a_charged_transaction_that_may_be_no_payment_is_shown_and_not_counted(changes):
+    assert read(body_of(**changes)) == "unfolded.transaction.charged"
+
+
+@pytest.mark.parametrize("changes", [{}, {"type": None}, {"type": "PAYMENT "}, {"type": "sale"}])
+@pytest.mark.parametrize("parent", [..., None, "", "txn_0"])
+def test_a_payment_counts_if_its_type_says_so_or_nothing_says_otherwise(changes, parent):
+    event = read(body_of(parentTransactionId=parent, **changes))
+    if parent == "txn_0" and changes == {"type": None}:
+        assert event == "unfolded.transaction.charged"
+    else:
+        assert (event.kind, event.payment_id) == (Kind.SUCCEEDED, "txn_1")
+
+
+@pytest.mark.parametrize("name", ["failed", "rejected", "cancelled"])
+def test_a_failed_refund_is_told_from_a_failed_payment_by_its_type_alone(name):
+    assert read(body_of(f"transaction.{name}", **REFUND)).kind is Kind.REFUND_REVERSED
+    unsure = read(body_of(f"transaction.{name}", **REFUND | {"type": None}))
+    assert unsure == f"unfolded.transaction.{name}"
 
 
 def test_without_a_processed_amount_the_whole_amount_was_captured():
