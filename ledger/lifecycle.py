@@ -111,8 +111,8 @@ def _by_status(**kinds: str) -> ByStatus:
 _OUTCOMES: Final[ByStatus] = {
     "won": Kind.DISPUTE_WON,
     "lost": Kind.DISPUTE_LOST,
-    # An inquiry that ended before it became a dispute moved no money.
-    "warning_closed": Kind.INFORMATIONAL,
+    # An inquiry ended before it became a dispute, but its opening may have moved its amount.
+    "warning_closed": Kind.DISPUTE_WON,
 }
 # Any other status may be final, so such an event is shown as one of an unknown type.
 _REFUND_STATES: Final = _by_status(

@@ -69,6 +69,7 @@ def test_the_digest_depends_on_the_rules_and_not_on_their_name():
         ("refund.updated", {"status": "COMPLETED"}, Kind.REFUNDED),
         ("charge.refund.updated", {"status": " Rejected"}, Kind.REFUND_REVERSED),
         ("dispute.closed", {"status": "Lost"}, Kind.DISPUTE_LOST),
+        ("dispute.closed", {"status": "warning_closed"}, Kind.DISPUTE_WON),
         ("charge.dispute.created", {}, Kind.DISPUTED),
         ("charge.dispute.closed", {"status": "won"}, Kind.DISPUTE_WON),
         ("charge.dispute.closed", {"status": "lost"}, Kind.DISPUTE_LOST),

@@ -66,6 +66,14 @@ def _created(envelope: Envelope) -> int:
     return created if is_plausible else 0
 
 
+PAYMENT = {"id": "p", "amount": 5000, "currency": "KZT", "merchantReference": "o"}
+
+
+def event(event_id: str, kind: str, data: object, later_s: int = 0) -> str:
+    created = 1_795_900_000 + later_s
+    return json.dumps({"id": event_id, "type": kind, "created": created, "data": data})
+
+
 def outcome_of(name: str) -> Outcome:
     return fold(CASES[name]["deliveries"])
 
@@ -266,6 +274,17 @@ def test_an_event_of_a_lifecycle_counts_by_its_rules(name):
     sums = (totals.paid, totals.refunded, totals.charged_back)
     assert (order.status, *sums) == BY_LIFECYCLE[name]
     assert order.anomalies == ()
+
+
+@pytest.mark.parametrize("kind", ["dispute", "charge.dispute", "payment.dispute"])
+@pytest.mark.parametrize("opens", [True, False])
+def test_an_inquiry_that_is_closed_leaves_no_amount_withheld(kind, opens):
+    dispute = PAYMENT | {"id": "d", "payment_id": "p"}
+    opened = event("e2", f"{kind}.created", dispute | {"status": "warning_needs_response"})
+    closed = event("e3", f"{kind}.closed", dispute | {"status": "warning_closed"}, 9)
+    deliveries = [event("e1", "payment.succeeded", PAYMENT), *[opened] * opens, closed]
+    order = fold(deliveries, Reading(rules=LIFECYCLE)).order
+    assert (order.status, order.totals["KZT"].disputed, order.anomalies) == ("paid", 0, ())
 
 
 def test_every_case_has_a_test():
