@@ -21,7 +21,16 @@ from ledger.envelope import (
     has_control_characters,
     is_too_long,
 )
-from ledger.lifecycle import CAPTURED, INFORMATIONAL, PAY, SEED, SUCCEEDED, Kind, RuleSet
+from ledger.lifecycle import (
+    AUTHORISED,
+    CAPTURED,
+    INFORMATIONAL,
+    PAY,
+    SEED,
+    SUCCEEDED,
+    Kind,
+    RuleSet,
+)
 from ledger.money import Money, MoneyError, read_money
 from ledger.pay import ORDER, PARENT, PayEnvelope, kind_of
 from ledger.references import Fields, is_placeholder, metadata_of, references
@@ -49,6 +58,7 @@ _NOT_OF_PAYMENT: Final = re.compile("refund|dispute|chargeback")
 _OWN_ID: Final = Fields(("id",))
 
 Mark = Literal[
+    "conflicting_capture",
     "conflicting_order",
     "order_reference_unreadable",
     "status_contradicts_type",
@@ -239,8 +249,11 @@ def _read(
             # The transaction may be the refund or the payment itself.
             raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
     data_id = _data_id(data, payment)
-    if kind is SUCCEEDED and payment is not None and payment != data_id:
-        kind = CAPTURED
+    if kind is SUCCEEDED:
+        if rules.captured_fields and data.get("captured") is False:
+            kind = AUTHORISED
+        elif payment is not None and payment != data_id:
+            kind = CAPTURED
     if status is not None and contradicts(kind, status):
         marks.append("status_contradicts_type")
     return Event(
@@ -248,14 +261,14 @@ def _read(
         type=envelope.type,
         created=_created(envelope.created, arrived_ms, marks),
         data_id=data_id,
-        money=_money(kind, data, rules),
+        money=_money(kind, data, rules, marks),
         status=status,
         order_reference=order,
         payment_reference=payment,
         partition=place[0],
         offset=place[1],
         kind=kind,
-        marks=tuple(marks),
+        marks=tuple(sorted({*marks})) if marks else (),
     )
 
 
@@ -277,11 +290,14 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
     return max(0, arrived_ms // 1000)
 
 
-def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet) -> Money | None:
+def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet, marks: list[Mark]) -> Money | None:
     """Return the money of a fact; ``None`` if its kind needs no amount and it has none."""
     amount, currency = data.get("amount"), data.get("currency")
-    if kind is CAPTURED:
-        amount = next((data[each] for each in rules.captured_fields if each in data), amount)
+    if rules.captured_fields and (kind is SUCCEEDED or kind is CAPTURED):
+        captured = [data[each] for each in rules.captured_fields if data.get(each) is not None]
+        if len(captured) > 1 and len({read_money(each, currency) for each in captured}) > 1:
+            marks.append("conflicting_capture")
+        amount = captured[0] if captured else amount
     elif amount is None and kind in _OF_DISPUTE:
         return None
     try:

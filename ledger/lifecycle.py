@@ -32,6 +32,7 @@ class Kind(StrEnum):
 
 # Reading a name of this module is several times as fast as reading an attribute of an enum.
 SUCCEEDED: Final = Kind.SUCCEEDED
+AUTHORISED: Final = Kind.AUTHORISED
 FAILED: Final = Kind.FAILED
 REFUNDED: Final = Kind.REFUNDED
 CAPTURED: Final = Kind.CAPTURED
@@ -57,8 +58,11 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
 
     With ``follows_payments``, an event of any kind may name its payment in the payment fields, and
     a success that names another payment is a capture of that payment. Without ``follows_payments``,
-    only a refund may name its payment. ``captured_fields`` are the fields of ``data`` that hold a
-    captured amount; if an event has none of them, ``amount`` holds it.
+    only a refund may name its payment.
+
+    ``captured_fields`` are the fields of ``data`` that hold the amount of a capture or a success.
+    If an event has none of them, ``amount`` holds it. If the rules list any, a success whose field
+    ``captured`` is false is an authorisation.
     """
 
     name: str

@@ -38,7 +38,6 @@ Anomaly = Literal[
     "capture_exceeds_authorisation",
     "capture_identity_uncertain",
     "conflicting_amount",
-    "conflicting_capture",
     "conflicting_dispute",
     "conflicting_refund",
     "currency_mismatch",

@@ -50,7 +50,10 @@ class RuleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     captured_fields: Annotated[
         tuple[NotEmpty, ...] | None,
-        meaning("fields of `data` with a captured amount; null: as in the extended rules"),
+        meaning(
+            "fields of `data` with the amount of a capture or a success; null: as in the "
+            "extended rules"
+        ),
     ] = None
 
 

@@ -102,9 +102,46 @@ def test_only_money_that_moves_is_required():
     assert read("dispute.created", {"amount": "much"}).reason == "amount_not_integer"
 
 
-def test_a_captured_amount_is_preferred_to_the_authorised_one():
-    event = read("charge.captured", {"amount": 900, "amount_captured": 400})
-    assert event.money == Money(400, "KZT")
+@pytest.mark.parametrize("kind", ["charge.captured", "payment.succeeded"])
+@pytest.mark.parametrize(
+    ("captured", "amount", "marks"),
+    [
+        ({"amount_captured": 400}, 400, ()),
+        ({"amount_received": "400"}, 400, ()),
+        ({"amountCaptured": 0}, 0, ()),
+        ({"amountCaptured": {}, "capturedAmount": 400}, None, ()),
+        ({"amount_captured": 400, "amountCaptured": "400"}, 400, ()),
+        ({"amount_captured": 400, "capturedAmount": 500}, 400, ("conflicting_capture",)),
+    ],
+)
+def test_a_captured_amount_is_preferred_to_the_authorised_one(kind, captured, amount, marks):
+    event = read(kind, {"amount": 900} | captured)
+    if amount is None:
+        assert event.reason == "amount_missing"
+    else:
+        assert (event.money, event.marks) == (Money(amount, "KZT"), marks)
+
+
+def test_a_captured_amount_that_is_null_is_none():
+    data = {"id": "pay_1", "amount": 900, "currency": "KZT", "amount_captured": None}
+    envelope = Envelope("evt_1", "charge.captured", CREATED, data)
+    event = decode_event(envelope, 0, 0, CREATED * 1000, LIFE)
+    assert event.money == Money(900, "KZT")
+
+
+def test_a_success_that_was_not_captured_is_an_authorisation():
+    data = {"captured": False, "amount_captured": 0, "status": "succeeded"}
+    event = read("charge.succeeded", data)
+    assert (event.kind, event.money, event.marks) == (Kind.AUTHORISED, Money(500, "KZT"), ())
+    assert read("charge.succeeded", {"captured": True}).kind is Kind.SUCCEEDED
+    assert read("payment.succeeded", data, Reading()).kind is Kind.SUCCEEDED
+
+
+def test_the_marks_of_an_event_are_sorted_and_each_is_there_once():
+    data = {"merchantReference": "a", "orderId": "b", "status": "failed"}
+    amounts = {"amount_captured": 1, "capturedAmount": 2}
+    event = read("payment.succeeded", data | amounts)
+    assert event.marks == ("conflicting_capture", "conflicting_order", "status_contradicts_type")
 
 
 def test_the_payment_field_names_the_payment_of_any_event():
