@@ -29,6 +29,12 @@ _CONTRADICTING: Final[dict[Kind, frozenset[str]]] = {
     Kind.CAPTURED: _FAILURE | _OPEN,
     Kind.FAILED: _SUCCESS | {"pending", "processing"},
     Kind.REFUNDED: _FAILURE | _OPEN,
+    Kind.AUTHORISED: _FAILURE,
+    Kind.VOIDED: _SUCCESS,
+    Kind.REFUND_REVERSED: _SUCCESS | {"processed", "refunded"},
+    Kind.DISPUTED: frozenset({"lost", "won"}),
+    Kind.DISPUTE_WON: frozenset({"lost"}),
+    Kind.DISPUTE_LOST: frozenset({"won"}),
 }
 
 

@@ -83,6 +83,29 @@ def test_an_event_states_what_its_type_status_and_payment_say(name, data, kind):
     assert (event.kind, event.payment_id) == (kind, "pay_1")
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "marked"),
+    [
+        ("payment.authorized", "Declined", True),
+        ("payment.authorized", "captured", False),
+        ("payment.voided", "captured", True),
+        ("payment.voided", "authorized", False),
+        ("refund.failed", "succeeded", True),
+        ("refund.failed", "refunded", True),
+        ("refund.failed", "failed", False),
+        ("dispute.created", "lost", True),
+        ("dispute.created", "needs_response", False),
+        ("dispute.won", "lost", True),
+        ("dispute.won", "won", False),
+        ("dispute.lost", "WON", True),
+        ("dispute.closed", "warning_closed", False),
+    ],
+)
+def test_a_status_that_contradicts_a_type_of_the_lifecycle_is_marked(name, status, marked):
+    expected = ("status_contradicts_type",) if marked else ()
+    assert read(name, {"status": status}).marks == expected
+
+
 def test_a_type_or_a_status_that_states_nothing_is_unfolded():
     for status in ("pending", "PENDING", "Requires-Action"):
         opened = read("refund.created", {"status": status})

@@ -392,6 +392,9 @@ def test_payments_of_both_dialects_share_one_order():
 
 def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_one_is_not():
     assert read(body_of(status="failed")).marks == ("status_contradicts_type",)
+    for name, status in (("authorized", "rejected"), ("cancelled", "charged")):
+        event = read(body_of(f"transaction.{name}", status=status))
+        assert event.marks == ("status_contradicts_type",)
     assert read(body_of(status="sublimed")).marks == ()
     assert read(body_of()).marks == ()
 
