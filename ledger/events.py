@@ -211,7 +211,9 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     try:
         # By the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
-        payment = None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment)
+        payment = (
+            None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment, [])
+        )
         return Named(payment or _data_id(data, None), order, created)
     except _UnusableError:
         return Named(None, order, created)
@@ -244,7 +246,7 @@ def _read(
     status = _status(data)
     payment: str | None = None
     if kind in _OF_REFUND or rules.follows_payments:
-        payment = _payment_reference(envelope, kind, reading.fields.of_payment)
+        payment = _payment_reference(envelope, kind, reading.fields.of_payment, marks)
         if payment is None and reading is PAY_READING:
             # The transaction may be the refund or the payment itself.
             raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
@@ -354,13 +356,21 @@ def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark])
     return orders[0]
 
 
-def _payment_reference(envelope: Envelope, kind: Kind | None, fields: Fields) -> str | None:
-    """Return the payment that an event names in the fields for it."""
-    for name, text in references(envelope.data, fields):
-        if text is None or (name == _TRANSACTION and _is_payment_with_id(envelope, kind)):
-            continue
-        return _usable(f"data.{name}", text)
-    return None
+def _payment_reference(
+    envelope: Envelope, kind: Kind | None, fields: Fields, marks: list[Mark]
+) -> str | None:
+    """Return the first payment that an event names, and mark that it names several.
+
+    ``transactionId`` may be the refund's id at the bank, so it is no second payment.
+    """
+    found = [(name, text) for name, text in references(envelope.data, fields) if text is not None]
+    if not found:
+        return None
+    if len({text for name, text in found if name != _TRANSACTION}) > 1:
+        marks.append("conflicting_order")
+    if any(name == _TRANSACTION for name, _ in found) and _is_payment_with_id(envelope, kind):
+        found = [each for each in found if each[0] != _TRANSACTION]
+    return _usable(f"data.{found[0][0]}", found[0][1]) if found else None
 
 
 def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:

@@ -284,6 +284,21 @@ def test_the_first_name_that_is_found_counts_and_data_precedes_metadata():
     assert payment_of(originalReference="last", payment_id="first") == "first"
 
 
+@pytest.mark.parametrize(
+    ("second", "marks"),
+    [
+        ({"originalReference": "pay_8"}, ("conflicting_order",)),
+        ({"payment": {"id": "pay_8"}}, ("conflicting_order",)),
+        ({"originalPspReference": "pay_9"}, ()),
+        ({"payment": "null"}, ()),
+        ({"transactionId": "txn_1"}, ()),
+    ],
+)
+def test_two_fields_that_name_different_payments_are_marked_and_the_first_counts(second, marks):
+    refund = decode(VALID | {"payment_id": "pay_9"} | second, REFUND_SUCCEEDED)
+    assert (refund.payment_reference, refund.marks) == ("pay_9", marks)
+
+
 def test_a_shop_can_choose_the_names():
     reading = Reading(FieldNames(order=("bestellung", "№"), payment=("zahlung",)))
     data = VALID | {"order_id": "no", "payment_id": "no", "№": "ord_1", "zahlung": "pay_9"}
