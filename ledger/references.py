@@ -23,8 +23,8 @@ Reference = tuple[str, str | None]
 class Fields(msgspec.Struct, frozen=True, dict=True):
     """The names of fields that may hold a reference, the preferred one first.
 
-    A name with dots is a path through objects, and through the elements of lists. A key may itself
-    contain the dots of a name, so such a name is two fields.
+    A name with dots is a path through objects, JSON texts, and the elements of lists. A key may
+    itself contain the dots of a name, so such a name is two fields.
     """
 
     names: tuple[str, ...]
@@ -45,9 +45,8 @@ def is_placeholder(text: str) -> bool:
     >>> [is_placeholder(text) for text in ("undefined", "NULL", " ", "ord_1")]
     [True, True, True, False]
     """
-    if len(text) > _LONGEST_PLACEHOLDER and not text.isspace():
-        return False
-    return text.strip().lower() in _PLACEHOLDERS
+    bare = text.strip()
+    return len(bare) <= _LONGEST_PLACEHOLDER and bare.lower() in _PLACEHOLDERS
 
 
 def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
@@ -75,21 +74,30 @@ def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
 
 def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the object in ``metadata``, which may be JSON in a text; empty for any other value."""
-    metadata = data.get("metadata")
-    if isinstance(metadata, str):
-        try:
-            metadata = decode_json(metadata.encode())
-        except MalformedJsonError:
-            return {}
+    metadata = _value_in(data.get("metadata"))
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _value_in(holder: object) -> object:
+    """Return the value of a JSON text, ``None`` for any other text, and other values unchanged."""
+    if not isinstance(holder, str):
+        return holder
+    try:
+        return decode_json(holder.encode())
+    except MalformedJsonError:
+        return None
 
 
 def _value_at(holder: object, steps: list[str]) -> object:
     for done, name in enumerate(steps):
+        holder = _value_in(holder)
+        if not isinstance(holder, dict | list):
+            return None
+        if steps[done:] == ["id"]:
+            # The elements of a list may be ids themselves, and one without an id is unreadable.
+            return holder
         if isinstance(holder, list):
             return [_value_at(each, steps[done:]) for each in holder]
-        if not isinstance(holder, dict):
-            return None
         holder = holder.get(name)
     return holder
 

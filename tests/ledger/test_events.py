@@ -340,6 +340,7 @@ UNREADABLE = [
     "None",
     "nan",
     "[object Object]",
+    " undefined          ",
     True,
     7.5,
     {},
@@ -352,6 +353,28 @@ def test_a_field_that_is_present_but_has_no_reference_is_marked(value):
     for data in ({"order_id": value}, {"metadata": {"order_id": value}}):
         event = decode(VALID | data)
         assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        ["a", "b"],
+        [{"order_id": "a"}, {"order_id": "b"}],
+        [{"id": "a"}, {"order_id": "b"}],
+        ["a", {"id": "b"}],
+        [7.5],
+        {"order_id": "a"},
+    ],
+)
+def test_a_list_of_orders_without_a_single_id_is_marked(orders):
+    for data in ({"orders": orders}, {"metadata": {"orders": orders}}):
+        event = decode(VALID | data)
+        assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
+
+
+def test_the_number_of_orders_is_no_reference():
+    event = decode(VALID | {"orders": 3})
+    assert (event.order_reference, event.marks) == (None, ())
 
 
 @pytest.mark.parametrize("value", [None, [], [None]])
@@ -371,6 +394,11 @@ def test_two_fields_that_name_different_orders_are_marked_and_the_first_counts()
         {"orderDetails": {"orderReference": "ord_1"}},
         {"orderDetails": [{"orderReference": "ord_1"}, {"other": 1}]},
         {"metadata": {"orders": [{"id": "ord_1"}]}},
+        {"metadata": {"orders": ["ord_1"]}},
+        {"orders": ["ord_1", {"id": "ord_1"}]},
+        {"orders": {"id": "ord_1"}},
+        {"orderDetails": '{"orderReference": "ord_1"}'},
+        {"metadata": '{"orders": [{"id": "ord_1"}]}'},
         {"metadata": '{"order_id": "ord_1", "x": 1e400}'},
         {"metadata": '{"orderDetails": {"orderReference": "ord_1"}}'},
     ],
@@ -378,6 +406,13 @@ def test_two_fields_that_name_different_orders_are_marked_and_the_first_counts()
 def test_an_order_is_found_along_a_path_and_in_a_text_of_json(data):
     event = decode(VALID | data)
     assert (event.order_reference, event.marks) == ("ord_1", ())
+
+
+def test_a_path_leads_into_metadata_that_is_a_text_of_json():
+    reading = Reading(FieldNames(order=("metadata.shop.ref",), payment=("metadata.pid",)))
+    data = VALID | {"metadata": '{"shop": {"ref": "ord_1"}, "pid": "pay_9"}'}
+    event = decode(data, REFUND_SUCCEEDED, reading)
+    assert (event.order_reference, event.payment_reference) == ("ord_1", "pay_9")
 
 
 def test_a_name_with_dots_may_also_be_the_name_of_a_single_field():
