@@ -21,6 +21,7 @@ from ledger.lifecycle import PAY, Kind
 from ledger.money import WrittenAmount
 from ledger.references import Fields, is_placeholder, references
 from ledger.rejections import Reason, Rejection
+from ledger.times import seconds_of
 
 ORDER: Final = "merchantReference"
 PARENT: Final = "parentTransactionId"
@@ -61,7 +62,7 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class PayEnvelope(Envelope, frozen=True, gc=False):
-    """The envelope of a notification; ``created`` is ``updatedAt`` as it was written."""
+    """The envelope of a notification; ``created`` is ``updatedAt``, whose zone is UTC."""
 
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
@@ -114,9 +115,20 @@ def _envelope(
     return PayEnvelope(
         id=f"pay:{blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()}",
         type=name,
-        created=updated,
+        created=_in_utc(updated),
         data=data | {"id": transaction, "amount": _amount(name, data, amounts)},
     )
+
+
+def _in_utc(updated: Any) -> Any:
+    """Return ``updatedAt`` with a zone if it lacks one: by Plexy's docs, such times are in UTC."""
+    if isinstance(updated, msgspec.Raw):
+        return decode_json(bytes(updated))
+    # Nearly every time ends with its zone.
+    if not isinstance(updated, str) or updated.endswith("Z") or seconds_of(updated) is not None:
+        return updated
+    in_utc = f"{updated}Z"
+    return updated if seconds_of(in_utc) is None else in_utc
 
 
 def _bare(value: Any) -> Any:

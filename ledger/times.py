@@ -15,9 +15,9 @@ _DAY_S: Final = 24 * 3600
 _YEAR_2000_S: Final = 946_684_800
 # In seconds, this value is a time in the year 5138; in milliseconds, a time in 1973.
 LEAST_MILLISECONDS: Final = 10**11
-# By default, Python refuses to convert a longer text to an integer.
-_DIGITS: Final = re.compile(r"[0-9]{1,4300}")
-# A time without a zone has many meanings. A fraction of a second is dropped.
+# A fraction of a second is dropped. By default, Python refuses to convert a longer text.
+_DIGITS: Final = re.compile(r"([0-9]{1,4300})(?:\.[0-9]+)?")
+# A time without a zone has many meanings.
 _ISO_8601: Final = re.compile(
     r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,][0-9]+)?)?"
     r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
@@ -39,9 +39,8 @@ def seconds_of(created: object) -> int | None:
     if type(created) is int:
         return created if created < LEAST_MILLISECONDS else created // 1000
     if isinstance(created, str):
-        if _DIGITS.fullmatch(created) is None:
-            return _iso_seconds(created)
-        return seconds_of(int(created))
+        digits = _DIGITS.fullmatch(created)
+        return _iso_seconds(created) if digits is None else seconds_of(int(digits[1]))
     if type(created) is float:
         return floor(created if created < LEAST_MILLISECONDS else created // 1000)
     return None

@@ -248,9 +248,19 @@ def test_the_same_number_is_a_different_amount_in_minor_and_in_major_units():
     assert read(body_of(processedAmount=1500.5)).reason == Reason.AMOUNT_TOO_PRECISE
 
 
-@pytest.mark.parametrize("updated", [..., None, "", "yesterday", "2026-01-01T00:00:07", {}, True])
+@pytest.mark.parametrize("updated", [..., None, "", "yesterday", "2026-01-01", {}, True])
 def test_a_notification_without_a_readable_time_is_rejected_with_the_reason(updated):
     assert read(body_of(updatedAt=updated)).reason == Reason.CREATED_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "updated",
+    ["2026-01-01T00:00:07", "2026-01-01 00:00:07.25", "2026-01-01T05:00:07+05:00", 1767225607,
+     1767225607.5, "1767225607.5", 1767225607500],
+)  # fmt: skip
+def test_a_time_without_a_zone_is_in_utc_and_a_number_is_unix_time(updated):
+    event = read(body_of(updatedAt=updated))
+    assert (event.created, event.marks) == (1_767_225_607, ())
 
 
 def test_the_id_is_the_same_in_each_redelivery_and_a_different_one_after_each_change():

@@ -32,6 +32,9 @@ def test_a_time_as_iso_8601_is_read_as_the_standard_library_reads_it(moment, sep
         1795946400.9,
         1795946400000,
         "1795946400999",
+        "1795946400.999",
+        "1795946400.0",
+        "1795946400999.5",
     ],
 )
 def test_each_form_of_a_time_is_read(text):
@@ -43,7 +46,10 @@ def test_each_form_of_a_time_is_read(text):
     [
         "",
         " 1795946400",
-        "1795946400.5",
+        "1795946400.",
+        ".5",
+        "1795946400,5",
+        "1795946400.5e1",
         "-5",
         "\u0661\u0667",
         "2026-11-29",
