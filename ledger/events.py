@@ -345,15 +345,14 @@ def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark])
     if not found:
         return None
     # Nearly every event names its order once, in a short text.
-    if len(found) == 1 and (order := found[0][1]) is not None and not is_too_long(order):
+    if len(found) == 1 and (order := found[0][1]) and not is_too_long(order):
         return order
-    orders = [text for _, text in found if text is not None and not is_too_long(text)]
-    if not orders:
+    orders = [text for _, text in found if text and not is_too_long(text)]
+    if not orders or any(text is None or is_too_long(text) for _, text in found):
         marks.append("order_reference_unreadable")
-        return None
-    if len(orders) > 1 and len(set(orders)) > 1:
+    if len(set(orders)) > 1:
         marks.append("conflicting_order")
-    return orders[0]
+    return orders[0] if orders else None
 
 
 def _payment_reference(
@@ -363,7 +362,7 @@ def _payment_reference(
 
     ``transactionId`` may be the refund's id at the bank, so it is no second payment.
     """
-    found = [(name, text) for name, text in references(envelope.data, fields) if text is not None]
+    found = [(name, text) for name, text in references(envelope.data, fields) if text]
     if not found:
         return None
     if len({text for name, text in found if name != _TRANSACTION}) > 1:

@@ -17,7 +17,10 @@ _PLACEHOLDERS: Final = frozenset({"", "undefined", "null", "none", "nan", "[obje
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 
 Reference = tuple[str, str | None]
-"""The name of a field that has a value, and its reference; ``None`` for no reference."""
+"""The name of a field that has a value, and its reference.
+
+The reference is an empty text if the value stands for none, and ``None`` if it is unusable.
+"""
 
 
 class Fields(msgspec.Struct, frozen=True, dict=True):
@@ -54,7 +57,7 @@ def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
 
     >>> data = {"order": {"id": 7}, "orderId": "ord_1", "details": [{"ref": "null"}]}
     >>> references(data, Fields(("order", "orderId", "other", "details.ref")))
-    [('order', '7'), ('orderId', 'ord_1'), ('details.ref', None)]
+    [('order', '7'), ('orderId', 'ord_1'), ('details.ref', '')]
     """
     found: list[Reference] = []
     for head, name, rest in fields.paths:
@@ -116,9 +119,9 @@ def _one_of(value: object) -> object:
 
 
 def _text(value: object) -> str | None:
-    """Return the reference in a text, an integer, or an object's ``id``; otherwise ``None``."""
+    """Return the reference in a text, an integer, or an object's ``id``; see ``Reference``."""
     if isinstance(value, dict):
         value = value.get("id")
     if isinstance(value, str):
-        return None if is_placeholder(value) else value
+        return "" if is_placeholder(value) else value
     return str(value) if type(value) is int else None

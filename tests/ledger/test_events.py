@@ -377,6 +377,25 @@ def test_the_number_of_orders_is_no_reference():
     assert (event.order_reference, event.marks) == (None, ())
 
 
+@pytest.mark.parametrize(
+    ("other", "marks"),
+    [
+        ({"merchantReference": ["a", "b"]}, ("order_reference_unreadable",)),
+        ({"metadata": {"orders": [{"id": "a"}, {"id": "b"}]}}, ("order_reference_unreadable",)),
+        ({"orderId": {"number": 7}}, ("order_reference_unreadable",)),
+        ({"orderId": TOO_LONG}, ("order_reference_unreadable",)),
+        ({"orderId": ["a", "b"], "order": "other"},
+         ("conflicting_order", "order_reference_unreadable")),
+        ({"merchantReference": "undefined"}, ()),
+        ({"metadata": {"order_id": " "}}, ()),
+        ({"orderId": {"id": None}}, ("order_reference_unreadable",)),
+    ],
+)  # fmt: skip
+def test_an_unusable_field_is_marked_next_to_a_usable_one_but_a_placeholder_is_not(other, marks):
+    event = decode(VALID | {"orderReference": "ord_1"} | other)
+    assert (event.order_reference, event.marks) == ("ord_1", marks)
+
+
 @pytest.mark.parametrize("value", [None, [], [None]])
 def test_a_field_without_a_value_is_not_marked(value):
     assert decode(VALID | {"order_id": value}).marks == ()
