@@ -33,7 +33,7 @@ from ledger.lifecycle import (
 )
 from ledger.money import Money, MoneyError, read_money
 from ledger.pay import ORDER, PARENT, PayEnvelope, kind_of
-from ledger.references import Fields, is_placeholder, metadata_of, references
+from ledger.references import Fields, is_placeholder, metadata_references, references
 from ledger.rejections import Reason, Rejection
 from ledger.statuses import contradicts
 from ledger.times import plausible, seconds_of
@@ -341,7 +341,7 @@ def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark])
     """Return the first order that the event names, and mark what is unclear about it."""
     found = references(data, fields)
     if "metadata" in data:
-        found += references(metadata_of(data), fields)
+        found += metadata_references(data["metadata"], fields)
     if not found:
         return None
     # Nearly every event names its order once, in a short text.

@@ -16,6 +16,9 @@ from ledger.json_values import MalformedJsonError, decode_json
 _PLACEHOLDERS: Final = frozenset({"", "undefined", "null", "none", "nan", "[object object]"})
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 
+# Stands for a text that can't be read, and is no reference itself.
+_UNREADABLE: Final = object()
+
 Reference = tuple[str, str | None]
 """The name of a field that has a value, and its reference.
 
@@ -75,27 +78,39 @@ def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
     return found
 
 
-def metadata_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object in ``metadata``, which may be JSON in a text; empty for any other value."""
-    metadata = _value_in(data.get("metadata"))
-    return metadata if isinstance(metadata, dict) else {}
+def metadata_references(metadata: object, fields: Fields) -> list[Reference]:
+    """Return the references in an object, a list of objects, or either as a JSON text.
+
+    An unreadable JSON text is like a placeholder, because it may be a remark in brackets.
+    """
+    if isinstance(metadata, str):
+        metadata = _value_in(metadata)
+        if metadata is _UNREADABLE:
+            return [("metadata", "")]
+    if isinstance(metadata, list):
+        objects = [each for each in metadata if isinstance(each, dict)]
+        return [each for holder in objects for each in references(holder, fields)]
+    return references(metadata, fields) if isinstance(metadata, dict) else []
 
 
-def _value_in(holder: object) -> object:
-    """Return the value of a JSON text, ``None`` for any other text, and other values unchanged."""
-    if not isinstance(holder, str):
-        return holder
+def _value_in(text: str) -> object:
+    """Return the value of a JSON text, which may be a text of JSON itself; ``None`` if it is none.
+
+    A text that begins like an object or a list, and is not JSON, is ``_UNREADABLE``.
+    """
     try:
-        return decode_json(holder.encode())
+        value = decode_json(text.encode())
     except MalformedJsonError:
-        return None
+        return _UNREADABLE if text.lstrip().startswith(("{", "[")) else None
+    return _value_in(value) if isinstance(value, str) else value
 
 
 def _value_at(holder: object, steps: list[str]) -> object:
     for done, name in enumerate(steps):
-        holder = _value_in(holder)
+        if isinstance(holder, str):
+            holder = _value_in(holder)
         if not isinstance(holder, dict | list):
-            return None
+            return holder if holder is _UNREADABLE else None
         if steps[done:] == ["id"]:
             # The elements of a list may be ids themselves, and one without an id is unreadable.
             return holder

@@ -1,5 +1,7 @@
 """Any ``data`` is read as an event, an unfolded type, or a rejection with a reason."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -418,6 +420,9 @@ def test_two_fields_that_name_different_orders_are_marked_and_the_first_counts()
         {"orders": {"id": "ord_1"}},
         {"orderDetails": '{"orderReference": "ord_1"}'},
         {"metadata": '{"orders": [{"id": "ord_1"}]}'},
+        {"metadata": [{"order_id": "ord_1"}, {"other": 1}]},
+        {"metadata": '[{"order_id": "ord_1"}]'},
+        {"metadata": json.dumps(json.dumps({"order_id": "ord_1"}))},
         {"metadata": '{"order_id": "ord_1", "x": 1e400}'},
         {"metadata": '{"orderDetails": {"orderReference": "ord_1"}}'},
     ],
@@ -452,9 +457,31 @@ def test_a_value_that_is_not_a_reference_is_skipped_for_the_next_name(value):
     assert payment_of(payment_id=value, payment="pay_9") == "pay_9"
 
 
-@pytest.mark.parametrize("metadata", [None, "order_id", 7, ["order_id"], True])
+@pytest.mark.parametrize(
+    "metadata", [None, "order_id", 7, ["order_id"], True, '"VIP"', "7", "[]", "{}", ""]
+)
 def test_metadata_that_is_not_an_object_is_ignored(metadata):
-    assert order_of(metadata=metadata) is None
+    event = decode(VALID | {"metadata": metadata})
+    assert (event.order_reference, event.marks) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"order_id": "q", "items": [{"na',
+        '{"order_id": "q", "x": NaN}',
+        " {'order_id': 'q'}",
+        '{"order_id": "\\ud83d"}',
+        '{"x": ' + "[" * 80 + "]" * 80 + "}",
+        '[{"order_id": "q"',
+    ],
+)
+def test_a_text_that_is_meant_as_json_and_is_not_json_is_marked(text):
+    event = decode(VALID | {"metadata": text})
+    assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
+    assert decode(VALID | {"metadata": text, "orderId": "ord_1"}).marks == ()
+    details = decode(VALID | {"orderDetails": text, "orderId": "ord_1"})
+    assert details.marks == ("order_reference_unreadable",)
 
 
 @pytest.mark.parametrize("text", ["x" * MAX_ID_BYTES, "ü" * 256, "№ 3/b ?#%", " lead", "0"])
