@@ -188,16 +188,17 @@ LIFECYCLE: Final = RuleSet(
         informational=(
             f"{_INFORMATIONAL} payment_intent.created payment_intent.processing "
             "payment_intent.requires_action charge.pending charge.updated refund.pending "
-            "refund.processing dispute.updated dispute.evidence_required dispute.under_review "
-            "charge.dispute.updated charge.dispute.funds_withdrawn "
-            "charge.dispute.funds_reinstated payment.dispute.under_review "
-            "payment.dispute.action_required payment_pending"
+            "refund.processing dispute.evidence_required dispute.under_review "
+            "charge.dispute.funds_withdrawn charge.dispute.funds_reinstated "
+            "payment.dispute.under_review payment.dispute.action_required payment_pending"
         ),
     )
     | {
         "refund.created": _REFUND_STATES,
         "refund.updated": _REFUND_STATES,
         "charge.refund.updated": _REFUND_STATES,
+        "dispute.updated": _OUTCOMES | {ANY_STATUS: Kind.INFORMATIONAL},
+        "charge.dispute.updated": _OUTCOMES | {ANY_STATUS: Kind.INFORMATIONAL},
         "dispute.closed": _OUTCOMES,
         "charge.dispute.closed": _OUTCOMES,
         "payment.dispute.closed": _OUTCOMES,

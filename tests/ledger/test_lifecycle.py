@@ -70,6 +70,8 @@ def test_the_digest_depends_on_the_rules_and_not_on_their_name():
         ("charge.refund.updated", {"status": " Rejected"}, Kind.REFUND_REVERSED),
         ("dispute.closed", {"status": "Lost"}, Kind.DISPUTE_LOST),
         ("dispute.closed", {"status": "warning_closed"}, Kind.DISPUTE_WON),
+        ("dispute.updated", {"status": "lost"}, Kind.DISPUTE_LOST),
+        ("charge.dispute.updated", {"status": "WON"}, Kind.DISPUTE_WON),
         ("charge.dispute.created", {}, Kind.DISPUTED),
         ("charge.dispute.closed", {"status": "won"}, Kind.DISPUTE_WON),
         ("charge.dispute.closed", {"status": "lost"}, Kind.DISPUTE_LOST),
@@ -110,6 +112,9 @@ def test_a_type_or_a_status_that_states_nothing_is_unfolded():
     for status in ("pending", "PENDING", "Requires-Action"):
         opened = read("refund.created", {"status": status})
         assert opened == Unfolded("refund.created", known=True)
+    for status in ("needs_response", "under_review", None):
+        updated = read("dispute.updated", {"status": status})
+        assert updated == Unfolded("dispute.updated", known=True)
     for status in ("done", None, 7):
         unknown = read("refund.updated", {"status": status})
         assert unknown == Unfolded("refund.updated", known=False)

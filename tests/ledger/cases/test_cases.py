@@ -276,6 +276,24 @@ def test_an_event_of_a_lifecycle_counts_by_its_rules(name):
     assert order.anomalies == ()
 
 
+BANK = PAYMENT | {"transactionId": "bank_1"}
+REFUND = PAYMENT | {"id": "r", "payment_id": "p", "amount": 1000, "merchantReference": None}
+BY_A_BANKS_ID = [
+    ("payment.succeeded", PAYMENT, "payment.captured", BANK, (5000, 0)),
+    ("payment.succeeded", BANK, "payment.succeeded", PAYMENT, (5000, 0)),
+    ("payment.succeeded", BANK, "refund.succeeded", REFUND, (5000, 1000)),
+    ("payment.authorized", BANK, "payment.captured", PAYMENT, (5000, 0)),
+]
+
+
+@pytest.mark.parametrize(("first", "data", "second", "other", "sums"), BY_A_BANKS_ID)
+def test_the_banks_id_of_a_payment_does_not_make_a_second_payment(first, data, second, other, sums):
+    deliveries = [event("e1", first, data), event("e2", second, other, 9)]
+    order = fold(deliveries, Reading(rules=LIFECYCLE)).order
+    totals = order.totals["KZT"]
+    assert (totals.paid, totals.refunded, order.anomalies) == (*sums, ())
+
+
 @pytest.mark.parametrize("kind", ["dispute", "charge.dispute", "payment.dispute"])
 @pytest.mark.parametrize("opens", [True, False])
 def test_an_inquiry_that_is_closed_leaves_no_amount_withheld(kind, opens):
@@ -285,6 +303,22 @@ def test_an_inquiry_that_is_closed_leaves_no_amount_withheld(kind, opens):
     deliveries = [event("e1", "payment.succeeded", PAYMENT), *[opened] * opens, closed]
     order = fold(deliveries, Reading(rules=LIFECYCLE)).order
     assert (order.status, order.totals["KZT"].disputed, order.anomalies) == ("paid", 0, ())
+
+
+@pytest.mark.parametrize("kind", ["dispute", "charge.dispute"])
+def test_an_update_that_states_a_lost_dispute_counts_as_its_closing_does(kind):
+    dispute = PAYMENT | {"id": "d", "payment_id": "p"}
+    deliveries = [
+        event("e1", "payment.succeeded", PAYMENT),
+        event("e2", f"{kind}.created", dispute | {"status": "needs_response"}),
+        event("e3", f"{kind}.updated", dispute | {"status": "under_review"}, 8),
+        event("e4", f"{kind}.updated", dispute | {"status": "lost"}, 9),
+        event("e5", f"{kind}.closed", dispute | {"status": "lost"}, 10),
+    ]
+    order = fold(deliveries, Reading(rules=LIFECYCLE)).order
+    totals = order.totals["KZT"]
+    assert (order.status, order.anomalies) == ("charged_back", ())
+    assert (totals.disputed, totals.charged_back) == (0, 5000)
 
 
 def test_every_case_has_a_test():
