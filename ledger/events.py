@@ -49,6 +49,7 @@ _NEEDS_NO_AMOUNT: Final = frozenset(
     {Kind.FAILED, Kind.AUTHORISED, Kind.VOIDED, Kind.REFUND_REVERSED}
 )
 _OF_REFUND: Final = frozenset({Kind.REFUNDED, Kind.REFUND_REVERSED})
+_CAPTURES: Final = frozenset({Kind.SUCCEEDED, Kind.CAPTURED})
 # A dispute may state its amount in any of its events.
 _OF_DISPUTE: Final = frozenset({Kind.DISPUTED, Kind.DISPUTE_WON, Kind.DISPUTE_LOST})
 
@@ -295,9 +296,10 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
 def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet, marks: list[Mark]) -> Money | None:
     """Return the money of a fact; ``None`` if its kind needs no amount and it has none."""
     amount, currency = data.get("amount"), data.get("currency")
-    if rules.captured_fields and (kind is SUCCEEDED or kind is CAPTURED):
-        captured = [data[each] for each in rules.captured_fields if data.get(each) is not None]
-        if len(captured) > 1 and len({read_money(each, currency) for each in captured}) > 1:
+    fields = rules.captured_fields
+    if fields and not data.keys().isdisjoint(fields) and kind in _CAPTURES:
+        captured = [data[each] for each in fields if data.get(each) is not None]
+        if len({read_money(each, currency) for each in captured}) > 1:
             marks.append("conflicting_capture")
         amount = captured[0] if captured else amount
     elif amount is None and kind in _OF_DISPUTE:
@@ -362,14 +364,19 @@ def _payment_reference(
 
     ``transactionId`` may be the refund's id at the bank, so it is no second payment.
     """
-    found = [(name, text) for name, text in references(envelope.data, fields) if text]
+    found = references(envelope.data, fields)
     if not found:
         return None
-    if len({text for name, text in found if name != _TRANSACTION}) > 1:
+    # Nearly every event that names its payment names it once.
+    if len(found) == 1 and (text := found[0][1]) and found[0][0] != _TRANSACTION:
+        return _usable(f"data.{found[0][0]}", text)
+    named = [(name, text) for name, text in found if text]
+    others = [each for each in named if each[0] != _TRANSACTION]
+    if len({text for _, text in others}) > 1:
         marks.append("conflicting_order")
-    if any(name == _TRANSACTION for name, _ in found) and _is_payment_with_id(envelope, kind):
-        found = [each for each in found if each[0] != _TRANSACTION]
-    return _usable(f"data.{found[0][0]}", found[0][1]) if found else None
+    if len(others) < len(named) and _is_payment_with_id(envelope, kind):
+        named = others
+    return _usable(f"data.{named[0][0]}", named[0][1]) if named else None
 
 
 def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:
