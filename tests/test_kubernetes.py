@@ -125,7 +125,7 @@ def environment(program: str, tmp_path: Path, *, filled: bool = True) -> dict[st
     found = dict(re.findall(r"\b(LEDGER_\w+)=(\S+)", DOCKERFILE))
     for name, data in from_objects(program):
         secret = name.startswith("Secret ") and filled
-        found |= {key: f"secret of {key}" if secret else value for key, value in data.items()}
+        found |= {key: f"secret_of_{key}" if secret else value for key, value in data.items()}
     found |= own_variables(program)
     authority = tmp_path / "ca.crt"
     authority.touch()
@@ -249,7 +249,7 @@ def test_uncommenting_the_secrets_makes_a_worker_check_signatures(tmp_path):
         if each["metadata"]["name"] == "plexy-ledger-worker"
     ]
     assert settings("worker", tmp_path).trust is None
-    filled = environment("worker", tmp_path) | {name: f"secret of {name}" for name in own}
+    filled = environment("worker", tmp_path) | {name: f"secret_of_{name}" for name in own}
     assert WorkerSettings.from_environment(filled).trust is not None
 
 
