@@ -99,7 +99,7 @@ def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
     assert reasons(env) == ["signature_refused"] * 16
 
 
-def test_verify_with_the_other_rule_finds_differences(ledger):
+def test_verify_without_the_rule_finds_differences(ledger):
     code, output = verify(ledger.env, LEDGER_VERIFY_SIGNATURES="ingress")
     assert code == 1
     assert "signature_invalid" in output
