@@ -26,7 +26,8 @@ from tests.kafka.programs import AuditProcess
 pytestmark = pytest.mark.timeout(300)
 
 CHECKED = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": SECRET}
-# Each case has a worker's settings, and the settings of strangers with one difference each.
+# Each case has a worker's settings, and for each setting a stranger (a worker of the other
+# deployment) that differs only in that setting.
 OTHERS = {
     "workers that check no signature": (
         {},
