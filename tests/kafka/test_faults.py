@@ -52,7 +52,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
     # Without root, the run reports that the disk fault is left out.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "password changed", "certificates renewed"]
-    # Other tests run at the same time. With a larger factor, the limit would exceed the longest
+    # Other tests run at the same time. With a larger slack, the limit would exceed the longest
     # fault, so a violation could not be measured.
     slack = 2
     assert slack * TAKEN_OVER_WITHIN_S < DOWN_AT_MOST_S

@@ -166,7 +166,7 @@ def test_verify_and_audit_find_no_difference(ledger):
 
 
 def test_verify_with_a_different_horizon_finds_differences(ledger):
-    """A change of this setting therefore requires folding the log from scratch."""
+    """A change of `LEDGER_FORGET_AFTER_DAYS` therefore requires folding the log from scratch."""
     code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
     assert code == 1
     for kind in ("seen_differs", "seen_missing", "payment_differs"):

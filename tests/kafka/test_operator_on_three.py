@@ -131,7 +131,7 @@ def test_a_copied_worker_and_commits_set_ahead_lose_no_event_while_a_broker_is_d
     cluster.await_in_sync()
 
 
-def test_a_worker_folds_and_restores_every_codec_while_a_broker_is_down(
+def test_a_worker_folds_and_restores_records_of_every_codec_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     settings = TopicSettings.from_environment(env)

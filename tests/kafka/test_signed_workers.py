@@ -107,7 +107,7 @@ def test_verify_without_the_rule_finds_differences(ledger):
 
 
 @pytest.mark.parametrize("command", ["worker", "verify", "rebuild"])
-def test_without_a_secret_no_command_starts(kafka, tmp_path, command):
+def test_without_a_secret_no_command_that_checks_signatures_starts(kafka, tmp_path, command):
     env = environment(kafka.bootstrap, tmp_path, verify_signatures="worker", allow_unsigned="true")
     code, output = run(env, command)
     assert code == 2

@@ -141,7 +141,7 @@ async def test_every_topic_is_created_as_the_ledger_needs_it(env):
         assert topic["unclean.leader.election.enable"] == "false"
 
 
-async def test_the_second_call_finds_what_the_first_one_created(env):
+async def test_the_second_call_finds_the_topics_that_the_first_call_created(env):
     first = await ensure_topics(settings(env))
     before = await describe(env)
     for create_missing in (True, False):

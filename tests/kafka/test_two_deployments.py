@@ -103,7 +103,7 @@ def test_a_worker_returns_with_different_settings_once_all_others_have_ended(
         assert after.get("/orders/ord_1")[0] == 200
 
 
-def test_workers_with_differences_that_do_not_change_the_fold_are_one_ledger(
+def test_workers_whose_settings_differ_without_effect_on_the_fold_share_a_group(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one")

@@ -56,7 +56,7 @@ async def test_the_time_limit_of_a_read_includes_the_wait_for_a_client(silent, m
     await reader.close()
 
 
-async def test_a_read_above_the_limit_is_refused_at_once(silent, monkeypatch):
+async def test_a_read_beyond_the_limit_on_concurrent_reads_is_refused_at_once(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
     monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
     reader = TopicReader(silent)
