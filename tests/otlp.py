@@ -31,12 +31,12 @@ class Received(NamedTuple):
 
     @property
     def traceparent(self) -> bytes:
-        """The header that names the span, marked as sampled and with a random trace id."""
+        """The header that names the span; its flags mean a sampled span and a random trace id."""
         return f"00-{self.trace_id}-{self.span_id}-03".encode()
 
 
 class Receiver:
-    """The received spans; ``raw`` has all bytes, and ``headers`` is from the last request."""
+    """The received spans; ``raw`` holds all unpacked bodies, and ``headers`` the last headers."""
 
     def __init__(self) -> None:
         self.raw = b""
@@ -46,7 +46,7 @@ class Receiver:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make a program send its spans here without much delay."""
+        """The variables that make a program send its spans to this receiver without much delay."""
         return {
             "LEDGER_TRACES": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",

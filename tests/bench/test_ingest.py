@@ -77,7 +77,7 @@ def test_a_run_that_refused_or_lost_something_has_a_fault(run, faults):
     assert len(run.faults) == faults
 
 
-def test_a_ratio_is_the_median_of_the_rounds_that_ran_side_by_side():
+def test_a_ratio_is_the_median_of_the_ratios_within_each_round():
     runs: Sequence[IngestRun] = [
         a_run(server, rate)
         for rates in ((50, 100), (80, 100), (900, 1000))

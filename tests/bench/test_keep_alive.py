@@ -1,4 +1,4 @@
-"""A client on a kept connection recognizes when an answer is complete."""
+"""A client on a keep-alive connection recognizes when an answer is complete."""
 
 from bench.keep_alive import whole_answer
 

@@ -1,4 +1,4 @@
-"""The report of latencies has percentiles by nearest rank, and lists unsound measurements."""
+"""Latency percentiles use the nearest rank; a refused, unseen or late load is not sound."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The open-loop load sends each delivery when it is due, and measures the latency from then on."""
+"""The open-loop load sends each delivery when it is due, and measures latency from that time."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ _LOAD = LoadSettings(
 class _Server:
     """Answers each POST with 200 after ``stall_s``; the first GET of a path is answered with 404.
 
-    It can also hang up on every client, or block the process that it shares with the load, once.
+    It can also hang up on every client, or once block the process that it shares with the load.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ async def _serving(server: _Server) -> AsyncIterator[LoadSettings]:
         await asyncio.wait(server.connections)
 
 
-def test_deliveries_are_due_evenly():
+def test_the_times_at_which_deliveries_are_due_are_evenly_spaced():
     assert schedule(4, 1) == [0.0, 0.25, 0.5, 0.75]
 
 
@@ -123,7 +123,7 @@ async def test_a_stalled_load_reports_the_delay_and_counts_it_as_latency():
     assert sum(ack_s > 0.1 for ack_s in outcome.ack_s) >= 30
 
 
-async def test_each_sample_is_requested_until_it_is_found_and_bounded_on_both_sides():
+async def test_each_sample_is_requested_until_it_is_found_and_has_an_earliest_and_a_latest_time():
     server = _Server()
     async with _serving(server) as load:
         outcome = await send(load)

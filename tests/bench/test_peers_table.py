@@ -1,4 +1,4 @@
-"""Programs that this machine cannot run are skipped, and no two programs share a name."""
+"""A benchmark skips the programs that this machine can't run; no two programs share a name."""
 
 from bench.__main__ import _runnable
 from bench.peers.table import PROGRAMS

@@ -1,4 +1,7 @@
-"""A peer's rate is the median of its fastest setting's runs; slow settings run less often."""
+"""The rate of a peer, a program compared with the ledger, is the rate of its fastest setting.
+
+A setting's rate is the median of its runs. The other settings run only in the first round.
+"""
 
 import io
 import json

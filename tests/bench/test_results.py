@@ -1,4 +1,4 @@
-"""`build/bench.json` keeps each half until that half is measured again."""
+"""`build/bench.json` keeps each half, ingest and fold, until that half is measured again."""
 
 import json
 

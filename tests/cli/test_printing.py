@@ -1,4 +1,4 @@
-"""Commands print external text safely, and their bar counts records."""
+"""Commands print external text safely, and their progress bar counts records."""
 
 import io
 

@@ -32,9 +32,9 @@ _OPTIONS = EventOptions("payment.succeeded", "pay_1", "ord_1", None, 5, "USD", N
 
 
 class _Ingress(BaseHTTPRequestHandler):
-    """Answers 200 to a delivery that is signed with the secret, and otherwise 401.
+    """Answers 200 to a delivery that is signed with ``whsec_test_key_right``, and otherwise 401.
 
-    A notification with a bearer token is answered 200.
+    It also answers 200 to a notification with the bearer token ``token_of_the_file``.
     """
 
     def do_POST(self):
@@ -174,7 +174,7 @@ def sent_by_pay(options, **changes):
     return notification_of(options, settings, now_s=7)
 
 
-def test_a_notification_is_a_charge_with_its_amount_in_the_unit_of_the_integration():
+def test_a_notification_is_a_charge_with_its_amount_in_the_configured_unit():
     told = sent_by_pay(CHARGE)
     assert told["name"] == "transaction.charged"
     assert told["data"] == {

@@ -19,7 +19,7 @@ class UndocumentedError(AssertionError):
 
 
 class Answer(NamedTuple):
-    """One answer; ``code`` is the code of its problem, or `accepted`."""
+    """One answer; ``code`` is its problem's code, `accepted`, or empty if a problem has no body."""
 
     status: int
     code: str
@@ -38,7 +38,7 @@ def answers_in(received: bytes) -> list[Answer]:
             received = rest
             continue
         length = int(headers.get("content-length", "-1"))
-        # An answer to HEAD has no body; every other body is JSON and begins with a brace.
+        # An answer to HEAD has no body; each body is JSON and begins with a brace.
         body = rest[:length] if rest.startswith(b"{") else b""
         if body and len(body) != length:
             raise UndocumentedError(f"an answer's body is cut off: {received[:200]!r}")

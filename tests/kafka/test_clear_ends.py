@@ -94,7 +94,7 @@ def test_a_folder_that_can_t_be_written_is_reported_with_the_remedy(
     assert line.endswith("mount the folder's file system writable, and start the worker again")
 
 
-# The address that the broker advertises, after its length, as in Kafka's protocol.
+# The address that the broker advertises, preceded by its length, as in Kafka's protocol.
 TRUE = b"\x00\x09127.0.0.1"
 
 
@@ -110,7 +110,7 @@ async def copied(
 
 
 class Proxy:
-    """Connects clients with a broker; while ``misleads`` is true, it replaces the address."""
+    """Connects clients with a broker; ``misleads`` makes it replace the advertised address."""
 
     def __init__(self, kafka: EmbeddedKafka) -> None:
         self._host, _, self._port = kafka.bootstrap.partition(":")

@@ -1,4 +1,4 @@
-"""A refused delivery is shown with its order, and a corrected redelivery of it counts.
+"""A refused delivery is shown with its order, and its corrected redelivery counts.
 
 The deliveries go through a worker's three hops on the real broker, and the results are read from
 the views, the quarantine, the proof and ``verify``.
@@ -59,7 +59,7 @@ def states(env: dict[str, str]) -> dict[str, str]:
 
 
 def story(env: dict[str, str]) -> None:
-    """Deliver an order's payment, and deliveries that name the order and do not count."""
+    """Deliver an order's payment, and deliveries that name it or its order but do not count."""
     without_id = paid("evt_5", "pay_2", "ord_1")
     del without_id["data"]["id"]
     deliver(env, paid("evt_1", "pay_1", "ord_1"), at_s=NOW_S - 600)
@@ -158,7 +158,9 @@ def test_a_corrected_redelivery_counts_once_across_a_crash_and_closes_the_reject
     assert len(read_topic(env, names_of(env).webhooks)) == 5
 
 
-def test_a_correction_in_another_order_ends_the_anomaly_of_the_order_named_before(worker, tmp_path):
+def test_a_correction_that_names_another_order_removes_the_anomaly_of_the_first_order(
+    worker, tmp_path
+):
     env = worker.env
     bad = paid("evt_1", "pay_1", "ord_1")
     bad["data"]["amount"] = None

@@ -77,7 +77,7 @@ def replicas_of(worker: WorkerProcess) -> list[dict[str, Any]]:
 
 
 def choose(worker: WorkerProcess, *, active: bool) -> int:
-    """Return a partition with payments that a worker folds, or follows as a standby."""
+    """Return a non-empty partition that a worker folds, or that it follows as a standby."""
     return next(
         int(each["partition"])
         for each in replicas_of(worker)
@@ -97,7 +97,8 @@ class Damaged:
     def skip_a_record(self) -> None:
         """Change the table as if the worker had skipped the record that created a payment.
 
-        A standby that has applied records knows its digest only after its disk was read.
+        A standby that has applied records has no digest until its disk is read, so the stored
+        digest is deleted too.
         """
         self.db.delete(self.key)
         self.db.delete(DIGEST_KEY)
@@ -134,7 +135,7 @@ def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]
 def wait_named(
     audit: AuditProcess, kind: str, worker: WorkerProcess, partition: int
 ) -> dict[str, Any]:
-    """Wait until an audit reports a partition's damage; restart a worker that ends."""
+    """Wait until an audit reports a partition's damage; if the worker ends, start it again."""
     subject = f"partition {partition} of the table {TABLE} on {url_of(worker)}"
 
     def logged() -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A short run with faults, and its parts; `make faults` is the long run."""
+"""A short run with faults loses nothing, and each part of it works; `make faults` runs longer."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
     # Without root, the run reports that the disk fault is left out.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "password changed", "certificates renewed"]
-    # Other tests run at the same time. With a larger factor, the limit would exceed the longest
+    # Other tests run at the same time. With a larger slack, the limit would exceed the longest
     # fault, so a violation could not be measured.
     slack = 2
     assert slack * TAKEN_OVER_WITHIN_S < DOWN_AT_MOST_S
@@ -98,7 +98,7 @@ async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
     assert verify == "verify: it had not ended after 0.01 s"
 
 
-async def test_a_part_that_raises_is_a_difference_and_the_others_are_judged(
+async def test_a_check_that_raises_is_a_difference_and_the_other_checks_are_made(
     kafka, tmp_path, monkeypatch
 ):
     settings = TopicSettings.from_environment(environment(kafka.bootstrap, tmp_path))
@@ -137,7 +137,8 @@ def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_reporte
     (unfinished / "LOCK").touch()
     assert asyncio.run(disk_differences(settings, folders)) == []
 
-    # This worker has digests only of the partitions that it had from the start, so choose one.
+    # This worker has digests only of the partitions that it had from the start, so the test chooses
+    # one of those.
     path = next(each for each in folders["first"].rglob("payments-*.db") if knows_digest(each))
     with opened(path) as db:
         changed, lost = list(rows_of(db))[:2]
@@ -165,11 +166,11 @@ async def append(settings: TopicSettings, value: str) -> None:
         await producer.send_and_wait(settings.names.webhooks, value.encode(), partition=0)
 
 
-def test_the_same_seed_plans_the_same_faults_and_each_kind_occurs_before_any_repeats():
+def test_the_same_seed_plans_the_same_faults_and_every_kind_is_planned():
     def planned(seed: int) -> list[str]:
         return [kind.name for kinds in plan(list(KINDS), count, seed) for kind in kinds]
 
-    # Each drawn kind may be paired with another kind, so this many faults draw every kind.
+    # A drawn kind may be paired with a second kind, so drawing all kinds may take twice as many.
     count = 2 * len(KINDS)
 
     assert planned(1) == planned(1)
@@ -196,7 +197,7 @@ def test_a_setting_that_a_fault_changes_is_restored_after_the_fault(kafka, tmp_p
             until(lambda: not changed(), within_s=15, what="the topics' own settings")
 
 
-def test_a_topic_that_records_a_fact_exists_again_after_its_deletion(kafka, tmp_path):
+def test_a_topic_whose_name_records_a_fact_exists_again_after_its_deletion(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     asyncio.run(ensure_topics(settings))
@@ -212,7 +213,7 @@ def test_a_topic_that_records_a_fact_exists_again_after_its_deletion(kafka, tmp_
     assert all(".plexy.partitions-" in name or ".plexy.log-" in name for name in deleted)
 
 
-def test_commits_are_moved_back_and_to_the_ends(kafka, tmp_path):
+def test_committed_offsets_are_moved_to_the_ends_and_moved_back(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     asyncio.run(ensure_topics(settings))
@@ -261,7 +262,7 @@ def echoing():
         yield server.getsockname()[1]
 
 
-def test_the_network_is_good_slow_silent_or_refusing(echoing):
+def test_the_proxy_makes_the_network_slow_silent_or_refusing(echoing):
     with Proxy(free_port(), echoing, slow_by_s=0.2) as proxy:
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
             client.sendall(b"one")

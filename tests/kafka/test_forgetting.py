@@ -87,10 +87,10 @@ class Worker(WorkerProcess):
 
 @pytest.fixture(scope="module")
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """Run a worker that has folded deliveries of 200 days ago, and of 100 days later.
+    """Run a worker that has folded deliveries from 200, 100 and 99 days ago.
 
-    The first later deliveries advance the log's time. The next ones arrive after the old ids were
-    deleted, and redeliver some of them.
+    The first deliveries from 100 days ago advance the log's time, and the next ones let the worker
+    delete the old ids. The last deliveries, from 99 days ago, repeat some of the old ids.
     """
     folder = tmp_path_factory.mktemp("forgetting")
     env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
@@ -107,7 +107,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         deliver(
             env,
             *map(event, range(20)),
-            # Two events reuse old ids for new content, about the same and a different payment.
+            # Two events reuse old ids for new content: one with the same payment, one with another.
             event(20, amount=1, merchantReference="ord_other"),
             event(21, id="pay_other", merchantReference="ord_other"),
             at_s=days_ago(99),
@@ -116,7 +116,9 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         yield worker
 
 
-def test_forgotten_ids_are_deleted_by_records_that_are_never_the_last_of_a_changelog(ledger):
+def test_forgotten_ids_are_deleted_by_tombstones_that_are_never_the_last_record_of_a_partition(
+    ledger,
+):
     env = ledger.env
     old = {b"evt_%d" % n for n in range(OLD)}
     again = {b"evt_%d" % n for n in range(22)}
@@ -164,7 +166,7 @@ def test_verify_and_audit_find_no_difference(ledger):
 
 
 def test_verify_with_a_different_horizon_finds_differences(ledger):
-    """A change of this setting therefore requires folding the log from scratch."""
+    """A change of `LEDGER_FORGET_AFTER_DAYS` therefore requires folding the log from scratch."""
     code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
     assert code == 1
     for kind in ("seen_differs", "seen_missing", "payment_differs"):

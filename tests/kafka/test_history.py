@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def accepted() -> list[dict[str, Any]]:
-    """Return the bodies that ingress keeps, without those that reuse an id for other content."""
+    """Return the bodies that ingress accepts, except those that reuse an id for other content."""
     refused = {refusal.delivery for refusal in sample.expected().refused}
     first: dict[str, bytes] = {}
     bodies = []
@@ -78,7 +78,7 @@ def folded(
 
 
 def without_reused(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an order's document without the reuses of an id, which the tests do not deliver."""
+    """Return an order's document without notes about a reused id, which the tests leave out."""
     notes = document.get("notes", [])
     kept = [note for note in notes if note["outcome"] != "event_id_reused"]
     if kept == notes:
@@ -88,7 +88,7 @@ def without_reused(document: dict[str, Any]) -> dict[str, Any]:
     return others | {"anomalies": anomalies} | ({"notes": kept} if kept else {})
 
 
-def test_the_sample_has_something_to_shuffle():
+def test_the_sample_has_duplicates_refusals_and_rejections():
     assert len({body["id"] for body in accepted()}) < len(accepted()) < len(sample.deliveries())
     ids = {body["id"] for body in accepted()}
     folded = {

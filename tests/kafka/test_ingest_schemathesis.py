@@ -75,7 +75,7 @@ def address(env: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def statuses() -> Iterator[Counter[int]]:
-    """Count the answers to signed requests; require that both 200 and 400 are among them."""
+    """Count the answers to signed requests; require more than ten each of 200 and of 400."""
     counted: Counter[int] = Counter()
     yield counted
     assert not counted or (counted[200] > 10 and counted[400] > 10), counted

@@ -1,6 +1,6 @@
-"""A worker folds with the rules of a lifecycle, and its state records them; a rebuild changes them.
+"""A worker folds with the rules of a lifecycle, and its state records these rules.
 
-A worker runs only with the rules with which its state was folded.
+The worker runs only with the recorded rules; a rebuild folds a new state with other rules.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ BY_LIFECYCLE = {"LEDGER_RULES": "lifecycle"}
 
 
 def story():
-    """Return an order that is partly captured, and then disputed without success."""
+    """Return an order that is partly captured, and then charged back by a lost dispute."""
     dispute = {"id": "dp_1", "payment_id": "pay_1"}
     return [
         event(1, id="pay_1", amount=500, merchantReference="ord_1"),
@@ -48,7 +48,7 @@ def totals(worker: WorkerProcess) -> tuple[str, dict[str, int]]:
     return order["status"], order["totals"]["KZT"]
 
 
-def test_other_rules_are_refused_until_a_rebuild_which_shows_the_totals_that_they_change(
+def test_other_rules_are_refused_until_a_rebuild_that_shows_the_changed_totals(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
@@ -68,7 +68,7 @@ def test_other_rules_are_refused_until_a_rebuild_which_shows_the_totals_that_the
         for text in (SEED.digest, LIFECYCLE.digest, "plexy-ledger rebuild"):
             assert text in reason
     code, output = run(other, "rebuild")
-    # The versions differ, as they should; the new one is whole.
+    # The versions differ, as they should; the new version is whole.
     assert code == 1, output
     assert "Version 2 is whole nevertheless" in output
     assert "what the rules lifecycle give (log):" in output
@@ -94,7 +94,7 @@ def test_other_rules_are_refused_until_a_rebuild_which_shows_the_totals_that_the
         assert "rules that differ" in output
 
 
-def test_a_simulation_with_the_events_of_a_lifecycle_is_judged_right(
+def test_the_check_of_a_simulation_with_lifecycle_events_finds_all_orders_as_expected(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = BY_LIFECYCLE | environment(

@@ -68,7 +68,7 @@ def new_ledger(kafka: EmbeddedKafka, folder: Path, **more: object) -> dict[str, 
 def live(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[dict[str, str], Path, Path]]:
-    """Run a ledger; yield its settings, a file made midway, and a file of the whole log."""
+    """Run a ledger; yield its settings, an export during deliveries, and one of the whole log."""
     folder = tmp_path_factory.mktemp("live")
     env = new_ledger(kafka, folder, ingest_port=free_port(), standby_replicas=0)
     middle, whole = folder / "middle.log", folder / "whole.log"
@@ -197,7 +197,7 @@ def test_an_import_notices_when_its_topic_starts_to_replace_the_times_of_records
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "as it was exported" not in output
-    # Kafka reads the setting twice in one append. It may report new times but keep the old ones.
+    # Kafka reads the setting twice in one append, so it may report new times but keep the old ones.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
@@ -218,8 +218,8 @@ def test_a_topic_with_a_different_record_is_refused_and_nothing_is_written(live,
     assert log_of(env) == before
 
 
-def test_records_that_a_topic_refuses_for_their_times_name_the_settings(kafka, tmp_path):
-    """The sender's clock was ahead, and the topic accepted such times when it got the records."""
+def test_the_error_for_records_whose_times_a_topic_refuses_names_the_settings(kafka, tmp_path):
+    """The records' times are in the future; only the topic of the first ledger accepts them."""
     env = new_ledger(kafka, tmp_path / "ahead")
     assert run(env, "topics")[0] == 0
     log = names_of(env).webhooks
@@ -244,7 +244,9 @@ def test_a_different_number_of_partitions_is_refused_before_topics_exist(live, k
     assert "missing topics" in output
 
 
-def test_a_damaged_file_is_refused_with_its_block_and_no_topic_is_created(live, kafka, tmp_path):
+def test_the_error_for_a_damaged_file_names_the_block_and_no_topic_is_created(
+    live, kafka, tmp_path
+):
     _, _, file = live
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0x10

@@ -1,4 +1,4 @@
-"""A worker never serves an older state than the ledger had already reached.
+"""A worker never serves a state that is older than the state that the ledger had reached.
 
 A table that has lost records is folded again from its source. Until the table is complete again,
 the worker answers 503, even after a restart in the meantime.
@@ -126,7 +126,8 @@ def test_a_table_that_lost_records_is_not_served_until_they_are_folded_again(
         assert code == 0, printed
 
 
-# Each case has the keys that a folder lacks, and keys with a value that no release wrote.
+# Marks are a table's own keys. Each case has the marks that a folder lacks, and the marks whose
+# value no release wrote.
 UNMARKED = {
     "without the offset of the changelog": ((OFFSET_KEY,), ()),
     "without the mark of the changelog's record": ((LAST_KEY,), ()),
@@ -167,10 +168,10 @@ def test_tables_whose_marks_are_missing_or_wrong_are_restored_from_scratch(
         database.close()
 
 
-def test_a_table_that_does_not_say_which_records_it_has_is_folded_again_from_the_first_one(
+def test_a_table_that_does_not_say_which_records_it_has_is_folded_again_from_the_first_record(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """The group's commits are ahead of what was folded, so they can't replace the lost marks."""
+    """The group's commits are ahead of the folded records, so they can't replace the lost marks."""
     env = environment(kafka.bootstrap, tmp_path, standby_replicas=0, allow_unsigned="true")
     with worker_that_folded(env, orders(range(20))) as worker:
         worker.stop()

@@ -1,4 +1,4 @@
-"""An operator may lower ``max.message.bytes`` under a running worker.
+"""An operator may lower ``max.message.bytes`` while a worker is running.
 
 Records that fit are still written, in smaller batches. A record that does not fit ends the worker,
 whose last log line names the remedy.

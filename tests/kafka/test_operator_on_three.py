@@ -79,7 +79,7 @@ def env(cluster: KafkaCluster, tmp_path: Path) -> dict[str, str]:
 
 @contextmanager
 def down(cluster: KafkaCluster, number: int) -> Iterator[None]:
-    """Kill the broker with this index until the block ends; first wait until the others notice."""
+    """Keep a broker killed during the block, which begins once the other brokers have noticed."""
     broker = cluster.brokers[number]
     broker.kill()
     others = [int(each.bootstrap.rpartition(":")[2]) for each in cluster.brokers if each.pid]
@@ -104,7 +104,7 @@ async def coordinator_of(env: dict[str, str]) -> int:
         await admin.close()
 
 
-def test_a_doubled_worker_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
+def test_a_copied_worker_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as first:
@@ -131,7 +131,7 @@ def test_a_doubled_worker_and_commits_set_ahead_lose_no_event_while_a_broker_is_
     cluster.await_in_sync()
 
 
-def test_a_worker_folds_and_restores_every_codec_while_a_broker_is_down(
+def test_a_worker_folds_and_restores_records_of_every_codec_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     settings = TopicSettings.from_environment(env)
@@ -175,7 +175,7 @@ def test_ingress_and_worker_refuse_a_log_with_added_partitions_while_a_broker_is
 def test_one_broker_that_forgets_identities_too_early_ends_the_worker_and_keeps_it_from_starting(
     cluster: KafkaCluster, env: dict[str, str]
 ) -> None:
-    """Any broker may coordinate a worker's identities, so the shortest time counts."""
+    """Any broker may coordinate a worker's producer identities, so the shortest time counts."""
     said = f"the brokers have {EXPIRATION}=2000, expected at least"
     broker = cluster.brokers[2]
     with WorkerProcess(env) as worker:

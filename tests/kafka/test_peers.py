@@ -1,4 +1,4 @@
-"""Every peer folds the recorded input to the same orders as the ledger's own rules."""
+"""Kafka Streams, Quix Streams and plain Faust compute the same totals as the ledger's rules."""
 
 import pytest
 
@@ -20,7 +20,9 @@ def given() -> Input:
 
 @pytest.mark.timeout(400)  # the first run fetches the libraries
 @pytest.mark.parametrize("program", [FourThreads, QuixStreams, FaustPlain])
-async def test_a_peer_ends_with_the_same_orders_as_the_ledger(program, kafka, tmp_path, given):
+async def test_a_peer_ends_with_the_same_order_totals_as_the_ledger(
+    program, kafka, tmp_path, given
+):
     if reason := program.lacks():
         pytest.skip(reason)
     program.prepare()

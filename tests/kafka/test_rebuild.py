@@ -39,7 +39,7 @@ from tests.kafka.harness import (
 )
 from tests.kafka.verification import deliveries, history, named, verify
 
-# The longest test has four starts of a worker, three rebuilds and some thousand events.
+# The longest test starts a worker four times, and has three rebuilds and thousands of events.
 pytestmark = pytest.mark.timeout(480)
 
 
@@ -243,7 +243,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_an_old_version_that_is_behind_or_has_lost_a_topic_stops_no_rebuild(ledger):
+def test_an_old_version_that_is_behind_or_has_lost_a_topic_does_not_stop_a_rebuild(ledger):
     env = ledger.env
     ledger.stop()
     deliver(env, event(8000, merchantReference="ord_2"))
@@ -261,7 +261,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_stops_no_rebuild(ledg
     assert named(output) == [], output
     assert f"version 1 can't be compared: it has no {lost}" in output
     assert "set LEDGER_VERSION=3" in output
-    # Rebuild once more, with a whole version as the old one.
+    # Rebuild once more, with version 3, which is whole, as the old version.
     code, output = rebuild(of_version(env, 3), "--to", "7")
     assert code == 0, output
 

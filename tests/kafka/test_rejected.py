@@ -1,4 +1,4 @@
-"""Rejections are listed and shown, and after a fix they are put back once.
+"""Rejections are listed and shown, and after a fix they are put back into the log once.
 
 The fix is a setting: workers no longer read the field whose references are too long. The result
 must equal a fold of the whole log with the new settings.
@@ -199,7 +199,7 @@ def assert_equals_a_fold_from_scratch(
         assert items(other, "--all") == []
 
 
-def test_a_retry_leaves_decisions_and_broken_bodies_and_gives_the_reason(ledger):
+def test_a_retry_skips_rejections_by_decision_and_broken_bodies_and_gives_the_reason(ledger):
     env = ledger.env
     names = names_of(env)
     deliver(env, event(3, orderReference="ord_else"))
@@ -283,11 +283,11 @@ def post(url: str, raw: bytes) -> int:
         return error.code
 
 
-def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kept_it(ingress):
+def test_a_retry_writes_a_body_that_ingress_refused_as_ingress_would_have_written_it(ingress):
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400
-    # An earlier ingress that could not read these bodies would have written such records.
+    # An earlier release of ingress, which could not read these bodies, wrote such records.
     refused = Rejection(reason=Reason.INVALID_ENVELOPE, detail="of former code", field="created")
     good, forged = (json.dumps(event(n, orderReference="ord_1")).encode() for n in (1, 2))
     deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_test_key_guessed")}
@@ -315,7 +315,7 @@ def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kep
     code, output = run(env, "verify")
     assert code == 0, output
 
-    # If a retry crashes before it marks an item, the item is put back again, and counts once.
+    # An item whose retry crashed before it marked the item is put back again, and counts once.
     code, output = run(env, "rejected", "retry", "--all", "--again")
     assert "1 put back" in output
     assert len(read_topic(env, names.webhooks)) == 2

@@ -99,7 +99,7 @@ def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
     assert reasons(env) == ["signature_refused"] * 16
 
 
-def test_verify_with_the_other_rule_finds_differences(ledger):
+def test_verify_without_the_rule_finds_differences(ledger):
     code, output = verify(ledger.env, LEDGER_VERIFY_SIGNATURES="ingress")
     assert code == 1
     assert "signature_invalid" in output
@@ -107,7 +107,7 @@ def test_verify_with_the_other_rule_finds_differences(ledger):
 
 
 @pytest.mark.parametrize("command", ["worker", "verify", "rebuild"])
-def test_without_a_secret_no_command_starts(kafka, tmp_path, command):
+def test_without_a_secret_no_command_that_checks_signatures_starts(kafka, tmp_path, command):
     env = environment(kafka.bootstrap, tmp_path, verify_signatures="worker", allow_unsigned="true")
     code, output = run(env, command)
     assert code == 2

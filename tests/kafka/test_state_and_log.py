@@ -78,7 +78,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 def test_tables_that_belong_to_a_different_kafka_are_not_used(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
-    """Both Kafkas' changelogs are equally long, so offsets alone can't distinguish them."""
+    """The right Kafka's changelogs are longer, so the tables' wrong offsets exist there too."""
     fold(env, payments(80, "here"))
     with EmbeddedKafka(tmp_path / "other", cache=kafka_cache) as other:
         mixed_up = moved(env, tmp_path / "there")
@@ -113,7 +113,7 @@ def test_a_new_version_folds_the_whole_log_to_the_same_documents_and_entries(
 async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
     env: dict[str, str], committed: int, deleted_before: int
 ) -> None:
-    """Records were deleted before they were folded, or the log ends before the commit."""
+    """Records were deleted before they were folded, or the topic ends before the commit."""
     await asyncio.to_thread(fold, env, payments(40, "shop"))
     partition = TopicPartition(names_of(env).events, 0)
     await delete_records(env, partition, deleted_before)
@@ -125,10 +125,10 @@ async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
     assert "`plexy-ledger rebuild` folds the whole log of record from scratch" in log
 
 
-async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_start(
+async def test_without_a_commit_a_topic_between_the_agents_must_still_have_its_first_record(
     env: dict[str, str],
 ) -> None:
-    """Kafka forgets the commits of a group that was empty for a week, and deletes such records."""
+    """Kafka forgets the commits of a group that was empty for a week, and deletes old records."""
     await ensure_topics(TopicSettings.from_environment(env))
     partition = TopicPartition(names_of(env).events, 2)
     async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -227,7 +227,7 @@ def test_nothing_is_folded_if_a_source_was_assigned_without_its_changelog(
 ) -> None:
     """The leader makes such an assignment if a member has subscribed to only some of the topics.
 
-    A worker would fold with tables that it has not recovered, and lose facts.
+    Otherwise, a worker would fold with tables that it has not recovered, and lose facts.
     """
     apart = "nothing is folded until the next rebalance"
     with WorkerProcess(env) as worker:

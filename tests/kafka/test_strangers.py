@@ -19,6 +19,7 @@ WITH_A_BODY = [
     {"Transfer-Encoding": "chunked"},
     {"Content-Length": "3", "Expect": "100-continue"},
 ]
+# These are names under which a web page could reach a worker after DNS rebinding.
 REBOUND = ["rebound.example", "rebound.example:6066", "localhost.rebound.example", "10.0.0.1"]
 MALFORMED = ["a:b:c", "a b", "user@localhost", "[::1", ""]
 PATHS = ["/orders/ord_1", "/overview", "/live", "/metrics", "/ui/", "/healthz", "/readyz", "/no"]

@@ -174,7 +174,7 @@ class _Database:
         self.database.write(batch)
 
 
-async def test_values_and_the_changelog_s_offset_are_one_write(
+async def test_values_and_the_changelog_s_offset_are_written_to_rocksdb_at_once(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     databases = []
@@ -192,7 +192,7 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         assert end_of_table(table) == await end_of(settings, changelog(table))
 
 
-async def test_the_offset_is_that_of_the_last_record_even_in_several_batches(
+async def test_the_stored_offset_is_that_of_the_last_record_even_after_several_batches(
     settings: WorkerSettings,
 ) -> None:
     large = dict.fromkeys(VALUES, b"x" * 200_000)

@@ -141,7 +141,7 @@ async def test_every_topic_is_created_as_the_ledger_needs_it(env):
         assert topic["unclean.leader.election.enable"] == "false"
 
 
-async def test_the_second_call_finds_what_the_first_one_created(env):
+async def test_the_second_call_finds_the_topics_that_the_first_call_created(env):
     first = await ensure_topics(settings(env))
     before = await describe(env)
     for create_missing in (True, False):
@@ -213,7 +213,7 @@ async def test_a_wrong_partition_count_names_the_setting(env, partitions):
         ),
     ],
 )
-async def test_the_error_for_a_topic_that_would_lose_or_keep_wrong_records_names_the_remedy(
+async def test_the_error_for_a_topic_with_a_wrong_setting_names_the_remedy(
     env, topic, config, remedy
 ):
     name = env["LEDGER_TOPIC_PREFIX"] + topic
@@ -322,7 +322,7 @@ DERIVED = ("plexy.rejected", "ledger.events", "ledger.payments", "ledger.entries
 
 
 @pytest.mark.parametrize("topic", [*DERIVED, "plexy-ledger-seen-changelog"])
-async def test_a_topic_that_was_recreated_as_it_was_is_refused_with_its_name_until_a_rebuild(
+async def test_a_topic_that_was_recreated_with_the_same_settings_is_refused_until_a_rebuild(
     env, topic
 ):
     """Only the topic's id shows that its records are gone."""
@@ -348,7 +348,7 @@ async def test_a_topic_that_was_recreated_as_it_was_is_refused_with_its_name_unt
 
 @pytest.mark.parametrize("committed", [False, True])
 async def test_an_upgrade_records_the_ids_that_it_finds(env, committed):
-    """The topics of an earlier release have no record, and may be without commits too."""
+    """An earlier release did not record the ids of its topics, and may have committed nothing."""
     await ensure_topics(settings(env))
     record = await topics_record_of(env)
     await delete(env, record)
@@ -452,7 +452,7 @@ def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
 def test_a_broker_that_does_not_know_the_new_topics_yet_is_asked_again(env, monkeypatch):
     """Any broker of a cluster may be in this state for a moment.
 
-    A real broker gives the same answer about the settings of topics that do not exist.
+    About the settings of a topic that does not exist, a real broker answers like this test.
     """
     late = {"topics": 2, "configs": 2}
 

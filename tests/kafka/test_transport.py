@@ -108,7 +108,7 @@ async def test_chunks_of_one_partition_stay_in_order_and_chunks_of_others_overla
 async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_are_busy(
     settings: WorkerSettings,
 ) -> None:
-    """Kafka sends only the first batch of a fetch whole, and the first partition is random."""
+    """Kafka sends only the first batch of a fetch whole, and that batch's partition is random."""
     large = b"x" * (MAX_RECORD_BYTES - 1024)
     sizes: dict[int, list[int]] = defaultdict(list)
 

@@ -26,7 +26,8 @@ from tests.kafka.programs import AuditProcess
 pytestmark = pytest.mark.timeout(300)
 
 CHECKED = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": SECRET}
-# Each case has a worker's settings, and the settings of strangers with one difference each.
+# Each case has a worker's settings, and for each setting a stranger (a worker of the other
+# deployment) that differs only in that setting.
 OTHERS = {
     "workers that check no signature": (
         {},
@@ -102,7 +103,7 @@ def test_a_worker_returns_with_different_settings_once_all_others_have_ended(
         assert after.get("/orders/ord_1")[0] == 200
 
 
-def test_workers_with_differences_that_do_not_change_the_fold_are_one_ledger(
+def test_workers_whose_settings_differ_without_effect_on_the_fold_share_a_group(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one")

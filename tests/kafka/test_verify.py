@@ -1,4 +1,4 @@
-"""`plexy-ledger verify` finds nothing in a live ledger, and reports each corruption exactly.
+"""`plexy-ledger verify` finds no fault in a live ledger, and reports each corruption exactly.
 
 The tests whose corruption can be undone share a history, folded by a worker that keeps running;
 every other test has a history of its own. The tests write corruptions to Kafka directly, as anybody
@@ -89,7 +89,7 @@ def test_verify_leaves_no_group_behind_and_writes_nothing(shared):
     until(lambda: shared.get("/readyz")[0] == 200, within_s=10, what="a worker that is still ready")
 
 
-def test_a_clean_history_verifies_even_during_deliveries(ledger):
+def test_verify_finds_no_difference_in_a_clean_history_even_during_deliveries(ledger):
     env = ledger.env
     code, output = verify(env)
     assert (code, named(output)) == (0, []), output
@@ -236,7 +236,7 @@ def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
     at = content.index(old)
     content[at : at + len(old)] = new
     (batch,) = (each for each in batches(content) if each.start <= at < each.stop)
-    # The checksum is 5 bytes later, and covers the rest of the batch (KIP-98).
+    # The checksum takes bytes 17 to 20, and covers the rest of the batch (KIP-98).
     checksum = calc_crc32c(content[batch.start + 21 : batch.stop])
     content[batch.start + 17 : batch.start + 21] = checksum.to_bytes(4)
     segment.write_bytes(content)
@@ -332,7 +332,7 @@ def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_
     assert "the file has no secret" in output
 
 
-def test_since_leaves_out_earlier_deliveries(ledger):
+def test_the_option_since_leaves_out_earlier_deliveries(ledger):
     env = ledger.env
     deliver(env, event(300), secret="whsec_test_key_guessed")
     wait_folded(env, ledger)

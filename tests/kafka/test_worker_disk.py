@@ -1,6 +1,6 @@
 """A worker whose disk is full ends with a clear message, and continues once there is room.
 
-A blocked worker also ends, because it would keep its partitions; see `processors/worker.py`.
+A blocked worker also ends; otherwise it would keep its partitions (see `processors/worker.py`).
 """
 
 import shlex

@@ -1,7 +1,7 @@
 """A worker never folds from a wrong offset, even if its commits were moved or its topics shortened.
 
-Any client with this permission can set commits. Topics become shorter when a broker's disk is
-restored from an older copy, or when the leader lacks records. Only the tables know which records
+Any client with access to the group can set its commits. Topics become shorter when a broker's disk
+is restored from an older copy, or when the leader lacks records. Only the tables know which records
 were folded.
 """
 
@@ -205,7 +205,7 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
         second.stop()
         first.stop()
     disk.bring_back(copy)
-    # Until the session of this worker ends, the other two wait, and then share the partitions.
+    # The other two workers wait until this worker's session ends, and then share the partitions.
     fold(second_of(one, tmp_path / "three"), range(100, 160))
     with WorkerProcess(one) as first, WorkerProcess(two) as second:
         first.wait_ready()

@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from runtime.kafka.topic_metadata import read_topics
 
-# Kafka's code for the source of a setting that is set on the topic; the broker's source is 4.
+# Kafka's code for a setting that is set on the topic; a setting of the broker has the code 4.
 OF_THE_TOPIC = 1
 
 

@@ -1,4 +1,4 @@
-"""Provides tests of the ledger's own checks with a history, ongoing deliveries, and `verify`."""
+"""Provides a history, ongoing deliveries, and `verify` to tests of the ledger's own checks."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ def history() -> list[dict[str, Any]]:
 
 @contextmanager
 def deliveries(env: Mapping[str, str], pause_s: float = 0.5) -> Iterator[None]:
-    """Deliver during the block, to existing payments and orders and to new ones."""
+    """Deliver events of existing payments and orders and of new ones during the block."""
     stopped = threading.Event()
 
     def go_on() -> None:
@@ -56,5 +56,5 @@ def named(output: str) -> list[str]:
     lines = output.splitlines()
     kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
     found = [line for line in lines if line.startswith((*kinds, "value_", "balance_", "replica_"))]
-    # A remedy follows the kind's name and a colon.
+    # A line with a remedy has a colon directly after the kind; a difference has two spaces there.
     return sorted(line.partition(": ")[0] for line in found if "  " in line.partition(": ")[0])

@@ -16,7 +16,7 @@ def failure(event_id="evt_f", created=1, amount=500, *, payment="pay_1", **more)
 def refund(
     event_id="evt_r", created=2, amount=100, *, refund_id="re_1", payment="pay_1", **more
 ) -> Event:
-    """Create a refund; with ``payment=None``, the refund's own id is the payment's key."""
+    """Create a refund; with ``payment=None``, the refund's own id is also its payment id."""
     fields = {"data_id": refund_id, "payment": payment, **more}
     return _event(REFUND_SUCCEEDED, event_id, created, amount, **fields)
 

@@ -1,4 +1,4 @@
-"""Hand-written and generated facts of every kind, about few payments, refunds and disputes."""
+"""Hand-written and generated facts of every kind, about a few payments, refunds and disputes."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""Runs the three folds one after another in memory, as the agents do with Kafka."""
+"""Runs the folds of payments and orders one after the other in memory, as the agents do."""
 
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace

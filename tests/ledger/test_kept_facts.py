@@ -59,7 +59,7 @@ def folded(chunks: list[list[Event]]) -> Pipeline:
 
 @more
 @given(one_payment(), st.data())
-def test_the_kept_facts_are_the_same_for_every_order_repetition_and_cut(
+def test_the_kept_facts_do_not_depend_on_sequence_or_repetitions_or_chunks(
     history: list[Event], data: st.DataObject
 ) -> None:
     repeated = data.draw(st.lists(st.sampled_from(history))) if history else []
@@ -73,7 +73,7 @@ def test_the_kept_facts_are_the_same_for_every_order_repetition_and_cut(
 
 @more
 @given(one_payment(), st.data())
-def test_two_journals_alone_or_together_leave_the_entries_of_the_kept_facts(
+def test_in_two_journals_alone_or_together_exactly_the_entries_of_the_kept_facts_stand(
     history: list[Event], data: st.DataObject
 ) -> None:
     one = folded([[event] for event in history])
@@ -129,7 +129,7 @@ def test_the_kept_facts_fit_but_the_first_fact_set_aside_would_not(history: list
         assert {key_of(fact) < first_aside for fact in kept.values()} <= {True}
 
 
-def test_a_payment_without_room_is_an_anomaly_and_posts_nothing_for_facts_set_aside():
+def test_a_payment_with_too_many_facts_has_an_anomaly_and_posts_nothing_for_facts_set_aside():
     refunds = [refund(f"evt_{n}", n, 10, refund_id=f"re_{n}") for n in range(9, 1, -1)]
     pipeline = folded([[success(amount=500, order="ord_1")], refunds])
     document = pipeline.documents()["ord_1"]

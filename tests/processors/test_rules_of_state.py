@@ -1,4 +1,4 @@
-"""A worker folds a partition only by the rules by which the partition was folded before."""
+"""A worker folds a partition only with the rules with which it was folded before."""
 
 from types import SimpleNamespace
 
@@ -16,11 +16,11 @@ def table(progress):
 
 
 @pytest.mark.parametrize("progress", [None, Progress(b"", 4, 7, 0, SEED.digest)])
-def test_an_empty_partition_and_one_of_the_same_rules_are_folded(progress):
+def test_an_empty_partition_and_a_partition_with_the_same_rules_are_folded(progress):
     require_rules(table(progress), SEED, 0)
 
 
-def test_a_partition_of_other_rules_is_refused_with_both_digests_and_the_remedy():
+def test_a_partition_with_other_rules_is_refused_with_both_digests_and_the_remedy():
     folded = table(Progress(b"", 4, 7, 0, SEED.digest))
     with pytest.raises(OtherStateError, match="plexy-ledger rebuild") as error:
         require_rules(folded, LIFECYCLE, 3)

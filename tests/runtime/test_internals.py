@@ -1,4 +1,4 @@
-"""Private names of libraries are listed, exist in the pinned version, and are used rarely."""
+"""Private names of libraries are listed, exist in the pinned version, and stay in few modules."""
 
 import ast
 import subprocess
@@ -167,7 +167,7 @@ def test_the_pinned_version_has_every_name(place):
 @pytest.mark.parametrize(
     "place", ["aiokafka.client:AIOKafkaClient", "aiokafka.client", "rocksdict:RdictIter"]
 )
-def test_a_name_that_its_library_lacks_is_missing(place):
+def test_a_name_that_its_library_lacks_is_reported_as_missing(place):
     import_module(place.partition(":")[0])
     assert list(missing_at(place, "_no_such_name")) == [f"{place}._no_such_name"]
     assert list(missing_at("aiokafka.client:NoSuchClass", "_x")) == ["aiokafka.client:NoSuchClass"]

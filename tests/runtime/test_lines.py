@@ -1,4 +1,4 @@
-"""A frequent line equals the line that structlog would write, and no line is lost."""
+"""``FrequentLog`` writes the same lines as structlog, and loses no line."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ def test_without_a_loop_a_line_is_written_at_once():
     assert json.loads(ended.stderr)["ms"] == 1
 
 
-def test_with_the_pretty_format_a_line_is_pretty():
+def test_in_the_pretty_format_no_line_is_json():
     lines = logged("pretty").splitlines()
     assert len(lines) == 5
     assert not any(line.startswith("{") for line in lines)

@@ -1,4 +1,4 @@
-"""The site shows the pictures that the page's test produced, unless they are out of date."""
+"""The site shows the pictures that the web page's tests took, unless they are out of date."""
 
 import os
 from pathlib import Path

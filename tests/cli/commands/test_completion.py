@@ -79,8 +79,8 @@ class _Terminal:
 def home(tmp_path: Path) -> Path:
     """Return a home folder with a script `bin/plexy-ledger`.
 
-    For a completion, the script runs the program and counts the answers. For any other command,
-    the script only records the arguments.
+    For the installation and for completions, the script runs the program, and it counts the
+    completions. For any other command, the script only records the arguments.
     """
     program = tmp_path / "bin" / "plexy-ledger"
     program.parent.mkdir()

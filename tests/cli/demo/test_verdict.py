@@ -12,7 +12,7 @@ def _altered(**changes: object) -> sample.SampleOutcome:
     return msgspec.structs.replace(_EXPECTED, **changes)
 
 
-def test_an_outcome_has_no_difference_from_itself_in_any_order():
+def test_an_outcome_equals_itself_whatever_the_sequence_of_its_refusals_and_rejections():
     shuffled = _altered(refused=_EXPECTED.refused[::-1], rejected=_EXPECTED.rejected[::-1])
     assert differences(_EXPECTED, shuffled) == []
 
@@ -36,7 +36,7 @@ def test_a_missing_and_an_additional_order_are_reported():
     assert second.startswith("order ord_x: expected nothing, got {")
 
 
-def test_refusals_and_rejections_are_counted():
+def test_each_missing_refusal_and_each_repeated_rejection_is_reported():
     twice = _altered(rejected=(*_EXPECTED.rejected, _EXPECTED.rejected[0]), refused=())
     found = differences(_EXPECTED, twice)
     assert sum(line.startswith("refused: expected") for line in found) == len(_EXPECTED.refused)

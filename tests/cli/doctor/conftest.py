@@ -1,4 +1,4 @@
-"""Fixtures of the doctor's tests: a patient, and functions that select results."""
+"""Provides a patient (the settings that `doctor` checks), and functions that select results."""
 
 from collections.abc import Iterable
 from pathlib import Path

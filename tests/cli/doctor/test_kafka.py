@@ -32,7 +32,9 @@ TOLERANCE_S = 300
         (301.0, 5.0, Level.WARNING),
     ],
 )
-def test_the_clocks_are_compared_with_the_tolerance_of_signatures(ahead_s, within_s, level):
+def test_the_difference_between_the_clocks_is_compared_with_the_signature_tolerance(
+    ahead_s, within_s, level
+):
     result = one(level, [clock(ClockOffset(ahead_s, within_s), TOLERANCE_S)])
     assert f"{abs(ahead_s):.1f} s" in result.what
     assert ("behind ours" in result.what) == (ahead_s <= 0)
@@ -51,7 +53,9 @@ def test_the_clocks_are_compared_with_the_tolerance_of_signatures(ahead_s, withi
         (3, 3, 1, Level.WARNING, "a record that only one broker has is acknowledged"),
     ],
 )
-def test_replicas_are_compared_with_the_brokers(brokers, replicas, least, level, expected):
+def test_the_replication_settings_are_compared_with_the_number_of_brokers(
+    brokers, replicas, least, level, expected
+):
     settings = TopicSettings(replication_factor=replicas, min_insync_replicas=least)
     found = list(replication(brokers, settings))
     assert [expected in each.what for each in found] == ([True] if expected else [])
@@ -135,7 +139,7 @@ def test_a_file_without_certificates_is_a_problem(patient, tmp_path):
 def test_a_credentials_file_that_cannot_be_read_is_a_problem_with_a_remedy(
     patient, variable, more, remedy
 ):
-    """Even root can't read this file, whose first page is not mapped."""
+    """Even root can't read ``/proc/self/mem``, because its first page is not mapped."""
     settings = {variable: "/proc/self/mem", **more}
     result = one(Level.PROBLEM, check_kafka(with_settings(patient, **settings)))
     assert f"LEDGER_{variable.upper()}=/proc/self/mem" in result.what
@@ -143,6 +147,6 @@ def test_a_credentials_file_that_cannot_be_read_is_a_problem_with_a_remedy(
     assert remedy in result.remedy
 
 
-def test_a_program_without_kafka_has_no_kafka_to_check(patient):
+def test_kafka_is_not_checked_for_a_program_that_does_not_use_kafka(patient):
     assert list(check_kafka(with_settings(patient, "send"))) == []
     assert list(check_topics(with_settings(patient, "send"))) == []

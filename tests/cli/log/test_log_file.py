@@ -1,4 +1,4 @@
-"""A log file returns its records byte for byte; otherwise the first damaged block is reported."""
+"""A log file returns its records byte for byte, or the first damaged block is reported."""
 
 import hashlib
 import io
@@ -259,7 +259,7 @@ def test_the_largest_block_is_read_and_one_more_byte_is_refused():
 @pytest.mark.parametrize(
     "damage", [slice(None, -1), slice(None, None)], ids=["truncated", "followed"]
 )
-def test_a_payload_is_exactly_one_zlib_stream(damage):
+def test_a_payload_that_is_not_exactly_one_zlib_stream_is_refused(damage):
     payload = zlib.compress(msgspec.msgpack.encode(Block(0, 0, [_RECORD])))
     wrong = payload[damage] if damage.stop else payload + b"x"
     with pytest.raises(LogFileError, match="block 1: it is not exactly one zlib stream"):

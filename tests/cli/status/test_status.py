@@ -34,7 +34,7 @@ def shown(look: Look) -> str:
     return captured.get()
 
 
-def test_without_options_the_addresses_are_those_of_run():
+def test_without_options_the_addresses_are_those_that_the_command_run_uses():
     planned = plan({})
     ingest, worker = addresses(StatusSettings.from_environment({}), StatusOptions())
     assert planned.webhook_url.startswith(f"{ingest.url}/")
@@ -57,7 +57,7 @@ def test_an_option_overrides_the_settings_and_only_workers_get_the_token():
     ]
 
 
-def test_new_records_are_not_behind():
+def test_new_records_are_not_reported_as_behind():
     behind = Behind(5)
     assert behind.judge(hop(0, 10), now_s=0) == ([], True)
     assert behind.judge(hop(9, 15), now_s=3) == ([], True)
@@ -65,7 +65,7 @@ def test_new_records_are_not_behind():
     assert behind.judge(hop(12, 20), now_s=9) == ([], False)
 
 
-def test_records_are_behind_after_the_delay_until_they_are_folded():
+def test_records_are_reported_as_behind_after_the_delay_until_they_are_folded():
     behind = Behind(5)
     assert behind.judge(hop(4, 10), now_s=0) == ([], True)
     assert behind.judge(hop(4, 12), now_s=4.9) == ([], True)

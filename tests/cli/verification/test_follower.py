@@ -107,7 +107,8 @@ async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
         reader.records += new
         end = max(0, len(reader.records) - lag)
         assert await about_disks(follower, reader.tables(end)) == []
-        # Compaction may have removed values below the end of the first reading.
+        # Compaction may have removed values below the end of the first reading, so a replica with
+        # a lower end is not compared.
         assert compared(follower) == (end >= 2)
 
 

@@ -56,7 +56,7 @@ def test_each_delivery_has_its_outcome_in_the_order_of_arrival():
     ]
 
 
-def test_a_delivery_has_its_content_and_its_place():
+def test_a_delivery_has_its_content_and_its_place_in_the_log():
     (record,) = logged([success("evt_1", created=7, order="ord_1")])
     (told,) = deliveries([record], RULES, TRUST)
     assert (told.type, told.created, told.received_at_ms) == (
@@ -84,7 +84,7 @@ def test_a_signature_that_is_no_longer_good_is_reported():
     assert (told.outcome, told.signature) == ("folded", SignatureFault.MISMATCH)
 
 
-def test_a_body_that_is_not_an_event_has_its_reason():
+def test_a_delivery_whose_body_is_not_an_event_has_the_reason_as_its_outcome():
     log = Log()
     log.append(b"{", b"evt_1")
     (told,) = deliveries(log.partitions[partition_of(b"evt_1")], RULES, None)
@@ -92,7 +92,7 @@ def test_a_body_that_is_not_an_event_has_its_reason():
     assert told.detail
 
 
-def test_a_delivery_that_arrived_after_a_time_does_not_count_even_if_it_occurred_before():
+def test_a_past_state_leaves_out_deliveries_that_arrived_later_although_they_occurred_earlier():
     late = success("evt_2", created=1, amount=70, payment="pay_2", order="ord_1")
     records = logged([success("evt_1", created=5, order="ord_1"), late])
     before = as_of(records, RULES, "ord_1", SECOND_MS - 1)
@@ -104,7 +104,7 @@ def test_a_delivery_that_arrived_after_a_time_does_not_count_even_if_it_occurred
     assert as_of(records, RULES, "ord_1", -1) is None
 
 
-def test_an_order_existed_until_its_payment_left():
+def test_an_order_exists_only_until_its_payment_moves_to_another_order():
     """A fact that occurred earlier but arrived later names a different order."""
     moves = [
         success("evt_1", created=5, order="ord_1"),
@@ -116,7 +116,7 @@ def test_an_order_existed_until_its_payment_left():
     assert as_of(records, RULES, "ord_2", SECOND_MS) is not None
 
 
-def test_a_record_never_arrived_before_the_records_that_precede_it_in_the_log():
+def test_a_record_counts_as_arrived_no_earlier_than_the_records_before_it_in_the_log():
     """A clock went back, but the log keeps its order, and the log's time never goes back."""
     names = [name for name in (f"evt_{n}" for n in range(99)) if partition_of(name.encode()) == 0]
     events = [
@@ -131,7 +131,7 @@ def test_a_record_never_arrived_before_the_records_that_precede_it_in_the_log():
     assert paid == [0, 0, 2, 3]
 
 
-def test_deliveries_that_are_not_judged_yet_are_returned_as_they_arrived():
+def test_deliveries_that_are_not_judged_yet_have_the_outcome_accepted():
     paid = success("evt_1", order="ord_1")
     told = accepted(logged([paid, paid]), TRUST, raw=True)
     assert [(each.event_id, each.outcome, each.place.offset) for each in told] == [
@@ -171,7 +171,7 @@ def test_every_order_follows_from_its_deliveries(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_each_step_is_the_order_at_its_time_and_the_last_step_is_the_order(
+def test_each_step_equals_the_order_as_of_the_arrival_of_its_delivery(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories(max_size=6))

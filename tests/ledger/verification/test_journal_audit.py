@@ -108,7 +108,7 @@ def test_money_that_is_posted_twice_is_reported():
 
 
 def test_a_later_fact_that_stands_instead_of_the_earliest_is_reported_even_with_the_same_money():
-    """A different fold would leave the other entry, so both journals together would have two."""
+    """Next to the journal of a fold that reads evt_2 first, this entry would count money twice."""
     late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     ledger = Ledger(late_first)
     stays = ledger.entries[0][1]

@@ -1,4 +1,4 @@
-"""Orders and payments of any size have no difference if the log explains them."""
+"""The audit compares orders and payments of any size with the log, and reports each difference."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,9 @@ def example() -> Ledger:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_no_order_and_no_cut_of_the_events_causes_a_difference(data: st.DataObject) -> None:
+def test_no_sequence_of_the_events_and_no_division_into_chunks_causes_a_difference(
+    data: st.DataObject,
+) -> None:
     history = data.draw(histories(max_size=16))
     ledger = Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
@@ -56,7 +58,9 @@ def test_no_order_and_no_cut_of_the_events_causes_a_difference(data: st.DataObje
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_two_versions_with_orders_in_different_forms_are_equal(data: st.DataObject) -> None:
+def test_two_versions_are_equal_even_if_only_one_stores_an_order_as_a_large_order(
+    data: st.DataObject,
+) -> None:
     history = data.draw(histories())
     old = Ledger(history)
     with pytest.MonkeyPatch.context() as patch:
@@ -101,7 +105,7 @@ def lose(start: bytes) -> Callable[[Ledger], None]:
         (lose(b"ord_1\xffp"), "payment pay_0: it is not in the order"),
     ],
 )
-def test_a_row_of_a_large_order_that_is_wrong_is_reported(alter, detail):
+def test_a_wrong_or_missing_row_of_a_large_order_is_reported(alter, detail):
     ledger = example()
     assert kinds(ledger) == []
     alter(ledger)
@@ -111,7 +115,7 @@ def test_a_row_of_a_large_order_that_is_wrong_is_reported(alter, detail):
     assert any(each.detail.startswith(detail) for each in found), found
 
 
-def test_a_different_summary_is_reported():
+def test_a_wrong_summary_of_a_large_order_is_reported():
     ledger = example()
     document = ORDER_DOCUMENTS.decode(ledger.documents[b"ord_1"])
     assert document.summary
@@ -143,7 +147,7 @@ def test_a_fact_kept_beyond_the_limit_and_a_fact_missing_below_it_are_reported()
         assert found.detail.startswith(detail), found
 
 
-def test_an_entry_that_stands_for_a_fact_set_aside_is_reported():
+def test_an_entry_that_is_not_reversed_although_its_fact_was_set_aside_is_reported():
     ledger = example()
     reversals = [entry for entry in ledger.entries if entry[0].endswith(b"/reversal")]
     assert reversals == []

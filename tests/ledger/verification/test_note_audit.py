@@ -59,7 +59,7 @@ def bodies(draw) -> list[bytes]:
 
 
 @given(bodies(), st.data())
-def test_every_ledger_has_no_difference_however_much_is_settled(uncounted, data):
+def test_no_ledger_has_a_difference_whatever_part_of_the_log_is_settled(uncounted, data):
     found = Ledger([], uncounted=uncounted)
     assert found.differences() == []
     settled = {p: data.draw(st.integers(0, end)) for p, end in found.log.ends().items()}
@@ -85,7 +85,7 @@ def test_the_proof_of_every_order_holds_with_deliveries_that_do_not_count(uncoun
         assert check(proof, TRUST, sequences=20).faults == ()
 
 
-def test_every_delivery_of_an_order_is_described_with_what_it_names():
+def test_every_delivery_is_described_with_the_payment_or_order_that_it_names():
     found = ledger()
     records = [record for part in found.log.partitions.values() for record in part]
     told = {each.event_id: each for each in deliveries(records, Rules(), None)}
@@ -150,8 +150,8 @@ def test_a_document_that_lacks_a_note_or_its_anomaly_is_found():
         assert set(kinds(found)) == {Kind.DOCUMENT_DIFFERS}
 
 
-def test_the_void_notes_that_a_retry_leaves_are_no_difference():
-    """After a fix, the truth has no note about a delivery that the workers had refused before."""
+def test_the_void_notes_that_a_retry_leaves_are_not_reported_as_differences():
+    """After a fix, ``Truth`` has no note about a delivery that the workers had refused before."""
     found = ledger()
     fact = PAYMENTS.decode(found.payments[b"pay_1"]).facts["evt_1"]
     place = {"partition": fact.partition, "offset": fact.offset}

@@ -1,4 +1,4 @@
-"""Provides the other worker that a router asks: a partition's owner and a small web server."""
+"""Provides the other worker that a router asks: a small web server that owns a partition."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

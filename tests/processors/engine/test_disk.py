@@ -1,4 +1,4 @@
-"""A disk error names the folder and the remedy; too little room is detected at the start."""
+"""A disk error names the folder and the remedy; too little room is detected at start-up."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from processors.worker import Worker
 FOLDER = Path("data")
 
 
-def test_a_folder_with_too_little_room_is_reported_with_the_room_it_needs(tmp_path):
+def test_a_folder_with_too_little_room_is_reported_with_the_required_room(tmp_path):
     settings = WorkerSettings(data_dir=tmp_path)
     with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
         require_room(settings, 2**70)
@@ -36,7 +36,7 @@ def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
     assert require_room(settings, 1) is None
 
 
-def test_too_few_open_files_for_the_partitions_are_reported_with_both_numbers(monkeypatch):
+def test_an_open_file_limit_too_low_for_the_partitions_is_reported_with_both_numbers(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     assert row_files(12) >= 20
     with pytest.raises(NoRoomError, match="may open 4096 files, and 192 databases") as raised:
@@ -101,7 +101,7 @@ def test_only_this_user_may_enter_the_folders_of_a_worker(tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
-def test_each_error_of_a_group_is_reported():
+def test_each_error_of_an_exception_group_is_reported():
     one, two, three = ValueError("1"), OSError("2"), KeyError("3")
     assert list(causes(ExceptionGroup("", [one, ExceptionGroup("", [two, three])]))) == [
         one,
@@ -111,7 +111,7 @@ def test_each_error_of_a_group_is_reported():
     assert list(causes(one)) == [one]
 
 
-def test_an_error_that_kafka_s_client_wrapped_in_a_join_is_unwrapped():
+def test_an_error_that_kafka_s_client_wrapped_while_joining_its_group_is_unwrapped():
     wrapped = KafkaError("Unexpected error during coordination")
     wrapped.__cause__ = TakenNameError("taken")
     assert list(causes(wrapped)) == [wrapped.__cause__]

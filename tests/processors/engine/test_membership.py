@@ -26,7 +26,7 @@ def coordinator() -> Any:
 async def send(
     coordinator: Any, monkeypatch: pytest.MonkeyPatch, joins_as: str, request: Any = None
 ) -> None:
-    """Send a heartbeat or a request; meanwhile the worker joins under a member id."""
+    """Send a heartbeat or a request; before the answer, the worker gets the id ``joins_as``."""
 
     async def answer(_: Any, request: Any) -> Any:
         has_name = not isinstance(request, HeartbeatRequest)
@@ -63,7 +63,9 @@ async def test_a_fenced_join_raises_an_error_with_the_taken_name(coordinator, mo
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
-def test_the_clock_of_sessions_and_writers_counts_the_time_of_a_suspended_machine(monkeypatch):
+def test_the_clock_of_sessions_and_writers_counts_the_time_while_the_machine_is_suspended(
+    monkeypatch,
+):
     clocks = {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 5.0}
     monkeypatch.setattr(time, "clock_gettime", clocks.__getitem__)
     assert clock_s() == 5000.0

@@ -59,7 +59,7 @@ async def test_a_key_is_looked_up_by_the_partition_of_its_changelog(app):
         assert found == URL(f"http://worker-{partition_for(key, PARTITIONS)}:80")
 
 
-async def test_a_key_without_an_owner_is_a_503_that_gives_the_reason(app):
+async def test_a_key_without_an_owner_causes_a_503_that_gives_the_reason(app):
     answer = await ask(app)
     assert answer.status == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -163,7 +163,7 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(app):
         assert (await ask(app)).status == 302
 
 
-async def test_a_worker_that_is_gone_is_a_503_that_names_it(app):
+async def test_an_unreachable_worker_causes_a_503_that_names_the_worker(app):
     gone = f"http://127.0.0.1:{unused_port()}"
     assign(app, gone)
     answer = await ask(app)
@@ -173,7 +173,7 @@ async def test_a_worker_that_is_gone_is_a_503_that_names_it(app):
     assert gone in problem["detail"]
 
 
-async def test_a_worker_that_does_not_answer_within_the_limit_is_a_503(app, monkeypatch):
+async def test_a_worker_that_does_not_answer_within_the_limit_causes_a_503(app, monkeypatch):
     monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.05)
 
     async with served(never_answers) as other:

@@ -22,7 +22,7 @@ def traceparent(span: int, flags: str = "01") -> bytes:
 
 
 def chunk(**traces: bytes | None) -> Chunk:
-    """Return a chunk with one record per argument; a record's key is the name's first letter."""
+    """Return a chunk with one record per argument, whose first letter is the record's key."""
     records = [
         replace(a_record(TP_OF_EVENTS, offset), key=name[0].encode(), traceparent=trace)
         for offset, (name, trace) in enumerate(traces.items())
@@ -32,7 +32,7 @@ def chunk(**traces: bytes | None) -> Chunk:
 
 @pytest.fixture
 def export(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chunk], Receiver]]:
-    """Return a function that exports a chunk's spans, and returns their receiver."""
+    """Return a function that exports a chunk's spans and returns the receiver of the spans."""
     with receiving() as receiver:
         for name, value in receiver.environment.items():
             monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Tables apply only the records that continue them, and share the configured memory."""
+"""Tables refuse changelog chunks from beyond their end, and share the configured memory."""
 
 import asyncio
 import time
@@ -88,7 +88,7 @@ def assert_holds(table: ChunkTable, end: int, rows: dict[bytes, bytes]) -> None:
     assert digest is None or digest == digest_of(rows)
 
 
-def test_a_chunk_that_continues_the_table_is_applied(table):
+def test_a_chunk_that_begins_at_the_table_s_end_is_applied(table):
     table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"b", b"2")))
     table.apply(chunk(table, 2, 5, (2, b"a", b"3"), (3, b"c", b"4"), (4, b"b", None)))
     assert_holds(table, 5, {b"a": b"3", b"c": b"4"})
@@ -141,7 +141,7 @@ def test_a_chunk_that_was_fetched_from_beyond_the_end_is_refused(table):
 
 
 def test_records_below_the_end_are_skipped(table):
-    """A chunk that was fetched before a seek may be applied after it."""
+    """A chunk that was fetched before a seek may be applied after the seek."""
     table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"a", b"2")))
     table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
     assert_holds(table, 2, {b"a": b"2"})
@@ -217,7 +217,7 @@ def test_folds_update_the_digest_and_an_applied_changelog_makes_it_unknown(table
 
 @pytest.mark.parametrize("stale", [None, b"1 12345 1"], ids=["without", "with an older one"])
 def test_a_digest_is_learned_while_the_fold_continues(table, stale):
-    """An earlier version of the program writes rows and the offset, but no digest."""
+    """An earlier release writes rows and the offset, but leaves the digest missing or outdated."""
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     db = table._db(PARTITION)
     db.delete(DIGEST_KEY) if stale is None else db.put(DIGEST_KEY, stale)

@@ -59,7 +59,7 @@ async def exchange(server: BaseTestServer, parts: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("parts", UNREADABLE.values(), ids=UNREADABLE)
-async def test_a_request_that_cannot_be_parsed_is_a_problem_without_its_bytes(
+async def test_the_answer_to_a_request_that_cannot_be_parsed_contains_none_of_its_bytes(
     server, parts, caplog
 ):
     caplog.set_level(logging.DEBUG)

@@ -50,7 +50,7 @@ def part(orders: Orders, cursor: str | None, limit: int, most_searched: int) -> 
     st.integers(1, 4),
     st.integers(1, 4),
 )
-def test_all_pages_together_are_all_orders_in_their_sequence(drawn, limit, most_searched):
+def test_all_pages_together_list_all_orders_in_sequence(drawn, limit, most_searched):
     # Each order belongs to one worker.
     workers = [{f"{n}{name}": at for name, at in each.items()} for n, each in enumerate(drawn)]
     seen: list[ListedOrder] = []
@@ -72,7 +72,7 @@ PARTITIONS = 2
 
 @pytest.fixture
 def app(tmp_path: Path) -> LedgerApp:
-    """Return a worker with twelve orders with anomalies, alternately paid and over-refunded.
+    """Return the app of a worker whose twelve orders have anomalies, every other one over-refunded.
 
     The first order has the latest event. The worker was never started, and is only marked ready.
     """

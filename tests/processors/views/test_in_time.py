@@ -45,13 +45,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     )
 
 
-async def test_a_page_of_orders_ends_on_time(app):
+async def test_a_slow_page_of_orders_is_given_up_on_time(app):
     request = SimpleNamespace(query={})
     with pytest.raises(LogUnreadableError, match="a page of the orders: not read within"):
         await by_change.page(app, request, Filter(None, None, 0))
 
 
-async def test_an_event_s_story_ends_on_time(app, monkeypatch):
+async def test_the_slow_deliveries_of_an_event_are_given_up_on_time(app, monkeypatch):
     async def nowhere(_app: Any, _event_id: str) -> None:
         return None
 
@@ -62,7 +62,9 @@ async def test_an_event_s_story_ends_on_time(app, monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [orders._deliveries, orders._as_of])
-async def test_an_order_s_deliveries_from_other_workers_end_on_time(app, monkeypatch, answer):
+async def test_slow_deliveries_of_an_order_from_other_workers_are_given_up_on_time(
+    app, monkeypatch, answer
+):
     async def slow(_app: Any, _payment_id: str) -> None:
         await asyncio.sleep(ONE_S)
 

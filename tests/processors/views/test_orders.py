@@ -37,7 +37,7 @@ def order_after(events: int) -> Order:
 
 
 class Worker:
-    """A worker whose order is based on the next number of events in ``rests_on`` at each read."""
+    """A worker whose order has as many events at each read as the next number in ``rests_on``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
@@ -74,7 +74,7 @@ async def test_an_order_that_changed_while_the_log_was_read_is_read_again(monkey
     assert worker.read == [1, 2]
 
 
-async def test_an_order_that_keeps_changing_is_a_503(monkeypatch):
+async def test_an_order_that_keeps_changing_causes_a_503(monkeypatch):
     worker = Worker(monkeypatch, [1, 2, 3], in_log=4)
     with pytest.raises(ProblemError) as raised:
         await orders.proof_of(worker.app, "ord_1")
@@ -82,7 +82,7 @@ async def test_an_order_that_keeps_changing_is_a_503(monkeypatch):
     assert len(worker.read) == orders._TRIES
 
 
-async def test_an_order_that_lags_behind_its_snapshots_contradicts_nothing(monkeypatch):
+async def test_an_order_that_lags_behind_its_snapshots_is_not_a_contradiction(monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.2)
     worker = Worker(monkeypatch, [1], in_log=2)
     worker.folded_to = 6

@@ -1,4 +1,4 @@
-"""A page of an order's payments is bounded by the limit, by the search, and by bytes."""
+"""A page of an order's payments has limits on listed payments, skipped payments, and bytes."""
 
 from collections.abc import Iterator
 

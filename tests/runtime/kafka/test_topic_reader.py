@@ -49,14 +49,14 @@ async def test_the_time_limit_of_a_read_includes_the_wait_for_a_client(silent, m
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(20)]
-    # Reads that ran one by one, or three at a time, would take seven times as long.
+    # Three reads at a time, each with its own time limit, would take seven times as long.
     done, late = await asyncio.wait(readings, timeout=5)
     assert not late
     assert {type(each.exception()) for each in done} == {LogUnreadableError}
     await reader.close()
 
 
-async def test_a_read_above_the_limit_is_refused_at_once(silent, monkeypatch):
+async def test_a_read_beyond_the_limit_on_concurrent_reads_is_refused_at_once(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
     monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
     reader = TopicReader(silent)

@@ -29,7 +29,7 @@ def test_one_byte_above_the_limit_is_too_much(number):
         unpack(number, memoryview(packed), BOUND)
 
 
-def test_three_hundred_megabytes_of_zeros_take_no_more_memory_than_the_limit():
+def test_three_hundred_megabytes_of_zeros_are_refused_with_little_memory():
     packed = packed_zeros(300 << 20)
     assert len(packed) < 400_000
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -49,15 +49,15 @@ def test_damaged_bytes_raise_only_an_unpack_error_or_a_too_much_error(number, da
         unpack(number, memoryview(damaged), BOUND)
 
 
-def test_many_concatenated_streams_are_refused_at_the_first():
+def test_many_concatenated_streams_are_refused_after_the_first_stream():
     with pytest.raises(UnpackError, match="not one whole gzip stream"):
         unpack(Base.CODEC_GZIP, memoryview(gzip.compress(b"") * 100_000), BOUND)
 
 
-def test_unpacked_bytes_are_not_changed():
+def test_bytes_without_a_codec_are_returned_unchanged():
     assert unpack(Base.CODEC_NONE, memoryview(b"abc"), 1) == b"abc"
 
 
-def test_an_unknown_codec_is_an_error_of_the_batch():
+def test_an_unknown_codec_raises_an_unpack_error():
     with pytest.raises(UnpackError, match="no codec 5"):
         unpack(5, memoryview(b"abc"), BOUND)
