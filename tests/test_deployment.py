@@ -281,7 +281,7 @@ class _Answer(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_image_has_every_package_and_the_build_gets_every_file_it_copies():
+def test_the_image_has_every_package_and_the_build_gets_every_file_that_the_image_copies():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     copied = set(re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", DOCKERFILE))
     sources = {source.rstrip("/") for line in copied for source in line.split()}

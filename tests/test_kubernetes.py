@@ -35,7 +35,8 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# These are the oldest version that supports the manifests, and the newest that the package has.
+# The manifests are checked against the oldest version of Kubernetes that supports them, and against
+# the newest whose schemas the package has.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 Object = dict[str, Any]

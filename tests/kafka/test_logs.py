@@ -1,4 +1,4 @@
-"""No log of ingress, worker, `run` or Kafka contains a secret, or a value from a body.
+"""No log of ingress, worker, `run` or Kafka has a secret, or more of a body than ids and types.
 
 The run logs at level `debug` while good, forged, broken and failing requests arrive. The lines that
 `run` prints for a person to paste contain the signing secret, but they are not part of a log.

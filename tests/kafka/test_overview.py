@@ -1,4 +1,4 @@
-"""Two workers answer and stream the overview, and serve the page's files with strict headers.
+"""Two workers return and stream the overview, and serve the page's files with strict headers.
 
 The tests of the page in a browser are in ``page/``.
 """
@@ -186,7 +186,7 @@ def test_a_worker_with_an_open_stream_stops_cleanly(kafka, tmp_path):
 
 
 def test_the_overview_shows_the_lag_of_each_hop(kafka, tmp_path):
-    # Many small chunks take long to fold.
+    # Folding in many small chunks takes so long that the lag can be observed.
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, chunk_records=2)
     with WorkerProcess(env) as worker:
         worker.wait_ready(60)
@@ -256,7 +256,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "path", ["/ui/../orders", "/ui/%2e%2e/orders/ord_1", "/ui/..%2forders", "/uix", "//ui/"]
     )
-    def test_a_path_that_begins_like_an_open_one_shows_no_data(self, env, path):
+    def test_without_a_token_a_path_that_begins_like_an_open_path_shows_no_data(self, env, path):
         answer = ask(env, path, token=None)
         assert answer.status in {401, 404}, answer
 

@@ -1,4 +1,4 @@
-"""A table stores the ends up to which its hop has written the next hop's topic."""
+"""A table stores the end offsets up to which its hop has written to the next hop's topic."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ def test_only_the_ends_of_the_next_hop_s_topic_are_noted(table):
     assert fed_after(table, "plexy.rejected", Written(5, 9, 5)) is None
 
 
-def test_records_that_are_acknowledged_below_a_noted_end_are_a_loss(table):
+def test_an_acknowledgement_below_a_noted_end_means_that_records_were_lost(table):
     table._db(0).put(FED_KEY, encode_ends({0: 3, 1: 7}))
     assert table.fed(0) == decode_ends(b"0:3 1:7") == {0: 3, 1: 7}
     assert fed_after(table, table.feeds, Written(7, 8, 2)) == {0: 3, 1: 9}

@@ -1,4 +1,4 @@
-"""A small ingress and small views: real HTTP servers that follow the contract, or fail on demand.
+"""A small ingress and small views: HTTP servers that answer as the ledger does, or fail on demand.
 
 Both run on the test's event loop, each on a free port.
 """
@@ -99,7 +99,7 @@ class Ingress(Server):
 
 
 class Views(Server):
-    """Serves encoded order documents; a ``status`` other than 200 answers every request."""
+    """Serves encoded order documents; if ``status`` is not 200, every request gets that status."""
 
     def __init__(self) -> None:
         super().__init__(r"/orders/{order_id:[\s\S]+}", self._read)

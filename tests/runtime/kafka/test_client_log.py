@@ -1,4 +1,4 @@
-"""A listener keeps aiokafka's last warning, and keeps all its lines out of the log."""
+"""``ClientLog`` remembers aiokafka's last warning, and keeps aiokafka's lines out of the log."""
 
 import logging
 from collections.abc import Iterator
