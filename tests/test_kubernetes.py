@@ -181,7 +181,7 @@ def test_every_named_setting_exists(file):
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_a_programs_settings_pass_its_own_check(program, tmp_path):
+def test_the_settings_of_a_program_pass_its_own_check(program, tmp_path):
     assert len(settings(program, tmp_path).bootstrap_servers) == 3
 
 

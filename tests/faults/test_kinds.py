@@ -27,7 +27,7 @@ def everything() -> SimpleNamespace:
     )
 
 
-def test_without_the_option_for_credentials_a_seed_draws_the_faults_that_it_drew_before():
+def test_without_the_option_for_credentials_a_seed_draws_the_same_faults_as_before_the_option():
     """`docs/guarantees.md` quotes results, with the seed and the commit of each run."""
     stage = everything()
     kinds = [kind for kind in KINDS if not kind.missing(stage)]

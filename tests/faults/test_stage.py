@@ -94,7 +94,7 @@ def stage(describe, monkeypatch):
     return describe(10)
 
 
-def test_a_stage_that_does_not_become_ready_reports_the_probes_answer(stage, probe):
+def test_a_stage_that_does_not_become_ready_reports_the_answer_of_the_probe(stage, probe):
     answers, url = probe
     answers.answer = (503, b"2 partitions are being recovered")
     stage.ingest.url = url
@@ -124,7 +124,7 @@ def test_a_fault_is_charged_only_with_the_stops_of_its_own_targets(stage):
     assert list(stage.stops_since(6.0, ("worker 1",))) == []
 
 
-def test_the_stranger_differs_from_the_workers_in_a_fold_setting_that_the_reason_names(stage):
+def test_the_worker_called_stranger_has_another_fold_setting_and_the_reason_names_it(stage):
     names = []
     for program in (stage.workers[0], stage.stranger):
         settings = WorkerSettings.from_environment(program._command._environment)

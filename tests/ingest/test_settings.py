@@ -1,4 +1,4 @@
-"""Ingress starts with valid settings, but not without a secret."""
+"""Ingress starts only with valid settings and, unless it allows unsigned deliveries, a secret."""
 
 import pytest
 

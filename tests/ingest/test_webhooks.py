@@ -364,7 +364,9 @@ class TestMediaType:
             "",
         ],
     )
-    async def test_json_is_accepted_in_any_case_and_with_parameters(self, running, content_type):
+    async def test_json_media_types_are_accepted_in_upper_and_lower_case_and_with_parameters(
+        self, running, content_type
+    ):
         answer = await running.deliver(event(), content_type=content_type)
         assert answer.status_code == 200
 
@@ -384,7 +386,7 @@ class TestMediaType:
         assert "Content-Encoding" in document["detail"]
         assert running.log.records == []
 
-    async def test_a_body_with_the_encoding_identity_is_not_encoded(self, running):
+    async def test_the_encoding_identity_is_accepted(self, running):
         assert (await running.deliver(event(), content_encoding="Identity")).status_code == 200
 
     async def test_a_missing_media_type_is_taken_for_json(self, running):

@@ -33,7 +33,7 @@ def kafka_cache() -> KafkaCache:
 def kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Share a running broker; each test has its own topics, and restarts a broker that it kills."""
+    """Share a broker among tests with topics of their own; a test that kills it restarts it."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
 

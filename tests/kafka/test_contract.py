@@ -53,7 +53,7 @@ from tests.kafka.harness import (
     wait_folded,
 )
 
-# The first test waits for a broker, an ingress and a worker, and posts some 500 deliveries.
+# The first test waits for a broker, an ingress and a worker, and posts about 500 deliveries.
 pytestmark = pytest.mark.timeout(480)
 
 SECRET = "whsec_test_key_now"

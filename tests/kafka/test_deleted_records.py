@@ -57,7 +57,7 @@ def paid(number: int) -> dict[str, Any]:
 
 
 def problems(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the problems that `status` finds in Kafka and the worker: the details by code."""
+    """Return the details of the problems that `status` finds in Kafka and the worker, by code."""
     code, output = run(env, "status", "--json")
     found = json.loads(output)["problems"]
     details = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}

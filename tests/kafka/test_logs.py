@@ -29,7 +29,7 @@ TOKEN = "token_of_this_run"
 # Bodies contain this word, and no log may contain it. (Logs contain ids and types, so that an
 # operator can find a delivery.)
 IN_BODIES = "a_word_of_the_body"
-# The worker reports a rejected body in its own words, without the body's values.
+# The worker describes the fault of a rejected body without quoting the body's values.
 WRONG_VALUE = "a_wrong_value_of_the_body"
 
 

@@ -156,7 +156,7 @@ def changes(names: TopicNames) -> Iterator[tuple[str, str, str, str, str]]:
         yield topic, each.name, wrong, each.value, said.format(wrong)
 
 
-def test_ingress_keeps_no_delivery_while_a_setting_of_its_topics_could_lose_it(
+def test_ingress_accepts_no_delivery_while_a_setting_of_its_topics_could_lose_deliveries(
     env: dict[str, str],
 ) -> None:
     names = names_of(env)

@@ -212,7 +212,7 @@ def test_the_overview_shows_the_lag_of_each_hop(kafka, tmp_path):
 class TestFiles:
     @pytest.mark.parametrize("path", FILES)
     @pytest.mark.parametrize("token", [None, "wrong"])
-    def test_the_page_s_files_need_no_token_and_have_strict_headers(self, env, path, token):
+    def test_the_files_of_the_page_need_no_token_and_have_strict_headers(self, env, path, token):
         answer = ask(env, path, token=token)
         assert answer.status == 200
         policy = answer.headers["Content-Security-Policy"]
@@ -227,7 +227,7 @@ class TestFiles:
         javascript = "text/javascript"
         assert types == ["text/html", "text/css", javascript, javascript, "application/json"]
 
-    def test_the_page_uses_plexy_s_decimals_unless_a_setting_changes_them(self, env):
+    def test_the_page_uses_the_decimals_of_plexy_unless_a_setting_changes_them(self, env):
         decimals = ask(env, "/ui/currencies.json").json
         assert [decimals[code] for code in ("KZT", "JPY", "KWD", "BHD")] == [2, 0, 2, 3]
 

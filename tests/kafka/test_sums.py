@@ -39,7 +39,7 @@ def whole(env: Mapping[str, str], workers: int) -> Any:
     return until(settled, within_s=90, what=f"{workers} workers at work")
 
 
-def test_only_partitions_that_return_are_summed_again(
+def test_only_partitions_that_return_to_a_worker_are_summed_again(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     one = environment(

@@ -307,7 +307,7 @@ def test_standby_tables_of_a_cut_changelog_are_restored_from_scratch_and_nothing
             )
         deliver(one, orders(range(60, 100)))
         # If a worker's session has not expired, the worker ends, because its next write does not
-        # continue the changelog that it knows. Otherwise it has restored its tables.
+        # continue the changelog that it knows. Otherwise, the worker has restored its tables.
         workers_go_on(one, *both)
         for worker in both:
             assert all("-changelog[" in line["reason"] for line in worker.logged("the worker ends"))
@@ -455,7 +455,7 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
             )
 
 
-def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
+def test_an_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The next hop folded none of the lost records, and its position is still within the topic."""

@@ -23,14 +23,14 @@ def table(tmp_path: Path) -> ChunkTable:
 
 
 def fed_after(table: ChunkTable, topic: str | None, written: Written) -> dict[int, int] | None:
-    """Return the ends that a chunk notes after it has written to partition 1 of a topic."""
+    """Return the end offsets that a chunk notes after it has written to partition 1 of a topic."""
     producer: Any = SimpleNamespace(create_batch=None)
     effects = Effects(producer, SimpleNamespace(partition=0), table, 4)
     effects._written = {TopicPartition(topic, 1): written}
     return effects._fed()
 
 
-def test_only_the_ends_of_the_next_hop_s_topic_are_noted(table):
+def test_only_the_end_offsets_of_the_topic_of_the_next_hop_are_noted(table):
     assert table.feeds == "ledger.events"
     assert fed_after(table, table.feeds, Written(5, 9, 5)) == {1: 10}
     assert fed_after(table, "plexy.rejected", Written(5, 9, 5)) is None

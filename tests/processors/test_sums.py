@@ -156,7 +156,7 @@ async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeyp
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    # After one turn of the loop, the sum is in its first pause.
+    # After one turn of the event loop, the summing is in its first pause.
     await asyncio.sleep(0)
     assert ledger.sums.of(0) is None
     assert not looking.done()
@@ -175,7 +175,7 @@ async def test_a_partition_lost_while_another_is_being_summed_is_not_opened(ledg
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    # After one turn of the loop, the sum is in its first pause.
+    # After one turn of the event loop, the summing is in its first pause.
     await asyncio.sleep(0)
     assert ledger.sums.of(0) is None
     assert not looking.done()

@@ -298,7 +298,7 @@ def test_the_page_of_commands_has_each_command_with_its_options_and_an_example()
     assert "\\b" not in page
 
 
-def test_an_entry_without_a_page_is_left_out_and_a_folder_is_replaced_with_its_pages():
+def test_a_navigation_entry_without_a_page_is_left_out_and_a_folder_is_replaced_with_its_pages():
     pages = ["a.md", "b/1.md", "b/README.md"]
     nav = [{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}]
     assert list(_entries(nav, pages)) == [{"A": "a.md"}, {"B": ["b/README.md", "b/1.md"]}]

@@ -45,7 +45,7 @@ class Server:
 
 
 class Ingress(Server):
-    """An ingress that checks signatures and keeps bodies; ``fault`` chooses an attempt's fault.
+    """An ingress that checks signatures and keeps bodies; ``fault`` chooses each attempt's fault.
 
     ``refuse`` answers 503, ``close`` closes the connection, ``hang`` never answers, and ``lost``
     keeps the body and then closes the connection.

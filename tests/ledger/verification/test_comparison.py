@@ -58,7 +58,9 @@ def test_equal_versions_have_no_difference():
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_two_folds_of_one_log_in_different_orders_have_no_difference(data: st.DataObject) -> None:
+def test_two_folds_of_one_log_in_different_sequences_have_no_difference(
+    data: st.DataObject,
+) -> None:
     history = data.draw(histories())
     one, other = Ledger(history), Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
@@ -110,8 +112,8 @@ def test_a_value_that_the_log_does_not_explain_is_a_difference():
     )
 
 
-def test_an_order_that_every_payment_has_left_equals_no_order():
-    """Whether a payment was ever in the order depends on the order of arrival."""
+def test_an_order_that_every_payment_has_left_equals_a_missing_order():
+    """Whether a payment was ever in this order depends on the sequence in which events arrived."""
     old, new = example(), example()
     assert b"ord_2" in old.orders
     del new.orders[b"ord_2"]

@@ -42,7 +42,7 @@ def test_later_lines_reach_the_log_again(caplog):
     assert log.last_line == "within"
 
 
-def test_after_an_exception_lines_reach_the_log_too(caplog):
+def test_lines_after_an_exception_reach_the_log_again(caplog):
     with pytest.raises(OSError, match="absent"), ClientLog():
         raise OSError("absent")
     aiokafka.warning("after")
