@@ -13,7 +13,7 @@ PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
 ORDERS = ("ord_1", "ord_2", "№ 3/b")
 REFUNDS = ("re_1", "re_2", *PAYMENTS)
 CURRENCIES = ("KZT", "USD")
-# No id may contain these characters, Unicode's category Cc.
+# No id may contain these characters, which form Unicode's category Cc.
 CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 
@@ -68,7 +68,7 @@ def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
 
 @st.composite
 def chunked(draw: st.DrawFn, items: list[Any]) -> list[list[Any]]:
-    """Draw a way to cut a list into consecutive chunks."""
+    """Cut a list into consecutive chunks at drawn places."""
     cuts = sorted(draw(st.sets(st.integers(0, len(items)))) | {0, len(items)})
     return [items[a:b] for a, b in pairwise(cuts)]
 

@@ -94,7 +94,7 @@ def test_every_named_setting_exists(text):
 
 
 @pytest.mark.parametrize("service", PROGRAMS)
-def test_a_programs_settings_pass_its_own_check(service):
+def test_the_settings_of_a_program_pass_its_own_check(service):
     assert settings_of(service).bootstrap_servers == ["kafka:9092"]
 
 
@@ -236,7 +236,7 @@ def test_a_published_port_is_on_loopback_and_the_program_listens_on_it(service):
     assert PROGRAMS[service]["ports"] == [f"127.0.0.1:{each}:{each}" for each in ports]
 
 
-def test_other_workers_reach_a_workers_views_by_the_service_name():
+def test_other_workers_reach_the_views_of_a_worker_by_the_service_name():
     assert settings_of("worker").web_host in SERVICES
 
 
@@ -281,7 +281,7 @@ class _Answer(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_image_has_every_package_and_the_build_gets_every_file_it_copies():
+def test_the_image_has_every_package_and_the_build_gets_every_file_that_the_image_copies():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     copied = set(re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", DOCKERFILE))
     sources = {source.rstrip("/") for line in copied for source in line.split()}

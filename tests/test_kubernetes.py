@@ -35,7 +35,8 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# These are the oldest version that supports the manifests, and the newest that the package has.
+# The manifests are checked against the oldest version of Kubernetes that supports them, and against
+# the newest whose schemas the package has.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 Object = dict[str, Any]
@@ -180,7 +181,7 @@ def test_every_named_setting_exists(file):
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_a_programs_settings_pass_its_own_check(program, tmp_path):
+def test_the_settings_of_a_program_pass_its_own_check(program, tmp_path):
     assert len(settings(program, tmp_path).bootstrap_servers) == 3
 
 

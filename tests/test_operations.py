@@ -89,7 +89,7 @@ def test_every_message_of_a_worker_or_ingress_has_a_line_with_its_remedy(said):
 
 
 def texts(file: Path) -> Iterator[str]:
-    """Return the strings of a module; a dot stands for each value that is put in at run time."""
+    """Yield the strings of a module, with "…" for each value that is inserted at run time."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.JoinedStr):
             parts = (each.value if isinstance(each, ast.Constant) else "…" for each in node.values)

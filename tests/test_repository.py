@@ -1,4 +1,4 @@
-"""The repository keeps its rules for the contents of files, for scripts and for locks."""
+"""The repository keeps its rules for the contents of files, for scripts and for lock files."""
 
 import ast
 import os
@@ -31,7 +31,7 @@ _HOSTS = (
     ("debian", "org"),
 )
 REGISTRY = re.compile("|".join(rf"\b{re.escape('.'.join(host))}\b" for host in _HOSTS))
-# These are home folders, and the working folder on the developers' machines.
+# This pattern finds home folders, and the working folder on the developers' machines.
 MACHINE = re.compile(r"(?<![\w.~}-])/(?:home/[a-z]|Users/[A-Za-z]|root/|work/)")
 
 
@@ -71,7 +71,7 @@ def scripts() -> dict[str, Path]:
 
 
 def locked(lock: str) -> dict[str, tuple[str, list[str]]]:
-    """Read a lock; return the version and the hashes of each requirement by its name."""
+    """Read a lock file; return the version and the hashes of each requirement by its name."""
     text = (ROOT / "requirements" / lock).read_text().replace("\\\n", " ")
     found = {}
     for line in text.splitlines():
@@ -86,7 +86,7 @@ def locked(lock: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def wanted(lock: str) -> list[Requirement]:
-    """Read the requirements of a lock from pyproject.toml."""
+    """Read, from pyproject.toml, the requirements that a lock file must satisfy."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     build, runtime = project["build-system"]["requires"], project["project"]["dependencies"]
     # The image includes the packages for traces.

@@ -1,4 +1,4 @@
-"""Each peer's orders are compared with the ledger's own rules; a wrong order is reported."""
+"""A peer's orders are compared with those of the ledger's rules, and differences are reported."""
 
 from bench.fold import Input, differences
 from bench.program import OrderTotals

@@ -64,7 +64,7 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
         assert f"  {example}\n" in result.output
     for variable in variables(name.split()[0]):
         assert variable in result.output
-    # Typer prints click's marker against wrapping, so the help must not contain the marker.
+    # Typer would print "\b", click's marker against wrapping, so the help must not contain it.
     assert "\\b" not in result.output
     assert "\b" not in result.output
     assert "[[" not in result.output.partition("\n")[0]
@@ -79,7 +79,7 @@ def test_the_summary_of_each_command_fits_80_columns(group):
 
 
 @pytest.mark.parametrize(("name", "example"), _EXAMPLES)
-def test_each_example_parses_and_sets_only_what_its_command_reads(
+def test_each_example_parses_and_sets_only_variables_that_its_command_reads(
     name, example, monkeypatch, tmp_path
 ):
     words = shlex.split(example)
@@ -95,7 +95,7 @@ def test_each_example_parses_and_sets_only_what_its_command_reads(
     _COMMANDS[name].make_context(name, arguments[depth:])
 
 
-def test_a_wrong_setting_is_one_line_and_exit_code_2():
+def test_a_wrong_setting_causes_one_line_and_exit_code_2():
     result = _run("worker", LEDGER_WEB_PORT="eighty")
     assert result.returncode == 2
     assert result.stdout == ""
@@ -127,14 +127,14 @@ def test_a_command_that_finds_a_problem_has_exit_code_1():
     assert "problem" in result.stdout
 
 
-def test_a_wrong_option_is_exit_code_2():
+def test_a_wrong_option_causes_exit_code_2():
     result = _run("send", "--amount", "much")
     assert result.returncode == 2
     assert "--amount" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_an_invalid_file_of_expected_orders_is_one_line_and_exit_code_2(tmp_path):
+def test_an_invalid_file_of_expected_orders_causes_one_line_and_exit_code_2(tmp_path):
     file = tmp_path / "expected.json"
     file.write_text("{}")
     result = _run("demo", "--expected", str(file))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-# SCRIPT starts as the installed script does, and MODULE as `run` and `demo` start programs.
+# SCRIPT starts the program as the installed script does, and MODULE as `run` and `demo` do.
 SCRIPT = ["-c", "from plexy_ledger import main; main()"]
 MODULE = ["-m", "cli"]
 
@@ -25,7 +25,9 @@ MODULE = ["-m", "cli"]
         ),
     ],
 )
-def test_a_package_that_shadows_ours_is_one_line_with_its_path(tmp_path, started_by, name, file):
+def test_a_package_that_shadows_ours_causes_one_line_that_names_its_path(
+    tmp_path, started_by, name, file
+):
     other = tmp_path / file
     other.parent.mkdir(exist_ok=True)
     other.write_text("")

@@ -1,4 +1,4 @@
-"""A taken port is an error that names the port and its setting."""
+"""A port in use causes an error that names the port and its setting."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""The kinds of faults that a stage can have, and the sequence in which a seed draws them."""
+"""A stage has only the kinds of faults that it supports, and a seed always draws the same ones."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ CREDENTIALS = ("password changed", "certificates renewed")
 
 
 def everything() -> SimpleNamespace:
-    """Return a stage for every kind of fault, except that its brokers demand no credentials."""
+    """Return a stage that supports every kind of fault, except those that change credentials."""
     worker, extra = SimpleNamespace(disk=True), SimpleNamespace(clock=True)
     return SimpleNamespace(
         workers=[worker, worker],
@@ -27,8 +27,8 @@ def everything() -> SimpleNamespace:
     )
 
 
-def test_without_the_option_for_credentials_a_seed_draws_the_faults_that_it_drew_before():
-    """`docs/guarantees.md` quotes results by seed, with the commit at which they were drawn."""
+def test_without_the_option_for_credentials_a_seed_draws_the_same_faults_as_before_the_option():
+    """`docs/guarantees.md` quotes results, with the seed and the commit of each run."""
     stage = everything()
     kinds = [kind for kind in KINDS if not kind.missing(stage)]
     assert [kind.name for drawn in plan(kinds, 8, 1) for kind in drawn] == [
@@ -73,5 +73,5 @@ def programs() -> str:
 
 @pytest.mark.parametrize("word", sorted(set(expected_words())))
 def test_every_text_that_a_fault_expects_is_logged_by_a_program(programs: str, word: str):
-    """Otherwise a reworded message looks like a fault that the program did not report."""
+    """In a run, a reworded message would look like a fault that the program did not report."""
     assert word in programs or hasattr(aiokafka.errors, word)

@@ -99,7 +99,7 @@ def test_without_kafka_a_program_may_end_with_any_code_but_not_late():
     assert broken(with_stop(10.1, 1, kafka_away=True)) != []
 
 
-def test_a_program_that_can_t_run_and_ends_too_late_violates_a_limit():
+def test_a_program_that_cannot_run_and_ends_too_late_violates_a_limit():
     late = Refusal("stranger", "worker of other rules", 30.5)
     (found,) = broken(refusals=[late])
     assert found.startswith("stranger ended after 30.5 s during worker of other rules: expected an")
@@ -115,7 +115,7 @@ def test_a_program_that_ended_by_itself_is_reported_with_its_last_lines():
 
 
 @pytest.mark.parametrize("cost_s", [None, 119.9])
-def test_a_faults_line_fits_a_terminal(cost_s):
+def test_the_longest_line_about_a_fault_fits_a_terminal(cost_s):
     names = {"kind": "worker killed for good", "target": "extra 1 and extra 2"}
     longest = with_stop(10.1, 0, number=200, held_s=119.9, cost_s=cost_s, **names)
     assert len(line(longest)) <= WIDTH
@@ -127,7 +127,7 @@ def test_a_program_knows_when_it_was_killed_or_frozen(tmp_path):
     assert not program.was_away(began_s, time.monotonic())
     program.freeze()
     frozen_s = time.monotonic()
-    # The program is still down, so the end is unknown.
+    # The program is still frozen, so it also counts as away at every later time.
     assert program.was_away(frozen_s + 100, frozen_s + 101)
     program.go_on()
     gone_on_s = time.monotonic()

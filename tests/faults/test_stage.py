@@ -1,4 +1,7 @@
-"""The stage of a run reports on its programs, and the judge sees only the stage's environment."""
+"""The stage of a run starts, observes and ends the run's programs.
+
+The judge of the run sees only the environment of the stage.
+"""
 
 import random
 import resource
@@ -91,7 +94,7 @@ def stage(describe, monkeypatch):
     return describe(10)
 
 
-def test_a_stage_that_does_not_become_ready_reports_the_probes_answer(stage, probe):
+def test_a_stage_that_does_not_become_ready_reports_the_answer_of_the_probe(stage, probe):
     answers, url = probe
     answers.answer = (503, b"2 partitions are being recovered")
     stage.ingest.url = url
@@ -102,7 +105,7 @@ def test_a_stage_that_does_not_become_ready_reports_the_probes_answer(stage, pro
         stage.settle(0)
 
 
-def test_the_judge_sees_the_stages_settings_and_none_of_the_shells(stage):
+def test_the_judge_sees_the_settings_of_the_stage_and_no_ledger_setting_of_the_shell(stage):
     assert "LEDGER_ALLOW_UNSIGNED" not in stage.environment
     assert stage.environment["LEDGER_KAFKA_BOOTSTRAP"] == stage.brokers[0].bootstrap
     assert stage.environment["PATH"]
@@ -121,7 +124,7 @@ def test_a_fault_is_charged_only_with_the_stops_of_its_own_targets(stage):
     assert list(stage.stops_since(6.0, ("worker 1",))) == []
 
 
-def test_the_stranger_differs_from_the_workers_in_a_fold_setting_that_the_reason_names(stage):
+def test_the_worker_called_stranger_has_another_fold_setting_and_the_reason_names_it(stage):
     names = []
     for program in (stage.workers[0], stage.stranger):
         settings = WorkerSettings.from_environment(program._command._environment)
@@ -145,7 +148,7 @@ def test_only_ingress_and_the_extra_workers_have_clocks_that_can_be_set(stage):
         ("OtherRulesError: something else", ["did not log OtherRulesError and LEDGER_FORGET"]),
     ],
 )
-def test_a_program_that_can_t_run_must_log_its_reason(stage, last_line, found):
+def test_a_program_that_cannot_run_must_log_its_reason(stage, last_line, found):
     stage.fault = "worker of other rules"
     command = Ended(last_line)
     program = ProgramUnderFault(command, stage.folder, label="stranger", url="")

@@ -26,7 +26,7 @@ from tests.fuzz.target import running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
 
-# This time is shorter than the default; a slow body is refused after 60 % of this time.
+# This limit is shorter than the default; a slow body is refused after 60 % of this time.
 ANSWER_WITHIN_S = 5
 
 
@@ -55,7 +55,7 @@ def main() -> int:
 async def campaign(
     bootstrap: str, folder: Path, options: argparse.Namespace, console: Console
 ) -> None:
-    """Send the inputs and attack; print a table of both."""
+    """Send the inputs, carry out the attacks, and print a table of the figures."""
     port = free_port()
     env = environment(
         bootstrap,

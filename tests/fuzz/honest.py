@@ -1,7 +1,8 @@
-"""Delivers honestly during an attack, as a proxy in front of ingress would.
+"""Sends honest deliveries during an attack, as a proxy in front of ingress would.
 
-Input: a target's port. Output: the time of each delivery, and the reason for each refusal. If the
-server has closed a kept connection, the sender reopens it once, as any proxy would.
+Input: the port of the attacked server. Output: how long each delivery took, and the reason for each
+refusal. If the server has closed a kept connection, the sender opens a new one once, as any proxy
+would.
 `python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the result.
 The sender has its own process, so that the work of the attackers does not delay it.
 """
@@ -29,7 +30,7 @@ _GIVEN_UP_S = 1.0
 
 
 class Fared(msgspec.Struct):
-    """The time of each honest delivery, and the reason for each refusal."""
+    """How long each honest delivery took, and the reason for each refusal."""
 
     took_s: list[float] = []
     refused: list[str] = []
@@ -42,7 +43,7 @@ class Fared(msgspec.Struct):
 
 @contextlib.asynccontextmanager
 async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
-    """Deliver during the block; the yielded result is filled in at the end of the block."""
+    """Deliver during the ``with`` block, at whose end the yielded result is filled in."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fuzz.honest", str(port)),
         cwd=PROJECT,

@@ -95,7 +95,7 @@ def broken_later():
 
 
 @pytest.mark.parametrize("take", [broken, broken_later])
-async def test_a_bug_is_500_and_never_an_acknowledgement(take, caplog):
+async def test_a_bug_is_answered_with_500_and_never_with_an_acknowledgement(take, caplog):
     handler = Handler(take)
     async with connecting(handler=handler) as connect:
         connection = await connect()
@@ -171,7 +171,7 @@ async def test_a_sender_that_disconnects_before_the_acknowledgement_causes_no_er
     assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
 
 
-async def test_a_sender_of_deliveries_that_does_not_read_the_answers_is_cut_off():
+async def test_a_sender_that_does_not_read_the_answers_to_its_deliveries_is_cut_off():
     async with connecting(stalled_after_s=0.5, pipelined=10_000_000) as connect:
         _, writer = await connect()
         async with asyncio.timeout(30):

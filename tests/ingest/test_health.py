@@ -6,19 +6,19 @@ from ingest import health
 from tests.ingest.conftest import ingress
 
 
-async def test_alive_is_200_whatever_the_state_of_the_log(running):
+async def test_liveness_is_200_whatever_the_state_of_the_log(running):
     running.log.reason = "Kafka does not answer"
     answer = await running.client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
     assert running.log.asked == 0
 
 
-async def test_ready_is_200_while_the_log_can_be_appended_to(running):
+async def test_readiness_is_200_while_the_log_can_be_appended_to(running):
     answer = await running.client.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
-async def test_not_ready_is_503_with_the_reason(running):
+async def test_readiness_is_503_with_the_reason_if_the_log_cannot_be_appended_to(running):
     running.log.reason = "the topic plexy.webhooks does not exist"
     answer = await running.client.get("/readyz")
     assert answer.status_code == 503

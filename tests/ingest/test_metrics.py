@@ -1,4 +1,7 @@
-"""Ingress counts the load in flight, and each delivery once, whichever route it takes."""
+"""Ingress counts the load in flight, and counts each delivery once.
+
+A delivery takes one of two routes: to the direct handler, or through the application.
+"""
 
 import asyncio
 import contextlib

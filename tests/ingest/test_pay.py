@@ -66,7 +66,7 @@ async def test_a_redelivery_has_the_key_of_the_first_delivery_but_a_later_update
     assert first == again != later
 
 
-async def test_without_tokens_there_is_no_such_path():
+async def test_without_tokens_in_the_settings_the_path_is_not_found():
     async with ingress() as running:
         assert_problem(await notify(running, notification()), 404, "not_found")
 
@@ -102,7 +102,7 @@ async def test_both_tokens_are_good_while_one_replaces_the_other():
             assert (await notify(running, notification(), token=token)).status_code == 200
 
 
-async def test_a_token_opens_no_other_path_and_a_signature_does_not_open_this_one():
+async def test_a_token_is_no_substitute_for_a_signature_on_the_other_path():
     async with taking() as running:
         given = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
         answer = await running.client.post(PATH, content=notification(), headers=given)
@@ -155,7 +155,7 @@ async def test_a_refused_notification_is_kept_with_its_dialect_but_not_under_an_
         {"status": "sublime"},
     ],
 )
-async def test_the_content_of_a_notification_is_left_to_the_worker(change):
+async def test_ingress_leaves_the_content_of_a_notification_to_the_worker(change):
     async with taking() as running:
         assert (await notify(running, notification(**change))).status_code == 200
 
@@ -191,7 +191,7 @@ def test_a_shop_that_takes_only_the_pay_api_needs_no_signing_secret():
 @pytest.mark.parametrize(
     "token", ["short", '"token_of_the_tests_in_quotes"', "Bearer token_of_the_tests", f"{TOKEN};x"]
 )
-def test_a_token_that_is_short_or_was_copied_with_more_is_refused_and_not_repeated(token):
+def test_a_token_that_is_short_or_was_copied_with_other_text_is_refused_and_not_shown(token):
     given = {"LEDGER_PAY_TOKENS": token, "LEDGER_PAY_AMOUNTS": "minor"}
     with pytest.raises(SettingsError, match="LEDGER_PAY_TOKENS") as caught:
         IngestSettings.from_environment(given)

@@ -15,7 +15,7 @@ def delivery(*headers: tuple[bytes, bytes]) -> DeliveryHead:
     return DeliveryHead.of(headers, received_at_ms=1700000000123)
 
 
-def test_the_head_is_read():
+def test_the_headers_that_ingress_needs_are_read_from_the_head():
     read = delivery(
         (b"content-type", b"application/json"),
         (b"plexy-signature", b"t=1"),

@@ -1,4 +1,4 @@
-"""Ingress starts with valid settings, but not without a secret."""
+"""Ingress starts only with valid settings and, unless it allows unsigned deliveries, a secret."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_the_settings_of_the_connection_to_kafka_are_also_checked():
         )
 
 
-def test_every_setting_is_described_in_a_lower_case_sentence():
+def test_every_setting_has_a_description_without_a_full_stop_at_the_end():
     for line in describe(IngestSettings):
         assert line.text, line.variable
         assert not line.text.endswith("."), line.variable

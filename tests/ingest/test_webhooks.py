@@ -172,7 +172,7 @@ class TestSignature:
         assert_problem(answer, 401, "signature_mismatch")
 
     async def test_an_unsigned_recorded_time_can_be_made_fresh_under_the_same_id(self, running):
-        """With the form on Plexy's current page, a replayed delivery is kept twice."""
+        """In the form that Plexy's current page describes, a replayed delivery is kept again."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")
@@ -201,14 +201,16 @@ class TestSignature:
             answer = await started.deliver(body, plexy_signature=recorded)
             assert_problem(answer, 401, "signature_mismatch")
 
-    async def test_a_header_that_is_repeated_with_another_value_is_judged_as_a_whole(self, running):
+    async def test_a_signature_header_that_is_repeated_with_another_value_is_malformed(
+        self, running
+    ):
         right = signed(event())["Plexy-Signature"]
         headers = [("content-type", "application/json"), ("plexy-signature", right)]
         headers.append(("plexy-signature", right.replace("t=", "t=1")))
         answer = await running.client.post(PATH, content=event(), headers=headers)
         assert_problem(answer, 401, "signature_malformed")
 
-    async def test_a_header_that_is_repeated_with_the_same_value_has_one_meaning(self, running):
+    async def test_headers_that_are_repeated_with_the_same_value_count_once(self, running):
         right = signed(event())["Plexy-Signature"]
         headers = 2 * [("content-type", "application/json"), ("plexy-signature", right)]
         answer = await running.client.post(PATH, content=event(), headers=headers)
@@ -267,14 +269,14 @@ class TestEnvelope:
         assert_problem(await running.deliver(body), 400, code)
         assert running.log.records == []
 
-    async def test_an_id_with_control_characters_is_neither_a_key_nor_logged(self, running):
+    async def test_an_id_with_control_characters_is_not_the_key_of_the_record(self, running):
         body = event("evt_\x1b[2J")
         await running.deliver(body)
         [record] = running.log.records
         assert record.key == hashlib.sha256(body).hexdigest().encode()
         assert dict(record.headers)["reason"] == b"control_characters"
 
-    async def test_an_invalid_envelope_is_kept_with_the_reason_under_its_id(self, running):
+    async def test_an_invalid_envelope_is_kept_under_its_id_with_the_reason(self, running):
         body = event("evt_9", type=7)
         document = assert_problem(await running.deliver(body), 400, "invalid_envelope")
         [record] = running.log.records
@@ -288,7 +290,9 @@ class TestEnvelope:
     @pytest.mark.parametrize(
         "body", [b"{}", b'{"id": "\\ud800"}', event(id="x" * 513), event(id="")]
     )
-    async def test_an_envelope_without_a_readable_id_is_kept_under_its_hash(self, running, body):
+    async def test_an_envelope_without_a_readable_id_is_kept_under_the_hash_of_the_body(
+        self, running, body
+    ):
         await running.deliver(body)
         [record] = running.log.records
         assert record.key == hashlib.sha256(body).hexdigest().encode()
@@ -311,12 +315,12 @@ class TestAccepted:
     async def test_any_data_is_accepted_for_the_worker_to_judge(self, running, data):
         assert (await running.deliver(event(data=data))).status_code == 200
 
-    async def test_an_id_that_is_an_integer_is_the_key_as_decimal_text(self, running):
+    async def test_an_integer_id_becomes_a_key_in_decimal_text(self, running):
         assert (await running.deliver(event(id=12345))).status_code == 200
         [record] = running.log.records
         assert record.key == b"12345"
 
-    async def test_a_byte_order_mark_is_skipped_and_kept(self, running):
+    async def test_a_byte_order_mark_is_no_error_and_is_kept_in_the_record(self, running):
         body = b"\xef\xbb\xbf" + event()
         assert (await running.deliver(body)).status_code == 200
         [record] = running.log.records
@@ -332,7 +336,9 @@ class TestAccepted:
         [record] = running.log.records
         assert (record.topic, record.key, record.value) == ("plexy.rejected", b"evt_1", body)
 
-    async def test_the_refusal_of_a_signature_says_if_its_time_is_in_milliseconds(self, running):
+    async def test_a_refusal_mentions_that_the_time_of_a_signature_is_in_milliseconds(
+        self, running
+    ):
         signature = sign(event(), SECRET.encode(), time.time_ns() // 1_000_000)
         answer = await running.deliver(event(), plexy_signature=signature)
         document = assert_problem(answer, 401, "timestamp_out_of_tolerance")
@@ -358,7 +364,9 @@ class TestMediaType:
             "",
         ],
     )
-    async def test_json_is_accepted_in_any_case_and_with_parameters(self, running, content_type):
+    async def test_json_media_types_are_accepted_in_upper_and_lower_case_and_with_parameters(
+        self, running, content_type
+    ):
         answer = await running.deliver(event(), content_type=content_type)
         assert answer.status_code == 200
 
@@ -378,7 +386,7 @@ class TestMediaType:
         assert "Content-Encoding" in document["detail"]
         assert running.log.records == []
 
-    async def test_a_body_with_the_encoding_identity_is_not_encoded(self, running):
+    async def test_the_encoding_identity_is_accepted(self, running):
         assert (await running.deliver(event(), content_encoding="Identity")).status_code == 200
 
     async def test_a_missing_media_type_is_taken_for_json(self, running):

@@ -1,6 +1,6 @@
-"""Starts the real broker of these tests: one per session, and so one per worker of pytest-xdist.
+"""Starts the real broker of these tests: one per session, and so one per process of pytest-xdist.
 
-Each module of tests of the views runs two workers of one ledger. The workers share the partitions,
+Each module that tests the views runs two workers of one ledger. The workers share the partitions,
 so about half of the requests to one worker concern rows that the other worker has.
 """
 
@@ -23,7 +23,7 @@ from tests.kafka.harness import environment, two_workers, wait_folded
 
 @pytest.fixture(scope="session")
 def kafka_cache() -> KafkaCache:
-    """Return this machine's cache, which the first test fills for all others."""
+    """Return this machine's cache of Kafka's files, which the first test fills for all others."""
     cache = local.kafka_cache(DemoSettings.from_environment(os.environ))
     fetch(cache)
     return cache
@@ -33,7 +33,7 @@ def kafka_cache() -> KafkaCache:
 def kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Share a running broker; each test has its own topics, and restarts a broker that it kills."""
+    """Share a broker among tests with topics of their own; a test that kills it restarts it."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
 

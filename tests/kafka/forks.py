@@ -1,4 +1,4 @@
-"""Starts our commands as forks of a process that has already imported the product.
+"""Starts our commands as forks of a process that has already imported our packages.
 
 A new interpreter spends 0.8 s of CPU on imports, and these tests start some 700 commands. A fork
 is a process with its own id, environment, exit code and end, like any other. An environment with

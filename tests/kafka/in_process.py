@@ -1,6 +1,6 @@
 """Runs a worker's app in the test's own process, with an agent that does the test's own work.
 
-The module also appends to the log of record, and reads partitions' end and committed offsets.
+The module also appends to the log of record, and reads end offsets and committed offsets.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

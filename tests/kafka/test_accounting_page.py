@@ -38,7 +38,7 @@ def shown() -> list[Shown]:
 
 
 def commands_in(folder: Path, ingest_url: str) -> None:
-    """Write a `plexy-ledger` script into a folder; its `send` posts to this address."""
+    """Write a `plexy-ledger` script into a folder; the script's `send` posts to ``ingest_url``."""
     script = folder / "plexy-ledger"
     script.write_text(
         "#!/bin/sh\n"

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(420)
 
 SECRET = "whsec_of_the_cluster"
 RATE_PER_S = 100.0
-# The ledger promises these times. A delivery that waits for Kafka any longer gets a 503.
+# The ledger promises these times. A delivery that would wait longer for Kafka gets a 503.
 GOES_ON_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 10.0
 # A two-core machine that runs three brokers may add this much to the times.
@@ -109,7 +109,7 @@ class Ledger:
         return Simulation(seed, 1_000_000, options)
 
     async def lost(self, simulation: Simulation) -> list[str]:
-        """Return the acknowledged deliveries of which the log of record has no exact copy."""
+        """Return the ids of acknowledged deliveries that are not in the log byte for byte."""
         topic = self.settings.names.webhooks
         records = await asyncio.to_thread(harness.read_topic, self.env, topic)
         logged = Counter((record.key.decode(), record.value) for record in records)
@@ -145,7 +145,7 @@ class Silence:
 
 @asynccontextmanager
 async def delivering(ledger: Ledger, seed: int) -> AsyncIterator[tuple[Simulation, Silence]]:
-    """Deliver at a steady rate during the block, and wait until everything is acknowledged."""
+    """Deliver at a steady rate during the ``with`` block; then wait for all acknowledgements."""
     simulation = ledger.simulation(seed)
     silence = Silence(simulation)
     sending = asyncio.create_task(simulation.run())
@@ -279,7 +279,7 @@ async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.
 
 
 async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response]:
-    """Deliver events with a common name concurrently, a moment apart."""
+    """Deliver events, starting one every 0.1 s without waiting for answers; return the answers."""
 
     async def one(client: httpx.AsyncClient, number: int) -> httpx.Response:
         await asyncio.sleep(number * 0.1)

@@ -1,8 +1,9 @@
-"""Published topics keep their contract: schemas, bytes, the example consumer and the kcat line.
+"""The published topics match their documentation: schemas, bytes, example consumer, kcat lines.
 
-All tests share one ledger. It receives the stories of the virtual Plexy, the demo's sample and
-broken bodies over HTTP. The first worker reads one more field name than the other programs, so it
-rejects one delivery that they accept; `rejected retry` then puts that delivery back.
+All tests share one ledger. It receives the deliveries of `simulate`, the demo's sample and broken
+bodies over HTTP. The first worker also reads a payment's reference from a field that the other
+programs ignore, so it rejects one delivery that they accept. `rejected retry` then puts that
+delivery back.
 """
 
 import asyncio
@@ -52,7 +53,7 @@ from tests.kafka.harness import (
     wait_folded,
 )
 
-# The first test waits for a broker, an ingress and a worker, and posts some 500 deliveries.
+# The first test waits for a broker, an ingress and a worker, and posts about 500 deliveries.
 pytestmark = pytest.mark.timeout(480)
 
 SECRET = "whsec_test_key_now"
@@ -95,7 +96,7 @@ def bodies() -> list[tuple[bytes, dict[str, str]]]:
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Yield a worker that has folded everything; its ``env`` has the other programs' settings."""
+    """Yield a worker that has folded everything, with the same settings as the other programs."""
     folder = tmp_path_factory.mktemp("contract")
     env = environment(
         kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
@@ -134,7 +135,7 @@ def rejected(ledger: WorkerProcess) -> list[Any]:
     return read_topic(ledger.env, names_of(ledger.env).rejected)
 
 
-def test_every_order_document_validates_and_names_its_key(orders):
+def test_every_order_document_matches_its_schema_and_contains_its_key(orders):
     validator, statuses, tombstones = writer("ledger.orders"), set(), 0
     for record in orders:
         assert not record.headers
@@ -152,7 +153,7 @@ def test_every_order_document_validates_and_names_its_key(orders):
     assert statuses == {*paid, "failed", "unknown"}
 
 
-def test_every_entry_validates_and_balances_and_names_its_key(entries):
+def test_every_entry_matches_its_schema_and_balances_and_contains_its_key(entries):
     validator = writer("ledger.entries")
     for record in entries:
         assert not record.headers
@@ -179,7 +180,7 @@ def event_id(body: bytes) -> bytes | None:
         return None
 
 
-def test_the_headers_of_every_rejection_validate(rejected):
+def test_the_headers_of_every_rejection_match_their_schema(rejected):
     validator, reasons, sources, put_back = writer("plexy.rejected"), set(), set(), 0
     for record in rejected:
         headers = texts(record.headers)
@@ -248,7 +249,7 @@ def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
 
 
 def kept(database: Path, table: str) -> dict[str, Any]:
-    """Return the rows that the example has in its file so far."""
+    """Return the rows that the example has stored in its file so far."""
     with closing(sqlite3.connect(database)) as connection:
         try:
             rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
@@ -264,7 +265,7 @@ def wanted(ledger: WorkerProcess, table: str) -> dict[str, Any]:
 
 
 def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
-    """Interrupt the example once it has caught up; compare it with the views and the journal."""
+    """Interrupt the example once it has caught up; compare its rows and its printed balances."""
     known = {table: wanted(ledger, table) for table in ("orders", "entries")}
     group = group or group_for(ledger, database)
     with consumer(ledger, database, group=group) as process:
@@ -344,7 +345,7 @@ def test_the_example_commits_no_offset_for_records_that_are_not_in_its_file(ledg
     ends_right(ledger, database)
 
 
-def test_the_example_reports_a_kafka_that_does_not_answer(tmp_path):
+def test_the_example_reports_that_kafka_does_not_answer(tmp_path):
     done = subprocess.run(
         [sys.executable, CONSUMER, "--bootstrap", f"127.0.0.1:{free_port()}"],
         capture_output=True,
@@ -359,7 +360,7 @@ def test_the_example_reports_a_kafka_that_does_not_answer(tmp_path):
 
 
 def printed_by_kcat(ledger: WorkerProcess, table: str) -> bytes:
-    """Run the page's line for a topic on the topic of this test; return the output."""
+    """Run the page's kcat line for a topic on this ledger's topic; return the output."""
     names = names_of(ledger.env)
     topic = getattr(names, table)
     shown = topic.removeprefix(names.prefix)

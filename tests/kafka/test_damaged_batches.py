@@ -35,19 +35,19 @@ pytestmark = pytest.mark.timeout(300)
 
 PARTITION = 1
 UNKNOWN_CODECS = (5, 6, 7)
-# These events are in the partition.
+# The ids of the events with these numbers belong to the partition.
 NUMBERS = [n for n in range(200) if partition_for(f"evt_{n}".encode(), PARTITIONS) == PARTITION]
 
 Change = Callable[[bytes], bytes]
 
 
 def of_codec(codec: int) -> Change:
-    """Return a change of the codec that a batch claims to have; its checksum is right."""
+    """Return a change that makes a batch claim this codec, with a correct checksum."""
     return lambda written: with_codec(written, codec)
 
 
 def with_damaged_body(written: bytes) -> bytes:
-    """Return a batch whose records can't be unpacked; its checksum is right."""
+    """Return a batch with a correct checksum, but with records that can't be unpacked."""
     body = bytearray(written[HEADER.size :])
     body[:16] = b"\xff" * 16
     return placed(written[: HEADER.size] + bytes(body), HEADER.unpack_from(written)[0])
@@ -89,7 +89,7 @@ def env(broker: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def append(env: dict[str, str], codecs: list[int]) -> None:
-    """Append one batch with one event for each codec."""
+    """For each codec, append a batch that contains one event."""
     log, now_ms = names_of(env).webhooks, time.time_ns() // 1_000_000
     for number, codec in zip(NUMBERS, codecs, strict=False):
         body = event(number)
@@ -97,7 +97,7 @@ def append(env: dict[str, str], codecs: list[int]) -> None:
         produce_batch(env, log, PARTITION, batch(fields, codec=codec, timestamp_ms=now_ms))
 
 
-def test_batches_that_can_t_be_unpacked_are_set_aside_with_their_places_and_the_rest_is_folded(
+def test_batches_that_cannot_be_unpacked_are_set_aside_with_their_places_and_the_rest_is_folded(
     broker: EmbeddedKafka, env: dict[str, str]
 ) -> None:
     log = names_of(env).webhooks
@@ -146,7 +146,7 @@ def test_a_batch_of_the_log_with_a_wrong_checksum_ends_the_worker_with_its_place
     ],
     ids=["checksum", "codec"],
 )
-def test_a_batch_of_a_changelog_that_can_t_be_read_ends_the_worker_with_its_place_and_the_remedy(
+def test_an_unreadable_batch_of_a_changelog_ends_the_worker_with_its_place_and_the_remedy(
     broker: EmbeddedKafka, env: dict[str, str], how: Change, said: str, remedy: str
 ) -> None:
     changelog = changelog_name(group_of(env), "orders")

@@ -57,7 +57,7 @@ def paid(number: int) -> dict[str, Any]:
 
 
 def problems(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the problems that `status` finds in Kafka and the worker: the details by code."""
+    """Return the details of the problems that `status` finds in Kafka and the worker, by code."""
     code, output = run(env, "status", "--json")
     found = json.loads(output)["problems"]
     details = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}
@@ -113,7 +113,8 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
         for tp, position in positions(env).items():
             if tp.topic == events:
                 asyncio.run(delete_records(env, tp, position.end))
-        # The worker checks both topics in one round; a report of this loss shows that it is over.
+        # The worker checks both topics in one round. A report of this loss shows that the round
+        # is over.
         asyncio.run(delete_records(env, TopicPartition(names_of(env).entries, 1), 1))
         worker.wait_for("records_deleted")
         assert deleted_records(worker) == {names_of(env).entries: 1}
@@ -129,7 +130,7 @@ def test_records_that_a_topic_between_the_agents_loses_before_folding_are_report
     partition = TopicPartition(events, 1)
     (record, *_) = [each for each in read_topic(env, events) if each.partition == 1]
     end = positions(env)[partition].end
-    # The record goes to the partition of its key, which is this partition.
+    # The key of the record belongs to this partition.
     write(env, events, [OutRecord(record.key, record.value)])
     asyncio.run(delete_records(env, partition, end + 1))
     detail = problems(env)["records_deleted"]
@@ -155,7 +156,7 @@ def test_status_and_readiness_report_a_shortened_retention_until_it_is_corrected
 def test_a_changelog_that_lost_its_first_records_stops_only_workers_without_its_table(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """A worker with the table goes on; a rebuild makes the changelog whole again."""
+    """A worker that has the table goes on; a rebuild makes a new version with whole changelogs."""
     changelog = changelog_name(group_of(env), "payments")
     with worker_that_folded(env, map(paid, range(40))) as worker:
         # Kafka deletes no records of a compacted topic.

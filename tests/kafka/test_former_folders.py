@@ -1,4 +1,4 @@
-"""A worker on an earlier release's folder uses the tables, or restores the untrusted ones.
+"""A worker with an earlier release's folder uses its tables, or restores those that it can't trust.
 
 The tests make such a folder by deleting the keys that the earlier release did not write.
 """
@@ -40,7 +40,7 @@ def delete_keys(folder: Path, keys: Iterable[bytes]) -> None:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_a_worker_on_an_earlier_releases_folder_reaches_the_state_of_the_log(
+def test_a_worker_with_the_folder_of_an_earlier_release_reaches_the_state_of_the_log(
     kafka: EmbeddedKafka, tmp_path: Path, release: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
@@ -65,7 +65,7 @@ def test_a_worker_on_an_earlier_releases_folder_reaches_the_state_of_the_log(
 
 
 @pytest.mark.parametrize("content", ["", '[{"table": "seen"', '{"format": 2, "damages": []}'])
-def test_a_list_of_damages_that_can_t_be_read_is_reported_and_stops_no_worker(
+def test_an_unreadable_list_of_damages_is_reported_and_stops_no_worker(
     kafka: EmbeddedKafka, tmp_path: Path, content: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)

@@ -63,7 +63,7 @@ class TestHistory:
             each["received_at_ms"] for each in found
         )
 
-    def test_with_raw_the_bytes_are_those_of_the_log(self, env):
+    def test_with_the_parameter_raw_each_delivery_has_its_body_from_the_log(self, env):
         found = get(env, "/orders/ord%2F1/events?raw=true")["deliveries"]
         bodies = [json.loads(msgspec.convert(each["body"], bytes)) for each in found]
         assert [body["id"] for body in bodies] == [each["event_id"] for each in found]

@@ -80,7 +80,7 @@ class Ingress:
             await asyncio.sleep(0.05)
 
     def lines(self) -> list[dict]:
-        """Return ingress' own log lines, without the line of each delivery."""
+        """Return ingress' own log lines, without those about single deliveries."""
         lines = [json.loads(line) for line in self._log_file.read_text().splitlines()]
         return [line for line in lines if line["event"] != "delivery" and "logger" not in line]
 
@@ -171,7 +171,7 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     async def assert_kept(self) -> None:
-        """Check that the log has each accepted delivery exactly once, and no other body."""
+        """Check that the log has each accepted body exactly once, and no body that was not sent."""
         kept = Counter(record.value for record in await self._started.log_of_record())
         assert [body for body in self.accepted if kept[body] != 1] == []
         assert [json.loads(body)["id"] for body in kept if body not in self.answers] == []
@@ -332,7 +332,9 @@ async def until_detail_names(started: Ingress, topic: str, within_s: float = 20)
         await asyncio.sleep(0.05)
 
 
-async def test_sigterm_under_load_ends_with_0_and_every_200_is_in_the_log(running):
+async def test_sigterm_under_load_ends_with_0_and_every_delivery_that_got_200_is_in_the_log(
+    running,
+):
     load = Load(running, senders=16)
     await until(lambda: len(load.accepted) > 100)
     running.process.terminate()
@@ -355,7 +357,7 @@ async def test_sigterm_in_an_outage_ends_with_0_on_time(own_kafka, tmp_path):
 
 
 async def test_a_lowered_limit_refuses_only_the_deliveries_that_do_not_fit(kafka, tmp_path):
-    """An operator lowers `max.message.bytes` under load, which at first refuses whole batches."""
+    """An operator lowers `max.message.bytes` under load; the broker first refuses whole batches."""
     async with ingress(kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started, senders=16)

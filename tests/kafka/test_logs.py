@@ -1,4 +1,4 @@
-"""No log of ingress, worker, `run` or Kafka contains a secret, or a value from a body.
+"""No log of ingress, worker, `run` or Kafka has a secret, or more of a body than ids and types.
 
 The run logs at level `debug` while good, forged, broken and failing requests arrive. The lines that
 `run` prints for a person to paste contain the signing secret, but they are not part of a log.
@@ -29,7 +29,7 @@ TOKEN = "token_of_this_run"
 # Bodies contain this word, and no log may contain it. (Logs contain ids and types, so that an
 # operator can find a delivery.)
 IN_BODIES = "a_word_of_the_body"
-# The worker reports a rejected body in its own words, without the body's values.
+# The worker describes the fault of a rejected body without quoting the body's values.
 WRONG_VALUE = "a_wrong_value_of_the_body"
 
 

@@ -149,7 +149,7 @@ def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
     }
     assert page.by("hop", "chunk_records_sum") == {
         "dedupe": len(kept),
-        # The two deliveries that do not count are notes.
+        # This hop also receives a note about the unfolded and one about the rejected delivery.
         "payments": 12 + 2,
         "orders": len(read_topic(ledger.env, names.payments)),
     }

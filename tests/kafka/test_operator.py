@@ -156,7 +156,7 @@ def changes(names: TopicNames) -> Iterator[tuple[str, str, str, str, str]]:
         yield topic, each.name, wrong, each.value, said.format(wrong)
 
 
-def test_ingress_keeps_no_delivery_while_a_setting_of_its_topics_could_lose_it(
+def test_ingress_accepts_no_delivery_while_a_setting_of_its_topics_could_lose_deliveries(
     env: dict[str, str],
 ) -> None:
     names = names_of(env)
@@ -216,7 +216,7 @@ def test_a_worker_logs_a_changed_setting_and_continues(env: dict[str, str]) -> N
 
 
 def faults_shown(worker: WorkerProcess) -> float:
-    """Return the number of faults of topics in a worker's metrics."""
+    """Return the number of topic faults that a worker's metrics show."""
     url = f"http://127.0.0.1:{worker.env['LEDGER_WEB_PORT']}/metrics"
     start = "plexy_ledger_worker_topic_faults "
     lines = httpx.get(url, trust_env=False).text.splitlines()
@@ -347,7 +347,7 @@ def write_by_key(
     asyncio.run(send())
 
 
-def test_a_start_records_the_number_of_partitions_of_a_ledger_without_such_a_record(
+def test_a_start_records_the_number_of_partitions_if_the_ledger_has_no_record_of_it(
     env: dict[str, str],
 ) -> None:
     record = names_of(env).made_with(PARTITIONS)
@@ -360,7 +360,7 @@ def test_a_start_records_the_number_of_partitions_of_a_ledger_without_such_a_rec
     assert record in asyncio.run(describe(env))
 
 
-def test_added_partitions_of_a_ledger_without_such_a_record_are_not_recorded(
+def test_added_partitions_are_not_recorded_if_the_ledger_has_no_record_of_the_number(
     env: dict[str, str],
 ) -> None:
     names = names_of(env)

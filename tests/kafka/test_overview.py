@@ -1,4 +1,4 @@
-"""Two workers answer and stream the overview, and serve the page's files with strict headers.
+"""Two workers return and stream the overview, and serve the page's files with strict headers.
 
 The tests of the page in a browser are in ``page/``.
 """
@@ -186,7 +186,7 @@ def test_a_worker_with_an_open_stream_stops_cleanly(kafka, tmp_path):
 
 
 def test_the_overview_shows_the_lag_of_each_hop(kafka, tmp_path):
-    # Many small chunks take long to fold.
+    # Folding in many small chunks takes so long that the lag can be observed.
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, chunk_records=2)
     with WorkerProcess(env) as worker:
         worker.wait_ready(60)
@@ -212,7 +212,7 @@ def test_the_overview_shows_the_lag_of_each_hop(kafka, tmp_path):
 class TestFiles:
     @pytest.mark.parametrize("path", FILES)
     @pytest.mark.parametrize("token", [None, "wrong"])
-    def test_the_page_s_files_need_no_token_and_have_strict_headers(self, env, path, token):
+    def test_the_files_of_the_page_need_no_token_and_have_strict_headers(self, env, path, token):
         answer = ask(env, path, token=token)
         assert answer.status == 200
         policy = answer.headers["Content-Security-Policy"]
@@ -227,7 +227,7 @@ class TestFiles:
         javascript = "text/javascript"
         assert types == ["text/html", "text/css", javascript, javascript, "application/json"]
 
-    def test_the_page_uses_plexy_s_decimals_unless_a_setting_changes_them(self, env):
+    def test_the_page_uses_the_decimals_of_plexy_unless_a_setting_changes_them(self, env):
         decimals = ask(env, "/ui/currencies.json").json
         assert [decimals[code] for code in ("KZT", "JPY", "KWD", "BHD")] == [2, 0, 2, 3]
 
@@ -256,7 +256,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "path", ["/ui/../orders", "/ui/%2e%2e/orders/ord_1", "/ui/..%2forders", "/uix", "//ui/"]
     )
-    def test_a_path_that_begins_like_an_open_one_shows_no_data(self, env, path):
+    def test_without_a_token_a_path_that_begins_like_an_open_path_shows_no_data(self, env, path):
         answer = ask(env, path, token=None)
         assert answer.status in {401, 404}, answer
 

@@ -163,7 +163,7 @@ def test_a_proof_holds_and_says_how_many_deliveries_have_no_signature(ledger, tm
     assert "by bearer token" in output
 
 
-def test_a_notification_that_can_not_be_read_is_listed_with_its_reason(ledger):
+def test_a_notification_that_cannot_be_read_is_listed_with_its_reason(ledger):
     code, output = run(ledger.env, "rejected", "list")
     assert code == 0, output
     assert "amount_too_precise" in output

@@ -1,4 +1,4 @@
-"""A view can wait for an event, and gives a reason if the event is not folded by the limit."""
+"""A view can wait for an event, and gives a reason if the event is not folded in time."""
 
 import contextlib
 import http.client
@@ -109,7 +109,7 @@ class TestReadYourWrite:
                 return answer.status == 503 and answer.json["code"] == "too_many_waiters"
 
             until(refused, within_s=15, what="one waiting request too many")
-            # Either worker may have the order.
+            # Either worker may have these orders.
             assert [ask(env, f"/orders/no_{n}").status for n in range(12)] == [404] * 12
 
     @pytest.mark.parametrize("wait", ["-1s", "5m", "21", "soon", "1e3", "5 s"])
@@ -153,7 +153,9 @@ def held(ledger, folder: Path) -> Iterator[Path]:
 class TestBeforeAnEventIsJudged:
     """One worker, which writes nothing while the file `hold` exists."""
 
-    def test_an_event_that_is_only_in_the_log_is_accepted_until_its_judgement(self, ledger, held):
+    def test_an_event_that_is_only_in_the_log_has_the_outcome_accepted_until_it_is_judged(
+        self, ledger, held
+    ):
         body = paid("evt_new", "pay_new", "ord_new")
         deliver(ledger, body, body)
         found = get(ledger, "/events/evt_new")

@@ -170,7 +170,7 @@ EXPIRED = datetime.now(UTC).replace(microsecond=0) - timedelta(days=IN_DAYS)
 
 
 def expired_authority() -> trustme.CA:
-    """Return an authority whose own certificate has expired, while it issues valid ones."""
+    """Return an authority that issues valid certificates, although its own has expired."""
     made = trustme.CA()
     valid = made._certificate
     builder = (

@@ -94,7 +94,7 @@ def _report(file: Path) -> Any:
 
 
 def _one_more_refund(ledger: _Ledger, seed: int, events: int) -> str:
-    """Send a refund that the simulation does not know about; return the id of its order."""
+    """Send a refund that the simulation does not know about; return the refunded order's id."""
     foretold = oracle.orders(each.body for each in deliveries(seed, events))
     placed = [(name, order) for name, order in foretold.items() if order]
     order_id, order = placed[len(placed) // 2]
@@ -163,7 +163,7 @@ async def test_deliveries_acknowledged_while_ingress_is_killed_are_in_the_log_by
     assert await Check(simulation.orders(), 16).run((ledger.views_url,), _TOKEN, 60) == []
 
 
-def test_an_interrupt_reports_the_events_that_are_still_owed(ledger, tmp_path):
+def test_an_interrupt_reports_the_events_that_were_not_acknowledged(ledger, tmp_path):
     file = tmp_path / "report.json"
     run = ("--seed", "13", "--events", "100000", "--rate", "200", "--check", "--json", str(file))
     with ledger.start_simulate(*run) as process:

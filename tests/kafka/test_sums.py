@@ -1,4 +1,4 @@
-"""A worker keeps its sums of each partition across a rebalance, and the sums stay right."""
+"""A worker keeps the sums of its remaining partitions in a rebalance, and all sums stay right."""
 
 import contextlib
 from collections import Counter
@@ -39,7 +39,7 @@ def whole(env: Mapping[str, str], workers: int) -> Any:
     return until(settled, within_s=90, what=f"{workers} workers at work")
 
 
-def test_only_partitions_that_return_are_summed_again(
+def test_only_partitions_that_return_to_a_worker_are_summed_again(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     one = environment(
@@ -104,7 +104,7 @@ def test_sums_are_right_after_a_worker_was_killed_repeatedly_under_load(
         assert len({each["order_id"] for each in listed(one, "anomaly=any&limit=200")}) == 1200
 
 
-def test_a_worker_that_has_only_standbys_is_shown(
+def test_the_overview_shows_a_worker_that_has_only_standbys(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     one = environment(

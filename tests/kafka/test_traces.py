@@ -92,7 +92,7 @@ def receiver() -> Iterator[Receiver]:
 def traced(
     kafka: EmbeddedKafka, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ledger]:
-    """Run a ledger that traces."""
+    """Run a ledger whose programs send traces to the receiver."""
     folder = tmp_path_factory.mktemp("traced")
     with ledger(kafka.bootstrap, folder, receiver.environment) as running:
         yield running
@@ -181,7 +181,7 @@ def test_a_duplicate_has_a_trace_of_its_own_that_ends_as_a_duplicate(traced, rec
     assert [span.attributes["ledger.outcome"] for span in again] == ["accepted", "duplicate"]
 
 
-def test_a_trace_ends_with_the_version_of_the_order_that_has_the_event(traced, receiver):
+def test_a_trace_ends_with_the_first_version_of_the_order_that_contains_the_event(traced, receiver):
     assert traced.deliver(paid("evt_5", payment="pay_5", order="ord_5")) == 200
     trace_of(receiver, "evt_5", spans=4)
     assert traced.deliver(refunded("evt_6", refund="re_5", payment="pay_5")) == 200
@@ -190,7 +190,9 @@ def test_a_trace_ends_with_the_version_of_the_order_that_has_the_event(traced, r
     assert folded.attributes["ledger.order.version"] == 2
 
 
-def test_events_folded_in_one_chunk_continue_the_last_one_s_trace_with_links(kafka, tmp_path):
+def test_events_folded_in_one_chunk_continue_the_trace_of_the_last_and_link_the_others(
+    kafka, tmp_path
+):
     ids = [f"evt_{n}" for n in range(50) if partition_for(b"evt_%d" % n, PARTITIONS) == 0][:2]
     with (
         receiving() as receiver,

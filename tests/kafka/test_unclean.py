@@ -58,7 +58,7 @@ pytestmark = pytest.mark.timeout(300)
 # LAGS lacks records, both LEADS have them, and STAYS always runs.
 LAGS, LEADS, STAYS = 1, (2, 3), 4
 REPLICATION = {"replication_factor": 3, "min_insync_replicas": 2}
-# The topics of commits and identities belong to the brokers, which must agree with this test.
+# These settings of the brokers must match the topics of commits and identities that the test makes.
 INTERNAL = {
     "offsets.topic.replication.factor": "3",
     "transaction.state.log.replication.factor": "3",
@@ -66,7 +66,7 @@ INTERNAL = {
     "min.insync.replicas": "2",
 }
 ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
-# LAGS may lead these partitions of the commits.
+# LAGS may lead these partitions of the topic of commits.
 LOST_COMMITS = {0, 1}
 # The admin client's time limit for one request.
 ASKED_FOR_A_LOST_LEADER_S = 15.0
@@ -83,7 +83,7 @@ class Brokers:
     def ledger(
         self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
     ) -> dict[str, str]:
-        """Create a ledger's topics; LAGS may lead the topics whose names end with ``loses``."""
+        """Create a ledger's topics; LAGS may lead those whose name ends with one of ``loses``."""
         settings = {**REPLICATION, "standby_replicas": 0, **settings}
         while True:
             env = environment(self.bootstrap, folder, **settings)
@@ -106,7 +106,10 @@ class Brokers:
 
     @contextlib.contextmanager
     def lagging(self) -> Iterator[None]:
-        """Keep LAGS down during the block, so that it misses records; then kill LEADS."""
+        """Keep LAGS down during the ``with`` block, so that it misses records.
+
+        After the ``with`` block, LEADS are down and LAGS runs, so its partitions have no leader.
+        """
         self._lags.kill()
         yield
         for broker in self._leads:
@@ -304,7 +307,7 @@ def test_standby_tables_of_a_cut_changelog_are_restored_from_scratch_and_nothing
             )
         deliver(one, orders(range(60, 100)))
         # If a worker's session has not expired, the worker ends, because its next write does not
-        # continue the changelog that it knows. Otherwise it has restored its tables.
+        # continue the changelog that it knows. Otherwise, the worker has restored its tables.
         workers_go_on(one, *both)
         for worker in both:
             assert all("-changelog[" in line["reason"] for line in worker.logged("the worker ends"))
@@ -338,7 +341,7 @@ def test_tables_that_are_ahead_of_cut_changelogs_are_restored_and_nothing_is_los
 
 
 def write_claims(env: dict[str, str], count: int) -> None:
-    """Append records that change no row to each changelog, as a worker does that takes it over."""
+    """Append records that change no row to each changelog, as a worker does when it takes over."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -452,7 +455,7 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
             )
 
 
-def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
+def test_an_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The next hop folded none of the lost records, and its position is still within the topic."""

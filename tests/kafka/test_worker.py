@@ -1,4 +1,4 @@
-"""A worker process can be killed, stopped or doubled, or fail, but its states stay right."""
+"""The states stay right after a kill, a stop or a failure of a worker, and with a second worker."""
 
 import json
 import shutil
@@ -57,8 +57,8 @@ def freeze_in_the_middle(
     """Freeze a worker after ``least_done`` records, with work left on every hop.
 
     Until then, the bodies are delivered in small parts, so that a fast worker can't finish them
-    before it is frozen. The rest is delivered to the frozen worker, which does no work until it is
-    killed. Return the number of committed records of the log.
+    before it is frozen. The rest is delivered while the worker is frozen. Return the number of
+    committed records of the log.
     """
     webhooks = names_of(env).webhooks
     rest = iter(bodies)
@@ -121,7 +121,7 @@ def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
 def test_a_worker_that_restarts_at_once_at_a_different_address_continues(
     env: dict[str, str],
 ) -> None:
-    """Until the old session ends, Kafka would assign the partitions to the old address."""
+    """Until the killed worker's session ends, Kafka may assign partitions to the old address."""
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         worker.signal(signal.SIGKILL)
@@ -154,7 +154,7 @@ def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_k
 
 
 def assert_either_answers_for_every_order(one: WorkerProcess, two: WorkerProcess) -> None:
-    """Ask both workers for each worker's orders, and check that the order's owner answers."""
+    """Ask both workers for orders of each worker, and check that the owner of an order answers."""
     owned: dict[int, list[str]] = {0: [], 1: []}
     for n in range(40):
         partition = partition_for(f"ord {n}/ü".encode(), PARTITIONS)
@@ -207,7 +207,7 @@ def has_all(
 def stored_in(
     worker: WorkerProcess, table: TableName, partition: int, copies: Path
 ) -> dict[bytes, bytes]:
-    """Return a partition's rows in a worker's RocksDB, from a copy, because the worker uses it."""
+    """Return a partition's rows on a worker's disk, from a copy: the worker uses the original."""
     folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
     (database,) = folder.rglob(f"{table}-{partition}.db")
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)

@@ -89,7 +89,9 @@ def test_the_digest_at_each_offset_covers_the_final_values_below_that_offset(rec
 
 
 @given(RECORDS, st.data())
-def test_a_digest_that_is_read_in_rounds_knows_every_offset_that_is_not_forgotten(records, data):
+def test_a_changelog_read_in_rounds_has_a_digest_at_each_offset_that_is_not_forgotten(
+    records, data
+):
     changelog, digest = _Changelog(records), ChangelogDigest()
     begin = kept = 0
     while begin < changelog.end:

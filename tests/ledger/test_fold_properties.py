@@ -1,4 +1,4 @@
-"""For every history, the fold is a join, and the journal balances."""
+"""For every history, no permutation or repetition changes the orders, and the journal balances."""
 
 from collections import defaultdict
 
@@ -108,7 +108,7 @@ def test_every_cut_into_chunks_gives_the_same_orders_and_entries(data: st.DataOb
 
 @more
 @given(st.data())
-def test_a_run_that_crashed_before_its_state_was_written_is_folded_to_the_same_state(
+def test_a_fold_that_crashed_before_its_state_was_written_reaches_the_same_state(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories())

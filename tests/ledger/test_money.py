@@ -1,4 +1,4 @@
-"""Money is an integer of minor units and a known code; anything else is refused with a reason."""
+"""Money is an integer of minor units and a known currency; all else is refused with a reason."""
 
 from decimal import Decimal
 
@@ -110,12 +110,12 @@ def test_an_error_quotes_only_the_first_characters_of_the_value():
 
 
 @given(st.integers(0, 2**52 - 1), st.integers(0, 2**52 - 1), currencies)
-def test_amounts_of_one_currency_add(one, other, currency):
+def test_amounts_of_one_currency_can_be_added(one, other, currency):
     assert Money(one, currency) + Money(other, currency) == Money(one + other, currency)
 
 
 @given(amounts, amounts, currencies, currencies)
-def test_amounts_of_two_currencies_never_add(one, other, currency, other_currency):
+def test_amounts_of_two_currencies_cannot_be_added(one, other, currency, other_currency):
     if currency != other_currency:
         with pytest.raises(MoneyError) as caught:
             Money(one, currency) + Money(other, other_currency)
@@ -123,7 +123,7 @@ def test_amounts_of_two_currencies_never_add(one, other, currency, other_currenc
 
 
 @pytest.mark.parametrize("other", [0, 1, 1.5, None, "1"])
-def test_only_money_adds_to_money(other):
+def test_only_money_can_be_added_to_money(other):
     with pytest.raises(TypeError):
         Money(1, "KZT") + other
 

@@ -253,7 +253,7 @@ def test_a_payment_that_was_published_before_a_crash_is_withdrawn_when_it_moves(
     assert (document.order_id, document.version) == ("B", 2)
 
 
-def test_a_crash_after_several_moves_leaves_the_payment_in_one_order_in_any_cuts():
+def test_after_a_crash_amid_moves_the_payment_is_in_one_order_however_events_are_chunked():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABAC")]
     for published_before in range(1, 5):
         for cut in range(1, 5):

@@ -1,4 +1,4 @@
-"""An unread batch is one rejection at its last offset, and leaves no gap in the log."""
+"""A batch that can't be read is one rejection at its last offset, and leaves no gap in the log."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def log_with(value: bytes) -> Log:
     return log
 
 
-def test_an_unread_batch_has_its_own_reason_and_the_events_around_it_count():
+def test_an_unread_batch_is_rejected_with_its_own_reason_and_the_events_around_it_are_folded():
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     records = log_with(unread).partitions[partition_of(b"evt_1")]
     result = deduplicate(records, {}, READING)
@@ -36,9 +36,9 @@ def test_an_unread_batch_has_its_own_reason_and_the_events_around_it_count():
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_only_the_value_that_a_reader_created_covers_the_offsets_before_it(is_written):
+def test_only_a_value_that_a_reader_created_covers_the_other_offsets_of_its_batch(is_written):
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
-    # A stranger can write the same bytes, but not the value that a reader creates.
+    # Another program can write the same bytes, but only a reader creates the ``UnreadBatch``.
     value = bytes(unread) if is_written else unread
     truth = Truth(READING, None, partition_of)
     for partition, records in log_with(value).partitions.items():

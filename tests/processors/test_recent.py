@@ -1,9 +1,9 @@
-"""Only the last seconds of a count are kept."""
+"""Only the counts of the last seconds are kept."""
 
 from processors.recent import SECONDS, LastSeconds
 
 
-def test_only_the_last_seconds_are_kept():
+def test_only_the_counts_of_the_last_seconds_are_kept():
     seconds = LastSeconds()
     total = 0
     for number in range(SECONDS + 5):

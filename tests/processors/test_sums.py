@@ -73,7 +73,7 @@ class Ledger:
         write_rows(self.table, partition, {key: b"%d" % value for key, value in values.items()})
 
     def take_over(self, partition: int, values: dict[bytes, int]) -> None:
-        """Apply the records that another worker wrote to the changelog."""
+        """Apply records to the table as if another worker had written them to the changelog."""
         self.table.fold_none()
         begin = self.table.end(partition)
         records = [
@@ -119,7 +119,7 @@ async def test_a_change_made_while_the_rows_are_read_counts_once(ledger, seed, m
     assert ledger.total(0) == sum(int(value) for _, value in ledger.table.rows_now(0))
 
 
-async def test_a_partition_that_stays_in_a_rebalance_is_not_summed_again(ledger):
+async def test_a_partition_that_a_worker_keeps_in_a_rebalance_is_not_summed_again(ledger):
     ledger.write(0, {b"a": 1})
     await ledger.sums.look()
     before = ledger.sums.of(0)
@@ -156,7 +156,7 @@ async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeyp
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    # After one turn of the loop, the sum is in its first pause.
+    # After one turn of the event loop, the summing is in its first pause.
     await asyncio.sleep(0)
     assert ledger.sums.of(0) is None
     assert not looking.done()
@@ -171,11 +171,11 @@ async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeyp
     assert ledger.sums.of(0).taken == 100
 
 
-async def test_a_partition_lost_during_a_sum_is_not_opened(ledger, monkeypatch):
+async def test_a_partition_lost_while_another_is_being_summed_is_not_opened(ledger, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    # After one turn of the loop, the sum is in its first pause.
+    # After one turn of the event loop, the summing is in its first pause.
     await asyncio.sleep(0)
     assert ledger.sums.of(0) is None
     assert not looking.done()
@@ -187,7 +187,7 @@ async def test_a_partition_lost_during_a_sum_is_not_opened(ledger, monkeypatch):
 
 
 @given(st.data())
-def test_lists_of_anomalies_updated_by_the_fold_equal_lists_of_all_orders(data: st.DataObject):
+def test_anomaly_lists_updated_by_the_fold_equal_lists_rebuilt_from_all_orders(data: st.DataObject):
     pipeline, followed = Pipeline(), AnomalousOrders()
     for chunk in data.draw(chunked(data.draw(histories()))):
         before = dict(pipeline.orders)
@@ -195,7 +195,7 @@ def test_lists_of_anomalies_updated_by_the_fold_equal_lists_of_all_orders(data: 
         now = {name: order for name, order in pipeline.orders.items() if before.get(name) != order}
         followed.change(changes_of(now, before))
         if data.draw(st.booleans()):
-            # A reader sorts the keys.
+            # The keys are sorted when they are read.
             list(followed.latest(ANY_ANOMALY, None))
     rebuilt = AnomalousOrders()
     for order in pipeline.orders.values():

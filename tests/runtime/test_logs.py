@@ -89,11 +89,11 @@ def test_aiokafka_logs_only_warnings_and_timers_only_errors(level):
     assert [e for e in logged if e.startswith("mode.timers")] == ["mode.timers says error"]
 
 
-def test_auto_is_json_without_a_terminal():
+def test_the_format_auto_means_json_without_a_terminal():
     assert [json.loads(line) for line in run("auto").stderr.splitlines()]
 
 
-def test_auto_is_pretty_on_a_terminal():
+def test_the_format_auto_means_pretty_on_a_terminal():
     pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:

@@ -40,7 +40,8 @@ from website.reference import (
 ROOT = Path(__file__).parents[2]
 # The reference describes both dialects, of which the Pay API's is off by default.
 INGRESS = ingress_settings(pay_tokens=(Secret("token_of_16_bytes"),), pay_amounts=PayAmounts.MINOR)
-# A browser fetches these attributes when it shows a page; an <a> waits for a click.
+# A browser fetches the URLs in these attributes when it shows a page. It follows an <a> only after
+# a click.
 FETCHED = {
     "script": "src",
     "link": "href",
@@ -187,13 +188,13 @@ def test_the_search_finds_words_of_written_and_generated_pages(site):
     assert any(location.startswith("settings.html") for location in texts)
 
 
-def test_the_search_loads_the_worker_before_the_script_even_on_a_page_in_a_folder(site):
+def test_every_page_in_any_folder_loads_the_iframe_worker_before_the_script_that_searches(site):
     for name, page in site.pages.items():
         names = [Path(urlsplit(url).path).name.split(".")[0] for url in page.fetched]
         assert names.index("iframe-worker") < names.index("bundle"), name
 
 
-def test_no_table_or_block_of_code_is_left_as_text(site):
+def test_no_table_or_block_of_code_is_left_as_markdown(site):
     for name, page in site.pages.items():
         left = [text for text in page.paragraphs if re.match(r"\s*(\||```)", text)]
         assert left == [], name
@@ -280,7 +281,7 @@ def test_the_reference_of_a_service_has_each_operation_parameter_and_field(site,
         assert set(schema.get("properties", ())) <= page.tables.get(title, set()), title
 
 
-def test_links_to_the_documents_source_lead_to_the_generated_pages(site):
+def test_links_to_the_source_of_an_openapi_document_lead_to_its_generated_page(site):
     assert {"reference/ingress.html", "reference/views.html"} <= set(site.pages["http.html"].links)
 
 
@@ -297,7 +298,7 @@ def test_the_page_of_commands_has_each_command_with_its_options_and_an_example()
     assert "\\b" not in page
 
 
-def test_an_entry_without_a_page_is_left_out_and_a_folder_is_replaced_with_its_pages():
+def test_a_navigation_entry_without_a_page_is_left_out_and_a_folder_is_replaced_with_its_pages():
     pages = ["a.md", "b/1.md", "b/README.md"]
     nav = [{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}]
     assert list(_entries(nav, pages)) == [{"A": "a.md"}, {"B": ["b/README.md", "b/1.md"]}]

@@ -27,7 +27,7 @@ from runtime.minor_units import MinorUnits
 from tests import bookkeeping
 
 MILLISECONDS = 1_767_225_600_000
-# The setting gives two of the currencies other decimals than Plexy does.
+# For two of the currencies, the setting's number of decimals differs from Plexy's.
 DIGITS_OF = MinorUnits("BHD:3,CLF:4").digits_of
 
 # Each of these texts has a meaning in one of the formats; Hypothesis adds other texts.

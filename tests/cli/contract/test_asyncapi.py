@@ -68,7 +68,7 @@ def test_every_reference_has_a_target():
 def test_the_document_describes_the_topics_as_they_are_created():
     names = TopicNames()
     published = {names.orders, names.entries, names.rejected}
-    # AsyncAPI's binding has only these settings.
+    # AsyncAPI's binding for Kafka has only these of the topics' settings.
     described = {"cleanup.policy", "max.message.bytes", "delete.retention.ms"}
     described |= {"retention.ms", "retention.bytes"}
     wanted = {
@@ -94,7 +94,7 @@ def test_the_examples_are_valid_records():
             writer("plexy.rejected").validate(example["headers"])
 
 
-def test_every_status_of_the_rules_seed_has_an_example():
+def test_every_status_of_the_rules_called_seed_has_an_example():
     """The demo's sample, from which the examples are made, has no events of other rules."""
     examples = MESSAGES["orderDocument"]["examples"]
     statuses = schemas()["ledger.orders.v2.schema.json"]["properties"]["status"]["enum"]

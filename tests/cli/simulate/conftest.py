@@ -1,4 +1,4 @@
-"""A small ingress and small views: real HTTP servers that follow the contract, or fail on demand.
+"""A small ingress and small views: HTTP servers that answer as the ledger does, or fail on demand.
 
 Both run on the test's event loop, each on a free port.
 """
@@ -45,7 +45,7 @@ class Server:
 
 
 class Ingress(Server):
-    """An ingress that checks signatures and keeps bodies; ``fault`` chooses an attempt's fault.
+    """An ingress that checks signatures and keeps bodies; ``fault`` chooses each attempt's fault.
 
     ``refuse`` answers 503, ``close`` closes the connection, ``hang`` never answers, and ``lost``
     keeps the body and then closes the connection.
@@ -99,7 +99,7 @@ class Ingress(Server):
 
 
 class Views(Server):
-    """Serves encoded order documents; a ``status`` other than 200 answers every request."""
+    """Serves encoded order documents; if ``status`` is not 200, every request gets that status."""
 
     def __init__(self) -> None:
         super().__init__(r"/orders/{order_id:[\s\S]+}", self._read)

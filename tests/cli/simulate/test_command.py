@@ -1,4 +1,4 @@
-"""The command `simulate`: its exit codes, report and progress, and its end after Ctrl-C."""
+"""`simulate` returns an exit code, writes a report, shows its progress, and ends on Ctrl-C."""
 
 import io
 import json
@@ -124,7 +124,7 @@ def test_a_wrong_address_is_a_wrong_option():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_command_with_130_and_reports_the_owed_events(number, tmp_path):
+def test_an_interrupt_ends_the_command_with_130_and_reports_unacknowledged_events(number, tmp_path):
     file = tmp_path / "report.json"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

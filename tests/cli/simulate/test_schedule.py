@@ -110,7 +110,7 @@ def test_events_arrive_out_of_order_and_some_are_late(events):
     assert paid > 50
 
 
-def test_references_have_every_documented_name(events):
+def test_references_occur_under_every_documented_name(events):
     of_refunds = [event["data"] for event in events if event["type"] == "refund.succeeded"]
     for name in PAYMENT_FIELDS:
         assert any(name in data for data in of_refunds), name

@@ -1,4 +1,4 @@
-"""Every event is delivered in the end, whatever ingress does, and the owed events are known."""
+"""Every event is delivered in the end, whatever ingress does; unacknowledged events are known."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ async def test_a_failed_delivery_is_retried_until_it_is_acknowledged(ingress):
     assert acknowledged == Counter(_all_sent())
     assert acknowledged <= Counter(ingress.kept)
     tally = simulation.tally
-    # On a busy machine, an answer may be late and then counts as unanswered.
+    # On a busy machine, an answer may be late, and its delivery then counts as unanswered.
     assert 0 < tally.refused["503 log_unavailable"] <= ingress.refused
     assert tally.unanswered["timeout"] > 0
     assert tally.unanswered["ServerDisconnectedError"] > 0

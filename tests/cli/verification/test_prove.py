@@ -1,4 +1,4 @@
-"""`plexy-ledger prove` prints a verdict, and the exit code reports the verdict to scripts."""
+"""`plexy-ledger prove` prints a verdict, and returns it for the exit code."""
 
 import io
 import json

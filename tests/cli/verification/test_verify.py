@@ -106,7 +106,7 @@ def _kept(differences: list[Difference], options: VerifyOptions, since: dict[int
     return " ".join(each.subject for each in _wanted(differences, truth, options, since))
 
 
-def test_since_leaves_out_only_differences_without_newer_events():
+def test_since_leaves_out_only_differences_whose_events_are_all_older():
     differences = [
         _difference("old", success(offset=1)),
         _difference("both", success(offset=1), refund(offset=7)),
@@ -117,7 +117,7 @@ def test_since_leaves_out_only_differences_without_newer_events():
     assert _kept(differences, VerifyOptions(), {}) == "old both new unknown"
 
 
-def test_an_order_selects_the_differences_of_its_id_and_its_payments():
+def test_the_option_for_an_order_selects_the_differences_of_the_order_and_its_payments():
     differences = [
         _difference("named", order_id="ord_1"),
         _difference("paid", payment_id="pay_1"),

@@ -22,7 +22,8 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM, "install chromium: apt-get install --no-install-recommends chromium"
-    # A container has no sandbox and a small /dev/shm. The browser can reach only this machine.
+    # In a container, Chromium's sandbox does not work, and /dev/shm is small. The browser can reach
+    # only this machine.
     flags = ["--no-sandbox", "--disable-dev-shm-usage"]
     offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with sync_playwright() as playwright:

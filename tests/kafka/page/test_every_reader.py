@@ -26,7 +26,8 @@ VIEWS = {
     "quarantine": ("#/quarantine", "amount_negative"),
     "missing": ("#/orders/nobody", "Not in the ledger"),
 }
-# These views are extreme: nothing was found, or an amount is huge, or an id is long or reversed.
+# These views are extreme: nothing was found, an amount is huge, or an id is long or contains
+# a character that reverses the direction of its text.
 ODD = {
     "nothing": ("#/search?q=nobody", "Nothing has this id."),
     "huge": ("#/orders/ord_huge", "180,143,985,094,819.81"),
@@ -36,7 +37,8 @@ ODD = {
 # These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture
 # is taken at the last width of each theme.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
-# This script returns the elements that scroll sideways: the page, tables, and the search field.
+# This script examines the page, its tables and the search field, and returns those that scroll
+# sideways.
 TOO_WIDE = """() => {
     const wanted = document.getElementById("wanted");
     // Typed text has as much space as a placeholder, minus the cross that clears a search.
@@ -105,10 +107,12 @@ def test_the_theme_is_chosen_and_kept(browser, ledger):
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
-def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, width):
+def test_every_view_is_accessible_and_fits_every_width_and_a_picture_is_taken(
+    browser, ledger, scheme, width
+):
     """Nothing scrolls sideways at any width, and axe finds no fault, not even in the contrast.
 
-    The browser can reach a single host, so every file comes from that host.
+    The page requests every file from the ledger's own host.
     """
     size = {"width": width, "height": 800}
     look = {"color_scheme": scheme, "viewport": size, "reduced_motion": "reduce"}

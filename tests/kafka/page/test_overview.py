@@ -1,4 +1,4 @@
-"""The overview follows the ledger, and shows a warning when it can't."""
+"""The overview follows the ledger, and shows a warning while a worker does not answer."""
 
 import re
 import signal
@@ -66,7 +66,9 @@ class TestContent:
 
 
 class TestDays:
-    def test_the_days_are_a_drawing_a_sum_and_a_table_with_the_same_numbers(self, page, ledger):
+    def test_the_drawing_the_sum_and_the_table_of_the_days_show_the_same_numbers(
+        self, page, ledger
+    ):
         ledger.fold(
             paid("evt_day_1", "pay_day_1", "ord_day_1", 1_000, created=_ago(40), currency="SEK"),
             paid("evt_day_2", "pay_day_2", "ord_day_2", 500, created=_ago(2), currency="SEK"),

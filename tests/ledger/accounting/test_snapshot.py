@@ -1,4 +1,4 @@
-"""A snapshot lists each entry once, in a fixed order, and detects incomplete corrections."""
+"""A journal snapshot lists each entry once, in a fixed order, and finds incomplete corrections."""
 
 import pytest
 from hypothesis import given
@@ -80,7 +80,8 @@ def test_each_missing_part_of_a_correction_is_noticed():
     refund_key = b"refund/pay_1/re_1/evt_r"
     for cut_key, _ in CORRECTED:
         snapshot = snapshot_of(record for record in CORRECTED if record[0] != cut_key)
-        # A refund that was never corrected has only one entry, so nothing shows its absence.
+        # A refund that was never corrected has only one entry, so no other entry shows that this
+        # one is missing.
         expected = set() if cut_key == refund_key else {Subject("pay_1")}
         assert snapshot.cut_corrections() == expected, cut_key
         snapshot.read(*next(record for record in CORRECTED if record[0] == cut_key))

@@ -54,7 +54,7 @@ def new_truth() -> Truth:
 
 
 class Log:
-    """A log of record in memory, signed like Plexy's."""
+    """A log of record in memory, with deliveries signed as Plexy signs them."""
 
     def __init__(self) -> None:
         self.partitions: dict[int, list[Any]] = {p: [] for p in range(PARTITIONS)}
@@ -80,9 +80,9 @@ class Log:
 
 
 def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
-    """Return the records of a log after deliveries of these events, a second apart.
+    """Return the records of a log to which these events were delivered, a second apart by default.
 
-    ``times`` are milliseconds after ``NOW_S``.
+    ``times`` are the times of the deliveries, in milliseconds after ``NOW_S``.
     """
     log = Log()
     for number, event in enumerate(events):
@@ -92,7 +92,7 @@ def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> 
 
 
 class Ledger:
-    """The workers' tables and topics for a log, as bytes; no forgotten id has been deleted.
+    """The workers' tables and topics for a log, as bytes; the rows of forgotten ids are kept.
 
     ``days`` are the days on which the events of the history arrived, all on day 0 by default.
     ``uncounted`` are the bodies of further deliveries.

@@ -1,4 +1,4 @@
-"""Versions are compared by content, except for content that depends on the order of arrival."""
+"""Two versions of a ledger are compared; content that depends on the order of arrival is not."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ VERSIONS = Versions(1, 2)
 
 
 def compare(old: Ledger, new: Ledger, truth: Truth | None = None) -> list[Difference]:
-    """Compare two ledgers, with every fact settled unless a truth is given."""
+    """Compare two ledgers; without ``truth``, every fact counts as settled."""
     truth = truth or new.truth()
     found = []
     for view, before, after in (
@@ -58,11 +58,13 @@ def test_equal_versions_have_no_difference():
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_two_folds_of_one_log_in_different_orders_have_no_difference(data: st.DataObject) -> None:
+def test_two_folds_of_one_log_in_different_sequences_have_no_difference(
+    data: st.DataObject,
+) -> None:
     history = data.draw(histories())
     one, other = Ledger(history), Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
-    # The places in the log are the same; only the order in which partitions are read differs.
+    # Each event keeps its place in the log; only the order in which the events are folded differs.
     other.refold(sorted(other.events(), key=lambda event: order[event.event_id]))
     assert compare(one, other) == []
 
@@ -78,7 +80,7 @@ def test_a_different_value_is_reported_with_field_values_and_events():
     assert [event.event_id for event in found.events] == ["evt_1", "evt_2"]
 
 
-def test_the_first_of_many_fields_are_shown_and_the_others_counted():
+def test_the_first_fields_that_differ_are_shown_and_the_others_are_counted():
     old = example()
     del old.orders[b"ord_1"]
     del old.documents[b"ord_1"]
@@ -110,8 +112,8 @@ def test_a_value_that_the_log_does_not_explain_is_a_difference():
     )
 
 
-def test_an_order_that_every_payment_has_left_equals_no_order():
-    """Whether a payment was ever in the order depends on the order of arrival."""
+def test_an_order_that_every_payment_has_left_equals_a_missing_order():
+    """Whether a payment was ever in this order depends on the sequence in which events arrived."""
     old, new = example(), example()
     assert b"ord_2" in old.orders
     del new.orders[b"ord_2"]

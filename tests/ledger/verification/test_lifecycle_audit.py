@@ -1,4 +1,4 @@
-"""The audit of the journal explains every entry of a lifecycle, and names those that are wrong."""
+"""The journal's audit explains each entry of a lifecycle, and names wrong and missing entries."""
 
 from types import SimpleNamespace
 

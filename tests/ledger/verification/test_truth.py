@@ -54,7 +54,7 @@ def test_a_record_that_is_not_an_event_is_reported_by_its_key():
     assert found.subject.endswith(", key evt_9")
 
 
-def test_a_different_body_under_a_known_id_is_reported():
+def test_a_badly_signed_body_under_a_known_id_is_reported_with_its_payment():
     (found,) = _append(example(), body_of(success("evt_1", amount=9)), b"evt_1", secret=b"other")
     assert (found.kind, found.payment_id) == (DifferenceKind.SIGNATURE_INVALID, "pay_1")
 

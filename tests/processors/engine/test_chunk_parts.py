@@ -48,7 +48,7 @@ class Writers:
         await work(SimpleNamespace(create_batch=None))
 
 
-async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of_bytes(
+async def test_all_records_are_folded_once_in_order_and_the_bytes_read_at_once_are_bounded(
     table, monkeypatch
 ):
     app: Any = SimpleNamespace(writers=Writers(), spans=None)

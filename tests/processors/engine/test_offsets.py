@@ -52,7 +52,7 @@ def test_the_oldest_record_in_flight_is_the_first_of_the_first_chunk_that_is_not
     assert offsets.oldest_ms(TP0) is None
 
 
-def test_a_chunk_that_was_never_delivered_moves_nothing() -> None:
+def test_a_chunk_that_was_never_delivered_makes_no_offset_committable() -> None:
     offsets = ChunkOffsets()
     offsets.delivered(TP0, 10)
     offsets.done(TP0, 99)

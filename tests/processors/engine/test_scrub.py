@@ -1,4 +1,7 @@
-"""A scrub finds lost, gained and changed rows, and has the partition restored from scratch."""
+"""A scrub finds lost, gained and changed rows, and has the partition restored from scratch.
+
+A scrub reads all rows of a partition, and compares them with the digest that the worker keeps.
+"""
 
 import asyncio
 import gc
@@ -70,7 +73,7 @@ async def damage_found_by(scrubber: Scrubber) -> DamagedTableError:
     try:
         await scrubber.round()
     except DamagedTableError as error:
-        # The frames would keep the database open.
+        # The frames of the traceback would keep the database open.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     raise AssertionError("no damage was found")
@@ -192,7 +195,9 @@ async def test_nothing_is_read_during_a_rebalance(table, app, scrubber):
     assert scrubber.reading("payments", PARTITION) is None
 
 
-async def test_rows_written_while_a_partition_is_read_do_not_count(table, scrubber, monkeypatch):
+async def test_rows_written_while_a_partition_is_read_are_not_taken_for_damage(
+    table, scrubber, monkeypatch
+):
     async def write(_seconds: float) -> None:
         write_rows(table, PARTITION, {b"key 0000": os.urandom(8), b"new": os.urandom(8)})
 

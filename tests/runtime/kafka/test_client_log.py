@@ -1,4 +1,4 @@
-"""A listener keeps aiokafka's last warning, and keeps all its lines out of the log."""
+"""``ClientLog`` remembers aiokafka's last warning, and keeps aiokafka's lines out of the log."""
 
 import logging
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def test_later_lines_reach_the_log_again(caplog):
     assert log.last_line == "within"
 
 
-def test_after_an_exception_lines_reach_the_log_too(caplog):
+def test_lines_after_an_exception_reach_the_log_again(caplog):
     with pytest.raises(OSError, match="absent"), ClientLog():
         raise OSError("absent")
     aiokafka.warning("after")

@@ -1,4 +1,4 @@
-"""Connections end on asyncio and on uvloop, even if the broker has closed or never closes them."""
+"""Connections end on asyncio and uvloop, even if the broker closed them before or never does."""
 
 import asyncio
 import socket
@@ -49,7 +49,7 @@ async def ask_until_it_is_refused() -> None:
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_request_on_a_closing_connection_is_a_connection_error(
+def test_a_request_on_a_closing_connection_raises_a_connection_error(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:

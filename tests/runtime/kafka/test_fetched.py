@@ -52,7 +52,7 @@ def test_every_consumer_of_this_process_reads_with_the_limit():
 
 
 @given(st.lists(written, min_size=1, max_size=4), st.integers(0, 4), st.integers(0, 20))
-def test_records_are_those_that_aiokafka_reads_packed_or_not(batches, codec, start):
+def test_packed_and_unpacked_records_are_read_as_aiokafka_reads_them(batches, codec, start):
     data, at = b"", 0
     for records in batches:
         data += batch(*records, at=at, codec=codec)
@@ -149,7 +149,7 @@ def test_bytes_that_are_not_records_become_one_record(body, codec):
     assert len(read) <= 3
 
 
-def test_an_unreadable_record_stands_for_the_rest_of_its_batch():
+def test_one_record_stands_for_a_batch_from_its_first_unreadable_record_on():
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
     records = plain[HEADER.size :]
     size = len(records) // 3
@@ -160,7 +160,7 @@ def test_an_unreadable_record_stands_for_the_rest_of_its_batch():
 
 
 @pytest.mark.parametrize("codec", [0, 1])
-def test_a_wrong_checksum_of_a_batch_is_an_error_that_names_its_place(codec):
+def test_a_batch_with_a_wrong_checksum_causes_an_error_that_names_its_place(codec):
     good = batch((b"k", b"v", []))
     damaged = bytearray(batch((b"k", b"some text", []), (b"k", b"v", []), at=1, codec=codec))
     damaged[-3] ^= 1
@@ -170,7 +170,7 @@ def test_a_wrong_checksum_of_a_batch_is_an_error_that_names_its_place(codec):
         next(reading)
 
 
-def test_an_impossible_length_is_an_error_that_names_its_place():
+def test_a_batch_of_an_impossible_length_causes_an_error_that_names_its_place():
     good = batch((b"k", b"v", []))
     for length in (-(2**31), -1, 0, 20):
         data = good + bytes(8) + length.to_bytes(4, "big", signed=True) + b"\x02" * 40

@@ -1,4 +1,4 @@
-"""A range is read from its start to its end, not beyond the end, and within a time limit."""
+"""A range of offsets is read from its start to its end, not beyond the end, within a time limit."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -73,7 +73,7 @@ async def test_an_empty_range_is_not_read():
     assert consumer.assignments == []
 
 
-async def test_a_consumer_that_is_assigned_the_partition_only_seeks():
+async def test_a_consumer_that_already_has_the_partition_only_seeks():
     consumer = Consumer({0: list(range(9))})
     for start in (1, 7):
         await offsets_read(consumer, {0: start}, {0: start + 2})
@@ -81,7 +81,7 @@ async def test_a_consumer_that_is_assigned_the_partition_only_seeks():
     assert consumer.sought == [(0, 1), (0, 7)]
 
 
-async def test_records_that_never_arrive_are_an_error_with_the_offsets(monkeypatch):
+async def test_records_that_never_arrive_cause_an_error_that_names_the_offsets(monkeypatch):
     monkeypatch.setattr(reading, "_STALLED_AFTER_S", 0.01)
     with pytest.raises(StalledError, match=r"no record of topic .* at offsets \{0: 2\}"):
         await offsets_read(Consumer({0: [2]}, hidden=True), {0: 2}, {0: 5})

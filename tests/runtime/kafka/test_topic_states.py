@@ -12,7 +12,7 @@ TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 
 
 def of(*, replicas: int = 3, **config: str) -> list[Fault]:
-    """Return the faults of a topic that has only the given settings wrong."""
+    """Return the faults of a topic whose settings are right, except for the given ones."""
     given = TOPIC.config(2)
     given |= {key.replace("_", "."): value for key, value in config.items()}
     partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
