@@ -1,4 +1,4 @@
-"""`TopicReader` reads a real topic by place and by key, even during another, longer read."""
+"""`TopicReader` reads records of a real topic by offset or by key, even during a longer read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ RECORDS = 600
 
 @pytest.fixture
 async def log(kafka, tmp_path) -> AsyncIterator[tuple[TopicReader, str]]:
-    """Fill a partition of a log, in which every third record has the same key."""
+    """Fill partition 1 of a log; every third record has the key ``third``."""
     env = environment(kafka.bootstrap, tmp_path)
     settings, topic = WorkerSettings.from_environment(env), names_of(env).webhooks
     await ensure_topics(settings)

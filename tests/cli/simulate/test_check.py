@@ -1,4 +1,4 @@
-"""The check asks for every order, and reports exactly those that differ from the prediction."""
+"""The check of a simulation asks the views for every order, and reports each unpredicted answer."""
 
 import asyncio
 
