@@ -123,7 +123,7 @@ def test_metrics_are_served_only_on_a_port_of_their_own():
 
 @contextlib.contextmanager
 def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
-    """Start an ingress with two children; yield the parent, the shared port, and the children's pids."""
+    """Start an ingress with two children; yield the parent, the port, and the children's pids."""
     port = free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **more) as process:
         try:

@@ -159,7 +159,7 @@ def test_a_value_that_is_not_json_is_rejected_without_an_id(value):
 
 
 def test_ids_with_control_characters_are_rejected_however_the_log_is_cut_into_chunks():
-    """Earlier versions of ingress accepted such ids, so a rebuild may read some of them in the log."""
+    """Earlier versions of ingress accepted such ids, so a rebuild may find some in the log."""
     odd = "evt_\0\x9b"
     records = [
         record(odd, offset=0),
@@ -321,7 +321,7 @@ def test_a_chunk_whose_rows_were_written_without_its_progress_is_not_folded_twic
     assert all(item in first.rejected for item in again.rejected)
 
 
-def test_the_known_state_is_not_changed():
+def test_the_known_state_that_is_passed_in_is_not_changed():
     known = judge(record(offset=5)).seen
     before = dict(known)
     judge(record("evt_2", offset=6), record(data=OTHER, offset=7), known=known)

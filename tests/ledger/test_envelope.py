@@ -151,7 +151,7 @@ def test_every_control_character_in_an_id_or_a_type_is_refused_with_its_reason(f
 
 
 def test_no_other_character_is_a_control_character():
-    """These are neighbours of control characters, spaces, invisible characters, and direction marks."""
+    """The characters are neighbours of control characters, spaces, and invisible characters."""
     for character in " ~\xa0\xad\u200b\u200e\u2028\u2029\u202e\ufeff\ufffe\ue000\U0010ffff":
         assert not has_control_characters(f"evt_{character}1")
 
@@ -172,7 +172,7 @@ def test_any_time_and_any_data_are_accepted_because_the_worker_judges_them(field
 
 
 @pytest.mark.parametrize("number", [12345, 0, -7, 10**30, 10**511])
-def test_an_id_that_is_an_integer_is_its_decimal_text(number):
+def test_an_integer_id_is_read_as_its_decimal_text(number):
     envelope = decode_envelope(b'{"id": %d, "type": "t", "created": 1, "data": {}}' % number)
     assert envelope == Envelope(str(number), "t", 1, {})
 

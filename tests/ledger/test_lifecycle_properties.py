@@ -1,4 +1,4 @@
-"""For every history of a lifecycle, the fold is a join, and the journal equals the documents."""
+"""The fold ignores the order and repeats of events, and the journal matches the documents."""
 
 import pytest
 from hypothesis import given, settings

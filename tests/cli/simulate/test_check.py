@@ -1,4 +1,4 @@
-"""The check of a simulation asks the views for every order, and reports each unpredicted answer."""
+"""A simulation's check asks for every order, and reports each that differs from the prediction."""
 
 import asyncio
 
