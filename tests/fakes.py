@@ -20,7 +20,7 @@ class FakeLog:
 
     A ``reason`` makes the log unavailable. While ``acknowledging`` is cleared, the log accepts
     records but acknowledges none. ``asked`` counts the calls of ``trouble``,
-    and ``topic_faults`` is the number of faults of its topics that the log reports.
+    and ``topic_faults`` is the number of topic faults that the log reports.
     """
 
     def __init__(self) -> None:

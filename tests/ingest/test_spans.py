@@ -1,4 +1,4 @@
-"""A receiver of OpenTelemetry data gets a span for each delivery, on both ways through ingress."""
+"""An OpenTelemetry receiver gets one span for each delivery, on both routes through ingress."""
 
 import asyncio
 import contextlib

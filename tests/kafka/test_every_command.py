@@ -1,4 +1,4 @@
-"""Every command reports a topic that is missing, lost, replaced or extended, but creates no topic.
+"""Every command reports a deleted, replaced or extended topic, and creates no topic in its place.
 
 The broker creates missing topics by itself, which is Kafka's default. No ingress and no worker runs
 when a topic changes, so only records in Kafka show what happened to the topic.
@@ -32,7 +32,7 @@ from tests.kafka.topics import add_partitions, create, delete, describe
 
 pytestmark = pytest.mark.timeout(300)
 
-# The settings of topics that are kept forever, and of changelogs; Kafka's defaults differ.
+# These are the settings of topics kept forever, and of changelogs; Kafka's defaults differ.
 KEPT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
 COMPACTED = {"cleanup_policy": "compact", "max_message_bytes": "20000000"}
 

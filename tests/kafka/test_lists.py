@@ -97,8 +97,8 @@ class TestLists:
         """After a crash, a worker publishes the outputs of a chunk again."""
         prefix = f"twice_{env['LEDGER_WEB_PORT']}_"
         names = [f"{prefix}{number}" for number in range(9)]
-        # Pages of one order each are slow to read, so ``since`` limits the lists to this test's
-        # orders.
+        # Pages of one order are slow to read, so ``since`` limits the lists to the orders from here
+        # on.
         since = f"since={time.time():.3f}"
         folded(envs[0], *(paid(name, name, name) for name in names))
         topic = names_of(env).orders

@@ -1,8 +1,8 @@
 """The commands of docs/tutorial.md print the output that the page shows.
 
 The test types each command except those that set up the checkout (`git clone`, `make setup`). It
-uses free ports, and replaces `make run` by the command in the Makefile. On the page, `…` stands for
-any text.
+uses free ports, and replaces `make run` with the command in the Makefile. On the page, `…` stands
+for any text.
 """
 
 import os
@@ -151,7 +151,7 @@ def _follow(ledger: _Ledger, step: Step) -> None:
         time.sleep(0.2)
 
 
-def test_each_command_prints_the_output_on_the_page_and_the_last_also_after_a_restart(ledger):
+def test_each_command_prints_the_output_of_the_page_and_the_last_also_after_a_restart(ledger):
     steps = _steps()
     assert [step.command for step in steps[:2]] == [
         "make run",

@@ -155,7 +155,7 @@ def test_unusable_money_is_rejected_with_the_reason_and_the_field(kind, field, v
     assert (rejection.reason, rejection.field) == (reason, f"data.{field}")
 
 
-def test_an_amount_in_another_currency_than_the_event_states_is_rejected():
+def test_an_amount_whose_own_currency_differs_from_the_currency_of_the_event_is_rejected():
     rejection = decode(VALID | {"amount": {"value": 5, "currency": "USD"}})
     assert (rejection.reason, rejection.field) == (Reason.CURRENCY_CONFLICTS, "data.currency")
 
@@ -260,13 +260,15 @@ def test_a_rejection_quotes_only_a_few_characters_of_the_data():
 
 
 @pytest.mark.parametrize("name", READING.fields.order)
-def test_an_order_is_found_in_each_of_its_fields_of_data_and_of_metadata(name):
+def test_the_reference_of_an_order_is_found_in_each_configured_field_of_data_and_metadata(name):
     assert order_of(**{name: "ord_1"}) == "ord_1"
     assert order_of(metadata={name: "ord_1"}) == "ord_1"
 
 
 @pytest.mark.parametrize("name", READING.fields.payment)
-def test_the_payment_of_a_refund_is_found_in_each_of_its_fields_of_data_alone(name):
+def test_the_payment_of_a_refund_is_found_in_each_configured_field_of_data_but_not_of_metadata(
+    name,
+):
     assert payment_of(**{name: "pay_9"}) == "pay_9"
     assert payment_of(metadata={name: "pay_9"}) is None
 
@@ -293,7 +295,7 @@ def test_a_shop_can_choose_the_names_of_the_fields():
     assert nested.order_reference == "ord_2"
 
 
-def test_without_names_of_fields_no_reference_is_read():
+def test_without_configured_fields_no_reference_is_read():
     reading = Reading(FieldNames(order=(), payment=()))
     event = decode(VALID | {"order_id": "o", "payment_id": "p"}, REFUND_SUCCEEDED, reading)
     assert (event.order_reference, event.payment_reference) == (None, None)
@@ -434,6 +436,6 @@ def test_a_status_that_is_not_a_short_text_is_read_as_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 
-def test_a_fact_concerns_the_payment_that_it_names_or_else_its_own_id():
+def test_a_fact_belongs_to_the_payment_that_it_names_or_else_to_the_payment_with_its_own_id():
     assert decode(VALID, REFUND_SUCCEEDED).payment_id == "pay_1"
     assert decode(VALID | {"payment": "pay_9"}, REFUND_SUCCEEDED).payment_id == "pay_9"

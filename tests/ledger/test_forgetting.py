@@ -236,7 +236,7 @@ def test_different_content_about_the_same_payment_changes_nothing_and_is_reporte
 
 
 def test_different_content_about_a_different_payment_is_a_fact_of_that_payment():
-    """If a sender reuses a forgotten id, there are two facts, each with its own entries and order."""
+    """A sender that reuses a forgotten id makes two facts, each with its own entries and order."""
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
     ledger = Ledger(history, days=[0, 100])

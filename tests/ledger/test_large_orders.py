@@ -226,7 +226,7 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
     [("{}", "p"), ("{:\0>512}", "p"), ("{:a>512}", "p"), ("{:a>50}", "p")],
 )
 def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, payment_id):
-    """Whatever the ids, the facts that a payment keeps take about 390 KiB in a document."""
+    """The facts that a payment keeps take about 390 KiB in a document, whatever the ids are."""
     numbers = range(3_000)
     facts = {
         event_id.format(n): refund(event_id.format(n), n, 1, refund_id=payment_id, payment=None)

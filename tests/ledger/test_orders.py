@@ -143,7 +143,7 @@ def test_an_order_whose_payments_have_all_moved_to_other_orders_has_no_document(
     assert describe(Order("A")) is None
 
 
-def test_the_version_of_an_order_is_that_of_its_document_or_zero():
+def test_the_version_of_an_order_is_the_version_of_its_document_or_zero():
     one, other = snapshot(success(order="A")), snapshot(success("evt_2", payment="p_2", order="A"))
     order = fold_orders([one, other], {})["A"]
     assert order.version == describe(order).version == 2

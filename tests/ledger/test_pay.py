@@ -229,7 +229,7 @@ def test_the_id_is_the_same_in_each_redelivery_and_differs_with_name_transaction
         body_of(id="txn_2"),
         body_of(updatedAt="2026-01-01T00:00:08Z"),
         body_of(updatedAt=...),
-        # The digest keeps its parts apart, so text moved from one part to the next changes it.
+        # The digest keeps its parts apart, so the digest changes if text moves to the next part.
         body_of("transaction.charged txn_1", id="2026"),
     ]
     ids = {decode_notification(body, MINOR).id for body in others}

@@ -98,8 +98,7 @@ def test_a_type_that_is_only_renamed_needs_no_new_version():
     ("now", "named"),
     [
         (changed(properties__version=None), "$.version is gone"),
-        # To make a field optional breaks readers of v1; to require a new field breaks older
-        # records.
+        # Making a field optional breaks readers of v1; requiring a new field breaks older records.
         (changed(required=ORDERS["required"][1:]), "$.required"),
         (changed(properties__note=FIELD, required=[*ORDERS["required"], "note"]), "$.required"),
         (changed(properties__version__type="string"), "$.version.type"),

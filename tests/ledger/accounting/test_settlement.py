@@ -31,7 +31,7 @@ def line(number, kind="payment", amount=500, currency="KZT", payment="pay_1"):
 
 
 def found(lines, entries, period=ALWAYS):
-    """Return the number of matches, and each mismatch's kind, line number and id of the entry."""
+    """Return the number of matches, and the kind, line number and entry id of each mismatch."""
     result = reconcile(lines, entries, period)
     return result.matched, [
         (
