@@ -20,7 +20,7 @@ class FakeLog:
 
     A ``reason`` makes the log unavailable. While ``acknowledging`` is cleared, the log accepts
     records but acknowledges none. ``asked`` counts the calls of ``trouble``,
-    and ``topic_faults`` is the number that the log reports.
+    and ``topic_faults`` is the number of topic faults that the log reports.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class FakeConsumer:
     """Replaces the consumer that a ``Chunk`` needs, and works without Kafka."""
 
     def __init__(self) -> None:
-        # The real consumer asks its app for the generation; here both are the same object.
+        # The real consumer asks its app for the generation; here, the consumer is its own app.
         self.app = self
         self.consumer_generation_id = 1
         self.offsets = ChunkOffsets()

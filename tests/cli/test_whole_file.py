@@ -20,7 +20,7 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(Path, "hardlink_to", refuse)
 
 
-def test_the_file_appears_after_the_block_without_temporary_files(tmp_path):
+def test_the_file_appears_after_the_with_block_and_no_temporary_file_is_left(tmp_path):
     path = tmp_path / "file"
     with appears_whole(path) as file:
         file.write(b"all bytes")
@@ -51,7 +51,7 @@ def test_an_interrupted_write_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_right_to_rename_no_file_is_left(tmp_path, monkeypatch):
+def test_if_the_file_cannot_be_renamed_no_file_is_left(tmp_path, monkeypatch):
     def refuse(_self: Path, _target: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 

@@ -1,4 +1,4 @@
-"""Describes stages for faults, and starts only the proxy of each stage."""
+"""Provides fault stages of which only the proxy runs; the other programs are never started."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from faults.stage import FaultStage
 
 @pytest.fixture
 def describe(tmp_path: Path) -> Iterator[Callable[..., FaultStage]]:
-    """Return a function that describes a stage with some workers and further options."""
+    """Yield a function that makes a stage with this number of workers, and starts its proxy."""
     with ExitStack() as stack:
 
         def make(workers: int, **options: bool) -> FaultStage:

@@ -1,4 +1,4 @@
-"""Only a secured stage has credentials, and a renewal replaces every certificate and key."""
+"""Only a secured stage has credentials, and a renewal replaces all of its certificates and keys."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_renewal_replaces_the_authority_every_certificate_and_every_key(tmp_pa
     credentials.renew_certificates()
     assert len(files) == 4
     assert not set(former) & {file.read_text() for file in files}
-    # A certificate that does not fit its key would be refused here.
+    # A certificate that does not match its key would be refused here.
     tls = KafkaSettings.from_environment(credentials.environment).tls_files()
     assert tls
     assert tls.expires_s

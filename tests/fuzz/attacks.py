@@ -103,7 +103,7 @@ ATTACKS: Final = (
     Attack("slow header lines", 500, lambda t: _drip(t, _POST, b"X")),
     Attack("slow headers", 500, lambda t: _drip(t, _POST, b"A: b\r\n")),
     Attack("slow bodies", 1200, lambda t: _drip(t, _POST + b"Content-Length: 9999\r\n\r\n", b" ")),
-    # The bodies take 64 MB, and as much again while they are joined; the allocator takes the rest.
+    # The limit covers the bodies (64 MB), as much again while they are joined, and the allocator.
     Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b""), most_mb=300),
     Attack("large bodies declared", 300, lambda t: _drip(t, _LARGE, b" ")),
     Attack("chunks without end", 20, lambda t: _pour(t, _CHUNKED, b"1\r\n \r\n" * 8192)),

@@ -1,6 +1,6 @@
 """Sends requests drawn from a seed, then carries out every attack, and measures the target.
 
-Input: a target. Output: the numbers of requests, the time, the memory, and the answers to honest
+Input: a target. Output: the number of requests, the time, the memory, and the answers to honest
 deliveries. An undocumented or wrong answer is an error that names the seed.
 """
 

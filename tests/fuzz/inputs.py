@@ -288,7 +288,7 @@ def chunked(rng: Random) -> Case:
 
 
 def trailers(rng: Random) -> Case:
-    """Draw a chunked delivery with trailers whose names are only allowed for headers."""
+    """Draw a chunked delivery with trailers whose names are allowed only as headers."""
     body = json.dumps(an_event(rng)).encode()
     good = _good(body, rng)
     names = [

@@ -73,7 +73,7 @@ async def _read(reader: asyncio.StreamReader, quiet_s: float) -> bytes:
 
 @contextlib.asynccontextmanager
 async def running(env: Mapping[str, str], log_file: Path) -> AsyncIterator[Target]:
-    """Run ingress with this environment until the block ends."""
+    """Run ingress with this environment until the ``with`` block ends."""
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - takes a moment
             SERVE, cwd=PROJECT, env=os.environ | env, stderr=log

@@ -38,7 +38,7 @@ def event(event_id: str = "evt_1", **changes: Any) -> bytes:
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that an answer is a problem document with a status and a code; return it."""
+    """Check that an answer is a problem document with this status and code; return the document."""
     document: dict[str, Any] = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, document["status"], document["code"]) == (status, status, code)

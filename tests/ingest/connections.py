@@ -23,7 +23,10 @@ def delivery(body: bytes, *headers: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def connecting(log=None, handler=None, **limits):
-    """Serve with these limits, and a direct handler if given; yield a function that connects."""
+    """Serve ingress with these limits; yield a function that opens a connection to it.
+
+    If ``handler`` is given, it answers the deliveries instead of ingress's own handler.
+    """
     app = create_app(settings(), log or FakeLog())
     if handler is not None:
         app.state.direct = handler
@@ -67,5 +70,5 @@ async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
         async with asyncio.timeout(within_s):
             return await reader.read()
     finally:
-        # The server waits for a second if the sender does not close its end.
+        # Without this, the server would wait for the client to close the connection.
         writer.transport.abort()

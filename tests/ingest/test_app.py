@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("path", ["/", "/webhooks", f"{PATH}/", "/webhooks/plexy/x", "/docs"])
-async def test_an_unknown_path_is_a_problem_document(running, path):
+async def test_an_unknown_path_is_answered_with_a_problem_document(running, path):
     answer = await running.client.post(path, content=b"{}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -43,7 +43,9 @@ async def test_a_method_that_a_path_does_not_allow_is_405_with_allow(running, me
         assert answer.json()["code"] == "method_not_allowed"
 
 
-async def test_a_bug_is_a_problem_document_without_the_text_of_the_exception(monkeypatch, caplog):
+async def test_a_bug_is_answered_with_a_problem_document_without_the_text_of_the_exception(
+    monkeypatch, caplog
+):
     async def broken(*_):
         raise ZeroDivisionError("with a secret in its text")
 
@@ -63,7 +65,7 @@ async def test_the_log_runs_while_the_application_does():
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-async def test_a_warning_at_start_up_reports_unsigned_deliveries(monkeypatch, allowed):
+async def test_a_warning_at_start_up_reports_that_signatures_are_not_checked(monkeypatch, allowed):
     lines = CapturingLogger()
     monkeypatch.setattr(ingest.app, "_log", lines)
     async with serving(create_app(settings(allow_unsigned=allowed), FakeLog())):
@@ -85,7 +87,7 @@ def test_an_unknown_attribute_of_the_module_is_an_error():
         ingest.app.nothing_like_it  # noqa: B018
 
 
-def test_wrong_settings_are_one_line_and_a_non_zero_exit():
+def test_wrong_settings_end_the_program_with_one_line_and_a_non_zero_exit_code():
     ended = subprocess.run(
         [sys.executable, "-m", "uvicorn", "ingest.app:app"],
         cwd=PROJECT,

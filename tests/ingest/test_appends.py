@@ -1,4 +1,4 @@
-"""Records of one turn are sent together, one batch per partition at a time, and fail together."""
+"""Records of one turn of the event loop are sent together, in one batch per partition at a time."""
 
 import asyncio
 from collections import Counter
@@ -87,7 +87,7 @@ async def acknowledged(producer: Producer, kept: list[asyncio.Future]) -> list[P
 
 
 async def settled(producer: Producer, kept: list[asyncio.Future]) -> None:
-    """Acknowledge batch after batch until all records are kept."""
+    """Acknowledge batch after batch until the future of every record is done."""
     while not all(each.done() for each in kept):
         producer.acknowledge()
         await asyncio.sleep(0)
@@ -98,7 +98,7 @@ def far_off() -> float:
     return asyncio.get_running_loop().time() + 60
 
 
-async def test_the_records_of_a_turn_form_one_batch_for_each_partition():
+async def test_the_records_of_one_event_loop_turn_form_one_batch_for_each_partition():
     producer = Producer()
     appends, _ = started(producer)
     keys = [b"evt_%d" % n for n in range(100)]
@@ -147,7 +147,7 @@ async def test_a_batch_refused_for_its_size_is_resent_in_parts_under_a_new_ident
     assert (producer.identities, lost) == (2, [])
 
 
-async def test_a_record_that_is_refused_alone_fails_alone_until_the_limit_is_raised():
+async def test_a_record_that_is_itself_too_large_fails_alone_until_the_limit_is_raised():
     producer = Producer()
     appends, lost = started(producer)
     large = appends.append(a_record(size=4000), far_off())
@@ -173,7 +173,7 @@ async def test_no_batch_is_larger_than_the_topic_allows():
         await too_large
 
 
-async def test_a_late_acknowledgement_fails_all_records_and_gives_up_the_producer():
+async def test_without_an_acknowledgement_in_time_all_records_fail_and_the_producer_is_given_up():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
@@ -188,7 +188,7 @@ async def test_a_late_acknowledgement_fails_all_records_and_gives_up_the_produce
         await appends.append(a_record(), now + 60)
 
 
-async def test_records_acknowledged_before_the_deadline_keep_the_producer():
+async def test_the_deadline_of_an_acknowledged_record_does_not_give_up_the_producer():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
@@ -204,7 +204,7 @@ async def test_records_acknowledged_before_the_deadline_keep_the_producer():
     assert lost == []
 
 
-async def test_each_record_receives_its_place():
+async def test_each_record_receives_its_partition_and_offset():
     producer = Producer()
     appends, _ = started(producer)
     keys = [b"evt_%d" % n for n in range(20)]

@@ -1,4 +1,4 @@
-"""The cases about HTTP get the answers that they expect from a real server."""
+"""A real server gives the expected answer to each case about HTTP."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ SPACED = json.dumps(json.loads(body_of("reserialised_by_proxy"))).encode()
 
 
 def requests() -> dict[str, tuple[bytes, int]]:
-    """Return each case's request, signed now, and the status that it gets."""
+    """Return each case's request, signed now, and the expected status of the answer."""
     now_s = int(time.time())
     two = f"t={now_s},v1={'0' * 64},v1={digest(body_of('sig_two_v1'))}"
     odd = f"v0=zz , v1={digest(body_of('sig_spaces_order_upper_v0')).upper()} , t={now_s}"
@@ -101,7 +101,7 @@ def requests() -> dict[str, tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize("name", requests())
-async def test_the_answer_is_the_expected_one(name):
+async def test_each_case_gets_the_expected_answer(name):
     raw, status = requests()[name]
     log = FakeLog()
     async with connecting(log) as connect:
@@ -118,7 +118,7 @@ async def test_the_answer_is_the_expected_one(name):
 
 
 async def test_a_delivery_that_arrives_many_times_at_once_is_in_the_log_each_time():
-    """Deduplication counts it once, under one key."""
+    """All records have one key, so deduplication counts the delivery once."""
     log = FakeLog()
     async with connecting(log) as connect:
         raw = request("concurrent_12x") + CLOSING

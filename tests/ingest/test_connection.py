@@ -71,7 +71,8 @@ async def test_a_body_in_too_many_chunks_is_413():
         assert_refused(await said(connect, raw), 413, "body_too_large")
 
 
-# A delivery after an unanswered request goes to the application, any other delivery to the handler.
+# A delivery after an unanswered request goes through the application, and any other delivery
+# straight to its handler.
 BOTH_WAYS = pytest.mark.parametrize("before", [b"", GET], ids=["direct", "application"])
 OPENING = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = OPENING + b"2\r\n{}\r\n0\r\n"
@@ -120,7 +121,7 @@ JSON = b"Content-Type: application/json"
     ],
 )
 async def test_too_many_bytes_outside_the_body_end_the_connection(before, begun, more):
-    """The request never ends, so only the count of its bytes can end the connection."""
+    """The request never ends, so only the limit on its bytes can end the connection."""
     async with connecting(stalled_after_s=60) as connect:
         answer = await said(connect, before + begun + more * (40_000 // len(more)))
         rest = answer.partition(ALIVE)[2] if before else answer
@@ -264,7 +265,7 @@ async def test_a_host_is_a_name_or_an_address_and_optionally_a_port(host):
 
 @BOTH_WAYS
 async def test_zeros_before_a_length_are_accepted(before):
-    """The parser accepts any number of zeros, but `int` at most 4,300 digits."""
+    """The parser accepts any number of zeros, but `int` reads at most 4,300 digits."""
     raw = delivery(event()).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
     log = FakeLog()
     async with connecting(log) as connect:
@@ -312,7 +313,7 @@ async def test_a_connection_that_stalls_is_closed(begun):
         with contextlib.suppress(ConnectionResetError):
             async with asyncio.timeout(5):
                 assert await reader.read() == b""
-        # The loop's clock counts whole milliseconds.
+        # The event loop's clock counts whole milliseconds, so a wait may be a little shorter.
         assert time.monotonic() - began >= 0.298
 
 
@@ -326,7 +327,7 @@ async def test_a_trickle_of_bytes_does_not_keep_a_connection_open():
                 await asyncio.wait([closed], timeout=0.05)
 
 
-async def test_a_kept_connection_lives_longer_than_a_stalled_one():
+async def test_a_connection_between_two_requests_may_be_idle_for_longer_than_a_stalled_one():
     async with connecting(stalled_after_s=0.2) as connect:
         reader, writer = await connect()
         for _ in range(3):
@@ -364,7 +365,7 @@ async def test_one_pipelined_request_too_many_closes_the_connection_after_the_an
 async def test_one_connection_too_many_replaces_the_connection_with_the_longest_wait():
     async with connecting(connections=3) as connect:
         oldest, second, third = [await connect() for _ in range(3)]
-        # This connection has begun a request, so its wait is no longer the longest.
+        # The oldest connection now begins a request, so its wait is no longer the longest.
         oldest[1].write(GET[:12])
         await asyncio.sleep(0.1)
         newest = await connect()
@@ -434,7 +435,7 @@ async def test_a_delivery_that_offers_another_protocol_may_arrive_byte_by_byte(o
     assert [record.value for record in log.records] == [event()]
 
 
-async def test_connect_is_answered_in_http_and_ends_the_connection():
+async def test_the_method_connect_is_answered_in_http_and_ends_the_connection():
     async with connecting() as connect:
         answer = await said(connect, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n\x00\x01")
         assert answer.count(b"HTTP/1.1 ") == 1

@@ -1,4 +1,4 @@
-"""A connection waits for exactly one thing at any time."""
+"""At any time, a connection waits for exactly one of a request, our answer, and the close."""
 
 from typing import get_args
 

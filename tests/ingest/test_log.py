@@ -1,4 +1,4 @@
-"""The log works without Kafka; `tests/kafka/test_ingest_on_kafka.py` tests it with Kafka."""
+"""The log of ingress refuses appends without Kafka (with Kafka: `test_ingest_on_kafka.py`)."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def lines(monkeypatch) -> CapturingLogger:
 
 @pytest.fixture
 async def nobody():
-    """Yield the address of a port that accepts connections but never answers."""
+    """Yield the address of a server that closes each connection without an answer."""
     server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     yield f"{host}:{port}"
@@ -73,7 +73,7 @@ async def test_an_absent_kafka_is_logged_once(nobody, lines, monkeypatch):
     assert logged.kwargs["aiokafka"]
 
 
-async def test_the_answer_names_no_broker(nobody):
+async def test_the_reported_trouble_names_no_broker(nobody):
     log = WebhookLog(settings(kafka_bootstrap=nobody))
     await log.start()
     assert nobody.rpartition(":")[2] not in (await log.trouble())
@@ -90,7 +90,7 @@ async def test_aiokafka_logs_its_own_lines_again_after_the_log_is_closed(nobody)
     assert (logger.handlers, logger.propagate) == before
 
 
-async def test_a_bug_in_the_client_does_not_end_the_attempts(lines, monkeypatch):
+async def test_a_bug_in_the_client_does_not_end_the_attempts_to_connect(lines, monkeypatch):
     attempts = 0
 
     def broken(_settings):

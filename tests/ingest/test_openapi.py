@@ -1,4 +1,4 @@
-"""The document that ingress publishes is valid, and describes exactly what ingress does."""
+"""The OpenAPI document of ingress is valid, and describes exactly the answers of ingress."""
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -52,7 +52,7 @@ def test_the_document_has_every_path_of_the_application():
 
 
 @pytest.mark.parametrize(("path", "other"), [(PATH, "token_"), (PAY_PATH, "signature_")])
-def test_a_delivery_may_be_answered_with_every_code_except_those_of_the_other_path(path, other):
+def test_the_answers_to_a_delivery_have_every_code_except_those_of_the_other_path(path, other):
     listed = documented(path)
     found = {code: int(status) for status, codes in listed.items() for code in codes}
     missing = dict(STATUS.items() - found.items())

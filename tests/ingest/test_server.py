@@ -72,7 +72,7 @@ def test_ingress_serves_without_kafka_until_sigterm(as_module):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_our_server_does_not_reveal_its_software_and_ends_with_0(number):
+def test_our_server_does_not_reveal_its_software_and_ends_with_exit_code_0(number):
     port = free_port()
     with started(["-c", SERVE], port) as process:
         deadline = time.monotonic() + 30
@@ -90,7 +90,7 @@ def test_our_server_does_not_reveal_its_software_and_ends_with_0(number):
     ]
 
 
-def test_a_port_in_use_is_refused_with_the_name_of_its_setting():
+def test_the_error_for_a_port_in_use_names_its_setting():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with started(["-c", SERVE], port) as process:
@@ -100,7 +100,7 @@ def test_a_port_in_use_is_refused_with_the_name_of_its_setting():
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
-def test_an_address_of_another_machine_is_refused_with_the_name_of_its_setting(host, monkeypatch):
+def test_the_error_for_an_address_of_another_machine_names_its_setting(host, monkeypatch):
     monkeypatch.setattr("ingest.server.configure", lambda *_: None)
     with pytest.raises(SettingsError, match=f"LEDGER_INGEST_HOST={host}"):
         serve(settings(ingest_host=host, ingest_port=free_port()))
@@ -123,7 +123,7 @@ def test_metrics_are_served_only_on_a_port_of_their_own():
 
 @contextlib.contextmanager
 def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
-    """Start an ingress with two children; yield the parent, their port, and the children's pids."""
+    """Start an ingress with two children; yield the parent, the port, and the children's pids."""
     port = free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **more) as process:
         try:

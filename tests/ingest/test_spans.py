@@ -1,4 +1,4 @@
-"""An OpenTelemetry receiver gets each delivery's span, on both routes through ingress."""
+"""An OpenTelemetry receiver gets one span for each delivery, on both routes through ingress."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 class ShortWayOnly(WebhookEndpoint):
-    """An application that fails if a request is passed to it."""
+    """An endpoint that fails if a request reaches it through ASGI instead of directly."""
 
     async def __call__(self, *_: Any) -> None:
         raise AssertionError("the request did not bypass ASGI")
@@ -44,7 +44,7 @@ class ShortWayOnly(WebhookEndpoint):
 async def deliver(
     body: bytes, *, in_pieces: bool, log: FakeLog | None = None, **headers: str
 ) -> list[NewRecord]:
-    """Deliver once to an ingress that traces, and stop the ingress; return the kept records."""
+    """Deliver once to an ingress with traces on, and stop the ingress; return the kept records."""
     log = log or FakeLog()
     async with tracing(log, in_pieces=in_pieces) as (reader, writer):
         await answer_to(reader, writer, *request(body, in_pieces=in_pieces, **headers))
@@ -53,7 +53,7 @@ async def deliver(
 
 @contextlib.asynccontextmanager
 async def tracing(log: FakeLog, *, in_pieces: bool) -> AsyncIterator[Connection]:
-    """Run an ingress that traces; yield a connection to it."""
+    """Run an ingress with traces on; yield a connection to the ingress."""
     app = create_app(settings(traces="otlp"), log)
     if not in_pieces:
         app.state.direct.__class__ = ShortWayOnly
@@ -81,7 +81,7 @@ def traceparents(record: NewRecord) -> list[bytes]:
     return [value for name, value in record.headers if name == "traceparent"]
 
 
-async def test_an_accepted_delivery_is_a_span_that_its_record_names(receiver, in_pieces):
+async def test_an_accepted_delivery_has_a_span_that_its_record_names(receiver, in_pieces):
     before_ns = time.time_ns()
     (record,) = await deliver(event("evt_7"), in_pieces=in_pieces)
     span = only(receiver)
@@ -138,7 +138,7 @@ async def test_the_trace_of_an_unsigned_request_is_only_linked(receiver, in_piec
     assert not span.is_error
 
 
-async def test_the_span_of_a_rejected_delivery_names_its_place(receiver, in_pieces):
+async def test_the_span_of_a_rejected_delivery_names_the_offset_of_its_record(receiver, in_pieces):
     (record,) = await deliver(event("evt_8", type=7), in_pieces=in_pieces)
     span = only(receiver)
     assert span.attributes["ledger.outcome"] == "invalid_envelope"

@@ -1,4 +1,4 @@
-"""Provides the tests of the views with signed deliveries, as ingress keeps them, and a client.
+"""Makes signed deliveries as ingress writes them to the log, and asks the views over HTTP.
 
 The client sends paths byte for byte (``http.client``), without normalising them.
 """
@@ -46,7 +46,7 @@ def signed(
     key: str | None = None,
     at_s: float | None = None,
 ) -> OutRecord:
-    """Return the log record in which ingress keeps a body; a body in bytes needs a key."""
+    """Return the log record that ingress would write for a body; a body of bytes needs a key."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     arrived = at_s or time.time()
     headers = [
@@ -137,7 +137,7 @@ def folded(env: Mapping[str, str], *bodies: Any, **more: Any) -> None:
 
 
 def listed(env: Mapping[str, str], query: str) -> list[dict[str, Any]]:
-    """Return the orders of all pages of a list."""
+    """Return the orders from all pages of a list."""
     orders: list[dict[str, Any]] = []
     cursor = ""
     while True:

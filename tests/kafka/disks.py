@@ -28,7 +28,7 @@ class Disk:
         return copy
 
     def bring_back(self, copy: Path, older: Path | None = None, topics: Sequence[str] = ()) -> None:
-        """Replace the disk with a copy, and some of its topics with those of an older copy."""
+        """Replace the disk with a copy, and the given topics with those of the older copy."""
         self._broker.stop()
         shutil.rmtree(self._data)
         shutil.copytree(copy, self._data)

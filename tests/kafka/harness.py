@@ -1,4 +1,4 @@
-"""Provides the tests on the real broker with settings, worker processes, reads and waits.
+"""Gives tests on a real broker settings, processes, and functions that write, read and wait.
 
 Each test has its own topic prefix, consumer group and folders, so tests can share a broker.
 """
@@ -198,7 +198,7 @@ class WorkerProcess:
         until(ready, within_s=within_s, what=f"readiness of {self.env['LEDGER_WEB_PORT']}")
 
     def wait_for(self, code: str, within_s: float = 60) -> dict[str, Any]:
-        """Wait until readiness fails with a code; return the problem document."""
+        """Wait until readiness fails with this code; return the problem document."""
 
         def refused() -> dict[str, Any] | None:
             status, problem = self.get("/readyz")
@@ -383,7 +383,7 @@ def deliver_held(env: Mapping[str, str], numbers: Iterable[int], held: list[Tabl
 
 
 class Position(NamedTuple):
-    """The committed offset and the end of one partition."""
+    """The committed offset and the end offset of one partition."""
 
     committed: int
     end: int
@@ -508,7 +508,7 @@ def state_of(env: Mapping[str, str]) -> dict[str, Any]:
     stored = latest(env, changelog_name(group, "seen"))
     # Each partition keeps its own progress under this key, and a duplicate advances it.
     stored.pop(PROGRESS_KEY, None)
-    # A duplicate adds its place to the row, and changes nothing else.
+    # A duplicate adds its offset to the row, and changes nothing else.
     seen = {key: replace(SEEN.decode(value), repeats=()) for key, value in stored.items()}
     sums: Counter[tuple[str, str]] = Counter()
     for value in latest(env, names.entries).values():

@@ -16,7 +16,7 @@ from tests.kafka.harness import WorkerProcess, event, until
 
 FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
 INGEST = [sys.executable, "-m", "cli", "ingest"]
-# The port is the next argument.
+# The caller appends the port.
 UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
 
 
@@ -39,7 +39,7 @@ def start_piped(env: Mapping[str, str], *arguments: object) -> subprocess.Popen[
 
 
 def ask_ingress(env: Mapping[str, str], path: str) -> tuple[int, str]:
-    """Return the status and the text of a page of ingress; (0, "") while it does not listen."""
+    """Return a page's status and text from ingress; (0, "") while ingress does not listen."""
     url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{path}"
     try:
         answer = httpx.get(url, trust_env=False, timeout=30)
@@ -69,7 +69,7 @@ def paid(number: int) -> dict[str, object]:
 
 
 def wait_refused(env: Mapping[str, str], *words: str) -> None:
-    """Wait until ingress answers readiness and a delivery with 503 and these words."""
+    """Wait until ingress answers a readiness probe and a delivery with 503 and these words."""
 
     def refused() -> bool:
         status, page = ask_ingress(env, "/readyz")

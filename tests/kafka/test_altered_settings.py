@@ -1,4 +1,4 @@
-"""Every program reports every altered setting of a topic: topic, value, expected value and remedy.
+"""Every program reports an altered setting with its topic, value, expected value and remedy.
 
 The settings are those of the table in `ledger/topics.py`. That table also says which settings may
 have any value, and with which wrong settings a broker refuses only some records.
@@ -31,7 +31,7 @@ from tests.kafka.topics import alter
 pytestmark = pytest.mark.timeout(300)
 
 COMMANDS = ("topics --check", "doctor", "status", "worker")
-# The three kinds of topics, by the end of an example's name.
+# The three kinds of topics, each given as the end of one topic's name.
 KINDS = ("plexy.webhooks", "ledger.events", "orders-changelog")
 # Each expected value is mapped to a wrong one.
 WRONG = {"-1": "604800000", "604800000": "-1", "delete": "compact", "compact": "delete"}
@@ -39,7 +39,7 @@ WRONG |= {"CreateTime": "LogAppendTime", "false": "true", "producer": "gzip"}
 
 
 def expected() -> Iterator[tuple[str, TopicSetting]]:
-    """Yield each setting once for each kind of topic in which its expected value differs."""
+    """Yield each distinct setting once, with a kind of topic that has it."""
     settings = TopicSettings()
     seen = set()
     for topic in all_topics(settings.names, settings.group_id):
@@ -149,7 +149,7 @@ def assert_reported(
 
 
 def test_every_program_reports_too_few_replicas_in_sync(running: Running) -> None:
-    """Kafka refuses a value below one. So a higher value is expected here."""
+    """Kafka refuses a value below one, so this test raises the expected value instead."""
     env, log = running.env, names_of(running.env).webhooks
     said = f"topic {log} has {IN_SYNC}=1, expected at least 2"
     with altered(env, names_of(env).made_with(PARTITIONS), IN_SYNC, "2", "1"):

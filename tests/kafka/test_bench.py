@@ -67,7 +67,7 @@ async def test_a_growing_worker_is_measured_at_each_size(kafka: EmbeddedKafka, t
         assert min(size.topics_bytes["plexy.webhooks"], size.topics_bytes["ledger.orders"]) > 0
 
 
-async def test_two_workers_together_fold_the_state_that_the_rules_give(
+async def test_two_workers_together_produce_the_same_totals_as_the_rules(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     async with open_stage(_place(kafka, tmp_path)) as stage:

@@ -1,4 +1,4 @@
-"""Steps of the machine's clock, such as those after NTP or a resumed VM, break nothing.
+"""No delivery is lost when the machine's clock steps, as after an NTP correction or a VM's pause.
 
 `libfaketime` moves the wall clock that the programs see. Their monotonic clock does not step.
 """
@@ -100,7 +100,7 @@ def test_a_clock_that_steps_back_or_less_than_an_hour_ahead_stops_nothing(machin
         assert machine.worker.get("/readyz")[0] == 200, machine.worker.tail()
     assert all(each.process and each.process.poll() is None for each in machine.programs)
     assert len(machine.worker.logged("ready")) == 1
-    # The clock is then set back, so the worker's tables, commits and claims are from the future.
+    # The clock is now set back, so the worker's tables, commits and claims are from the future.
     machine.worker.stop()
     machine.set_clock(-30 * 24 * HOUR_S)
     machine.worker.start()
@@ -111,7 +111,7 @@ def test_a_clock_that_steps_back_or_less_than_an_hour_ahead_stops_nothing(machin
     assert code == 0, printed
 
 
-def test_an_ingress_hours_ahead_keeps_nothing_until_its_clock_is_right(machine):
+def test_an_ingress_whose_clock_is_hours_ahead_keeps_nothing_until_the_clock_is_right(machine):
     machine.set_clock(3 * HOUR_S, "ingest")
     answer = until(
         lambda: (got := machine.deliver(1)).status_code != 200 and got, within_s=30, what="a 503"
@@ -123,7 +123,7 @@ def test_an_ingress_hours_ahead_keeps_nothing_until_its_clock_is_right(machine):
     machine.wait_folded(1)
 
 
-def test_a_worker_hours_ahead_ends_with_its_clock_as_the_reason_and_loses_nothing(machine):
+def test_a_worker_whose_clock_is_hours_ahead_ends_with_that_reason_and_loses_nothing(machine):
     machine.set_clock(3 * HOUR_S)
     # The library reads its file once a second, so the worker's clock stays right for a moment.
     for number in range(2, 60):

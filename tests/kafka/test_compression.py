@@ -1,6 +1,6 @@
 """All programs read topics that an operator has compressed, with each of Kafka's codecs.
 
-A broker compresses the batches for a topic with ``compression.type``, whichever producer sent them.
+A broker compresses a topic's batches as ``compression.type`` says, whichever producer sent them.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ def test_workers_and_commands_read_topics_of_every_codec(
     folded, before = 0, state_of(env)
     for codec in ("gzip", "snappy", "lz4", "zstd", "producer"):
         asyncio.run(alter(env, *everything, compression_type=codec))
-        # The worker restores its tables from their changelogs, and continues to fold.
+        # Without its tables, the worker restores them from their changelogs, and continues to fold.
         shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables", ignore_errors=True)
         with WorkerProcess(env) as worker:
             worker.wait_ready()

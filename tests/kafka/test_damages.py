@@ -1,4 +1,4 @@
-"""A table with any damage is reported, set aside and restored from its changelog.
+"""A damaged table is reported and deleted, and the next start restores it from its changelog.
 
 The tests damage the folder of a stopped worker, as a failing disk would.
 """
@@ -42,7 +42,7 @@ DAMAGES = [
 
 
 def damage(folder: Path, pattern: str, how: Callable[[Path], object]) -> None:
-    """Write all rows of a table to one file, and then damage the matching file."""
+    """Compact the table into one file of rows, and damage the file that matches the pattern."""
     db = Rdict(str(folder), Options(raw_mode=True))
     db.compact_range(None, None)
     db.close()

@@ -1,4 +1,4 @@
-"""A worker ends when one of its topics is deleted; its reason and `status` name the topic."""
+"""A worker ends when one of its topics is deleted; the worker and `status` name the topic."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ TOPICS: dict[str, Callable[[dict[str, str]], str]] = {
     "an output, under load": lambda env: names_of(env).orders,
     "a changelog, under load": lambda env: changelog_name(group_of(env), "payments"),
 }
-# A worker needs seconds to fold so many events.
+# A worker needs several seconds to fold so many events.
 BACKLOG = 20_000
 
 
@@ -52,9 +52,9 @@ class Deletion(NamedTuple):
 def deletions(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Deletion]]:
-    """Delete one topic of each ledger; the workers notice it at the same time.
+    """Run one ledger for each case, and delete one topic of each; the workers end concurrently.
 
-    Some of the workers have a backlog, so that they fold and write when their topic is deleted.
+    Some of the workers have a backlog, so that they are folding and writing at the deletion.
     """
     with ExitStack() as workers:
         running = {}

@@ -1,4 +1,4 @@
-"""`plexy-ledger demo` checks its results, and its wait for the workers is reliable."""
+"""`plexy-ledger demo` checks its results, and its wait for the workers can't hang."""
 
 import json
 import os
@@ -114,7 +114,7 @@ async def test_without_a_worker_the_wait_ends_and_counts_the_remaining_records(k
         await wait(timeout_s=0.2)
 
 
-async def test_a_program_that_ended_ends_the_wait(kafka):
+async def test_the_wait_fails_once_a_program_has_ended(kafka):
     settings, wait = await _with_topics(kafka)
     await _write_event(settings, f"{settings.topic_prefix}plexy.webhooks")
 
@@ -125,7 +125,7 @@ async def test_a_program_that_ended_ends_the_wait(kafka):
         await wait(timeout_s=60, report=still_alive)
 
 
-async def test_a_missing_topic_is_not_taken_for_an_empty_one(kafka):
+async def test_a_missing_topic_is_not_mistaken_for_an_empty_one(kafka):
     settings, _ = await _with_topics(kafka)
     other = msgspec.structs.replace(settings, topic_prefix=f"{settings.topic_prefix}other.")
     with pytest.raises(TopicMissingError, match=r"plexy\.webhooks"):
@@ -134,7 +134,7 @@ async def test_a_missing_topic_is_not_taken_for_an_empty_one(kafka):
         await _read(settings, f"{settings.topic_prefix}nowhere")
 
 
-async def test_a_topic_is_read_whole(kafka):
+async def test_every_record_of_a_topic_is_read(kafka):
     settings, _ = await _with_topics(kafka)
     topic = f"{settings.topic_prefix}plexy.rejected"
     assert await _read(settings, topic) == []

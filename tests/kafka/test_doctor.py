@@ -60,7 +60,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def doctor(env: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, list[str]]]:
-    """Return the exit code, and each finding as `check: what → remedy`, by level."""
+    """Return the exit code, and the findings by level, each as `check: what → remedy`."""
     code, printed = run(env, "doctor", "--json", *arguments)
     document = json.loads(printed)
     findings: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
@@ -101,7 +101,7 @@ def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tm
     assert problem.startswith("topics: missing topics: ")
     assert names_of(env).webhooks in problem
     assert "create them with `plexy-ledger topics`" in problem
-    # Ingress has no right to see topics other than those that it writes to.
+    # `doctor ingest` checks only the topics that ingress writes to, as ingress may see no others.
     _, findings = doctor(env, "ingest")
     (problem,) = findings["problem"]
     assert problem.startswith("topics: missing topics: ")
@@ -120,7 +120,7 @@ def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_report
     assert f"--alter --topic {names.webhooks} --add-config retention.ms=-1" in retention
 
 
-def test_a_number_of_partitions_other_than_the_ledgers_is_reported(env):
+def test_a_partition_count_that_contradicts_the_existing_ledger_is_reported(env):
     _, findings = doctor(env | {"LEDGER_PARTITIONS": "5"}, "topics")
     (problem,) = findings["problem"]
     assert "this ledger has 4 partitions, but LEDGER_PARTITIONS is 5" in problem
@@ -163,7 +163,7 @@ def test_a_folder_of_a_running_worker_is_reported_and_the_worker_continues(env):
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         assert worker.process
-        # A second worker whose settings are right except for the folder would meet this problem.
+        # A second worker with its own port but the same folder has exactly one problem.
         second = env | {"LEDGER_WEB_PORT": str(free_port())}
         _, findings = doctor(second)
         (problem,) = findings["problem"]

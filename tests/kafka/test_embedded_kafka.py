@@ -120,7 +120,7 @@ def test_records_survive_a_restart_a_kill_and_a_change_of_port(kafka_cache, tmp_
         assert asyncio.run(_read(elsewhere.bootstrap, "kept")) == [b"before"]
 
 
-def test_a_paused_broker_is_silent_until_it_is_resumed_and_can_be_stopped(kafka_cache, tmp_path):
+def test_a_paused_broker_can_be_stopped_and_is_silent_until_it_is_resumed(kafka_cache, tmp_path):
     with EmbeddedKafka(tmp_path, cache=kafka_cache) as broker:
         asyncio.run(_write(broker.bootstrap, "paused", b"kept"))
         broker.pause()
@@ -141,7 +141,7 @@ def test_two_brokers_run_side_by_side(kafka, kafka_cache, tmp_path):
         assert asyncio.run(_read(kafka.bootstrap, "side-by-side")) == [b"shared"]
 
 
-def test_a_folder_in_use_is_refused_with_the_pid_of_its_broker(kafka, kafka_cache):
+def test_the_error_for_a_folder_in_use_names_the_pid_of_its_broker(kafka, kafka_cache):
     with pytest.raises(KafkaFolderInUseError, match=rf"{kafka.folder}.*pid {kafka.pid}"):
         EmbeddedKafka(kafka.folder, cache=kafka_cache).start()
     assert kafka.poll() is None
@@ -161,7 +161,7 @@ def test_a_taken_port_is_refused_before_anything_starts(kafka, kafka_cache, tmp_
         ({}, 0.01, "took over 0.01 s"),
     ],
 )
-def test_a_failed_start_shows_the_reason_and_the_log(
+def test_the_error_of_a_failed_start_names_the_reason_and_the_log_file(
     kafka_cache, tmp_path, wrong, timeout_s, reason
 ):
     broker = EmbeddedKafka(tmp_path, cache=kafka_cache, properties=wrong)
@@ -206,7 +206,7 @@ def test_only_this_user_may_enter_the_folder_of_a_broker(kafka_cache, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
-def test_a_broker_dies_with_a_parent_that_is_killed(kafka_cache, tmp_path):
+def test_a_broker_dies_when_its_parent_is_killed(kafka_cache, tmp_path):
     program = f"""if True:
         import asyncio, pathlib, sys
         from cli.kafka.broker import EmbeddedKafka
@@ -308,7 +308,9 @@ def test_a_damaged_jar_is_not_kept(kafka_cache, tmp_path):
     assert not cache.home.exists()
 
 
-def test_a_kafka_that_cannot_be_fetched_names_the_reason_and_the_alternative(tmp_path, capsys):
+def test_if_kafka_cannot_be_fetched_the_error_names_the_reason_and_the_alternative(
+    tmp_path, capsys
+):
     repositories = {"nobody": f"http://user:pa55word@127.0.0.1:{free_port()}/maven2"}
     cache = KafkaCache(folder=tmp_path / "cache", repositories=repositories)
     with pytest.raises(KafkaNotFetchedError) as error:

@@ -1,7 +1,7 @@
-"""Every command reports a topic that is missing, lost, replaced or extended, but creates no topic.
+"""Every command reports a deleted, replaced or extended topic, and creates no topic in its place.
 
 The broker creates missing topics by itself, which is Kafka's default. No ingress and no worker runs
-when a topic changes, so only records in Kafka can tell what happened to it.
+when a topic changes, so only records in Kafka show what happened to the topic.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from tests.kafka.topics import add_partitions, create, delete, describe
 
 pytestmark = pytest.mark.timeout(300)
 
-# A topic that is kept forever has these settings, which are not Kafka's defaults.
+# These are the settings of topics kept forever, and of changelogs; Kafka's defaults differ.
 KEPT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
 COMPACTED = {"cleanup_policy": "compact", "max_message_bytes": "20000000"}
 
@@ -48,7 +48,7 @@ OF_ALL = (
 )
 # These commands read the log, or wait until the workers have folded it.
 OF_LOG = ("export-log COPY", "export --format csv", "reconcile SETTLEMENT", "doctor ingest")
-# If the log was replaced, this command names the next version, under which it restores the log.
+# After the log was replaced, this command restores the log only under the next LEDGER_VERSION.
 RESTORE = "import-log FILE"
 OF_JOURNAL = ("export --format csv", "reconcile SETTLEMENT")
 
@@ -60,7 +60,7 @@ class Ledger(NamedTuple):
     folder: Path
 
     def outputs(self, commands: tuple[str, ...]) -> dict[str, tuple[int, str]]:
-        """Run commands at the same time; return each one's exit code and output on one line."""
+        """Run commands concurrently; return each one's exit code, and its output on one line."""
 
         def one(command: str) -> tuple[int, str]:
             code, output = run(self.env, *(self.paths.get(each, each) for each in command.split()))
@@ -97,7 +97,7 @@ def existing(env: Mapping[str, str]) -> set[str]:
 
 
 def audit_reports(env: Mapping[str, str], said: str) -> bool:
-    """Return whether a new audit is unready for this reason."""
+    """Start an audit, and wait until its readiness probe fails with this reason."""
 
     def reason() -> str:
         url = f"http://127.0.0.1:{env['LEDGER_AUDIT_PORT']}/readyz"
@@ -196,7 +196,7 @@ def test_every_command_reports_a_topic_that_was_changed_while_nothing_ran(
     assert said in problems[0]["detail"], problems
     assert existing(env) == before
     if name == "log extended":
-        # The remedy needs the log's records.
+        # The remedy needs the log's records, so they can still be exported.
         code, output = run(env, "export-log", ledger.paths["COPY"])
         assert code == 0, output
     if name == "log recreated":

@@ -58,7 +58,7 @@ class TestLists:
         orders = listed(env, "anomaly=refund_without_payment")
         assert name not in [each["order_id"] for each in orders]
 
-    def test_a_list_by_anomaly_begins_with_the_latest_event_and_changes_shift_no_page(
+    def test_a_list_by_anomaly_begins_with_the_latest_event_and_a_change_repeats_and_skips_no_order(
         self, envs, env
     ):
         prefix = f"old_{env['LEDGER_WEB_PORT']}_"
@@ -97,7 +97,8 @@ class TestLists:
         """After a crash, a worker publishes the outputs of a chunk again."""
         prefix = f"twice_{env['LEDGER_WEB_PORT']}_"
         names = [f"{prefix}{number}" for number in range(9)]
-        # A page of one order takes long, so the lists have only the orders of this test.
+        # Pages of one order are slow to read, so ``since`` limits the lists to the orders from here
+        # on.
         since = f"since={time.time():.3f}"
         folded(envs[0], *(paid(name, name, name) for name in names))
         topic = names_of(env).orders
@@ -142,7 +143,7 @@ class TestLists:
             ("scope=mine", "scope"),
         ],
     )
-    def test_a_wrong_parameter_is_named(self, env, query, field):
+    def test_the_error_names_the_wrong_parameter(self, env, query, field):
         answer = ask(env, f"/orders?{query}")
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == field
@@ -159,7 +160,7 @@ class TestLists:
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == "scope"
 
-    def test_a_rejection_between_two_pages_shifts_no_page(self, envs, env):
+    def test_a_rejection_between_two_pages_repeats_and_skips_no_item(self, envs, env):
         prefix = f"shift_{env['LEDGER_WEB_PORT']}_"
         for number in range(5):
             folded(envs[0], event(f"{prefix}{number}", "payment.succeeded", "pay", -1))

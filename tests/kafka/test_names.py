@@ -1,4 +1,4 @@
-"""If two processes have one worker's name, the first one ends; no event is lost or doubled."""
+"""If two processes use one worker's name, the first one ends, and no event is lost or doubled."""
 
 import contextlib
 import os
@@ -90,6 +90,6 @@ def test_no_event_of_a_burst_is_lost_or_doubled_while_two_processes_take_a_name_
 
 
 def burst(env: dict[str, str], number: int) -> None:
-    """Deliver a burst of payments, each of which is one entry."""
+    """Deliver a burst of payments, each of which makes one journal entry."""
     first = number * BURST
     deliver(env, *(event(n, merchantReference=f"ord_{n}") for n in range(first, first + BURST)))

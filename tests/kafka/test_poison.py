@@ -85,7 +85,7 @@ def odd_headers() -> bytes:
 
 
 def two_long_statuses(env: dict[str, str], topic: str) -> None:
-    """Write two events of one payment; the payment's row would then be too large for a record."""
+    """Write two events of one payment; a row with both statuses would be too large for a record."""
     long = "x" * 6 * MIB
     paid = event(900_000, status=long)
     refunded = event(900_010, "refund.succeeded", payment_id="pay_900000", status=long)
@@ -183,7 +183,7 @@ POISONS = {
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker that traces, so that it also reads headers."""
+    """Run a worker with traces on, so that the worker also reads headers."""
     folder: Path = tmp_path_factory.mktemp("poison")
     env = environment(kafka.bootstrap, folder, allow_unsigned="true", traces="otlp")
     # Nothing listens for the spans.
@@ -220,7 +220,8 @@ def test_the_worker_continues_reports_the_poison_and_folds_the_other_records(led
     else:
         assert [(each["reason"], each["source-topic"]) for each in new] == [(poison.reason, topic)]
         assert ledger.logged("rejected")[-1]["reason"] == poison.reason
-    # The worker copies a record of ten megabytes a few times, and unpacks no batch beyond that.
+    # The worker copies a record of ten megabytes a few times, and unpacks no batch that is too
+    # large.
     assert ledger.peak_mib() - memory_mib < 150
 
 
@@ -242,7 +243,7 @@ def test_verify_finds_no_difference_and_a_rebuild_sets_the_same_records_aside(le
     }
 
 
-def test_a_backup_of_a_log_with_poison_is_restored_and_folds_to_the_same_state(
+def test_a_backup_of_a_log_with_poison_is_restored_and_folding_it_gives_the_same_state(
     ledger, kafka, tmp_path
 ):
     env, file = ledger.env, tmp_path / "poison.log"

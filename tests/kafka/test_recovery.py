@@ -132,12 +132,12 @@ async def wait_cleaned(settings: WorkerSettings) -> None:
 
 @asynccontextmanager
 async def folding(settings: WorkerSettings) -> AsyncIterator[LedgerApp]:
-    """Run an app that writes a key for each chunk."""
+    """Run an app that writes one key to its table for each chunk."""
 
     async def work(chunk: Chunk) -> None:
         await keep(app.chunk_tables["seen"], chunk, {b"%d" % chunk.next_offset: b"value"})
 
-    # A worker refuses a changelog that loses its tombstones early.
+    # Reset the configuration, because a worker refuses a changelog that loses tombstones early.
     await configure(settings)
     async with running(settings, work) as app:
         await ready(app)
@@ -230,7 +230,7 @@ async def test_a_worker_subscribes_to_all_topics_or_to_none(
     assert joined == []
     await app.consumer.subscribe(everything)
     assert joined == [everything]
-    # The consumer's thread was never started, but it has an event loop.
+    # The consumer's thread was never started, but its event loop is open.
     app.consumer._thread.thread_loop.close()
 
 

@@ -159,14 +159,14 @@ def test_a_delivery_becomes_an_order_over_every_kind_of_listener(
     assert_nothing_secret_in(tmp_path)
 
 
-# Kafka's codes for the kinds of resources, and for the rights.
+# Kafka's codes for kinds of resources, patterns of names, rights, and permissions.
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID = 2, 3, 4, 5
 LITERAL, PREFIXED = 3, 4
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
 DENY, ALLOW = 2, 3
 
 Right = tuple[int, str, int, int]
-# Kafka gives every cluster this name.
+# In Kafka's access rules, every cluster is called ``kafka-cluster``.
 OF_CLUSTER: Right = (CLUSTER, "kafka-cluster", LITERAL, DESCRIBE_CONFIGS)
 
 
@@ -319,7 +319,7 @@ def test_the_topic_checks_of_ingress_and_workers_need_no_other_rights(secured, e
         (WORKER, "topics record", DESCRIBE, "this user lacks the right Describe on them"),
     ],
 )
-def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR0917
+def test_a_topic_check_names_in_one_line_the_right_that_its_user_lacks(  # noqa: PLR0917
     secured, env, user, topic, right, said
 ):
     """An operator takes the right away from the running program."""
@@ -355,7 +355,7 @@ def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR09
         assert "\n" not in line
 
 
-def test_a_worker_without_the_right_to_read_the_expiration_of_identities_names_it_and_ends(
+def test_a_worker_that_may_not_read_the_expiration_of_identities_names_the_right_and_ends(
     secured, env
 ):
     assert run(env, "topics")[0] == 0

@@ -169,7 +169,7 @@ def test_a_watch_repeats_until_ctrl_c_and_ends_with_the_last_exit_code(programs)
     assert errors == ""
 
 
-def test_several_workers_are_asked_by_their_addresses(programs, tmp_path):
+def test_several_workers_are_asked_at_the_given_addresses(programs, tmp_path):
     worker, _ = programs
     env = second_of(worker.env, tmp_path / "second")
     with WorkerProcess(env) as second:

@@ -1,4 +1,4 @@
-"""`TopicReader` reads a real topic by place and by key, even during another, longer read."""
+"""`TopicReader` reads records of a real topic by offset or by key, even during a longer read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ RECORDS = 600
 
 @pytest.fixture
 async def log(kafka, tmp_path) -> AsyncIterator[tuple[TopicReader, str]]:
-    """Fill a partition of a log, in which every third record has the same key."""
+    """Fill partition 1 of a log; every third record has the key ``third``."""
     env = environment(kafka.bootstrap, tmp_path)
     settings, topic = WorkerSettings.from_environment(env), names_of(env).webhooks
     await ensure_topics(settings)
@@ -45,7 +45,7 @@ def keys(*offsets: int) -> dict[tuple[int, int], bytes]:
     return {(1, offset): key_of(offset) for offset in offsets}
 
 
-async def test_nearby_places_are_read_as_one_range_and_no_other_record_is_returned(
+async def test_nearby_offsets_are_read_as_one_range_and_no_other_record_is_returned(
     log, monkeypatch
 ):
     reader, topic = log
@@ -63,15 +63,15 @@ async def test_nearby_places_are_read_as_one_range_and_no_other_record_is_return
     assert sought == [3, 580]
 
 
-async def test_a_place_without_a_record_is_an_error(log):
+async def test_an_offset_without_a_record_is_an_error(log):
     reader, topic = log
     with pytest.raises(LogUnreadableError):
         await reader.at(topic, keys(0, RECORDS + 5))
     assert len(await reader.at(topic, keys(0))) == 1
 
 
-async def test_a_place_with_a_different_record_is_an_error_that_names_the_place(log):
-    """A log that has lost its end and has grown again has such places."""
+async def test_an_offset_with_a_different_record_is_an_error_that_names_the_offset(log):
+    """A log that has lost its end and has grown again has such offsets."""
     reader, topic = log
     with pytest.raises(LogUnreadableError, match=f"{topic} no longer has the folded record at 1/7"):
         await reader.at(topic, keys(3) | {(1, 7): b"lost"})

@@ -1,7 +1,8 @@
 """The commands of docs/tutorial.md print the output that the page shows.
 
 The test types each command except those that set up the checkout (`git clone`, `make setup`). It
-uses free ports, and the Makefile's command for `make run`. On the page, `…` stands for any text.
+uses free ports, and replaces `make run` with the command in the Makefile. On the page, `…` stands
+for any text.
 """
 
 import os
@@ -23,7 +24,7 @@ from tests.kafka.harness import free_port, until
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 (STARTED,) = re.findall(r"^```text\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-# The ports of `make run`, by their settings.
+# The default ports of `make run`, by the names of their settings.
 PORTS = {"INGEST": 8000, "INGEST_METRICS": 8100, "WEB": 6066, "KAFKA": 19092}
 SETUP = ("git clone", "cd plexy-ledger", "make setup")
 MISSING = [tool for tool in ("bash", "curl") if shutil.which(tool) is None]
@@ -49,7 +50,7 @@ def _steps() -> list[Step]:
 
 
 class _Ledger:
-    """The programs of `make run`, in a folder of their own, and a shell next to them."""
+    """The programs of `make run`, in a folder of their own, and a shell in that folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -150,7 +151,7 @@ def _follow(ledger: _Ledger, step: Step) -> None:
         time.sleep(0.2)
 
 
-def test_each_command_of_the_tutorial_prints_the_page_s_output_and_so_does_a_restart(ledger):
+def test_each_command_prints_the_output_of_the_page_and_the_last_also_after_a_restart(ledger):
     steps = _steps()
     assert [step.command for step in steps[:2]] == [
         "make run",

@@ -1,4 +1,4 @@
-"""The broker itself refuses a former owner's late writes."""
+"""The broker itself refuses late writes of a worker that no longer owns the partition."""
 
 import asyncio
 import gc
@@ -54,7 +54,7 @@ async def test_an_old_owner_s_record_is_refused_after_a_new_owner_s_record(
     assert await keys_of(settings, topic) == ["old 1", "old 2", "old 3", "new 1", "new 2"]
 
 
-async def test_writes_that_wait_for_a_closed_writer_end_with_the_loss_of_the_partition(
+async def test_writes_that_wait_when_their_writer_is_closed_report_the_loss_of_the_partition(
     settings: WorkerSettings, kafka: EmbeddedKafka
 ) -> None:
     async with writer(settings.bootstrap_servers[0], "any") as closed:
@@ -79,7 +79,7 @@ async def test_writes_that_wait_for_a_closed_writer_end_with_the_loss_of_the_par
 async def test_the_owner_according_to_the_group_takes_back_an_epoch_from_another_worker(
     settings: WorkerSettings,
 ) -> None:
-    """A worker that is suspended before its first write takes the epoch when it resumes."""
+    """Another worker, suspended before its first write, may take the epoch when it resumes."""
     worked: list[str] = []
 
     async def work(chunk: Chunk) -> None:
@@ -177,7 +177,7 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
     assert await keys_of(settings, settings.names.orders) == []
 
 
-async def test_an_identity_is_renewed_before_kafka_forgets_it(
+async def test_the_identity_of_a_writer_is_renewed_before_kafka_forgets_it(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs: list[int] = []
@@ -231,7 +231,7 @@ async def test_a_writer_whose_broker_dies_during_the_request_for_an_epoch_asks_a
 async def test_the_leaders_of_a_topic_stay_known_after_a_request_about_another_topic(
     settings: WorkerSettings,
 ) -> None:
-    """Otherwise a batch waits for a leader that no client asks for, and ends its worker."""
+    """Otherwise, a batch would wait for a leader that no client asks for, and end the worker."""
     names = settings.names
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
         opened = Writer(client.client, "any")

@@ -73,7 +73,7 @@ def test_the_same_content_again_is_dropped_and_counted():
     assert (result.rejected, result.counts) == ([], {"folded": 1, "duplicate": 2})
 
 
-def test_the_same_content_again_in_a_later_run_is_dropped_and_its_place_remembered():
+def test_the_same_content_again_in_a_later_chunk_is_dropped_and_its_offset_is_remembered():
     known = judge(record(offset=5)).seen
     result = judge(record(offset=6), known=known)
     assert (result.events, result.rejected) == ([], [])
@@ -81,7 +81,7 @@ def test_the_same_content_again_in_a_later_run_is_dropped_and_its_place_remember
     assert result.counts == {"duplicate": 1}
 
 
-def test_only_the_first_places_of_many_repeats_are_remembered():
+def test_only_the_first_offsets_of_many_repeats_are_remembered():
     result = judge(*(record(offset=n) for n in range(MOST_REPEATS + 10)))
     assert result.seen[b"evt_1"].repeats == tuple(range(1, MOST_REPEATS + 1))
     assert result.counts["duplicate"] == MOST_REPEATS + 9
@@ -158,8 +158,8 @@ def test_a_value_that_is_not_json_is_rejected_without_an_id(value):
     assert result.counts == {"rejected.malformed_json": 1}
 
 
-def test_ids_with_control_characters_in_the_log_are_rejected_in_any_chunks():
-    """Earlier ingress versions accepted such ids, so a rebuild reads them in different chunks."""
+def test_ids_with_control_characters_are_rejected_however_the_log_is_cut_into_chunks():
+    """Earlier versions of ingress accepted such ids, so a rebuild may find some in the log."""
     odd = "evt_\0\x9b"
     records = [
         record(odd, offset=0),
@@ -227,7 +227,7 @@ def test_different_contents_of_an_id_are_each_rejected_once_until_one_counts():
 
 
 def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_place():
-    """So a retry after a fix, or a redelivery, gives the state of a fold from scratch."""
+    """A retry after a fix, or a redelivery, thus gives the same state as a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}
     known = judge(record(data=UNUSABLE, offset=4), record(data=named, offset=5)).seen
@@ -321,7 +321,7 @@ def test_a_chunk_whose_rows_were_written_without_its_progress_is_not_folded_twic
     assert all(item in first.rejected for item in again.rejected)
 
 
-def test_the_known_state_is_not_changed():
+def test_the_known_state_that_is_passed_in_is_not_changed():
     known = judge(record(offset=5)).seen
     before = dict(known)
     judge(record("evt_2", offset=6), record(data=OTHER, offset=7), known=known)

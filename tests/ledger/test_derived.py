@@ -1,4 +1,4 @@
-"""A record that a hop wrote is read as it was written; any other record is rejected."""
+"""A record that a hop of the worker wrote is read unchanged; any other record is rejected."""
 
 from typing import Any, NamedTuple
 

@@ -122,7 +122,7 @@ def test_an_informational_type_is_unfolded_as_a_known_one():
         ("id", TOO_LONG, Reason.REFERENCE_TOO_LONG),
     ],
 )
-def test_an_unusable_id_is_rejected_by_name_and_field(kind, field, value, reason):
+def test_an_unusable_id_is_rejected_with_the_reason_and_the_field(kind, field, value, reason):
     rejection = decode(VALID | {field: value}, kind)
     assert (rejection.reason, rejection.field) == (reason, f"data.{field}")
 
@@ -152,12 +152,12 @@ def test_an_unusable_id_is_rejected_by_name_and_field(kind, field, value, reason
         ],
     ],
 )
-def test_unusable_money_is_rejected_by_name_and_field(kind, field, value, reason):
+def test_unusable_money_is_rejected_with_the_reason_and_the_field(kind, field, value, reason):
     rejection = decode(VALID | {field: value}, kind)
     assert (rejection.reason, rejection.field) == (reason, f"data.{field}")
 
 
-def test_an_amount_whose_currency_differs_from_the_events_is_rejected():
+def test_an_amount_whose_own_currency_differs_from_the_currency_of_the_event_is_rejected():
     rejection = decode(VALID | {"amount": {"value": 5, "currency": "USD"}})
     assert (rejection.reason, rejection.field) == (Reason.CURRENCY_CONFLICTS, "data.currency")
 
@@ -182,20 +182,20 @@ def test_a_failure_counts_without_money(changed):
 
 
 @pytest.mark.parametrize("number", [7, 1004723697, 10**30, -7])
-def test_an_id_that_is_an_integer_is_its_decimal_text(number):
+def test_an_integer_id_is_read_as_its_decimal_text(number):
     refund = decode(VALID | {"id": number, "payment_id": number}, REFUND_SUCCEEDED)
     assert decode(VALID | {"id": number}).payment_id == refund.payment_id == str(number)
 
 
 @pytest.mark.parametrize("absent", [{}, {"id": None}, {"id": ""}, {"id": "undefined"}])
-def test_a_refund_without_an_id_has_that_of_its_payment(absent):
+def test_a_refund_without_an_id_has_the_id_of_its_payment(absent):
     data = {"amount": 5, "currency": "KZT", "payment_id": "pay_9", **absent}
     assert decode(data, REFUND_SUCCEEDED).data_id == "pay_9"
     assert decode(data).reason is Reason.ID_MISSING
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 7, True])
-def test_data_that_is_not_an_object_is_rejected_by_name(data):
+def test_data_that_is_not_an_object_is_rejected_with_the_reason(data):
     rejection = decode(data)
     assert (rejection.reason, rejection.field) == (Reason.DATA_UNREADABLE, "data")
 
@@ -262,13 +262,15 @@ def test_a_rejection_quotes_only_a_few_characters_of_the_data():
 
 
 @pytest.mark.parametrize("name", READING.fields.order)
-def test_an_order_is_found_under_each_of_its_names_in_data_and_in_metadata(name):
+def test_the_reference_of_an_order_is_found_in_each_configured_field_of_data_and_metadata(name):
     assert order_of(**{name: "ord_1"}) == "ord_1"
     assert order_of(metadata={name: "ord_1"}) == "ord_1"
 
 
 @pytest.mark.parametrize("name", READING.fields.payment)
-def test_a_refunds_payment_is_found_under_each_of_its_names_in_data_alone(name):
+def test_the_payment_of_a_refund_is_found_in_each_configured_field_of_data_but_not_of_metadata(
+    name,
+):
     assert payment_of(**{name: "pay_9"}) == "pay_9"
     assert payment_of(metadata={name: "pay_9"}) is None
 
@@ -279,7 +281,7 @@ def test_only_a_refund_names_another_payment(kind):
     assert (event.payment_reference, event.payment_id) == (None, "pay_1")
 
 
-def test_the_first_name_that_is_found_counts_and_data_precedes_metadata():
+def test_the_first_field_that_is_found_counts_and_data_precedes_metadata():
     assert order_of(order="last", merchantReference="first") == "first"
     assert order_of(order="data", metadata={"merchantReference": "metadata"}) == "data"
     assert order_of(metadata={"order": "last", "orderId": "first"}) == "first"
@@ -301,7 +303,7 @@ def test_two_fields_that_name_different_payments_are_marked_and_the_first_counts
     assert (refund.payment_reference, refund.marks) == ("pay_9", marks)
 
 
-def test_a_shop_can_choose_the_names():
+def test_a_shop_can_choose_the_names_of_the_fields():
     reading = Reading(FieldNames(order=("bestellung", "№"), payment=("zahlung",)))
     data = VALID | {"order_id": "no", "payment_id": "no", "№": "ord_1", "zahlung": "pay_9"}
     event = decode(data, REFUND_SUCCEEDED, reading)
@@ -310,7 +312,7 @@ def test_a_shop_can_choose_the_names():
     assert nested.order_reference == "ord_2"
 
 
-def test_without_names_there_are_no_references():
+def test_without_configured_fields_no_reference_is_read():
     reading = Reading(FieldNames(order=(), payment=()))
     event = decode(VALID | {"order_id": "o", "payment_id": "p"}, REFUND_SUCCEEDED, reading)
     assert (event.order_reference, event.payment_reference) == (None, None)
@@ -319,7 +321,7 @@ def test_without_names_there_are_no_references():
 @pytest.mark.parametrize(
     ("number", "text"), [(7, "7"), (0, "0"), (-7, "-7"), (10**30, f"{10**30}")]
 )
-def test_the_digits_of_a_number_are_a_reference(number, text):
+def test_a_number_is_read_as_a_reference_of_its_digits(number, text):
     assert order_of(order_id=number) == text
     assert order_of(metadata={"order_id": number}) == text
     assert payment_of(payment=number) == text
@@ -526,10 +528,10 @@ def test_an_order_reference_keeps_its_control_characters(character):
 
 
 @pytest.mark.parametrize("status", [None, 7, {}, True, "x" * 513, "\N{EURO SIGN}" * 171])
-def test_a_status_that_is_not_a_short_text_is_none(status):
+def test_a_status_that_is_not_a_short_text_is_read_as_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 
-def test_a_fact_concerns_the_payment_that_it_names_or_else_its_own_id():
+def test_a_fact_belongs_to_the_payment_that_it_names_or_else_to_the_payment_with_its_own_id():
     assert decode(VALID, REFUND_SUCCEEDED).payment_id == "pay_1"
     assert decode(VALID | {"payment": "pay_9"}, REFUND_SUCCEEDED).payment_id == "pay_9"

@@ -73,7 +73,7 @@ def test_a_forgotten_id_is_remembered_again_with_its_new_content():
     assert result.counts == {"folded": 2, "duplicate": 1, "rejected.event_id_reused": 1}
 
 
-def test_a_duplicate_does_not_make_an_id_younger():
+def test_a_duplicate_does_not_extend_the_time_for_which_its_id_is_remembered():
     assert taken(judge(record(0, 0), record(1, 80), record(2, 100))) == [0, 2]
 
 
@@ -85,13 +85,13 @@ def test_the_horizon_is_a_setting():
 def test_time_is_the_logs_time_and_never_goes_back():
     """Records from several ingresses have no strict order in time, and a clock may be wrong."""
     result = judge(record(0, 0), record(1, 100, "evt_2"), record(2, 1), record(3, 2))
-    # `evt_2` advances the log's time, so `evt_1` is forgotten, and is then new at the log's time.
+    # `evt_2` advances the log's time, so `evt_1` is forgotten, and then counts as new.
     assert taken(result) == [0, 1, 2]
     assert result.seen[b"evt_1"].timestamp_ms == FIRST_MS + 100 * DAY_MS
     assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS, rules=SEED.digest)
 
 
-def test_a_clock_that_runs_years_ahead_forgets_once_and_then_remembers():
+def test_a_clock_that_runs_years_ahead_makes_the_ledger_forget_only_once():
     result = judge(record(0, 0), record(1, 9999, "evt_2"), *(record(n, n) for n in (2, 3, 4)))
     assert taken(result) == [0, 1, 2]
     assert result.counts["duplicate"] == 2
@@ -123,7 +123,7 @@ def test_the_records_of_a_different_log_are_not_skipped():
 
 
 class Table:
-    """A partition's table as the agent writes it, including partial writes after a crash."""
+    """A partition's table as the agent writes it; a crash may cut the writes off."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, Seen | Progress] = {}
@@ -208,7 +208,7 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
 
 
 def moved(event: Event, **more: Any) -> Event:
-    """Return a repeat of an event, at a different place in the log."""
+    """Return a repeat of an event, at a different offset of the log."""
     return msgspec.structs.replace(event, offset=event.offset + 1000, **more)
 
 
@@ -236,7 +236,7 @@ def test_different_content_about_the_same_payment_changes_nothing_and_is_reporte
 
 
 def test_different_content_about_a_different_payment_is_a_fact_of_that_payment():
-    """A sender that reuses an id creates two facts, each with its own entries and order."""
+    """A sender that reuses a forgotten id makes two facts, each with its own entries and order."""
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
     ledger = Ledger(history, days=[0, 100])

@@ -1,6 +1,6 @@
-"""By the rules ``SEED``, the published bytes are those of the release that had no other rules.
+"""Under the rules ``SEED``, the published bytes equal those of the last release without rule sets.
 
-``golden_seed.jsonl`` was written by the release before: the order's document, then its entries.
+That release wrote ``golden_seed.jsonl``: the order's document, and then the order's entries.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.ledger.pipeline import Pipeline
 GOLDEN = (Path(__file__).parent / "golden_seed.jsonl").read_bytes().splitlines()
 
 
-def test_the_bytes_published_by_the_rules_seed_have_not_changed():
+def test_the_bytes_published_under_the_rules_seed_have_not_changed():
     pipeline = Pipeline()
     events = [
         failure("evt_f", 1, order="ord/1"),

@@ -45,7 +45,7 @@ def entry(*postings, entry_id="payment/pay_1/1") -> Entry:
 
 
 def entries_of(*events):
-    """Fold events in the order they arrived; return the entries by id."""
+    """Fold the events in the given order; return the entries by id."""
     return {entry.entry_id: entry for entry in fold_payments(events, {}).entries}
 
 
@@ -114,7 +114,7 @@ def test_a_refund_debits_refunds_and_credits_plexy():
     assert (posted.entry_id, posted.refund_id) == ("refund/pay_1/re_1/evt_r", "re_1")
 
 
-def test_the_accounts_are_those_of_the_design():
+def test_the_accounts_have_the_documented_names():
     assert (PLEXY, SALES, REFUNDS) == ("assets:plexy", "income:sales", "income:refunds")
 
 
@@ -145,7 +145,7 @@ def test_an_earlier_fact_about_different_money_reverses_the_old_entry_and_posts_
     assert shown(second) == [(PLEXY, 400, "USD"), (SALES, -400, "USD")]
 
 
-def test_a_refund_is_corrected_in_the_same_way():
+def test_an_earlier_fact_about_a_refund_reverses_the_old_entry_and_posts_a_new_one():
     entries = entries_of(refund("evt_1", 5, 100), refund("evt_2", 4, 90))
     base = "refund/pay_1/re_1"
     assert list(entries) == [f"{base}/evt_1", f"{base}/evt_1/reversal", f"{base}/evt_2"]
@@ -193,7 +193,7 @@ def test_an_entry_id_has_the_same_content_in_whatever_order_the_facts_arrive():
         (Subject("1/reversal", "1/reversal"), "refund/1%2Freversal/1%2Freversal/e%2F1"),
     ],
 )
-def test_ids_are_quoted(subject, entry_id):
+def test_ids_are_percent_encoded_in_an_entry_id(subject, entry_id):
     assert subject.entry_id("e/1") == entry_id
 
 

@@ -1,4 +1,4 @@
-"""An order's document does not depend on the order's form in the table."""
+"""An order's document does not depend on whether the order has one row or many in the table."""
 
 import msgspec
 import pytest
@@ -55,7 +55,7 @@ def assert_sound(hop: OrdersHop) -> None:
 
 @more
 @given(histories(), st.data())
-def test_every_order_repetition_and_cut_gives_the_same_documents(
+def test_every_permutation_repetition_and_cut_gives_the_same_documents(
     history: list[Event], data: st.DataObject
 ) -> None:
     one, other = Pipeline(), Pipeline()
@@ -69,7 +69,7 @@ def test_every_order_repetition_and_cut_gives_the_same_documents(
 
 @more
 @given(histories(), st.data())
-def test_the_form_in_the_table_changes_no_document(
+def test_the_form_of_an_order_in_the_table_changes_no_document(
     history: list[Event], data: st.DataObject
 ) -> None:
     cut = data.draw(chunked(history))
@@ -226,7 +226,7 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
     [("{}", "p"), ("{:\0>512}", "p"), ("{:a>512}", "p"), ("{:a>50}", "p")],
 )
 def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, payment_id):
-    """Whatever the ids, the facts that a payment keeps take about 390 KiB in a document."""
+    """The facts that a payment keeps take about 390 KiB in a document, whatever the ids are."""
     numbers = range(3_000)
     facts = {
         event_id.format(n): refund(event_id.format(n), n, 1, refund_id=payment_id, payment=None)
@@ -237,7 +237,7 @@ def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, paymen
     assert len(msgspec.json.encode(describe_payment(payment))) < 500_000
 
 
-def test_no_row_of_an_order_is_taken_for_a_row_of_another_order():
+def test_no_row_of_an_order_is_mistaken_for_a_row_of_another_order():
     """An id may be any text, and no text contains the separator before a payment's id."""
     ids = ["a", "ap", "a\x7f", "aÿ", "aÿppay_00000", "b"]
     pipeline = Pipeline()
@@ -268,7 +268,7 @@ def test_a_summary_describes_the_whole_order_as_a_list_would(history: list[Event
 
 
 class TestIdOfAPayment:
-    """A payment without a reference is an order under its own id, which a shop may also use."""
+    """A payment without a reference is an order under its own id, which may also name an order."""
 
     def test_an_order_with_the_id_of_one_of_its_payments_has_an_anomaly(self):
         pipeline = Pipeline()

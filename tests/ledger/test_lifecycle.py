@@ -1,4 +1,4 @@
-"""A rule set says what each event type states, and each kind of fact counts by a stated rule."""
+"""A rule set maps event types to kinds of fact, and each kind has a fixed effect on an order."""
 
 import json
 
@@ -47,7 +47,7 @@ PAID = fact("succeeded", "evt_p", 1, 500)
 # Rule sets.
 
 
-def test_the_seed_knows_only_the_published_types():
+def test_the_seed_rules_fold_only_the_published_types():
     facts = {name for name, kind in SEED.types.items() if kind is not Kind.INFORMATIONAL}
     assert facts == {"payment.succeeded", "payment.failed", "refund.succeeded"}
 
@@ -79,7 +79,7 @@ def test_the_digest_depends_on_the_rules_and_not_on_their_name():
         ("payment.succeeded", {"payment_id": "pay_1"}, Kind.SUCCEEDED),
     ],
 )
-def test_an_event_states_what_its_type_status_and_payment_say(name, data, kind):
+def test_the_kind_of_an_event_follows_from_its_type_status_and_payment(name, data, kind):
     event = read(name, data)
     assert isinstance(event, Event)
     assert (event.kind, event.payment_id) == (kind, "pay_1")
@@ -123,7 +123,7 @@ def test_a_type_or_a_status_that_states_nothing_is_unfolded():
     assert read("charge.refunded", {}) == Unfolded("charge.refunded", known=False)
 
 
-def test_only_money_that_moves_is_required():
+def test_an_amount_is_required_only_where_money_moves():
     for name in ("payment.canceled", "refund.failed", "dispute.won", "payment.authorized"):
         assert read(name, {"amount": None}).money is None
     assert read("payment.captured", {"amount": None}).reason == "amount_missing"
@@ -208,7 +208,7 @@ def test_an_event_that_is_not_folded_is_noted_under_the_payment_that_its_type_su
     assert named_by(envelope, CREATED * 1000, reading).payment_id == payment_id
 
 
-def test_the_pay_api_has_the_kinds_of_its_statuses():
+def test_the_pay_rules_map_each_status_to_its_kind_of_fact():
     kinds = {name.rpartition(".")[2]: kind for name, kind in PAY.types.items()}
     assert kinds == {
         "authorized": "authorised", "cancelled": "voided", "charged": "succeeded",
@@ -217,7 +217,7 @@ def test_the_pay_api_has_the_kinds_of_its_statuses():
     }  # fmt: skip
 
 
-def test_the_rules_are_in_the_progress_of_a_partition():
+def test_the_progress_of_a_partition_contains_the_digest_of_the_rules():
     class Logged:
         key, partition, offset, timestamp = b"evt_1", 0, 0, CREATED * 1000
         headers = ()
@@ -229,7 +229,7 @@ def test_the_rules_are_in_the_progress_of_a_partition():
     assert deduplicate([Logged()], {}, Reading()).outcomes == ["unfolded.payment.captured"]
 
 
-# What the facts amount to.
+# The effect of facts on an order and its journal.
 
 PLEXY, SALES = "assets:plexy", "income:sales"
 DISPUTED, LOST = "assets:disputed", "expenses:chargebacks"
@@ -351,7 +351,9 @@ def dispute(kind, created, own="dp_1", amount=500):
          ("dispute_amount_missing",), {PLEXY: 500, SALES: -500}),
     ],
 )  # fmt: skip
-def test_facts_of_a_lifecycle_count_by_rule(events, status, totals, anomalies, sums):
+def test_the_facts_of_a_payment_have_the_same_effect_in_reverse_order(
+    events, status, totals, anomalies, sums
+):
     assert told(*events) == (status, totals, anomalies, sums)
     assert told(*reversed(events)) == (status, totals, anomalies, sums)
 

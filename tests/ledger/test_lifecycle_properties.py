@@ -1,4 +1,4 @@
-"""For every history of a lifecycle, the fold is a join, and the journal equals the documents."""
+"""The fold ignores the order and repeats of events, and the journal matches the documents."""
 
 import pytest
 from hypothesis import given, settings
@@ -117,7 +117,7 @@ def test_events_entries_and_documents_are_decoded_as_they_were_encoded(history):
 @more
 @given(data=st.data())
 def test_facts_that_are_set_aside_leave_the_entries_of_the_kept_facts(data):
-    """A movement whose facts were replaced once never stands again."""
+    """A movement whose facts were once replaced never stands again."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (kept_facts, payments):
             patch.setattr(module, "ALWAYS_FIT", 1)

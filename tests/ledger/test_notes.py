@@ -104,9 +104,10 @@ def test_the_anomaly_of_a_refused_event_ends_when_a_corrected_delivery_counts(ba
 @pytest.mark.parametrize("rules", [SEED, LIFECYCLE])
 @pytest.mark.parametrize("kind", ["payment.succeded", "payment.pending", "refund.updated"])
 def test_an_event_that_was_not_folded_counts_once_it_is_corrected_under_the_same_id(kind, rules):
-    """Its note stays and says so; a retry of it is a duplicate, and a refused one changes nothing.
+    """The note of the unfolded delivery stays, and says that the event was corrected.
 
-    The refused delivery is marked as corrected in the quarantine, which has no unfolded delivery.
+    A retry of the unfolded delivery is a duplicate. The quarantine marks only the refused delivery
+    as corrected, because the quarantine has no unfolded deliveries.
     """
     log = [
         delivery("evt_1", GOOD | {"payment_id": "pay_1", "status": "odd"}, 4, kind),
@@ -131,7 +132,7 @@ def test_different_events_that_are_not_folded_under_one_id_are_all_shown():
     assert order(pipeline) == ("unknown", {"unfolded_event"}, notes)
 
 
-def test_a_delivery_that_reuses_the_id_of_an_event_that_counts_is_an_anomaly_for_good():
+def test_a_delivery_that_reuses_the_id_of_an_event_that_counts_stays_an_anomaly():
     pipeline = folded(
         delivery("evt_1", GOOD, 5),
         delivery("evt_1", GOOD | {"amount": 7, "orderReference": "ord_2"}, 6),
@@ -178,7 +179,7 @@ def test_a_payment_keeps_its_earliest_notes_and_says_that_there_are_more():
         assert order(pipeline)[1] == {"refused_event", TOO_LARGE}
 
 
-def test_a_note_at_whose_own_place_its_event_counts_is_void():
+def test_a_note_is_void_once_its_own_delivery_counts():
     """A retry after a fix makes the refused delivery itself count."""
     (note,) = deduplicate([delivery("evt_1", BAD, 5)], {}, READING).notes
     assert shown([note, counts("evt_1", 2, 5, "pay_1")]) == ()
@@ -228,7 +229,7 @@ def test_every_permutation_and_duplication_of_events_and_notes_gives_the_same_or
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_every_cut_gives_the_same_orders_and_entries_and_notes_change_no_entry(data):
+def test_every_cut_into_chunks_gives_the_same_orders_and_entries_and_a_note_changes_no_entry(data):
     facts = data.draw(st.permutations(facts_of(data.draw(logs()))))
     one, other, moneyed = Pipeline(), Pipeline(), Pipeline()
     one.fold([fact] for fact in facts)
@@ -260,7 +261,7 @@ def test_every_cut_of_the_log_gives_the_same_verdicts_rows_and_notes(data):
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_of_each_event_id_the_first_delivery_that_can_be_folded_counts_and_no_other(log):
+def test_only_the_first_delivery_of_an_event_id_that_can_be_folded_counts(log):
     result = deduplicate(log, {}, READING)
     places = [(event.event_id, event.offset) for event in result.events]
     due: dict[str, int] = {}
@@ -274,7 +275,7 @@ def test_of_each_event_id_the_first_delivery_that_can_be_folded_counts_and_no_ot
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_no_anomaly_remains_of_an_unfolded_delivery_whose_event_counts(log):
+def test_an_unfolded_delivery_leaves_no_anomaly_once_its_event_counts(log):
     result = deduplicate(log, {}, READING)
     counted = {event.event_id for event in result.events}
     for note in shown(result.notes):

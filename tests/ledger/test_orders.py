@@ -79,7 +79,7 @@ def test_totals_are_sorted_by_currency_and_never_added_across_currencies():
     assert list(document.totals) == ["KZT", "USD"]
 
 
-def test_totals_sum_over_the_orders_payments_and_each_refund_once():
+def test_totals_sum_the_payments_of_the_order_and_count_each_refund_once():
     events = [success(f"evt_{n}", amount=n, payment=f"p_{n}", order="A") for n in (1, 2, 4)]
     twice = [refund(f"evt_r{n}", amount=1, payment="p_4") for n in range(2)]
     document = order_of(*events, *twice)
@@ -98,7 +98,7 @@ def test_totals_may_exceed_the_largest_amount():
     assert order_of(*events).totals["KZT"].paid == 3 * largest
 
 
-def test_the_version_counts_distinct_facts_and_the_times_are_of_the_first_and_last():
+def test_the_version_counts_distinct_facts_and_the_times_are_those_of_the_first_and_last():
     events = [paid(500, created=5), failure("evt_2", 3, payment="p_2", order="A"), back(1)]
     document = order_of(*events, *events)
     assert (document.version, document.first_event, document.last_event) == (3, 2, 5)
@@ -119,7 +119,7 @@ def test_payments_are_sorted_by_id():
 
 
 def snapshot(*events, known=None):
-    """Return the last snapshot of a run."""
+    """Fold the events; return the last of the resulting snapshots."""
     return fold_payments(events, known or {}).snapshots[-1]
 
 
@@ -136,14 +136,14 @@ def test_a_known_or_older_snapshot_changes_no_order():
     assert fold_orders([new, old], known) == {}
 
 
-def test_an_order_whose_payments_all_moved_away_has_no_document():
+def test_an_order_whose_payments_have_all_moved_to_other_orders_has_no_document():
     there, gone = snapshot(success(order="A")), Snapshot("A", "pay_1", 2, None)
     assert describe(fold_orders([there, gone], {})["A"]) is None
     assert describe(fold_orders([gone], {})["A"]) is None
     assert describe(Order("A")) is None
 
 
-def test_the_version_of_an_order_is_that_of_its_document_or_zero():
+def test_the_version_of_an_order_is_the_version_of_its_document_or_zero():
     one, other = snapshot(success(order="A")), snapshot(success("evt_2", payment="p_2", order="A"))
     order = fold_orders([one, other], {})["A"]
     assert order.version == describe(order).version == 2
@@ -186,7 +186,7 @@ def order_before(*events):
     return order
 
 
-def test_an_anomaly_is_new_only_once_to_its_order():
+def test_an_anomaly_is_new_only_if_the_order_did_not_have_it_before():
     first, second = back(300), back(201, event_id="evt_s")
     good, bad = order_before(paid(500), first), order_before(paid(500), first, second)
     worse = order_before(paid(500), first, second, back(1, event_id="evt_t"))

@@ -1,4 +1,4 @@
-"""A notification of the Pay API is read as an event, or shown with a reason, and never guessed."""
+"""A notification of the Pay API becomes an event, stays unfolded, or is rejected with a reason."""
 
 import json
 from typing import Any
@@ -83,7 +83,7 @@ def read(body: bytes, amounts: PayAmounts = MINOR) -> Event | Rejection | str:
         ("rejected", Kind.FAILED, 5000),
     ],
 )
-def test_each_status_of_a_transaction_is_a_kind_of_fact(name, kind, amount):
+def test_each_transaction_status_is_read_as_its_kind_of_fact(name, kind, amount):
     event = read(body_of(f"transaction.{name}", status=name))
     assert (event.type, event.kind, event.money) == (
         f"transaction.{name}",
@@ -94,7 +94,7 @@ def test_each_status_of_a_transaction_is_a_kind_of_fact(name, kind, amount):
     assert event.created == 1_767_225_607
 
 
-def test_the_status_created_is_known_as_informational_but_an_unknown_status_is_not():
+def test_transaction_created_is_a_known_type_and_an_invented_type_is_unknown():
     created = decode_event(
         decode_notification(body_of("transaction.created", status="created"), MINOR),
         0,
@@ -131,7 +131,7 @@ def test_a_refund_is_a_transaction_of_its_own_whose_parent_is_the_payment(parent
     assert event.money == Money(700, "KZT")
 
 
-def test_a_refund_without_a_parent_is_shown_because_it_may_be_the_payment_itself():
+def test_a_refund_without_a_parent_is_rejected_because_the_transaction_may_be_the_payment():
     rejection = read(body_of("transaction.refunded", status="refunded"))
     assert (rejection.reason, rejection.field) == (Reason.ID_MISSING, "data.parentTransactionId")
 
@@ -189,7 +189,7 @@ def test_a_failed_refund_is_told_from_a_failed_payment_by_its_type_alone(name):
     assert unsure == f"unfolded.transaction.{name}"
 
 
-def test_without_a_processed_amount_the_whole_amount_was_captured():
+def test_without_a_processed_amount_the_whole_amount_counts_as_captured():
     assert read(body_of(processedAmount=...)).money == Money(5000, "KZT")
     assert read(body_of(processedAmount=None)).money == Money(5000, "KZT")
 
@@ -263,7 +263,7 @@ def test_a_time_without_a_zone_is_in_utc_and_a_number_is_unix_time(updated):
     assert (event.created, event.marks) == (1_767_225_607, ())
 
 
-def test_the_id_is_the_same_in_each_redelivery_and_a_different_one_after_each_change():
+def test_the_id_is_the_same_in_each_redelivery_and_differs_with_name_transaction_or_time():
     first = decode_notification(body_of(), MINOR).id
     assert first == decode_notification(body_of(description="new"), MINOR).id
     assert first == decode_notification(body_of(), MAJOR).id
@@ -272,7 +272,7 @@ def test_the_id_is_the_same_in_each_redelivery_and_a_different_one_after_each_ch
         body_of(id="txn_2"),
         body_of(updatedAt="2026-01-01T00:00:08Z"),
         body_of(updatedAt=...),
-        # Text of one part never passes for text of the next.
+        # The digest keeps its parts apart, so the digest changes if text moves to the next part.
         body_of("transaction.charged txn_1", id="2026"),
     ]
     ids = {decode_notification(body, MINOR).id for body in others}
@@ -280,7 +280,7 @@ def test_the_id_is_the_same_in_each_redelivery_and_a_different_one_after_each_ch
     assert all(len(each) < 64 for each in ids)
 
 
-def test_an_id_that_is_a_number_is_its_decimal_text():
+def test_a_numeric_transaction_id_is_read_as_its_decimal_text():
     assert read(body_of(id=17)).payment_id == "17"
     assert decode_notification(body_of(id=17), MINOR) == decode_notification(
         body_of(id="17"), MINOR
@@ -288,7 +288,7 @@ def test_an_id_that_is_a_number_is_its_decimal_text():
 
 
 @pytest.mark.parametrize("transaction", [..., None, "", True, 1.5, {}, "a\nb", "x" * 513])
-def test_a_notification_about_no_transaction_is_not_an_envelope(transaction):
+def test_a_notification_without_a_valid_transaction_id_is_rejected(transaction):
     assert isinstance(decode_notification(body_of(id=transaction), MINOR), Rejection)
 
 
@@ -325,7 +325,7 @@ JSON_VALUES = st.recursive(
     ),
     amounts=st.sampled_from(PayAmounts),
 )
-def test_every_body_gets_one_verdict_and_none_raises(fields, amounts):
+def test_each_body_has_exactly_one_outcome_and_no_exception_is_raised(fields, amounts):
     record = logged(json.dumps(fields).encode(), amounts)
     result = deduplicate([record], {}, Reading())
     assert len(result.outcomes) == 1
@@ -338,7 +338,7 @@ def test_no_bytes_raise_an_exception(body, amounts):
     assert isinstance(decode_notification(body, amounts), PayEnvelope | Rejection)
 
 
-def test_a_record_without_the_headers_of_the_dialect_is_a_signed_event():
+def test_a_record_without_dialect_headers_is_read_as_a_signed_event():
     record = msgspec.structs.replace(logged(body_of()), headers=())
     assert isinstance(read_envelope(record), Rejection)
     event = b'{"id": "evt_1", "type": "t", "created": 1, "data": {}}'
@@ -355,14 +355,14 @@ def test_a_record_without_the_headers_of_the_dialect_is_a_signed_event():
         [("dialect", None)],
     ],
 )
-def test_a_record_of_an_unknown_dialect_is_rejected_and_not_believed(headers):
+def test_a_record_of_an_unknown_dialect_is_rejected_and_not_trusted(headers):
     record = msgspec.structs.replace(logged(body_of()), headers=tuple(headers))
     assert read_envelope(record).reason == Reason.INVALID_ENVELOPE
     trusting = Trust(secrets=(), expects_bearer=True)
     assert trusting.fault(record) in {"arrival_unknown", SignatureFault.MISSING}
 
 
-def test_a_bearer_record_is_believed_only_by_a_ledger_that_takes_the_pay_api():
+def test_a_bearer_record_is_trusted_only_by_a_ledger_that_accepts_the_pay_api():
     record = logged(body_of())
     assert Trust(secrets=(), expects_bearer=True).fault(record) is None
     assert Trust(secrets=()).fault(record) == "bearer_not_expected"
@@ -371,7 +371,7 @@ def test_a_bearer_record_is_believed_only_by_a_ledger_that_takes_the_pay_api():
 
 
 @pytest.mark.parametrize("trust", [None, Trust(secrets=(b"s",), expects_bearer=True)])
-def test_the_history_says_bearer_where_there_is_no_signature(trust):
+def test_the_history_shows_bearer_in_place_of_a_signature(trust):
     (told,) = deliveries([logged(body_of())], Rules(), trust)
     assert (told.signature, told.outcome, told.amount) == (BEARER, "folded", 4000)
     (untrusted,) = deliveries([logged(body_of())], Rules(), Trust(secrets=(b"s",)))
@@ -400,7 +400,7 @@ def test_payments_of_both_dialects_share_one_order():
     assert order.totals["KZT"].paid == 4100
 
 
-def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_one_is_not():
+def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_status_is_not():
     assert read(body_of(status="failed")).marks == ("status_contradicts_type",)
     for name, status in (("authorized", "rejected"), ("cancelled", "charged")):
         event = read(body_of(f"transaction.{name}", status=status))
@@ -409,7 +409,7 @@ def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_one_is_not(
     assert read(body_of()).marks == ()
 
 
-def test_a_refused_notification_names_its_payment_and_order_by_the_pay_apis_own_fields():
+def test_the_payment_and_order_of_a_rejected_notification_are_read_from_the_pay_api_fields():
     data = {"id": "txn_2", "parentTransactionId": {"Value": "txn_1"}, "merchantReference": "ord_1"}
     body = msgspec.json.encode({"name": "transaction.refunded", "data": data})
     of_the_shop = Reading(FieldNames(order=("number",), payment=("belongs_to",)))

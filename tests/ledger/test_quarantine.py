@@ -1,4 +1,4 @@
-"""An item that was written repeatedly is listed once, and put back as a fold would write it."""
+"""A rejected item is listed once, and is put back in the form in which a fold would write it."""
 
 import json
 from typing import Any, NamedTuple
@@ -79,7 +79,7 @@ def test_deliveries_of_equal_bytes_are_one_item_and_different_bytes_are_two():
     assert all(is_delivery(item) for item in quarantine.items.values())
 
 
-def test_an_item_is_put_back_until_it_is_rejected_again():
+def test_an_item_stays_put_back_until_it_is_rejected_again():
     first = kept(0)
     quarantine = read(first)
     assert quarantine.items["plexy.webhooks/2/118"].is_open
@@ -113,7 +113,7 @@ def test_an_item_that_was_put_back_into_the_log_is_put_back_for_every_version():
         assert item.put_back == ("plexy.webhooks/2/118", 5000, False)
 
 
-def test_a_mark_names_the_source_and_has_no_reason():
+def test_the_mark_of_an_item_that_was_put_back_names_the_source_but_no_reason():
     record = kept(0)
     key, body, headers = put_back_record(record.key, record.value, record.headers, "t/0/1", 7)
     assert (key, body) == (record.key, record.value)
@@ -156,7 +156,7 @@ def test_a_strangers_item_takes_little_memory():
     assert len(item.key) + len(item.detail) + len(item.id) + len(item.origin) < 20_000
 
 
-def test_an_open_item_of_the_same_event_earlier_in_the_log_comes_first():
+def test_an_earlier_open_item_of_the_same_event_must_be_put_back_first():
     first, later = kept(0, source=5), kept(1, source=9)
     quarantine = read(later, first)
     item = quarantine.items["plexy.webhooks/2/9"]
@@ -207,7 +207,7 @@ def test_an_item_that_is_still_bad_stays_and_its_current_reason_is_given():
 
 
 @pytest.mark.parametrize("reason", [Reason.EVENT_ID_REUSED, Reason.KEY_MISMATCH])
-def test_a_decision_is_not_reversed(reason):
+def test_an_item_that_was_rejected_by_a_decision_is_not_put_back(reason):
     assert "this was a decision" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
 
 

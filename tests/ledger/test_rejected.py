@@ -70,7 +70,7 @@ def test_a_body_above_the_limit_is_represented_by_size_digest_and_source():
     assert read((key, value, headers)) == Unkept(digest, len(body))
 
 
-def test_a_smaller_limit_may_be_given():
+def test_a_smaller_limit_on_the_kept_bytes_may_be_given():
     _, value, headers = rejected_record(b"xy", NEGATIVE, "evt_1", ("t", 0, 1), keep_bytes=1)
     assert (value, dict(headers)["body-bytes"]) == (b"", b"2")
 
@@ -82,7 +82,7 @@ def test_a_delivery_that_ingress_refused_is_kept_whole_because_no_other_copy_exi
     assert read(record) is None
 
 
-def test_the_mark_of_a_body_that_is_not_kept_also_has_its_digest():
+def test_the_record_that_marks_an_unkept_body_as_put_back_also_has_its_digest():
     key, value, headers = rejected_record(b"xy", NEGATIVE, "e", ("t", 0, 1), keep_bytes=0)
     mark = put_back_record(key, value, headers, "t/0/1", 5)
     assert mark[:2] == (b"e", b"")
@@ -96,7 +96,7 @@ def test_a_digest_describes_only_its_own_bytes():
     assert not Unkept(named.sha256, 3).describes(b"xy")
 
 
-def test_a_detail_of_any_length_leaves_room_in_the_record():
+def test_a_long_detail_is_cut_so_that_the_record_does_not_become_too_large():
     long = Rejection(reason=Reason.MALFORMED_JSON, detail="ü" * 10**6)
     _, _, headers = rejected_record(b"", long, None, None)
     assert len(dict(headers)["detail"]) == 2000

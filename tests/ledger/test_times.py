@@ -1,4 +1,4 @@
-"""A time is read in each form that has one meaning, as the standard library reads it."""
+"""A time is read in each form that has one meaning, and as the standard library would read it."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -71,5 +71,5 @@ def test_each_form_of_a_time_is_read(text):
         {},
     ],
 )
-def test_a_value_without_a_single_meaning_is_no_time(text):
+def test_a_value_without_a_single_meaning_is_not_read_as_a_time(text):
     assert seconds_of(text) is None

@@ -29,7 +29,7 @@ def forged_first() -> list[Any]:
     return log.partitions[partition_of(b"evt_1")]
 
 
-def test_a_forged_record_is_rejected_and_does_not_take_the_events_place():
+def test_a_forged_record_is_rejected_and_does_not_take_the_place_of_the_event():
     result = deduplicate(forged_first(), {}, READING, trust=TRUST)
     assert [event.money.amount_minor for event in result.events] == [500]
     assert result.outcomes == ["rejected.signature_refused", "folded"]

@@ -103,14 +103,14 @@ def two_facts():
     return pipeline
 
 
-def test_equal_payments_are_equal_bytes_whichever_fact_came_first():
+def test_equal_payments_have_equal_bytes_whichever_fact_came_first():
     payment = two_facts().payments["pay_1"]
     other = Payment(payment.payment_id, dict(reversed(payment.facts.items())))
     assert other == payment
     assert wire.PAYMENTS.encode(other) == wire.PAYMENTS.encode(payment)
 
 
-def test_equal_orders_are_equal_bytes_whichever_payment_came_first():
+def test_equal_orders_have_equal_bytes_whichever_payment_came_first():
     order = two_facts().orders["A"]
     other = Order("A", dict(reversed(order.payments.items())))
     assert other == order

@@ -1,4 +1,4 @@
-"""A worker joins its group with a name that contains its fold settings, but no secret."""
+"""A worker joins its group with a protocol name that contains its fold settings, but no secret."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def test_settings_that_do_not_change_the_fold_do_not_change_the_name():
     assert protocols(other) == protocols(read())
 
 
-def test_each_secret_of_the_workers_gives_a_name_that_does_not_contain_the_secret():
+def test_each_secret_of_the_workers_adds_a_protocol_name_that_does_not_contain_the_secret():
     names = protocols(read(**SECRETS))
     assert len(set(names)) == 2
     assert not any("whsec" in name for name in names)
@@ -33,7 +33,7 @@ def test_each_secret_of_the_workers_gives_a_name_that_does_not_contain_the_secre
     )
 
 
-def test_a_group_without_a_name_or_with_the_same_name_does_not_differ():
+def test_there_is_no_difference_from_a_group_without_a_protocol_name_or_with_our_name():
     settings = read(**SECRETS)
     assert not difference(settings, "")
     assert not any(difference(settings, agreed) for agreed in protocols(settings))
@@ -50,7 +50,7 @@ def test_a_group_with_a_different_fold_runs_another_release():
     assert "the workers run another release" in str(difference(read(), later))
 
 
-def test_signature_checks_on_only_one_side_are_the_only_difference():
+def test_signature_checks_on_only_one_side_are_reported_as_the_only_difference():
     (agreed,) = protocols(read())
     fault = difference(read(**SECRETS), agreed)
     assert fault

@@ -42,14 +42,14 @@ def end(tracing: Tracing, span: SpanContext | None) -> None:
 
 
 @KINDS
-def test_without_the_extra_the_error_names_it(kind, monkeypatch):
+def test_if_the_extra_tracing_is_not_installed_the_error_names_it(kind, monkeypatch):
     monkeypatch.setattr(traces, "find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*pip install '\.\[tracing\]'"):
         kind.from_environment(ALL)
 
 
 @pytest.mark.parametrize("command", ["ingest", "worker"])
-def test_a_program_without_opentelemetry_ends_with_that_error(command, tmp_path):
+def test_a_program_without_opentelemetry_ends_with_an_error_that_names_the_extra(command, tmp_path):
     code = (
         "import sys\n"
         "sys.modules['opentelemetry'] = None\n"
@@ -85,7 +85,7 @@ def test_values_that_opentelemetry_would_ignore_are_refused(name, value):
 
 @pytest.mark.parametrize("share", ["all", "1.01", "-0.1", "nan", "1%"])
 @pytest.mark.parametrize("sampler", ["traceidratio", "ParentBased_TraceIdRatio"])
-def test_an_invalid_share_is_refused_if_the_sampler_needs_one(sampler, share):
+def test_an_invalid_share_of_traces_is_refused_if_the_sampler_needs_a_share(sampler, share):
     given = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": share}
     with pytest.raises(SettingsError, match=f"OTEL_TRACES_SAMPLER_ARG={share}: .* from 0 to 1"):
         Tracing("program", given)
@@ -94,7 +94,7 @@ def test_an_invalid_share_is_refused_if_the_sampler_needs_one(sampler, share):
 
 @pytest.mark.parametrize("empty_is_unset", [{}, {"OTEL_TRACES_SAMPLER_ARG": ""}])
 @pytest.mark.parametrize("sampler", ["", "Always_Off", "traceidratio"])
-def test_samplers_of_opentelemetry_are_not_refused(sampler, empty_is_unset):
+def test_a_sampler_of_opentelemetry_is_accepted_without_an_argument(sampler, empty_is_unset):
     Tracing("program", {"OTEL_TRACES_SAMPLER": sampler} | empty_is_unset).close()
 
 
@@ -117,7 +117,9 @@ def test_samplers_of_opentelemetry_are_not_refused(sampler, empty_is_unset):
         ("HEADERS", "authorization=\xfchush"),
     ],
 )
-def test_a_wrong_value_is_refused_without_its_password(of, name, value, monkeypatch, caplog):
+def test_the_error_for_a_wrong_value_does_not_contain_its_password(
+    of, name, value, monkeypatch, caplog
+):
     monkeypatch.setenv(of + name, value)
     with pytest.raises(SettingsError, match=f"^{of}{name}: expected .*(http://|name=value)") as got:
         Tracing("program", {of + name: value})
@@ -166,7 +168,7 @@ def test_a_queue_smaller_than_a_batch_is_refused(monkeypatch):
         Tracing("program", {})
 
 
-def test_opentelemetrys_own_switch_works():
+def test_otel_sdk_disabled_turns_traces_off():
     for disabled in ("true", "false"):
         tracing = Tracing("program", {"OTEL_SDK_DISABLED": disabled})
         span = tracing.begin("span", SpanKind.SERVER, NO_CONTEXT)
@@ -194,7 +196,7 @@ def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog)
     ]
     assert dropped == list(range(1, 1001 - len(receiver.spans)))
     assert dropped
-    # OpenTelemetry itself would log each dropped span.
+    # OpenTelemetry's own log line for each dropped span is suppressed.
     assert caplog.text == ""
 
 

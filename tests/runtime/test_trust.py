@@ -1,4 +1,4 @@
-"""A secret that was copied wrongly is refused at the start of every program that has it."""
+"""A secret that was copied wrongly is refused at the start of every program that uses secrets."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_a_wrong_secret_is_refused_with_the_reason_and_never_shown(program, wron
 
 
 @pytest.mark.parametrize("secret", [GOOD, DEVELOPMENT_SECRET])
-def test_a_secret_as_plexy_shows_it_is_taken(secret):
+def test_a_secret_as_plexy_shows_it_is_accepted(secret):
     check_secret("--secret", secret)
 
 

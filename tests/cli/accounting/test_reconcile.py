@@ -21,7 +21,7 @@ HEADER = "payment_id,amount,currency,kind\n"
 
 @pytest.fixture
 def read(tmp_path):
-    """Return a function that reads a text, or bytes, as a file."""
+    """Return a function that reads text or bytes as a settlement file."""
 
     def read_text(text, *, minor=False):
         path = tmp_path / "settlement.csv"
@@ -88,7 +88,7 @@ def test_a_refund_may_have_a_minus_but_a_payment_may_not(read):
         ('p,5.00,KZT,"pay"ment', "',' expected after"),
     ],
 )
-def test_an_invalid_value_is_refused_with_its_line(read, row, why):
+def test_the_error_for_an_invalid_value_names_its_line(read, row, why):
     with pytest.raises(WrongOptionError, match=rf"settlement\.csv, line 3: {why}"):
         read(f"{HEADER}p,1.00,KZT,payment\n{row}\n")
 
@@ -104,12 +104,12 @@ def test_an_invalid_value_is_refused_with_its_line(read, row, why):
         "p,5.00,KZT,payment\n",
     ],
 )
-def test_a_file_without_the_columns_is_refused_with_their_names(read, text):
+def test_the_error_for_a_file_without_the_columns_names_them(read, text):
     with pytest.raises(WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind once"):
         read(text)
 
 
-def test_bytes_that_are_not_utf_8_are_refused_with_their_line(read):
+def test_the_error_for_bytes_that_are_not_utf_8_names_the_line_before(read):
     with pytest.raises(WrongOptionError, match=r"settlement\.csv, after line .*not UTF-8"):
         read(HEADER.encode() + b"p\xff,5.00,KZT,payment\n")
 
@@ -176,7 +176,9 @@ def test_blanks_around_a_payment_s_id_belong_to_the_id(read):
         ("1.234", ".", None),
     ],
 )
-def test_the_option_decides_an_amount_with_two_meanings(tmp_path, amount, decimal, minor_units):
+def test_the_option_decimal_decides_an_amount_with_two_meanings(
+    tmp_path, amount, decimal, minor_units
+):
     path = tmp_path / "settlement.csv"
     path.write_text(f'{HEADER}p,"{amount}",KZT,payment\n', encoding="utf-8")
     if minor_units is None:
@@ -187,7 +189,7 @@ def test_the_option_decides_an_amount_with_two_meanings(tmp_path, amount, decima
         assert line.money == Money(minor_units, "KZT")
 
 
-def test_the_setting_decides_how_many_decimals_an_amount_may_have(tmp_path):
+def test_the_setting_for_minor_units_decides_how_many_decimals_an_amount_may_have(tmp_path):
     path = tmp_path / "settlement.csv"
     path.write_text(f"{HEADER}p,1.234,KWD,payment\n", encoding="utf-8")
     with pytest.raises(WrongOptionError, match="KWD has 2 decimals"):
@@ -206,6 +208,6 @@ def test_a_day_begins_at_midnight_in_its_zone(name):
 
 
 @pytest.mark.parametrize("name", ["", "Almaty", "UTC+99", "UTC+5:99", "+05:60", "+5", "../x"])
-def test_an_unknown_zone_is_refused_by_name(name):
+def test_the_error_for_an_unknown_zone_gives_an_example(name):
     with pytest.raises(WrongOptionError, match="Asia/Almaty"):
         zone_of(name)

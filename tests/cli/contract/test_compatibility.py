@@ -86,7 +86,7 @@ def test_changed_descriptions_and_new_optional_fields_need_no_new_version(now):
     assert breaking_changes(ORDERS, now) == []
 
 
-def test_a_type_may_be_renamed():
+def test_a_type_that_is_only_renamed_needs_no_new_version():
     renamed = changed(
         **{"$defs__Sums": ORDERS["$defs"]["Totals"], "$defs__Totals": None},
         properties__totals__additionalProperties={"$ref": "#/$defs/Sums"},
@@ -98,7 +98,7 @@ def test_a_type_may_be_renamed():
     ("now", "named"),
     [
         (changed(properties__version=None), "$.version is gone"),
-        # A reader of v1 relies on a required field, and older records lack a new field.
+        # Making a field optional breaks readers of v1; requiring a new field breaks older records.
         (changed(required=ORDERS["required"][1:]), "$.required"),
         (changed(properties__note=FIELD, required=[*ORDERS["required"], "note"]), "$.required"),
         (changed(properties__version__type="string"), "$.version.type"),

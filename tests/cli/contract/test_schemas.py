@@ -1,4 +1,4 @@
-"""The files in docs/events match the types, and every folded record validates against them."""
+"""The files in docs/events match the types, and every folded record matches its schema."""
 
 import msgspec
 import pytest
@@ -33,7 +33,7 @@ def test_the_files_match_the_types():
 
 
 @pytest.mark.parametrize("topic", VERSIONS)
-def test_a_schema_is_valid_in_its_own_draft_and_in_that_of_asyncapi(topic):
+def test_a_schema_is_valid_in_its_own_draft_and_in_the_draft_of_asyncapi(topic):
     schema = schema_of(topic)
     Draft202012Validator.check_schema(schema)
     Draft7Validator.check_schema(schema)
@@ -101,7 +101,7 @@ def test_an_entry_that_no_fold_produces_does_not_validate(field, value):
 
 
 @pytest.mark.parametrize("source", [("plexy.webhooks", 3, 118), None])
-def test_the_headers_of_a_rejection_and_of_its_mark_validate(source):
+def test_the_headers_of_a_rejection_and_of_the_record_that_marks_it_as_put_back_validate(source):
     rejection = Rejection(reason=Reason.AMOUNT_MISSING, detail="data.amount: it is missing")
     key, body, headers = rejected_record(b"{}", rejection, "evt_1", source)
     if source is None:

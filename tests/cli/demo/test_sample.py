@@ -1,4 +1,4 @@
-"""The sample folds to the expected outcome under the ledger's rules, without Kafka or HTTP."""
+"""The demo's sample deliveries have the expected outcome, here without Kafka or HTTP."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -46,7 +46,7 @@ def _accepted(deliveries: Iterable[sample.SampleDelivery]) -> list[_Record]:
     ]
 
 
-def test_the_accepted_deliveries_fold_to_the_expected_orders():
+def test_the_accepted_deliveries_produce_the_expected_orders():
     result = deduplicate(_accepted(sample.deliveries()), {}, Reading())
     documents = {
         order_id: sample.without_places(msgspec.json.decode(ORDER_DOCUMENTS.encode(document)))
@@ -75,7 +75,7 @@ def test_the_refusals_and_rejections_are_as_expected():
             refused.append(verdict)
         elif isinstance(verdict, Rejection):
             refused.append(sample.RefusedDelivery(delivery.name, 400, verdict.reason))
-            # Ingress keeps only JSON objects.
+            # Ingress keeps a rejected body only if the body is a JSON object.
             if delivery.body is not None:
                 key, _, _ = rejected_record(delivery.raw, verdict, delivery.body.get("id"), None)
                 rejected.append(sample.RejectedEvent(key.decode(), verdict.reason))

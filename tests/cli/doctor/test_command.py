@@ -14,7 +14,7 @@ from tests.cli.doctor.conftest import one
 
 
 def look(patient, monkeypatch, *, as_json=False, **checks):
-    """Return the verdict and the printed text."""
+    """Run the command with these checks; return its verdict and the printed text."""
     monkeypatch.setattr("cli.doctor.command.CHECKS", checks)
     console = Console(file=io.StringIO(), width=80)
     good = doctor(patient.environment, patient.programs, console, as_json=as_json)

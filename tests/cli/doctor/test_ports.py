@@ -1,4 +1,4 @@
-"""The check names the process on a taken port, and only warns about one of our own programs."""
+"""The check names the process on a taken port, and only warns if a program of the ledger has it."""
 
 import os
 import socket
@@ -55,7 +55,9 @@ def test_free_ports_are_listed_with_their_programs(patient):
         ("audit_port", "audit"),
     ],
 )
-def test_a_taken_port_is_a_problem_that_names_process_and_setting(patient, variable, program):
+def test_a_taken_port_is_a_problem_that_names_the_process_and_the_setting(
+    patient, variable, program
+):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         taken.settimeout(0.1)

@@ -1,4 +1,4 @@
-"""Before the first start, `run` chooses settings and ports, and prints lines to paste."""
+"""Before the first start, `run` chooses settings and ports, and prints commands to paste."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The check asks for every order, and reports exactly those that differ from the prediction."""
+"""A simulation's check asks for every order, and reports each that differs from the prediction."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The latencies of attempts are reported by outcome, with three digits."""
+"""The latencies of attempts are reported by outcome, with three significant digits."""
 
 import pytest
 from hypothesis import given

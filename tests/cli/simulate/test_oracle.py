@@ -1,4 +1,4 @@
-"""The oracle agrees with sums computed by hand, and with the ledger on any simulation."""
+"""The oracle, which predicts orders, agrees with sums computed by hand, and with the ledger."""
 
 import time
 from random import Random
@@ -57,7 +57,7 @@ def test_a_small_example_agrees_with_sums_computed_by_hand():
                 ),
             ),
         ),
-        # The refunds had these orders while the payments were unknown.
+        # The refunds were in these orders while the payments were unknown.
         "pay_1": None,
         "pay_2": None,
         # Only an event that does not count names this order.
@@ -71,13 +71,13 @@ def test_trial_totals_are_sums_by_currency():
     assert oracle.trial_totals([order, None, order]) == {"KZT": CheckedTotals(10, 4, 6)}
 
 
-def test_every_order_that_an_owed_event_may_change_is_undecided():
+def test_every_order_that_an_unacknowledged_event_may_change_is_undecided():
     assert oracle.touched(_EXAMPLE, ["e2"]) == {"17", "pay_1"}
     assert oracle.touched(_EXAMPLE, ["e6"]) == {"99"}
 
 
 def _record(offset, body, amounts, now_ms):
-    """Return a record of the log with this body, in its own dialect."""
+    """Return a record of the log with this body, in the body's own dialect."""
     is_pay = "name" in msgspec.json.decode(body)
     envelope = decode_notification(body, amounts) if is_pay else decode_envelope(body)
     return SimpleNamespace(
@@ -91,7 +91,7 @@ def _record(offset, body, amounts, now_ms):
 
 
 def _folded(bodies, rules="seed", amounts=PayAmounts.MINOR):
-    """Return the ledger's own documents of the bodies, in the form of the views."""
+    """Fold the bodies as the ledger does; return the orders in the form of the views."""
     now_ms = time.time_ns() // 1_000_000
     records = [_record(n, body, amounts, now_ms) for n, body in enumerate(bodies)]
     result = deduplicate(records, {}, Reading(rules=BUILT_IN[rules]))
@@ -125,7 +125,7 @@ def test_the_oracle_and_the_ledger_agree_on_both_dialects(rules, seed, events, d
 
 
 @given(seed=st.integers(0, 10**9), owed=st.integers(1, 10), kept=st.integers(0, 10))
-def test_owed_events_change_only_undecided_orders(seed, owed, kept):
+def test_unacknowledged_events_change_only_undecided_orders(seed, owed, kept):
     sent = list({each.event_id: each for each in deliveries(seed, 80)}.values())
     Random(seed).shuffle(sent)
     unsure, sure = sent[:owed], sent[owed:]

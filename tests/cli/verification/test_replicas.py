@@ -1,4 +1,4 @@
-"""`verify` and `audit` ask one worker about all disks, and report only repeated differences."""
+"""`verify` and `audit` compare the tables on all disks, and report only repeated differences."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ def comparison(
 
 
 def test_only_a_difference_found_twice_in_a_row_is_reported():
-    """Compaction may have removed a value below the replica's end after the report."""
+    """One difference may be due to a compaction of the changelog after the worker's report."""
     watch = DiskWatch()
     watch.judge(comparison(differing={PLACE: difference()}), [])
     assert watch.differences == []
@@ -89,7 +89,7 @@ def test_a_reported_difference_stays_while_the_replica_cannot_be_compared(meanwh
     assert watch.differences == []
 
 
-def test_the_options_or_else_the_settings_name_the_workers():
+def test_the_workers_are_named_by_the_options_or_else_by_the_settings():
     settings = VerifySettings.from_environment(
         {"LEDGER_ALLOW_UNSIGNED": "true", "LEDGER_WEB_BIND": "0.0.0.0", "LEDGER_WEB_PORT": "6070"}  # noqa: S104
     )
@@ -189,7 +189,7 @@ def test_one_line_counts_the_compared_and_the_skipped_replicas():
     assert Disks().replicas == 0
 
 
-def test_only_damage_found_after_a_time_is_reported():
+def test_only_damage_found_after_the_given_time_is_reported():
     damaged = [
         Damage(table="orders", partition=2, found_at_ms=at, detail=f"it holds {at}")
         for at in (1000, 3_600_000)

@@ -1,4 +1,4 @@
-"""Provides the tests of the page with a ledger that has a story, and with browser windows.
+"""Gives the tests of the page a ledger with a story of deliveries, and browser windows.
 
 Deliveries arrive over HTTP, as Plexy's do. The browser is the system's Chromium (in Debian:
 `chromium`).
@@ -64,14 +64,14 @@ class Ledger(NamedTuple):
         return f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}"
 
     def deliver(self, *bodies: dict[str, Any] | bytes, status: int = 200) -> None:
-        """Deliver as Plexy does."""
+        """Deliver signed bodies to ingress as Plexy does, and expect this status."""
         for body in bodies:
             raw = body if isinstance(body, bytes) else json.dumps(body).encode()
             answer = self.ingress.post(PATH, content=raw, headers=signed(raw, secret=SECRET))
             assert answer.status_code == status, answer.text
 
     def wait_folded(self) -> None:
-        """Wait in another thread, because this thread runs the browser's event loop."""
+        """Wait for the fold in another thread, because this one runs the browser's event loop."""
         with ThreadPoolExecutor(1) as thread:
             thread.submit(wait_folded, self.env, self.worker).result()
 
@@ -150,7 +150,7 @@ def _deliver_story(ledger: Ledger) -> None:
 
 
 class Watch:
-    """Checks that the page requests nothing from other hosts, and has only intended errors."""
+    """Checks that the page requests nothing from other hosts, and logs only intended errors."""
 
     def __init__(self, address: str, intended: str) -> None:
         self._intended = intended
@@ -164,18 +164,18 @@ class Watch:
         page.on("console", self._logged)
 
     def _requested(self, request: Request) -> None:
-        # A file that the page itself creates for a download is not from a host.
+        # A file that the page itself creates for a download has no host.
         if not request.url.startswith("blob:"):
             self.hosts.add(httpx.URL(request.url).netloc.decode())
 
     def _logged(self, message: Any) -> None:
-        # The browser also logs answers of 4xx, which are intended.
+        # The browser also logs 4xx answers as errors, but the tests cause them on purpose.
         intended = "Failed to load resource" in message.text or self._intended in message.text
         if message.type == "error" and not intended:
             self.errors.append(message.text)
 
     def check(self) -> None:
-        """Judge the events since the last check."""
+        """Fail if a request or an error since the last check was not intended."""
         hosts, errors, self.hosts, self.errors = self.hosts, self.errors, set(), []
         assert hosts <= {self._own}, hosts
         assert errors == [], errors
@@ -191,7 +191,7 @@ def watched(
     intended: str = "nothing",
     **options: Any,
 ) -> Iterator[tuple[Page, Watch]]:
-    """Open the page with a token, in its own window; errors with ``intended`` are intended.
+    """Open the page with a token, in its own window; errors that contain ``intended`` are ignored.
 
     Time passes normally in the window, and ``wind_on`` can advance it.
     """

@@ -43,7 +43,7 @@ class TestToken:
             third = page.context.new_page()
             third.goto(page.url)
             expect(third.locator(".headline")).to_be_visible()
-            # Neither the tab nor the browser keeps the token any longer.
+            # After the click, neither the tab nor the browser keeps the token.
             page.get_by_role("button", name="Forget token").click()
             expect(page.get_by_role("dialog")).to_be_visible()
             assert page.evaluate(KEPT) == [0, 0, 0]

@@ -91,7 +91,7 @@ def test_the_pages_of_a_payment_and_of_an_event_show_their_details(page):
     expect(page.get_by_role("link", name="ord/1")).to_be_visible()
 
 
-def test_the_page_has_words_for_every_name_of_the_ledger(page, ledger):
+def test_the_page_has_words_for_every_anomaly_reason_status_outcome_and_hop(page, ledger):
     words = page.evaluate(
         """async () => {
             const words = await import("/ui/words.js");

@@ -140,7 +140,7 @@ class TestFollowing:
         expect(page.get_by_role("link", name="pay_less").first).to_be_focused()
 
 
-def test_the_proof_is_saved_and_holds(page, tmp_path):
+def test_the_saved_proof_passes_the_check(page, tmp_path):
     go(page, "#/orders/ord%2F1")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download proof").click()

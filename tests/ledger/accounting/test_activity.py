@@ -1,4 +1,4 @@
-"""Sums by account, currency and day equal those of the standing entries."""
+"""The sums by account, currency and day equal those of the entries that are not reversed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,9 @@ def test_entries_are_summed_by_the_day_of_their_fact():
 
 
 @given(st.data())
-def test_all_entries_sum_to_the_standing_entries(data: st.DataObject) -> None:
+def test_the_sums_of_all_entries_equal_those_of_the_entries_that_are_not_reversed(
+    data: st.DataObject,
+) -> None:
     pipeline = Pipeline()
     pipeline.fold(data.draw(chunked(data.draw(histories()))))
     posted, standing = dict(activity_of(pipeline.entries.values())), {}

@@ -31,7 +31,7 @@ def line(number, kind="payment", amount=500, currency="KZT", payment="pay_1"):
 
 
 def found(lines, entries, period=ALWAYS):
-    """Return the number of matches, and each mismatch's name, line number and kind."""
+    """Return the number of matches, and the kind, line number and entry id of each mismatch."""
     result = reconcile(lines, entries, period)
     return result.matched, [
         (
@@ -81,7 +81,7 @@ def test_refunds_of_a_payment_match_as_a_multiset():
     assert found(lines, entries) == (2, [(Discrepancy.AMOUNT_DIFFERS, 4, "re_2")])
 
 
-def test_equal_currencies_pair_before_different_ones():
+def test_entries_in_the_currency_of_a_line_are_paired_first():
     entries = [refunded("re_1", 10, "USD"), refunded("re_2", 20)]
     lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
     assert found(lines, entries) == (
@@ -125,7 +125,7 @@ periods = st.builds(Period, st.none() | st.integers(0, 9), st.none() | st.intege
 
 @st.composite
 def books(draw):
-    """Draw standing entries with places: at most one per payment, and any number of refunds."""
+    """Draw entries at distinct offsets: for each payment, at most one success and some refunds."""
     entries = []
     for number, payment in enumerate(("pay_1", "pay_2", "pay_3")):
         if draw(st.booleans()):
@@ -190,7 +190,7 @@ def test_totals_are_the_sums_of_each_side_by_currency_and_kind(lines, entries):
 
 
 @given(books(), periods)
-def test_a_file_of_the_standing_entries_of_a_period_matches_completely(entries, period):
+def test_a_file_with_all_entries_of_a_period_matches_completely(entries, period):
     inside = [entry for entry in entries if entry in period]
     lines = [
         Line(number, each.payment_id, kind_of(each), money_of(each))

@@ -1,4 +1,4 @@
-"""Every case of ``webhooks.jsonl`` ends as the case expects.
+"""Every case of ``webhooks.jsonl`` has the outcome that this module expects.
 
 Each delivery goes through the real reading, deduplication and folding. A case about HTTP also goes
 to a real ingress.
@@ -23,7 +23,7 @@ _SEED = Reading()
 
 
 class Outcome(NamedTuple):
-    """What the ledger makes of a case's deliveries, which arrive in this order."""
+    """The outcomes of a case's deliveries in their order, and the resulting events and orders."""
 
     outcomes: list[str]
     events: list[Event]
@@ -60,7 +60,7 @@ def fold(deliveries: list[str], reading: Reading = _SEED) -> Outcome:
 
 
 def _created(envelope: Envelope) -> int:
-    """Return the time of an envelope; 0 for a time that is not an integer, or implausibly late."""
+    """Return an envelope's time, or 0 if the time is not an integer or is implausibly late."""
     created = envelope.created
     is_plausible = type(created) is int and created < ARRIVED_S + 10**7
     return created if is_plausible else 0
@@ -134,7 +134,7 @@ CREATED = {
 
 
 @pytest.mark.parametrize("name", CREATED)
-def test_a_time_is_read_in_unix_seconds(name):
+def test_a_time_is_read_as_unix_seconds(name):
     assert outcome_of(name).events[0].created == CREATED[name]
 
 
@@ -152,7 +152,7 @@ ANOMALIES = {
 
 
 @pytest.mark.parametrize("name", ANOMALIES)
-def test_what_contradicts_itself_counts_and_is_shown(name):
+def test_a_payment_with_a_contradiction_counts_and_has_an_anomaly(name):
     order_id, anomalies = ANOMALIES[name]
     found = outcome_of(name)
     assert not found.rejected
@@ -209,7 +209,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("name", REJECTED)
-def test_an_event_without_a_single_meaning_is_quarantined_with_its_reason(name):
+def test_an_unreadable_or_ambiguous_event_is_rejected_with_its_reason(name):
     (rejected,) = outcome_of(name).rejected
     assert rejected.rejection.reason == REJECTED[name]
 
@@ -241,7 +241,7 @@ ONCE = [
 
 
 @pytest.mark.parametrize("name", ONCE)
-def test_money_counts_once(name):
+def test_the_money_of_a_repeated_event_counts_once(name):
     found = outcome_of(name)
     assert len(found.events) == 1
     assert found.order.totals["KZT"].paid == 5000
@@ -257,7 +257,7 @@ def test_a_body_that_is_not_json_is_no_envelope(name):
     assert not isinstance(decode_envelope(text.encode()), Envelope)
 
 
-# The order's status, and the sums paid, refunded and charged back, in each case by the rules
+# For each case, the order's status and the sums paid, refunded and charged back, under the rules
 # ``LIFECYCLE``.
 BY_LIFECYCLE = {
     "refund_failed_after_success": ("paid", 5000, 0, 0),
@@ -268,7 +268,7 @@ BY_LIFECYCLE = {
 
 
 @pytest.mark.parametrize("name", BY_LIFECYCLE)
-def test_an_event_of_a_lifecycle_counts_by_its_rules(name):
+def test_an_event_of_a_lifecycle_counts_under_the_rules_lifecycle(name):
     order = fold(CASES[name]["deliveries"], Reading(rules=LIFECYCLE)).order
     totals = order.totals["KZT"]
     sums = (totals.paid, totals.refunded, totals.charged_back)

@@ -81,7 +81,7 @@ def with_amount(payment: Payment) -> Payment:
     return msgspec.structs.replace(payment, facts=payment.facts | {"evt_1": fact})
 
 
-def test_the_example_is_clean_and_moves_a_payment():
+def test_the_example_has_no_difference_and_moves_a_payment():
     ledger = example()
     assert ledger.differences() == []
     assert ORDERS.decode(ledger.orders[b"ord_2"]).payments["pay_3"].payment is None
@@ -176,7 +176,7 @@ def test_each_corruption_of_an_order_is_reported(alter, detail):
     assert found.events or "pay_9" in detail
 
 
-def test_a_withdrawal_by_a_fact_that_does_not_exist_is_reported():
+def test_a_withdrawal_at_a_version_that_the_log_does_not_reach_is_reported():
     ledger = example()
     ledger.orders[b"ord_2"] = altered(
         ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
@@ -196,7 +196,7 @@ def test_a_payment_of_another_order_is_reported():
     assert found.detail == "payment pay_3: it belongs to order ord_3"
 
 
-def test_an_order_that_still_has_a_payment_that_moved_away_is_reported():
+def test_an_order_that_still_has_a_payment_that_moved_to_another_order_is_reported():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
@@ -248,7 +248,7 @@ def test_a_deleted_key_is_reported_as_missing(holder, key, kind):
         ("documents", DifferenceKind.DOCUMENT_UNEXPLAINED),
     ],
 )
-def test_a_key_that_the_log_does_not_have_is_reported_as_unexplained(holder, kind):
+def test_a_key_that_the_log_does_not_explain_is_reported_as_unexplained(holder, kind):
     ledger = example()
     other = Ledger([success("evt_9", payment="pay_9", order="ord_9")])
     getattr(ledger, holder).update(getattr(other, holder))
@@ -266,7 +266,7 @@ def test_unreadable_bytes_are_reported(holder):
     assert found.detail == "it can't be read"
 
 
-def test_the_row_of_an_event_id_is_judged():
+def test_the_row_of_an_event_id_is_checked():
     ledger = example()
     place = (partition_of(b"evt_1"), b"evt_1")
     first = SEEN.decode(ledger.seen[place])
@@ -306,13 +306,13 @@ def test_a_table_may_lack_the_repeats_that_arrived_while_it_was_read(held, settl
 def _forgetful(*days: int) -> Ledger:
     """Return a ledger with one event, its repeats on other days, and a later event on the last day.
 
-    The later event is in the same partition, so the last day is the log's time there.
+    The later event is in the same partition, so the partition's time is the last day.
     """
     events = [success("evt_1", payment="pay_1")] * (len(days) - 1)
     return Ledger([*events, success("evt_4", payment="pay_2")], days=days)
 
 
-def test_the_later_event_is_in_the_same_partition():
+def test_the_two_events_of_the_forgetful_ledger_are_in_one_partition():
     assert partition_of(b"evt_1") == partition_of(b"evt_4")
 
 
@@ -364,7 +364,7 @@ def test_an_unexplained_id_is_a_difference_unless_the_id_is_forgotten():
         ({"timestamp_ms": 2**53}, [DifferenceKind.SEEN_DIFFERS]),
     ],
 )
-def test_the_progress_of_a_partition_is_judged(more, found):
+def test_the_progress_of_a_partition_is_checked(more, found):
     ledger = _forgetful(0, 1)
     place = (partition_of(b"evt_1"), PROGRESS_KEY)
     progress = PROGRESS.decode(ledger.seen[place])

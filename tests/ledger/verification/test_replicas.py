@@ -21,7 +21,7 @@ RECORDS = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
 
 
 def replica(end: int, rows: dict[bytes, bytes] | None = None) -> Replica:
-    """Return a replica at ``end``, with the changelog's rows or the given rows."""
+    """Return a replica with this end offset, and with the given rows, or else the changelog's."""
     held = dict(RECORDS[:end]) if rows is None else rows
     digest = digest_of({key: value for key, value in held.items() if value is not None})
     return Replica(
@@ -59,7 +59,7 @@ def replicas() -> Replicas:
 
 
 @pytest.mark.parametrize("end", range(len(RECORDS) + 1))
-def test_a_replica_that_matches_its_changelog_is_equal_at_any_end(replicas, end):
+def test_a_replica_that_matches_its_changelog_is_equal_at_any_end_offset(replicas, end):
     read(replicas)
     found = replicas.compare(tables(one=replica(end), two=replica(1)))
     assert found == Comparison(
@@ -72,7 +72,7 @@ def test_a_replica_that_matches_its_changelog_is_equal_at_any_end(replicas, end)
     [{b"b": b"2"}, {b"a": b"9", b"b": b"2"}, {b"a": b"1", b"b": b"2"}, {b"a": b"3"}, {}],
     ids=["lost", "flipped", "skipped", "too old", "empty"],
 )
-def test_a_replica_with_different_rows_differs_and_the_remedy_is_named(replicas, rows):
+def test_a_replica_whose_rows_differ_is_reported_with_the_remedy(replicas, rows):
     read(replicas)
     found = replicas.compare(tables(one=replica(3, rows), two=replica(3)))
     assert found.equal == {ReplicaPlace(OTHER, "payments", 3)}

@@ -1,4 +1,4 @@
-"""A worker reads the headers of a record only where they say how the record is read."""
+"""A worker keeps the headers of a record only if the first one names the record's dialect."""
 
 import pytest
 from aiokafka.structs import TopicPartition

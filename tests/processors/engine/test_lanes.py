@@ -1,4 +1,4 @@
-"""Lanes work in order within a partition, in parallel across partitions, and end on a failure."""
+"""Lanes work on chunks in order within a partition, and in parallel across partitions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -109,7 +109,7 @@ async def test_work_cancelled_from_within_is_an_error_and_no_later_chunk_runs():
     assert consumer.offsets.partitions() == []
 
 
-async def test_an_exception_cancels_the_work_of_other_partitions_which_then_is_not_done():
+async def test_an_exception_cancels_the_work_of_other_partitions_which_does_not_count_as_done():
     consumer = FakeConsumer()
     cancelled = []
 
@@ -154,7 +154,7 @@ async def test_a_chunk_that_was_given_back_is_dropped_and_the_redelivered_one_is
     assert consumer.offsets.committable(TP("topic", 0)) == 2
 
 
-async def test_a_chunk_that_ends_after_its_partition_was_given_back_is_not_done():
+async def test_a_chunk_that_ends_after_its_partition_was_given_back_does_not_count_as_done():
     consumer = FakeConsumer()
 
     async def work(_chunk: Chunk) -> None:
@@ -176,7 +176,7 @@ async def test_the_error_for_a_chunk_that_was_given_back_names_the_chunk():
 
 
 async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are_given_back():
-    """Nothing waits for such a chunk: a stopping worker once folded one into a closed table."""
+    """A stopping worker, which waits for no such chunk, once folded one into a closed table."""
     consumer = FakeConsumer()
     worked = []
 
@@ -190,7 +190,7 @@ async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are
 
 
 async def test_after_a_dropped_chunk_the_later_ones_are_dropped_until_the_next_assignment():
-    """The group may deny the first chunk and confirm the second, which would lose the first."""
+    """If the group denied the first chunk but confirmed the second, the first would be lost."""
     consumer = FakeConsumer()
     worked = []
 

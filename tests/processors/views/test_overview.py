@@ -57,7 +57,7 @@ def test_counts_lags_totals_and_anomalies_add_up():
     assert both.anomalies == {"any": 3}
 
 
-def test_the_same_seconds_are_added_however_long_each_worker_has_counted():
+def test_counts_of_the_same_second_are_added_however_long_each_worker_has_counted():
     both = merged([one("a", [0], per_second=[1, 2, 3]), one("b", [1], per_second=[10])], 2)
     assert both.per_second == [1, 2, 13]
 

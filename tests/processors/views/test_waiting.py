@@ -1,4 +1,4 @@
-"""A wait for an event keeps its limit, however slow the search for the event is."""
+"""A wait for an event keeps to its time limit, however slow the search for the event is."""
 
 import asyncio
 from types import SimpleNamespace

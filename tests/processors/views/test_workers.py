@@ -1,4 +1,4 @@
-"""All other workers are asked for parts of an answer, and incomplete parts are refused."""
+"""All other workers are asked for their parts of an answer, and incomplete answers are refused."""
 
 import asyncio
 
@@ -81,7 +81,7 @@ async def test_a_worker_that_does_not_answer_for_a_key_is_reported_before_the_re
                 await state.ask(app, "orders", KEY.decode(), "/orders/1")
 
 
-async def test_an_answer_that_is_not_a_document_is_unavailable(app):
+async def test_an_answer_that_is_not_a_document_is_reported_as_unavailable(app):
     async def answers(_request: web.Request) -> web.Response:
         return web.Response(text="a proxy's page", status=503)
 

@@ -69,14 +69,14 @@ def test_credentials_reach_the_client_but_not_the_repr():
 
 
 @pytest.mark.parametrize("missing", ["kafka_username", "kafka_password"])
-def test_a_mechanism_needs_user_and_password(missing):
+def test_a_mechanism_needs_a_user_and_a_password(missing):
     values = {name: value for name, value in CREDENTIALS.items() if name != missing}
     with pytest.raises(SettingsError, match=f"LEDGER_{missing.upper()}"):
         read(**values)
 
 
 @pytest.mark.parametrize("alone", ["kafka_username", "kafka_password"])
-def test_user_or_password_need_a_mechanism(alone):
+def test_a_user_or_a_password_without_a_mechanism_is_refused(alone):
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_SASL_MECHANISM"):
         read(**{alone: "x"})
 
@@ -95,7 +95,7 @@ def test_a_ca_file_needs_tls_and_must_exist(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "shop-2.", "A_b"])
-def test_a_prefix_has_the_characters_of_topic_names(prefix):
+def test_a_prefix_of_characters_that_topic_names_allow_is_accepted(prefix):
     assert read(topic_prefix=prefix).topic_prefix == prefix
 
 

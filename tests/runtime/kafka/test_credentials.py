@@ -66,7 +66,7 @@ def test_a_password_that_is_not_utf_8_is_refused_at_the_start_and_logged_later(t
     assert [line["reason"] for line in logs] == [str(raised.value)]
 
 
-def test_a_context_is_created_again_only_after_a_file_was_replaced(tmp_path):
+def test_a_tls_context_is_created_again_only_after_a_file_was_replaced(tmp_path):
     certificate, key = write_pair(tmp_path, "one.test")
     files = TlsFiles(None, certificate, key)
     first = files.current()
@@ -86,7 +86,7 @@ def test_the_error_for_a_key_of_a_different_certificate_names_both_settings(tmp_
 
 
 @pytest.mark.parametrize("year", [2031, 2077])
-def test_the_expiry_of_a_certificate_is_read_in_both_of_its_forms(tmp_path, year):
+def test_the_expiry_of_a_certificate_is_read_in_both_asn1_time_formats(tmp_path, year):
     at = datetime(year, 5, 17, 12, 30, 45, tzinfo=UTC)
     certificate, _ = write_pair(tmp_path, "one.test", expires=at)
     assert expires_s(certificate.read_bytes()) == at.timestamp()
