@@ -53,7 +53,7 @@ Anomaly = Literal[
     "refund_without_payment",
     "voided_and_paid",
 ]
-"""The contradictions among facts, and what does not count, as named in the documents."""
+"""The names, in documents, of contradictions among facts and of data that does not count."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
@@ -94,9 +94,10 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
 class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state that a payment's facts produce, as people and programs downstream see it.
 
-    ``amount`` and ``currency`` are the sum of the captures in the currency of the earliest one,
-    else those of the earliest success, else null. A reversed refund is not among the refunds. Lists
-    are sorted, so that equal states have equal documents.
+    If there are captures, ``amount`` is the sum of those in the currency of the earliest capture.
+    Otherwise ``amount`` and ``currency`` are those of the earliest success, or null without a
+    success. A reversed refund is not among the refunds. Lists are sorted, so that equal states have
+    equal documents.
     """
 
     payment_id: Annotated[Id, meaning("the payment's id")]
@@ -143,7 +144,7 @@ class PlacedPayment(PaymentDocument, frozen=True, gc=False, kw_only=True, omit_d
 def document_of(
     payment_id: str, kept: Mapping[str, Event], *, is_too_large: bool
 ) -> PaymentDocument:
-    """Return the document of a payment by the facts that it keeps, by event id.
+    """Return the document of a payment from the facts that it keeps, which are keyed by event id.
 
     ``is_too_large`` says that the payment has set facts aside.
     """
@@ -247,7 +248,7 @@ def _anomalies(facts: list[Event], successes: list[Event], found: set[str]) -> t
 
 
 def _contradictions(facts: list[Event], successes: list[Event]) -> Iterator[Anomaly]:
-    """Yield the anomalies of attempts and references; facts are sorted by time."""
+    """Yield the contradictions between attempts or between references; ``facts`` are by time."""
     if len({fact.money for fact in successes}) > 1:
         yield "conflicting_amount"
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
@@ -264,7 +265,7 @@ def _excess(
     refunds: Sequence[Refund],
     disputes: Sequence[Dispute],
 ) -> Iterator[Anomaly]:
-    """Compare what went back with what was paid."""
+    """Yield the anomalies of the amounts that went back, compared with the amount paid."""
     held = [each for each in disputes if each.status != "won" and each.amount is not None]
     if paid is None:
         if refunds:

@@ -46,7 +46,7 @@ _PROPERTIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A broker's place in a cluster: its number, its controller's port, and the settings for them.
+    """A broker's place in a cluster: its number, its controller's port, and other properties.
 
     `storage` contains the arguments with which the storage tool formats an empty disk.
     """
@@ -71,7 +71,7 @@ class Node:
 
 
 def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, str]) -> str:
-    """Return the file of a broker with these ports by listener; ``more`` overrides the rest."""
+    """Return the file's content; ``ports`` is by listener, and ``more`` overrides the rest."""
     listeners = [f"{name}://{HOST}:{port}" for name, port in ports.items()]
     protocols = [f"{name}:{name}" for name in ports]
     properties = _PROPERTIES | {
