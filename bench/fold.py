@@ -69,7 +69,7 @@ class FoldRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, which depend less on other work on the machine."""
+        """CPU time per delivery, in µs; other work on the machine affects it less than ``rate``."""
         return self.cpu_s / self.events * 1e6
 
 

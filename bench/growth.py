@@ -21,7 +21,7 @@ from bench.recording import RecordedDelivery, record_late_refunds, record_orders
 from bench.stage import BenchStage
 
 _ORDERS_AT_ONCE: Final = 10_000
-# This is the average of `bench.recording`, including repeated deliveries.
+# This is the average in the input of `bench.recording`, including repeated deliveries.
 DELIVERIES_PER_ORDER: Final = 1.33
 # The limit allows for a restore at only a few hundred records a second.
 _RESTORED_WITHIN_S: Final = 3600.0

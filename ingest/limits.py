@@ -113,8 +113,8 @@ LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     }
 )
 
-# This matches an IP literal, an IPv4 address or a name, then the port. RFC 3986, 3.2.2 also allows
-# punctuation in a name, such as the comma that joins two headers; host names contain none.
+# The pattern matches an IP literal, an IPv4 address or a name, then the port. RFC 3986, 3.2.2 also
+# allows punctuation in a name, such as the comma that joins two headers; host names contain none.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]+)(?::[0-9]{0,5})?")
 
 

@@ -82,7 +82,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
-    """Return the note that the delivery of an event id at a place counts, for the id's payment."""
+    """Return the note for ``kept_under`` which says that the delivery at this place counts."""
     return Note(
         event_id=event_id,
         type="",

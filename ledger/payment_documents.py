@@ -94,10 +94,9 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
 class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state that a payment's facts produce, as people and programs downstream see it.
 
-    If there are captures, ``amount`` is the sum of those in the currency of the earliest capture.
-    Otherwise ``amount`` and ``currency`` are those of the earliest success, or null without a
-    success. A reversed refund is not among the refunds. Lists are sorted, so that equal states have
-    equal documents.
+    ``amount`` and ``currency`` are the sum of the captures in the currency of the earliest one,
+    else those of the earliest success, else null. A reversed refund is not among the refunds. Lists
+    are sorted, so that equal states have equal documents.
     """
 
     payment_id: Annotated[Id, meaning("the payment's id")]
@@ -248,7 +247,7 @@ def _anomalies(facts: list[Event], successes: list[Event], found: set[str]) -> t
 
 
 def _contradictions(facts: list[Event], successes: list[Event]) -> Iterator[Anomaly]:
-    """Yield the contradictions between attempts or between references; ``facts`` are by time."""
+    """Yield the contradictions between attempts or references; ``facts`` are sorted by time."""
     if len({fact.money for fact in successes}) > 1:
         yield "conflicting_amount"
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:

@@ -85,7 +85,7 @@ def add_agent(app: LedgerApp) -> None:
             ),
         )
         set_aside(app, chunk, result.rejected, effects)
-        # A mark follows its rejection, which may be of the same chunk.
+        # A mark follows its rejection, which may be from the same chunk.
         effects.publish(
             app.names.rejected,
             (OutRecord(*corrected_record(each, app.names.webhooks)) for each in result.corrected),

@@ -58,9 +58,9 @@ class KafkaPortTakenError(EmbeddedKafkaError):
     """Another program listens on the port."""
 
 
-# A JVM uses the archive of a recorded start only if it was recorded with the same flags; without
-# the archive, a start takes two seconds longer. One collector thread is enough for a heap of this
-# size. Without the two permissions, the use of zstd and of byte buffers prints warnings.
+# A JVM uses the archive of a recorded start only if the recording used the same flags; without the
+# archive, a start takes two seconds longer. One collector thread is enough for a heap of this size.
+# Without the two permissions, the use of zstd and of byte buffers prints warnings.
 JVM_FLAGS = (
     "-XX:+UseSerialGC",
     "--enable-native-access=ALL-UNNAMED",

@@ -38,8 +38,8 @@ _PROPERTIES = {
     # of 9 s, such a start takes 13 s. Four heartbeats fit into one session.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
-    # Kafka's default is a quarter of our heap (128 MB). 16 MB still compact 600,000 keys in one
-    # pass.
+    # Kafka's default is a quarter of our heap (128 MB). A buffer of 16 MB still suffices for
+    # compacting 600,000 keys in one pass.
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
 }
 

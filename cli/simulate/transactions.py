@@ -1,4 +1,4 @@
-"""Draws the transactions of the Pay API: charged in full or in part, released, refunded or failed.
+"""Draws transactions of the Pay API: charged in full or in part, cancelled, refunded or failed.
 
 A transaction's notifications are in the order of the changes that they report. No two of them have
 the same time, so that their ids do not decide which is earlier.

@@ -51,7 +51,7 @@ from runtime.problems import MEDIA_TYPE, Problem
 
 # The log names at most this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
-# A worker reads its disk this often, so any damage is found within a minute.
+# The workers are asked this often to read their disks, so any damage is found within a minute.
 _SCRUBBED_EVERY_S: Final = 20.0
 # A worker restores a damaged partition by itself, so damage raises an alarm only for a while.
 _DAMAGE_SHOWN_FOR_MS: Final = 10 * 60 * 1000

@@ -35,7 +35,7 @@ from runtime.kafka.batches import (
     send,
 )
 
-# A row takes up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes some ten
+# A row takes up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes about ten
 # times its bytes. So a chunk that needs many long rows is folded in parts.
 _READ_AT_A_TIME: Final = 64
 _MOST_READ_BYTES: Final = 16 * 1024 * 1024

@@ -1,8 +1,8 @@
 """A lane processes one partition's chunks in sequence; all partitions' lanes run concurrently.
 
 So one partition's wait for the broker overlaps the work of other partitions. An exception in any
-lane ends the agent, and with it the worker. The chunk is then unfinished, and is redelivered after
-the restart.
+lane ends the agent, and with it the worker. The lane's chunk is then unfinished, and is redelivered
+after the restart.
 """
 
 import asyncio

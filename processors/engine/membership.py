@@ -1,10 +1,11 @@
 """This worker's membership in its group, under a fixed name.
 
-This module adds the worker's name and rules to its coordinator's requests, and asks the group
-whether this worker is still a member in the generation in which a chunk was fetched (Kafka numbers
-the assignments of a group as generations). Invariants: if two processes have the same name, the
-earlier one ends. Workers with settings that fold the log to different states never share a group.
-Asking about the membership does not change the consumer's state, as the consumer's heartbeat would.
+This module adds the worker's name and rules to the requests to the group's coordinator, a broker.
+It also asks the group whether this worker is still a member in the generation in which a chunk was
+fetched; a generation is one assignment of the partitions. Invariants: if two processes have the
+same name, the earlier one ends. Workers with settings that fold the log to different states never
+share a group. Asking about the membership leaves the consumer's state unchanged, unlike the
+consumer's own heartbeat.
 
 aiokafka's heartbeats and commits lack the worker's name (see ``corrections.named``). Without the
 name, Kafka would answer "unknown member" to the earlier process. That process would join again, and

@@ -19,9 +19,9 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
     The outcome is that of the folded delivery or, if no delivery is folded, that of the first one.
 
     ``payment_id`` and ``order_id`` name the payment and order of a folded event; ``order_id`` is
-    missing until the hop ``payments`` has folded it. The outcome ``accepted`` means that the event
-    is in the log but not judged yet. An event that ingress refused is not in the log: it has no
-    deliveries, and ``outcome`` is the reason.
+    missing until the hop ``payments`` has folded the event. The outcome ``accepted`` means that the
+    event is in the log but not judged yet. An event that ingress refused is not in the log: it has
+    no deliveries, and ``outcome`` is the reason.
     """
 
     event_id: str
