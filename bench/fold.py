@@ -1,4 +1,4 @@
-"""Measures one fold: runs a peer over its input, and checks its result.
+"""Measures one fold: runs a peer (the ledger's worker or a program like it), and checks its result.
 
 The result must equal that of the ledger's own rules, applied here in memory to the same deliveries.
 Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
@@ -69,7 +69,7 @@ class FoldRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, which depend less on other work on the machine."""
+        """CPU time per delivery, in µs; other work on the machine affects it less than ``rate``."""
         return self.cpu_s / self.events * 1e6
 
 
@@ -138,7 +138,7 @@ def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTo
 
 
 def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTotals]) -> list[str]:
-    """Return the number of differing orders and the first few of them; empty if all agree."""
+    """Return a line that counts the differing orders, and the first few; empty if all agree."""
     wrong = sorted(key for key in got.keys() | expected if got.get(key) != expected.get(key))
     if not wrong:
         return []

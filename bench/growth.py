@@ -21,9 +21,9 @@ from bench.recording import RecordedDelivery, record_late_refunds, record_orders
 from bench.stage import BenchStage
 
 _ORDERS_AT_ONCE: Final = 10_000
-# This is the average of `bench.recording`, including repeated deliveries.
+# This is the average in the input of `bench.recording`, including repeated deliveries.
 DELIVERIES_PER_ORDER: Final = 1.33
-# The limit allows for a restore at some hundred records a second.
+# The limit allows for a restore at only a few hundred records a second.
 _RESTORED_WITHIN_S: Final = 3600.0
 
 Report = Callable[[str, float], None]
@@ -43,7 +43,7 @@ class Start(NamedTuple):
 class Size:
     """The figures at ``size`` orders.
 
-    All figures but the rates were measured after the bursts, so they belong to ``orders``, which
+    All figures except the rates were measured after the bursts, so they belong to ``orders``, which
     includes the orders of the bursts.
     """
 
@@ -149,7 +149,7 @@ class Growth:
         return len(deliveries) / (ended_s - began_s)
 
     def _record(self, orders: int) -> list[RecordedDelivery]:
-        """Return the deliveries of the next orders, all new."""
+        """Return the deliveries of the next orders, which are all new."""
         deliveries = record_orders(range(self._orders, self._orders + orders), self._seed)
         self._orders += orders
         return self._counted(deliveries)

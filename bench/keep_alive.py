@@ -1,4 +1,4 @@
-"""Implements an HTTP client with open connections and as little work per request as possible.
+"""Implements an HTTP client that keeps connections open and does little work per request.
 
 The client takes requests as bytes, and returns the status of each answer and the time at which the
 answer was complete. A connection has at most one unanswered request. No request waits for a free
@@ -15,7 +15,7 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
 
 Answered = Callable[[int, float], None]
-"""Takes the status (``NO_ANSWER`` if the connection was lost), and the time by ``perf_counter``."""
+"""Takes the status (``NO_ANSWER`` for a lost connection), and the time on ``perf_counter``."""
 
 
 def whole_answer(received: bytes) -> int | None:
@@ -93,7 +93,7 @@ class Client:
         task.add_done_callback(self._opening.discard)
 
     async def ask(self, request: bytes) -> tuple[int, float]:
-        """Send a request; return the status of its answer, and the time of its last byte."""
+        """Send a request; return the answer's status, and the time of the answer's last byte."""
         answer: asyncio.Future[tuple[int, float]] = asyncio.get_running_loop().create_future()
         self.send(request, lambda status, now_s: answer.set_result((status, now_s)))
         return await answer

@@ -1,4 +1,4 @@
-"""Reports the results of the fold as a table, and as rates for ``bench.results``.
+"""Reports the results of the fold benchmark as a table, and as rates for ``bench.results``.
 
 If a program was measured more than once, its rate is the median, and the table shows the spread.
 The rate of a peer is that of its fastest program.

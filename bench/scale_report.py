@@ -1,4 +1,4 @@
-"""Reports a growing worker and several workers, as tables and as JSON.
+"""Reports the figures of a worker with growing state and of several workers, as tables and JSON.
 
 A fold with a wrong result is always reported as wrong.
 """
@@ -24,7 +24,7 @@ _MB: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The figures at each size and of each fleet; a fleet is a number of workers."""
+    """The figures for each size of the state, and for each fleet (workers that fold together)."""
 
     partitions: int
     sizes: Sequence[Size]

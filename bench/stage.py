@@ -24,7 +24,7 @@ from runtime.kafka.topics import TopicSettings, ensure_topics
 PARTITIONS: Final = 4
 # The broker sets a record's time, because some programs give an output the time of its input.
 BROKER: Final = {"log.message.timestamp.type": "LogAppendTime"}
-# The options of ingress, with larger batches.
+# These are the producer options of ingress, with larger batches.
 LOAD_OPTIONS: Final[dict[str, Any]] = {
     "acks": "all",
     "enable_idempotence": True,

@@ -23,7 +23,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The result of a number of workers; a correct fold has no ``differences``."""
+    """The result of one run with ``workers`` workers; a correct fold has no ``differences``."""
 
     workers: int
     events: int

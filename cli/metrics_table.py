@@ -1,4 +1,4 @@
-"""Writes the reference of metrics: a Markdown table for each program, from its declarations.
+"""Writes the reference of metrics: a Markdown table for each program, from the declared metrics.
 
 The site's metrics page has these tables; ``python -m cli.metrics_table`` prints them.
 """

@@ -8,12 +8,12 @@ from ledger.money import major_units
 from ledger.pay import PayAmounts
 
 PAY_PATH: Final = "/webhooks/plexy-pay"
-# A double holds the major units of every smaller amount, so that JSON shows all of its digits.
+# Below this amount, a double is precise enough for JSON to show every digit of the major units.
 _EXACT_BELOW_MINOR: Final = 10**12
 
 
 def build_notification(status: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a notification about a transaction that now has a status."""
+    """Return the notification that a transaction now has the status ``status``."""
     return {
         "name": f"transaction.{status}",
         "merchantId": "123456",
@@ -31,7 +31,7 @@ def iso_time(unix_s: int) -> str:
 
 
 def written_amount(amount_minor: int, currency: str, amounts: PayAmounts) -> int | float | str:
-    """Return an amount as an integration with this unit sends it.
+    """Return an amount in the form that an integration with this unit sends.
 
     >>> written_amount(150050, "KZT", PayAmounts.MINOR)
     150050

@@ -110,7 +110,7 @@ class AccountingSettings(TopicSettings, frozen=True, kw_only=True):
 
 
 class StatusSettings(TopicSettings, frozen=True, kw_only=True):
-    """The settings of ``status``: the ledger and its addresses; its options take precedence."""
+    """The settings of ``status``: the ledger and its addresses; the options take precedence."""
 
     ingest_host: IngestHost = LOOPBACK
     ingest_port: IngestPort = 8000

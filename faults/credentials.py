@@ -46,7 +46,7 @@ class Credentials:
         client_expires: datetime | None = None,
         authority: trustme.CA | None = None,
     ) -> None:
-        """Replace the authority, and both certificates with new ones that this authority signs."""
+        """Replace the authority, and give both sides new certificates that the new one signs."""
         authority = authority or trustme.CA()
         authority.cert_pem.write_to_path(self._authority_file)
         chain, key = pems(authority.issue_cert(HOST, not_after=broker_expires))

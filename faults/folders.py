@@ -28,7 +28,7 @@ The wait is longer than the limit, ``injections.TAKEN_OVER_WITHIN_S``, so that a
 measured.
 """
 
-# A worker may run on a full disk for this long, because RocksDB reserves room for its log.
+# A worker may keep running on a full disk for this long, because RocksDB reserves room for its log.
 _NOTICED_WITHIN_S: Final = 20.0
 _ASK_AGAIN_S: Final = 0.2
 # With this limit on open files, Python starts, but no worker can open its databases.

@@ -75,7 +75,8 @@ class ProgramUnderFault:
         self.clock: ProgramClock | None = None
         self.stops: list[Stop] = []
         self._command = command
-        # The spans in which the program was killed or frozen; the last one may still be open.
+        # The spans during which the program was down after a kill, or was frozen; the last span may
+        # still be open.
         self._away: list[tuple[float, float]] = []
         self._restarting = threading.Lock()
         # The process that was last seen ready.
@@ -93,7 +94,7 @@ class ProgramUnderFault:
         self._is_back()
 
     def start_again(self, during: str) -> UnplannedEnd | None:
-        """Restart the program if it has ended without a fault; return that end."""
+        """Restart the program if it has ended although no fault may end it; return that end."""
         with self._restarting:
             how = self.ended()
             if how is None or self.may_end:
@@ -157,7 +158,7 @@ class ProgramUnderFault:
         self._is_back()
 
     def was_away(self, since_s: float, until_s: float) -> bool:
-        """Return whether the program was killed or frozen at any time between two times."""
+        """Return whether the program was down or frozen at any moment between two times."""
         return any(began <= until_s and since_s <= ended for began, ended in self._away)
 
     def wait_ended(self, within_s: float) -> bool:

@@ -1,14 +1,15 @@
-"""Appends records in batches through one producer; records that arrive meanwhile share a batch.
+"""Appends records through one producer; records that arrive during a write share the next batch.
 
-Input: records, each with a deadline. Output: a future for each. It returns the record's place once
-all in-sync replicas have the record, or raises ``LogUnavailableError``. Invariants: no record waits
-beyond its deadline; a partition has at most one batch under way, so the order is kept.
+Input: records, each with a deadline. Output: a future for each record. The future returns the
+record's place (partition and offset) once all in-sync replicas have the record, or raises
+``LogUnavailableError``. Invariants: no record waits beyond its deadline; a partition has at most
+one batch under way, so the order is kept.
 
 A batch is never larger than its topic accepted when the topics were last examined. A batch that is
 refused for its size is sent again in parts, and only a record that is itself too large fails.
 
 aiokafka's own ``send`` looks up the topic and starts a task and timers for every record. This
-module does so once per batch: a partition's records of one loop turn become one batch.
+module does so once per batch: a partition's records of one turn of the event loop become one batch.
 """
 
 import asyncio
@@ -48,8 +49,8 @@ class _Append(NamedTuple):
 class Appends:
     """All records of one producer that are not acknowledged yet.
 
-    ``partitions`` is each topic's number of partitions, and ``limits_bytes`` the largest batch that
-    the topic accepts. The first failure other than a refused size fails all records and calls
+    ``partitions`` is each topic's number of partitions, and ``limits_bytes`` has the largest batch
+    that each topic accepts. The first failure other than a refused size fails all records and calls
     ``lost``, because only a new producer can continue. ``ends`` contains, for each partition, the
     offset after the last acknowledged record, whichever producer wrote it.
     """
@@ -141,7 +142,7 @@ class _Lane:
     ) -> None:
         self._producer = producer
         self._topic, self._partition = self._place = place
-        # The topic's other lanes share this mapping.
+        # All lanes share this mapping.
         self._limits_bytes = limits_bytes
         self._ends = ends
         self._failed = failed
@@ -233,7 +234,7 @@ class _Lane:
         self._producer.renew_identity()
 
     def _keep(self, first_offset: int) -> None:
-        """Set the places of acknowledged records; some futures may be cancelled by now."""
+        """Give the futures of acknowledged records their places, unless a future was cancelled."""
         if first_offset < 0:
             # A broker may leave out the offset of a batch that it receives twice. The failed
             # deliveries are retried, and the retries get a place.

@@ -1,7 +1,7 @@
 """Reads a request's body within limits on size, time and memory.
 
-Input: ASGI's ``receive``. Output: the unchanged bytes, or a ``BodyFault``. Invariant: a body never
-takes more memory than its limit plus one of the server's chunks.
+Input: ASGI's ``receive``. Output: the unchanged bytes, or a ``BodyFault``. Invariant: while a body
+arrives, it never takes more memory than its limit plus one of the server's chunks.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class BodyFault(Enum):
 async def read_body(
     receive: Receive, memory: BodyMemory, *, limit_bytes: int, until: float
 ) -> AsyncIterator[bytes | BodyFault]:
-    """Yield the whole body, whose memory stays reserved until the block ends.
+    """Yield the whole body, or a fault; the body's memory stays reserved until the block ends.
 
     ``until`` is a time on the event loop's clock, in seconds.
     """

@@ -4,7 +4,8 @@ Input: from ``connection``, the steps of arriving requests, and the answers that
 each new wait of the connection when it begins.
 
 Invariant: a connection has exactly one wait at any time. It waits for the sender to finish a
-request, fetch an answer, begin the next request or close; or it waits for ingress to answer::
+request, for ingress to answer and the sender to fetch the answer, for the sender to begin the next
+request, or for the sender to close::
 
     head ──(head complete)──▶ body ──(complete)──▶ whole ──(begun)──▶ head
       └────────────────────────┴─────────(end)───────┴──▶ ended: nothing more is read

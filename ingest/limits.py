@@ -1,7 +1,7 @@
-"""Defines the limits of one connection, and the answers to a sender that exceeds one.
+"""Defines the limits of one connection, and the answers to a sender that exceeds a limit.
 
-Input: the head of a request. Output: the fault that ends the connection, if there is one, with a
-problem document as its last answer.
+Input: the head of a request. Output: the fault that ends the connection, if any. For most faults, a
+problem document is the last answer on the connection.
 """
 
 import re
@@ -18,10 +18,11 @@ _HEAD_BYTES: Final = 16 * 1024
 _HEADERS: Final = 100
 # A proxy never pipelines. A sender that does so gets this many answers before the close.
 _PIPELINED: Final = 16
-# A sender of chunks usually sends kilobytes at a time; this bounds the cost of tiny ones.
+# A sender of chunks usually sends kilobytes at a time; the limit bounds the cost of tiny chunks.
 _CHUNKS: Final = 1024
-# After a refusal, this much more of the body is read, so that its sender reads the answer. A sender
-# of a larger body also reads the answer, unless it first fills the system's buffers.
+# After a refusal, up to this many more bytes of the body are read and dropped, so that a sender
+# that first sends its whole body can read the answer. The sender of a larger body can read it too,
+# unless the rest of the body fills the system's buffers.
 _DROPPED_BYTES: Final = 64 * 1024
 _CONNECTIONS: Final = 4096
 # Some open files are not senders' connections: connections to Kafka, log output and the listener.
@@ -86,8 +87,8 @@ class Limits:
         return None if names_one_host(hosts, http_version) else "wrong_host"
 
 
-# The last answer on a connection that is closed for a fault; with ``None``, it is closed without an
-# answer.
+# The last answer on a connection that is closed for a fault; with ``None``, the connection is
+# closed without an answer.
 LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     {
         "malformed_request": problem("malformed_request", "expected a request in HTTP/1.1"),
@@ -112,8 +113,8 @@ LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     }
 )
 
-# This matches an IP literal, an IPv4 address or a name, then the port. RFC 3986, 3.2.2 also allows
-# punctuation in a name, such as the comma that joins two headers; host names contain none.
+# The pattern matches an IP literal, an IPv4 address or a name, then the port. RFC 3986, 3.2.2 also
+# allows punctuation in a name, such as the comma that joins two headers; host names contain none.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]+)(?::[0-9]{0,5})?")
 
 

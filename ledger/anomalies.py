@@ -1,8 +1,9 @@
 """The anomalous orders of a partition, listed by anomaly.
 
 Input: the orders in the table, and the changes that chunks make to them. Output: the number of
-orders with each anomaly, and the keys of these orders, latest event first. The orders themselves
-are not kept: an order costs one short key, and one place in the list of each of its anomalies.
+orders with each anomaly, and the keys of these orders; the order with the latest event is first.
+The orders themselves are not kept: an order costs one short key, and one place in the list of each
+of its anomalies.
 """
 
 from bisect import bisect_left
@@ -40,7 +41,7 @@ class AnomalousOrders:
         self._keys: dict[str, _SortedKeys] = {}
 
     def take(self, key: bytes, value: bytes) -> None:
-        """Add the order in a row of the table ``orders``."""
+        """Add the order that a row of the table ``orders`` holds, if it holds one."""
         if is_order_key(key):
             self._add(_anomalous(ORDERS.decode(value)))
 
@@ -56,7 +57,7 @@ class AnomalousOrders:
         return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
-        """Yield the keys of a list that are below the key ``below``, latest event first."""
+        """Yield a list's keys that are lower than ``below``, or all keys, in descending order."""
         keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))

@@ -1,8 +1,8 @@
-"""The currencies that the ledger counts, and their decimals on Plexy's scale.
+"""The currencies that the ledger accepts, and the number of decimals that Plexy uses for each.
 
 The list belongs to the rules: a code that ISO 4217 withdraws stays here, so that no later release
-rejects an event that once counted. Codes without a minor unit, such as those for gold and for
-testing, are not money.
+rejects an event that an earlier release folded. Codes without a minor unit, such as those for gold
+and for testing, are not money.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ _WITHDRAWN: Final = """
     PLZ PTE RHD ROK ROL RUR SDD SDP SIT SKK SLL SRG STD SUR TJR TMM TPE TRL UAK UGS UGW
     USS UYN UYP VEB VEF VNC XEU YDD YUD YUM YUN ZAL ZMK ZRN ZRZ ZWC ZWD ZWL ZWN ZWR
 """
-# Plexy multiplies a display amount by 100, except for these, which have no minor unit. ISO 4217
-# differs: KWD has three decimals there, ISK none, and MGA two.
+# Plexy multiplies a display amount by 100, except in these currencies, which have no minor unit at
+# Plexy. ISO 4217 differs: KWD has three decimals there, ISK none, and MGA two.
 _WITHOUT_DECIMALS: Final = "JPY KRW VND BIF CLP GNF KMF MGA PYG RWF UGX XAF XOF XPF"
 
 MINOR_UNIT_DIGITS: Final[Mapping[str, int]] = MappingProxyType(

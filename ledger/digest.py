@@ -1,4 +1,4 @@
-"""The digest of a table: a 64-bit number for all rows, in any order, and the number of rows.
+"""The digest of a table: a 64-bit number for all rows in any order, and the number of the rows.
 
 A digest is the sum of its rows' hashes, so a row can be added or removed without reading the other
 rows, and two tables with the same rows have the same digest. A flipped bit, a lost row or an extra

@@ -19,7 +19,8 @@ MAX_ID_BYTES: Final = 512
 # A character has at most four bytes, so an id of this length is never too long.
 ALWAYS_SHORT_CHARS: Final = MAX_ID_BYTES // 4
 
-# Unicode's category Cc: JSON needs six bytes for each of them, and a terminal acts on them.
+# These are Unicode's category Cc. JSON needs six bytes for each of them, and a terminal acts on
+# them.
 _CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
 _CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
 
@@ -121,7 +122,8 @@ def fault_of(field: str, text: object) -> Rejection | None:
         got = "nothing" if text is None or text == "" else type(text).__name__
         detail = f"expected `{field}` as text{' or an integer' if field == 'id' else ''}, got {got}"
         return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
-    # A short, printable text has none of the faults below, and nearly every text is one.
+    # A short, printable text has none of the faults below, and nearly every text is short and
+    # printable.
     if len(text) <= ALWAYS_SHORT_CHARS and text.isprintable():
         return None
     if is_too_long(text):
@@ -134,7 +136,7 @@ def fault_of(field: str, text: object) -> Rejection | None:
 
 
 def _unusual(body: Any) -> Envelope | Rejection:
-    """Return the envelope of a body whose id is an integer, or has a number out of range."""
+    """Return the envelope of a body that has an integer as its id, or any number out of range."""
     if not isinstance(body, dict):
         detail = f"expected an object, got {type(body).__name__}"
         return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail)

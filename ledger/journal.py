@@ -2,9 +2,9 @@
 
 Input: the standing facts of a movement (``ledger.standing``), and the facts that stood before.
 Output: the entries that post the difference. A posted entry is never changed: a correction is a
-reversal and a new entry. The standing entry is always that of the standing facts, so it depends
-only on the facts. Invariant: every entry sums to zero in each currency; an unbalanced entry can't
-be constructed.
+reversal and a new entry. The standing entry of a movement, which is posted and not reversed, is
+always the entry of the standing facts, and thus depends only on the facts. Invariant: every entry
+sums to zero in each currency; an unbalanced entry can't be constructed.
 
 movement            debit                  credit      facts
 success, capture    plexy                  sales       the fact
@@ -99,7 +99,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     def __post_init__(self) -> None:
         postings = self.postings
-        # Nearly every entry has two opposite legs, so nothing is summed.
+        # Nearly every entry has two opposite legs, so its sums need not be computed.
         if len(postings) == 2:  # noqa: PLR2004
             one, other = postings
             if one.amount == -other.amount and one.currency == other.currency:
@@ -114,8 +114,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The subject of an entry: a payment's success, one of its refunds, or another movement.
 
-    A subject has one standing entry at a time. ``item_id`` is the capture or the dispute, and
-    ``event_id`` the outcome of a dispute, because each outcome moves the amount again.
+    A subject has one standing entry at a time. ``item_id`` is the id of the capture or the dispute.
+    ``event_id`` is the id of the event that states a dispute's outcome, because each outcome moves
+    the amount again.
     """
 
     payment_id: str
@@ -125,7 +126,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event_id: str | None = None
 
     def entry_id(self, event_id: str, *others: str) -> str:
-        """Return the id of an entry by its events; ids are quoted, as they may contain slashes.
+        """Return the id of the entry for these events; ids are quoted, as they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
@@ -153,7 +154,8 @@ def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list
     """Return up to two entries, which make ``standing`` the posted facts of ``subject``.
 
     ``before`` are the facts that stood until now, if any. A correction is posted even if the old
-    and the new facts have the same money, so that the same entry stands for any order of arrival.
+    and the new facts have the same money, so that the same entry stands whatever the order of
+    arrival.
     """
     if before is None:
         return [] if standing is None else [entry_of(subject, standing)]

@@ -18,9 +18,9 @@ from ledger.events import Event
 MOST_FACT_BYTES: Final = 128 * 1024
 """The maximum size of a payment's facts as JSON: some 900 facts with ids of Plexy's length."""
 
-# A fact has five texts of at most 512 bytes, and JSON writes a byte as at most six. So eight facts
-# always fit, and nearly every payment has fewer. An earlier release may have written longer facts;
-# eight facts are kept even then, so that no payment is without a fact.
+# A fact has five texts of at most 512 bytes, and JSON writes a byte as at most six bytes. So eight
+# facts always fit, and nearly every payment has fewer. An earlier release may have written longer
+# facts; eight facts are kept even then, so that no payment is without a fact.
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
@@ -31,7 +31,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class KeptFacts:
-    """A payment's growing facts; ``first_aside`` is the key of the first fact that is set aside.
+    """The facts that a payment keeps; ``first_aside`` is the key of the first fact set aside.
 
     The facts are measured only once there are more than ``ALWAYS_FIT``.
     """
@@ -45,7 +45,7 @@ class KeptFacts:
         self._bytes = 0
 
     def add(self, fact: Event) -> list[Event]:
-        """Add a new fact; return the facts (perhaps the new one) to set aside, latest first."""
+        """Add a new fact; return the facts (perhaps this one too) to set aside, latest first."""
         if self.first_aside is not None and key_of(fact) >= self.first_aside:
             return [fact]
         facts = self.facts

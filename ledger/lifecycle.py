@@ -45,7 +45,7 @@ MOVES_ITS_AMOUNT: Final = frozenset({Kind.SUCCEEDED, Kind.REFUNDED, Kind.CAPTURE
 ANY_STATUS: Final = "*"
 
 ByStatus = dict[str, Kind]
-"""The kind for each value of ``data.status``, in any case and spelling of its blanks.
+"""The kind of fact for each value of ``data.status``, which is compared by ``word_of``.
 
 ``ANY_STATUS`` stands for every other value.
 """
@@ -61,8 +61,8 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     only a refund may name its payment.
 
     ``captured_fields`` are the fields of ``data`` that hold the amount of a capture or a success.
-    If an event has none of them, ``amount`` holds it. If the rules list any, a success whose field
-    ``captured`` is false is an authorisation.
+    If an event has none of them, ``amount`` holds it. If the rules list any such field, a success
+    whose field ``captured`` is false is an authorisation.
     """
 
     name: str
@@ -96,7 +96,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def word_of(status: str) -> str:
-    """Return a status as it is compared with others.
+    """Return a status in the form in which statuses are compared.
 
     >>> word_of("Requires-Action"), word_of(" LOST")
     ('requires_action', 'lost')
@@ -115,10 +115,12 @@ def _by_status(**kinds: str) -> ByStatus:
 _OUTCOMES: Final[ByStatus] = {
     "won": Kind.DISPUTE_WON,
     "lost": Kind.DISPUTE_LOST,
-    # An inquiry ended before it became a dispute, but its opening may have moved its amount.
+    # With this status, an inquiry ended before it became a dispute, but the opening of the inquiry
+    # may have moved the amount.
     "warning_closed": Kind.DISPUTE_WON,
 }
-# Any other status may be final, so such an event is shown as one of an unknown type.
+# Any other status may be final, so an event with such a status is shown like an event of an unknown
+# type.
 _REFUND_STATES: Final = _by_status(
     refunded="succeeded processed completed complete success successful refunded",
     refund_reversed=(
@@ -143,8 +145,9 @@ SEED: Final = RuleSet(
     ),
 )
 
-# The names are those that Stripe, Razorpay, Checkout.com, Mollie, Square and Braintree publish, in
-# Plexy's spelling with a dot. `charge.refunded` is left out on purpose: its amount is the charge's.
+# The names are those that Stripe, Razorpay, Checkout.com, Mollie, Square and Braintree publish,
+# most of them in Plexy's spelling with a dot. `charge.refunded` is left out on purpose: its amount
+# is that of the charge, not of the refund.
 LIFECYCLE: Final = RuleSet(
     name="lifecycle",
     types=_types(
@@ -207,8 +210,8 @@ LIFECYCLE: Final = RuleSet(
     captured_fields=("amount_captured", "amountCaptured", "capturedAmount", "amount_received"),
 )
 
-# A transaction has one capture. A later notification of the same transaction repeats it, so
-# `charged` is a success: only the earliest one counts, and a different amount is an anomaly.
+# A transaction is captured only once, and later notifications about it repeat that capture. So
+# `charged` is a success: only the earliest success counts, and a different amount is an anomaly.
 PAY: Final = RuleSet(
     name="pay",
     types=_types(

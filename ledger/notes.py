@@ -1,13 +1,15 @@
 """Notes: deliveries that name a payment or an order, and do not count.
 
-A well-signed delivery that is refused for its data, reuses an event id, or has a type that is not
-folded becomes a note. Notes travel through the hops like facts, but carry no money: they change
-anomalies and lists of deliveries, never amounts, statuses, entries, or the order of a payment.
+A delivery with a good signature that is refused for its data, reuses an event id, or has a type
+that is not folded becomes a note. Notes travel through the hops like facts, but carry no money:
+they change anomalies and lists of deliveries, never amounts, statuses, entries, or the order of a
+payment.
 
-A payment keeps a set of notes, so neither their order of arrival nor a repetition matters. One kind
-of note has the outcome ``COUNTS``: it says at which place another delivery of the event id counts.
-Any other delivery of that id, unless it reuses the id, is then corrected. If the place is that of
-the noted delivery itself, a retry made that very delivery count, and its note is void.
+A payment keeps a set of notes, so neither their order of arrival nor a repetition matters. A note
+with the outcome ``COUNTS`` gives the place (partition and offset) of the delivery that counts for
+an event id. All other notes of that id are then corrected, except notes of deliveries that reuse
+the id. A note about the delivery at that very place is void, because a retry has made the delivery
+count.
 """
 
 from collections.abc import Iterable
@@ -21,7 +23,7 @@ from ledger.records import Record
 from ledger.rejections import Reason
 
 MOST_NOTES: Final = 64
-"""The most notes that a payment keeps, or that a document shows: the earliest ones.
+"""The limit on the notes that a payment keeps, or a document shows; the earliest are kept.
 
 A note has some 300 bytes, at most 3 KiB.
 """
@@ -80,7 +82,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
-    """Return the note that an event id counts at a place, for the payment that keeps its notes."""
+    """Return the note for ``kept_under`` which says that the delivery at this place counts."""
     return Note(
         event_id=event_id,
         type="",
@@ -108,7 +110,7 @@ def kept_notes(notes: Iterable[Note]) -> tuple[tuple[Note, ...], NoteKey | None]
 def with_note(
     kept: tuple[Note, ...], first_left: NoteKey | None, note: Note
 ) -> tuple[tuple[Note, ...], NoteKey | None]:
-    """Return kept notes with one more note, if there is room for it."""
+    """Add a note; return the notes that are now kept, and the key of the first note left out."""
     key = key_of(note)
     if (first_left is not None and key >= first_left) or key in map(key_of, kept):
         return kept, first_left
@@ -117,7 +119,7 @@ def with_note(
 
 
 def shown(notes: Iterable[Note]) -> tuple[Note, ...]:
-    """Return the notes that are not void, with the notes of corrected events marked."""
+    """Return the notes that are not void, and mark those whose event is corrected."""
     notes = tuple(notes)
     places = {_place(note) for note in notes if note.outcome == COUNTS}
     corrected = {event_id for event_id, _, _ in places}

@@ -20,7 +20,7 @@ MOST_PAYMENT_BYTES: Final = 256 * 1024
 """The maximum size, as JSON, of the payments in a document that lists all of them."""
 
 # A document has at most three ids for an event, and one more for a payment. An id has at most 512
-# bytes, and JSON writes a byte as at most six. So the payments of 16 events always fit.
+# bytes, and JSON writes a byte as at most six bytes. So the payments of 16 events always fit.
 _ALWAYS_FIT_EVENTS: Final = 16
 
 OrderStatus = Literal[
@@ -137,8 +137,8 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An order's state: the latest snapshot of every payment that ever named the order.
 
-    If a payment moves to a different order, its withdrawn snapshot stays here. So an older snapshot
-    that is redelivered after a crash does not bring the payment back.
+    If a payment moves to a different order, the snapshot that withdraws it stays here. So an older
+    snapshot that is redelivered after a crash does not bring the payment back.
     """
 
     order_id: str
@@ -151,7 +151,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def last_event(self) -> int:
-        """The time of the latest event of its payments, in Unix seconds; 0 for no event."""
+        """The Unix time of its payments' latest event, else of its latest note, else 0."""
         return max(_times(present_in(self)) or _times_of_notes(self), default=0)
 
     @property

@@ -53,7 +53,7 @@ Anomaly = Literal[
     "refund_without_payment",
     "voided_and_paid",
 ]
-"""The contradictions among facts, and what does not count, as named in the documents."""
+"""The names, in documents, of contradictions among facts and of data that does not count."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
@@ -143,7 +143,7 @@ class PlacedPayment(PaymentDocument, frozen=True, gc=False, kw_only=True, omit_d
 def document_of(
     payment_id: str, kept: Mapping[str, Event], *, is_too_large: bool
 ) -> PaymentDocument:
-    """Return the document of a payment by the facts that it keeps, by event id.
+    """Return the document of a payment from the facts that it keeps, which are keyed by event id.
 
     ``is_too_large`` says that the payment has set facts aside.
     """
@@ -247,7 +247,7 @@ def _anomalies(facts: list[Event], successes: list[Event], found: set[str]) -> t
 
 
 def _contradictions(facts: list[Event], successes: list[Event]) -> Iterator[Anomaly]:
-    """Yield the anomalies of attempts and references; facts are sorted by time."""
+    """Yield the contradictions between attempts or references; ``facts`` are sorted by time."""
     if len({fact.money for fact in successes}) > 1:
         yield "conflicting_amount"
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
@@ -264,7 +264,7 @@ def _excess(
     refunds: Sequence[Refund],
     disputes: Sequence[Dispute],
 ) -> Iterator[Anomaly]:
-    """Compare what went back with what was paid."""
+    """Yield the anomalies of the amounts that went back, compared with the amount paid."""
     held = [each for each in disputes if each.status != "won" and each.amount is not None]
     if paid is None:
         if refunds:

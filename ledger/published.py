@@ -1,7 +1,7 @@
 """Annotations that put the meanings and bounds of fields into the schemas of published records.
 
 Some annotated types are shared by several published types. The bounds are promises that the fold
-keeps, but are not checked at run time: a decoder must also read a wrong value, so that ``verify``
+keeps. They are not checked at run time: a decoder must also read a wrong value, so that ``verify``
 can report it.
 """
 

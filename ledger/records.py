@@ -1,7 +1,7 @@
 """Records of the log of record, and their places.
 
-The protocols name the attributes that the rules need. The records of ``aiokafka``, of a proof and
-of a log file have these attributes.
+The protocols name the attributes that the rules need. The records of ``aiokafka``, of a worker's
+chunks and of a proof have these attributes.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Refunds: the amounts of a payment that went back.
+"""Refunds: the amounts of a payment that were paid back.
 
 Input: the facts of a payment, sorted by time. Output: each refund that counts once, and the
 anomalies of refunds. A reversed refund does not count.
@@ -30,7 +30,7 @@ class Refund(msgspec.Struct, frozen=True, gc=False):
 
 
 def refunds_of(payment_id: str, facts: Sequence[Event]) -> tuple[list[Refund], set[str]]:
-    """Return each refund that counts by its earliest fact, and the anomalies of the refunds.
+    """Return each refund that counts, as its earliest fact states it, and the refunds' anomalies.
 
     ``facts`` are sorted by time.
     """
@@ -63,9 +63,10 @@ def refunds_of(payment_id: str, facts: Sequence[Event]) -> tuple[list[Refund], s
 
 
 def _are_uncertain(payment_id: str, facts: Sequence[Event]) -> bool:
-    """Return whether a refund or reversal without an id may be about another refund.
+    """Return whether it is uncertain to which refund a fact without an id of its own belongs.
 
-    It is identified by its event. It may be a refund with an id if that has the same money.
+    A refund without an id is identified by its event. It may be the same as a refund with an id if
+    both have the same money.
     """
     unnamed = [fact for fact in facts if fact.kind in OF_REFUND and fact.data_id == payment_id]
     if len(unnamed) != 1 or unnamed[0].kind is REFUND_REVERSED:

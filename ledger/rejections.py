@@ -1,4 +1,4 @@
-"""Rejections: why data is kept but does not count.
+"""Rejections: the reasons why data is kept but does not count.
 
 A decoder turns bad data into a ``Rejection``, which goes to ``plexy.rejected`` together with the
 bytes. An exception is a bug in the ledger.

@@ -23,7 +23,8 @@ _OPEN: Final = frozenset({
     "pending", "processing", "requires_action", "requires_capture", "requires_confirmation",
     "requires_payment_method", "unpaid",
 })  # fmt: skip
-# A failed attempt may leave its payment open for another attempt.
+# A failed attempt may leave its payment open for another attempt, so most open statuses do not
+# contradict a failure.
 _CONTRADICTING: Final[dict[Kind, frozenset[str]]] = {
     Kind.SUCCEEDED: _FAILURE | _OPEN,
     Kind.CAPTURED: _FAILURE | _OPEN,

@@ -24,18 +24,19 @@ TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 _MADE_WITH: Final = "plexy.partitions-"
 _LOG_RECORD: Final = "plexy.log-"
 _TOPICS_RECORD: Final = "ledger.topics-"
-# The ids of eight topics would make the name too long. The first 48 of an id's random bits suffice.
+# Eight whole ids would make the name of a topic too long. The first 48 random bits of each id
+# suffice.
 _ID_BEGINNING: Final = 8
 _FOREVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 TableName = Literal["seen", "payments", "orders"]
 TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
-"""The tables, in the order of the data's path; ``TopicNames.hops`` has the topic of each."""
+"""The tables, in the order of the hops that fold them; ``TopicNames.hops`` has their topics."""
 
 
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
-    """A topic setting that the guarantees rest on, in Kafka's own words.
+    """A topic setting that the guarantees rest on, with Kafka's own name and value.
 
     A topic is created with ``value``. ``accepts`` defines which values an existing topic may have:
     the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
@@ -245,8 +246,8 @@ class TopicNames(msgspec.Struct, frozen=True):
     def topics_record(self, ids: Iterable[str]) -> str:
         """Return the name of the topic whose name records the ids of a version's topics.
 
-        The topic has no records. The name has the beginning of the id of each topic but the log, in
-        the sequence of ``all_topics``.
+        The topic has no records. The name contains the beginnings of the ids of all topics except
+        the log, in the sequence of ``all_topics``.
 
         >>> TopicNames(version=2).topics_record(["o-DHdbmATByfcW2Z1J0-Qg"])
         'ledger.topics-o-DHdbmA.v2'

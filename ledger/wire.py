@@ -37,7 +37,7 @@ def decoded(decode: Callable[[bytes], T], value: bytes | None) -> T | None:
 
 
 class Format(Generic[T]):
-    """How the values of one topic or table are written: ``encode`` and ``decode`` are inverse."""
+    """The format of the values of one topic or table; ``decode`` is the inverse of ``encode``."""
 
     __slots__ = ("decode", "encode")
 
@@ -47,7 +47,7 @@ class Format(Generic[T]):
 
 
 def _msgpack(kind: type[T]) -> Format[T]:
-    # Keys are sorted, so that the same facts give the same bytes for any order of arrival.
+    # Keys are sorted, so that the same facts give the same bytes whatever their order of arrival.
     encoder = msgspec.msgpack.Encoder(order="deterministic")
     return Format(encoder.encode, msgspec.msgpack.Decoder(kind).decode)
 
@@ -63,7 +63,8 @@ def _event_format() -> Format[Event | Note]:
         return note.encode(value) if isinstance(value, Note) else event.encode(value)
 
     def decode(value: bytes) -> Event | Note:
-        # MessagePack writes a note, a map of few fields, with a first byte below that of any array.
+        # A note is a map of few fields, and its first byte in MessagePack is below that of any
+        # array.
         return note.decode(value) if value[:1] < _FIRST_ARRAY else event.decode(value)
 
     return Format(encode, decode)

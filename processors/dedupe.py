@@ -1,9 +1,9 @@
 """The agent ``dedupe``: passes on each event of the log of record once.
 
-Input: chunks of ``plexy.webhooks``. Output: events and notes to ``ledger.events`` by payment id;
-bad data to ``plexy.rejected``, and a mark once a correction counts. State: the table ``seen``, by
-event id, and the partition's progress under the empty key. Invariant: an id is deleted only after
-it is forgotten.
+Input: chunks of ``plexy.webhooks``. Output: events and notes to ``ledger.events``, keyed by payment
+id; to ``plexy.rejected``, bad data, and a mark on each rejected delivery whose event has since been
+folded. State: the table ``seen``, with a row for each event id, and the partition's progress under
+the empty key. Invariant: a row is deleted only after its id is forgotten.
 """
 
 from collections import Counter
@@ -85,7 +85,7 @@ def add_agent(app: LedgerApp) -> None:
             ),
         )
         set_aside(app, chunk, result.rejected, effects)
-        # A mark follows its rejection, which may be of the same chunk.
+        # A mark follows its rejection, which may be from the same chunk.
         effects.publish(
             app.names.rejected,
             (OutRecord(*corrected_record(each, app.names.webhooks)) for each in result.corrected),

@@ -1,7 +1,7 @@
 """The agent ``orders``: folds the snapshots of payments into orders.
 
-Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders``, by order id; an
-order that all payments have left gets a tombstone. State: the table ``orders``;
+Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders``, keyed by order
+id; an order that all payments have left gets a tombstone. State: the table ``orders``;
 ``ledger.large_orders`` describes its rows.
 """
 
@@ -79,7 +79,7 @@ def _documents(
     appeared: Counter[str],
     passed_on: Mapping[str, Headers],
 ) -> Iterator[OutRecord]:
-    """Yield the documents of orders that changed, and count the anomalies that are new to them."""
+    """Yield the documents of orders that changed, and count their new anomalies."""
     for order_id in folded.changed:
         document = folded.document(order_id)
         value = None

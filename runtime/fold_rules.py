@@ -66,7 +66,7 @@ class FoldSettings(EnforcedTrustSettings, Protocol):
 class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The settings under which a log is folded, in the order in which they are compared.
 
-    ``rules`` is the digest of the rule set. The last four matter only if the workers check
+    ``rules`` is the digest of the rule set. The last four fields matter only if the workers check
     signatures. ``webhook_secrets`` is the fingerprint of one secret.
     """
 
@@ -121,7 +121,7 @@ def difference(settings: FoldSettings, agreed: str) -> Fault | None:
     ours = protocols(settings)
     if not agreed or agreed in ours:
         return None
-    # If the group shares one of several secrets, the protocol name for that secret has the fewest
+    # If one of our secrets is the group's, the protocol name with that secret has the fewest
     # differences.
     found = min((list(_differences(each, agreed)) for each in ours), key=len)
     return Fault(

@@ -100,7 +100,7 @@ class TrustSettings(Protocol):
 
     @property
     def signature_tolerance_s(self) -> int:
-        """The longest time in seconds between a signature's time and the delivery's."""
+        """The longest time in seconds between a signature's time and the delivery's arrival."""
 
     @property
     def pay_amounts(self) -> PayAmounts | None:
@@ -116,9 +116,10 @@ class EnforcedTrustSettings(TrustSettings, Protocol):
 
 
 def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
-    """Return the trust under which workers fold; ``None`` if only ingress checks signatures.
+    """Return the ``Trust`` with which workers fold; ``None`` if only ingress checks signatures.
 
-    Raises ``SettingsError`` if no secret is set, because no record could be folded without one.
+    Raises ``SettingsError`` if neither a secret nor ``pay_amounts`` is set, because then no record
+    could be folded.
     """
     if settings.verify_signatures != "worker":
         return None
@@ -134,7 +135,7 @@ def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
 def trust_of(
     settings: TrustSettings, more: Iterable[bytes] = (), since: Mapping[int, int] | None = None
 ) -> Trust:
-    """Return the trust of these settings; ``since`` has each partition's first offset to check."""
+    """Return the ``Trust`` of these settings, which checks each partition from ``since`` on."""
     given = (*settings.webhook_secrets, *settings.old_webhook_secrets)
     return Trust(
         secrets=(*(secret.reveal().encode() for secret in given), *more),

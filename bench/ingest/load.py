@@ -16,7 +16,7 @@ from bench.stage import BenchError
 
 SECRET: Final = "whsec_of_the_bench"  # noqa: S105 - only the benchmark uses it
 _SCRIPT: Final = Path(__file__).parent / "deliveries.lua"
-# This exceeds the time that any server may take, so that late answers are counted too.
+# The limit exceeds the time that any server may take, so that late answers are counted too.
 _ANSWER_WITHIN_S: Final = 15
 _ENDS_WITHIN_S: Final = 30
 

@@ -1,8 +1,8 @@
-"""Implements the rules of the Python peers, with plain dicts as in the peers' documentation.
+"""Implements the rules of the Python peers (the programs that the ledger is compared with).
 
-These are the ledger's own rules, as far as the recorded input needs them. Wherever there is a
-choice, they take the cheaper option: dicts instead of classes, no anomalies, no reversals, and no
-checks of fields.
+These are the ledger's own rules, as far as the recorded input needs them, with plain dicts as in
+the peers' documentation. Wherever there is a choice, the module takes the cheaper option: dicts
+instead of classes, no anomalies, no reversals, and no checks of fields.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Offers values on Tab for options that are not enumerations.
 
-typer keeps the values that begin with the typed text. Because the user waits, no function connects,
-reads a file or imports a slow module. typer itself offers commands, options and enumerations; for
-other arguments, shells complete file names.
+typer keeps the values that begin with the typed text. Because the user waits, no function connects
+to Kafka, reads a file or imports a slow module. typer itself offers commands, options and
+enumerations; for other arguments, shells complete file names.
 """
 
 from typing import Final

@@ -20,10 +20,11 @@ from ledger.rejections import Reason
 from ledger.topics import TopicNames
 from runtime.kafka.partitions import partition_for
 
-# The place of the retried delivery.
+# The offset at which the example's retried delivery is written.
 _LOG_END: Final = 9
 _PARTITIONS: Final = 4
-# A rejection with this reason succeeds on retry once the currency is added to the list.
+# A delivery that was rejected for this reason succeeds on retry once the currency is added to the
+# list.
 _RETRIABLE: Final = Reason.CURRENCY_UNKNOWN.encode()
 _TIME_MS: Final = 1_767_744_000_000
 
@@ -40,7 +41,7 @@ class _Logged(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """All orders' documents, all entries, one rejection, and the record that marks it put back."""
+    """All orders' documents, all entries, a rejection, and the record that marks it as put back."""
 
     orders: list[OrderDocument]
     entries: list[Entry]

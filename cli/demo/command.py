@@ -1,8 +1,8 @@
 """Delivers the bundled sample to a temporary ledger, and checks the outcome: the command ``demo``.
 
-The ledger is a real Kafka, an ingress and a worker, on free ports and in a new folder. It ignores
-the user's settings, except for the folder in which the embedded Kafka is cached. The demo succeeds
-only if every document, refusal and rejection is as expected.
+The ledger is a real Kafka, an ingress and a worker, on free ports and in a new folder. The demo
+ignores the user's settings, except for the folder in which the embedded Kafka is cached. The demo
+succeeds only if every document, refusal and rejection is as expected.
 """
 
 import asyncio
@@ -289,5 +289,5 @@ def _cells(*texts: str) -> list[Text]:
 
 
 def _short(key: str) -> str:
-    """Return a shortened SHA-256, or an event's id unchanged."""
+    """Return a key for display: a SHA-256 is shortened, and an event's id is unchanged."""
     return f"{key[:12]}…" if len(key) == _DIGEST_CHARS else key

@@ -1,4 +1,4 @@
-"""Compares the sample's outcome with the expected one, and describes each difference in a line."""
+"""Compares the outcome of the demo's sample with the expected one; each difference is one line."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +44,10 @@ def compare(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
 
 
 def _unmatched(what: str, expected: Iterable[Any], actual: Iterable[Any]) -> Iterator[str]:
-    """Compare regardless of order, because partitions may be read in any order."""
+    """Yield a line for each item that only one side has.
+
+    The order does not count, because partitions may be read in any order.
+    """
     wanted, got = Counter(expected), Counter(actual)
     for item in sorted((wanted - got).elements()):
         yield f"{what}: expected {item}, which is missing"

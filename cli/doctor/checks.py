@@ -44,7 +44,7 @@ def problem(what: str, remedy: str) -> CheckResult:
 
 
 def problem_of(fault: Fault) -> CheckResult:
-    """Return a fault that another package has found, as a problem."""
+    """Return, as a problem, a fault that another package has found."""
     return problem(fault.what, fault.remedy)
 
 

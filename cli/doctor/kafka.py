@@ -1,4 +1,4 @@
-"""Checks the brokers: do they answer and accept us, are there enough, and is their clock right.
+"""Checks whether enough brokers answer and accept the programs, and whether their clock is right.
 
 The checks store the cluster that answered in the ``Patient``, and write nothing to Kafka.
 """
@@ -38,7 +38,8 @@ from runtime.kafka.topics import TopicSettings
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
-# Synchronized clocks differ by milliseconds, so at a tenth of the tolerance, one clock is wrong.
+# Synchronized clocks differ by milliseconds, so if two clocks differ by a tenth of the tolerance,
+# one is wrong.
 _SUSPICIOUS_SHARE: Final = 0.1
 _REPLICAS_IN_PRODUCTION: Final = 3
 # Since version 5 of JoinGroup (Kafka 2.3), a member can keep its name across restarts.

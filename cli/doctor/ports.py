@@ -1,6 +1,7 @@
 """Checks whether the programs' ports are free, and names the process that listens on a taken port.
 
-A result gives only a process's name and id, because the command line may contain a secret.
+A result identifies a process only by its name and id, because the process's command line may
+contain a secret.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ _METRIC: Final = f"# TYPE {PREFIX}_"
 
 
 def check_ports(patient: Patient) -> Iterator[CheckResult]:
-    """Check each port once, even if several programs listen on it."""
+    """Check each port once, even if several programs are to listen on it."""
     wanted = list(wanted_ports(patient))
     free = []
     for each in wanted:
@@ -53,7 +54,7 @@ def wanted_ports(patient: Patient) -> Iterator[WantedPort]:
             for each in _of(program, patient):
                 found.setdefault(each.variable, each)
         except SettingsError:
-            continue  # the check of the settings reports them
+            continue  # the check of the settings reports this error
     yield from found.values()
 
 

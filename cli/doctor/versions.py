@@ -50,7 +50,7 @@ def python_version(found: str, needed: str) -> Iterator[CheckResult]:
 
 
 def libraries(required: Iterable[str]) -> Iterator[CheckResult]:
-    """Compare the requirements, and pinned requirements' extras, with the installed versions."""
+    """Compare the installed versions with the required ones, including those of extras."""
     good: list[str] = []
     # The extras of this package itself are optional.
     queue = deque(

@@ -55,11 +55,12 @@ class EmbeddedKafka:
         jvm: tuple[str, ...] = (),
         node: Node | None = None,
     ) -> None:
-        """Describe a broker without starting it; its ports are already chosen.
+        """Describe a broker and choose its ports, without starting it.
 
-        `port` 0 means a free port. `listeners` maps security protocols (SASL_SSL, ...) to the
-        ports of listeners in addition to PLAINTEXT. `properties` override the settings of this
-        package. `node` is the broker's place in a cluster; without a node, the broker is alone.
+        `port` 0 means a free port. `listeners` maps security protocols (SASL_SSL, ...) to the ports
+        of listeners in addition to PLAINTEXT. `properties` override those of
+        `cli.kafka.properties`. `node` is the broker's place in a cluster; without a node, the
+        broker is alone.
         """
         self.folder = folder.absolute()
         self._cache = cache
@@ -139,7 +140,8 @@ class EmbeddedKafka:
         """Fetch Kafka if the cache is empty, start the broker, and wait until it serves clients.
 
         `timeout_s` does not include the download. Raises KafkaNotFetchedError,
-        KafkaFolderInUseError, KafkaPortTakenError, and KafkaNotStartedError with the log's end.
+        KafkaFolderInUseError, KafkaPortTakenError, and KafkaNotStartedError, whose text has the end
+        of the log.
         """
         self._launch(fetch(self._cache), timeout_s)
 

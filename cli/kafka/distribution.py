@@ -58,9 +58,9 @@ class KafkaPortTakenError(EmbeddedKafkaError):
     """Another program listens on the port."""
 
 
-# A JVM uses the archive only if the archive was recorded with the same flags; without the archive,
-# a start takes two seconds longer. One collector thread is enough for a heap of this size. Without
-# the two permissions, zstd and byte buffers print warnings.
+# A JVM uses the archive of a recorded start only if the recording used the same flags; without the
+# archive, a start takes two seconds longer. One collector thread is enough for a heap of this size.
+# Without the two permissions, the use of zstd and of byte buffers prints warnings.
 JVM_FLAGS = (
     "-XX:+UseSerialGC",
     "--enable-native-access=ALL-UNNAMED",
@@ -151,7 +151,7 @@ class KafkaCache:
                 return self._found() or self._fill(report, record)
         except EmbeddedKafkaError:
             raise
-        except Exception as error:  # errors of disk, HTTP and XML share a remedy
+        except Exception as error:  # all errors of disk, HTTP and XML share a remedy
             raise _not_fetched(error, self.folder) from error
 
     def _found(self) -> KafkaDistribution | None:

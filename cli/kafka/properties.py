@@ -38,15 +38,15 @@ _PROPERTIES = {
     # of 9 s, such a start takes 13 s. Four heartbeats fit into one session.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
-    # Kafka's default is a quarter of our heap (128 MB). 16 MB still compact 600,000 keys in one
-    # pass.
+    # Kafka's default is a quarter of our heap (128 MB). A buffer of 16 MB still suffices for
+    # compacting 600,000 keys in one pass.
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A broker's place in a cluster: its number, its controller's port, and the settings for them.
+    """A broker's place in a cluster: its number, its controller's port, and other properties.
 
     `storage` contains the arguments with which the storage tool formats an empty disk.
     """
@@ -71,7 +71,7 @@ class Node:
 
 
 def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, str]) -> str:
-    """Return the file of a broker with these ports by listener; ``more`` overrides the rest."""
+    """Return the file's content; ``ports`` is by listener, and ``more`` overrides the rest."""
     listeners = [f"{name}://{HOST}:{port}" for name, port in ports.items()]
     protocols = [f"{name}:{name}" for name in ports]
     properties = _PROPERTIES | {

@@ -101,7 +101,7 @@ def _blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> Iter
     """Yield consecutive records as blocks.
 
     A batch that can't be read is written as one record per offset, all empty except for the last,
-    so that an import restores every other record at its former offset.
+    so that an import restores all other records at their former offsets.
     """
     readable: list[ConsumerRecord[bytes, bytes]] = []
     for record in records:

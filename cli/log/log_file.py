@@ -6,8 +6,9 @@ a ``LogFileError`` that names the block.
 Memory holds one block at a time, and the size of a block is limited during its decompression,
 because a file of one megabyte could otherwise expand to a gigabyte.
 
-A frame is its kind, the length of its payload, the payload, and the SHA-256 of *all* bytes of the
-file before the digest. An altered, missing, repeated or moved block therefore fails its checksum.
+A frame consists of its kind, the length of its payload, the payload, and the SHA-256 of *all* bytes
+of the file before the digest. An altered, missing, repeated or moved block therefore fails its
+checksum.
 """
 
 import hashlib
@@ -26,8 +27,8 @@ _HEADER, _BLOCK, _END = b"H", b"B", b"E"
 _FRAME: Final = struct.Struct(">cI")
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 # The largest record of a ledger's log, 10 MiB in Kafka, takes 15 MiB here if it consists of empty
-# headers: each has two bytes in Kafka, and three in MessagePack. Decoded, 16 MiB take at most
-# 0.5 GB of memory.
+# headers: each has two bytes in Kafka, and three in MessagePack. A decoded block of 16 MiB takes at
+# most 0.5 GB of memory.
 MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
 # zlib adds five bytes per 16 KiB of incompressible data.
 _MAX_PACKED_BYTES: Final = MAX_BLOCK_BYTES + 64 * 1024

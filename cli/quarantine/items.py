@@ -1,7 +1,7 @@
 """Reads the quarantine from Kafka, and judges its items with the current code and settings.
 
-A verdict is the record that a retry would write, or a refusal. Nothing here writes to Kafka. Memory
-holds at most the bodies of one fetch per partition.
+A verdict is the record that a retry would write, or a refusal. This module does not write to Kafka.
+Memory holds at most the bodies of one fetch per partition.
 """
 
 from collections.abc import Mapping
@@ -69,10 +69,10 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
 
 
 class ItemReader:
-    """Reads items' records, up to the end offsets at the first read of each topic.
+    """Reads items' records; a topic is read up to the end offsets that it has at the first read.
 
-    So create the reader after the quarantine was read. The records of a partition's last fetch are
-    kept, so items in the log's order take few fetches and little memory.
+    So create the reader after the quarantine has been read. The records of a partition's last fetch
+    are kept, so reading the items in the log's order takes few fetches and little memory.
     """
 
     def __init__(self, reader: LedgerReader) -> None:

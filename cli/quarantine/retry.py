@@ -30,7 +30,7 @@ from runtime.kafka.topics import ensure_topics
 
 
 class RetryOptions(msgspec.Struct, frozen=True):
-    """Selects items by id, by reason, or all open items; ``again`` adds those already put back."""
+    """Selects items by id, by reason, or all; ``again`` also selects items already put back."""
 
     ids: tuple[str, ...] = ()
     reason: Reason | None = None

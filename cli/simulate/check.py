@@ -99,7 +99,7 @@ class Check:
         return [DifferingOrder(name, lines) for name, lines in sorted(found.items())]
 
     async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
-        """Read differing orders until none differs, then all orders, since any may have changed."""
+        """Read differing orders until none differs, then all again, since any may have changed."""
         clock = asyncio.get_running_loop().time
         while found := await self._scan(views, self._foretold, deadline_s):
             while found:
@@ -155,7 +155,7 @@ def differences(expected: CheckedOrder | None, got: CheckedOrder | Unreadable | 
 
 
 def _order(url: str, status: int, content: bytes) -> CheckedOrder | Unreadable | None:
-    # Any other server answers 404 too, so the code must be that of the ledger's views.
+    # A server of another kind may answer 404 too, so the code must be that of the ledger's views.
     if status == _NOT_FOUND and problem_code(content) == "order_not_found":
         return None
     if status == _UNAUTHORIZED:

@@ -54,7 +54,7 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def wait_s(self, failures: int) -> float:
-        """Return the wait before the next attempt, after ``failures`` attempts at a delivery."""
+        """Return the wait before the next attempt, after ``failures`` failed attempts."""
         return _BACKOFF.delay_s(failures) * self.time_scale
 
 

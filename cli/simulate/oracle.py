@@ -1,8 +1,9 @@
 """The oracle: predicts each order from the sent bodies, independently of the ledger's own code.
 
 The bodies may arrive in any order, and more than once. The result is each order as the views must
-show it. To find mistakes in ``ledger``, the oracle shares no code with it, which import-linter
-enforces. The oracle is written from the rules alone, to be plain rather than fast.
+show it. The oracle shares no code with ``ledger``, so that it can find mistakes there;
+import-linter enforces the separation. The oracle is written from the rules alone, to be plain
+rather than fast.
 """
 
 import json
@@ -37,9 +38,9 @@ _TYPES: Final = {
         "dispute.created": _DISPUTE,
     },
 }
-"""By rule set: the types that count, and the type as which each counts."""
+"""For each rule set, the types that count, each with the type as which it counts."""
 
-# The Pay API's statuses; `created` means nothing yet.
+# The types as which the Pay API's notifications count; `created` states nothing that counts.
 _NOTIFICATIONS: Final = {
     "transaction.charged": _SUCCESS,
     "transaction.failed": _FAILURE,
@@ -123,12 +124,12 @@ class _Fact(msgspec.Struct, frozen=True, order=True):
 
 _Facts = Mapping[str, list[_Fact]]
 
-# An order without a payment exists if an event of another type names it.
+# An order without a payment exists if an event of a type that does not count names it.
 _NOTHING_COUNTS: Final = CheckedOrder("unknown", 0, {}, ())
 
 
 def identity(event: Mapping[str, Any]) -> str:
-    """Return what distinguishes an event from all others: its id, or a notification's content.
+    """Return the text that identifies an event: its id, or a notification's name, id and time.
 
     >>> identity({"name": "transaction.charged", "data": {"id": "txn_1", "updatedAt": "2026"}})
     'transaction.charged txn_1 2026'
@@ -145,8 +146,8 @@ def orders(
     """Return every order that the bodies name; ``None`` if all its payments belong elsewhere.
 
     A refund may arrive before its payment, and a payment before the event that names its order. So
-    a wrong order may exist for a while; ``None`` means that it must not exist in the end. With
-    ``in_major``, the Pay API's amounts are in major units.
+    a wrong order may exist for a while; ``None`` means that the order must not exist in the end.
+    With ``in_major``, the Pay API's amounts are in major units.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
     only_named = _named_by_others(bodies := list(bodies), rules)

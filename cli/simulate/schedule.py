@@ -1,7 +1,8 @@
 """Orders the first attempts at deliveries: some are late, repeated, or signed with a wrong time.
 
 A seed and the number of events decide the deliveries and the bytes of each body, whatever ingress
-answers. Memory holds only the waiting deliveries of stories that have begun.
+answers. A story has the events of one order. Memory holds only the waiting deliveries of stories
+that have begun.
 """
 
 import heapq
@@ -75,7 +76,7 @@ def _in_order(stories: Iterator[list[Event]], events: int, random: Random) -> It
 
 
 def _places(place: float, random: Random) -> Iterator[float]:
-    """Yield the place of each delivery of one event in the order of sending."""
+    """Yield, for each delivery of one event, the delivery's place in the sending order."""
     times = random.choices((1, 2, 4), weights=(88, 10, 2))[0]
     for _ in range(times):
         reach = random.choices((0.0, 10.0, 500.0), weights=(65, 25, 10))[0]

@@ -1,7 +1,7 @@
-"""Draws the transactions of the Pay API: charged in full or in part, released, refunded or failed.
+"""Draws transactions of the Pay API: charged in full or in part, cancelled, refunded or failed.
 
-A transaction's notifications are in the order in which they happened. No two of them have the same
-time, so that their ids do not decide which is earlier.
+A transaction's notifications are in the order of the changes that they report. No two of them have
+the same time, so that their ids do not decide which is earlier.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Price(NamedTuple):
 
 
 class Transactions:
-    """Draws transactions; ``new_id`` makes ids from a prefix, and ``now_s`` lets time pass."""
+    """Draws transactions; ``new_id`` makes ids from a prefix, and ``now_s`` advances time."""
 
     def __init__(
         self,

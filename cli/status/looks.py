@@ -123,7 +123,7 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[S
 
 
 def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
-    """Yield the records deleted from topics between the agents; the examination covers the log."""
+    """Yield deletions of unfolded records between the agents; ``examine_topics`` covers the log."""
     for hop in hops[1:]:
         for each in hop.partitions:
             if each.deleted:
@@ -136,7 +136,7 @@ def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
 
 
 def _lost(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
-    """Yield the partitions whose end, though read after the commit, lies before the commit."""
+    """Yield the partitions that end before the committed offset, though the end was read later."""
     for hop in hops:
         for at in hop.partitions:
             if at.committed > at.end:

@@ -235,7 +235,7 @@ async def open_reader(
 ) -> AsyncIterator[LedgerReader]:
     """Connect the clients while a block runs.
 
-    ``restores_log`` is for the program that restores the log, whose id is not recorded yet.
+    ``restores_log`` is for the program that restores the log; the log's id is not recorded yet.
     """
     async with (
         clients(settings) as (admin, offsets),

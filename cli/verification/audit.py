@@ -1,7 +1,7 @@
 """`plexy-ledger audit`: verifies the ledger in endless rounds, alongside the workers.
 
-It serves `/metrics` and `/readyz`, which answers 200 while nothing differs, and otherwise 503 with
-the reason. If a token is set, only readers with the token see the metrics and the reason.
+It serves `/metrics` and `/readyz`. `/readyz` answers 200 while nothing differs, and otherwise 503
+with the reason. If a token is set, only readers with the token see the metrics and the reason.
 
 The audit never writes. It keeps running and reports the reason if something differs, if Kafka does
 not answer, or if workers lag behind. If no worker reports the content of its disk, the audit
@@ -51,7 +51,7 @@ from runtime.problems import MEDIA_TYPE, Problem
 
 # The log names at most this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
-# A worker reads its disk this often, so any damage is found within a minute.
+# The workers are asked this often to read their disks, so any damage is found within a minute.
 _SCRUBBED_EVERY_S: Final = 20.0
 # A worker restores a damaged partition by itself, so damage raises an alarm only for a while.
 _DAMAGE_SHOWN_FOR_MS: Final = 10 * 60 * 1000
@@ -276,13 +276,14 @@ def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
 
 
 def audit(environment: Mapping[str, str], worker_urls: Sequence[str] = ()) -> None:
-    """Audit until a signal ends it."""
+    """Audit until a signal ends the process."""
     settings = AuditSettings.from_environment(environment)
     configure(settings.log_format, settings.log_level)
     require_free(
         [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
     )
-    # After its shutdown, uvicorn re-raises the signal that it received.
+    # After its shutdown, uvicorn re-raises the signal that it received. `_end` then ends the
+    # process with exit code 0.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings, worker_urls))
 

@@ -62,10 +62,10 @@ class Follower:
         self._journal = JournalAudit(truth)
         self._holdings = holdings(reader.names)
         self._values: dict[_Place, bytes] = {}
-        # This maps the place of a large order's head to the other rows of the order.
+        # ``_rows`` maps the place of a large order's head to the other rows of the order.
         self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
-        # This maps each partition that was read to its last record.
+        # ``_last`` maps each partition that was read to the mark of its last record.
         self._last: dict[tuple[str, int], Mark] = {}
         self._replicas = Replicas(reader.names.changelogs)
         self._watch = DiskWatch()

@@ -138,7 +138,8 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
 def _watching(worker: Command, report: Report) -> Report:
     """Return a ``Report`` that fails once the worker has ended or makes no progress.
 
-    It then raises ``ProgramEndedError`` or ``NotFoldedError``; until then, it passes each lag on.
+    It then raises ``ProgramEndedError`` or ``NotFoldedError``; until then, it passes each lag on to
+    ``report``.
     """
     last, since_s = Lag("", 0, 0), time.monotonic()
 

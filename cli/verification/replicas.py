@@ -1,6 +1,6 @@
 """Compares the workers' disks with the changelogs, for `verify` and `audit`.
 
-The workers report the content of their disks; ``ledger.verification.replicas`` compares it. The
+The workers report the content of their disks, which ``ledger.verification.replicas`` compares. The
 workers are asked before the changelogs are read, so that each changelog is read at least up to the
 end offset of its replicas.
 """
@@ -212,7 +212,7 @@ class DiskCheck:
 
 
 class DiskWatch:
-    """Judges comparison after comparison, for `audit`.
+    """Judges a series of comparisons, for `audit`.
 
     A replica is reported once it differs in two comparisons in a row, for the reason that
     ``DiskCheck.end`` gives. It stays reported until a comparison finds it equal.

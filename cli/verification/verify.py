@@ -138,7 +138,7 @@ def _wanted(
             yield found
 
 
-def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
+def _show_scope(  # noqa: PLR0913, PLR0917 - the printed lines use every parameter
     console: Console,
     settings: VerifySettings,
     options: VerifyOptions,

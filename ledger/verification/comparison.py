@@ -33,7 +33,7 @@ Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """A kind of value; ``says`` returns a value's content, and ``facts`` returns a key's facts.
+    """One kind of compared values; ``says`` returns a value's content, ``facts`` a key's facts.
 
     ``gather`` turns the rows of a partition into one value for each key that is compared.
     """
@@ -60,7 +60,7 @@ class Versions(NamedTuple):
     new: int
 
     def say(self, old: str, new: str) -> str:
-        """Name the value of each version."""
+        """Return a phrase that states the value in each version."""
         return f"version {self.old} has {old}, version {self.new} has {new}"
 
 
@@ -89,7 +89,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
 
 
 class JournalComparison:
-    """Takes two journals' records by partition, then judges the differing records."""
+    """Takes the records of two journals, partition by partition, then judges those that differ."""
 
     def __init__(self) -> None:
         self.same = 0
@@ -106,7 +106,7 @@ class JournalComparison:
                 by_fact[_fact_of(record)].append(record)
 
     def differences(self, truth: Truth) -> Iterator[Difference]:
-        """Yield a difference for each unreversed entry that only one version has."""
+        """Yield the records that only one version has, if they do not cancel each other out."""
         for version, by_fact in self._only.items():
             for records in by_fact.values():
                 entries = [decoded(ENTRIES.decode, value) for _, value in records]

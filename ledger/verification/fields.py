@@ -1,4 +1,4 @@
-"""Names the fields in which two values of the ledger's types differ, in a sentence for people."""
+"""Describes, in a readable sentence, the fields in which two of the ledger's values differ."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -12,11 +12,11 @@ _NOTHING: Final = "nothing"
 
 Fields = dict[str, Any]
 Say = Callable[[str, str], str]
-"""Makes a phrase from two values of a field, as text."""
+"""Makes a phrase from a field's two values, which are passed as text."""
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value by its path, including nested ones; empty containers have none.
+    """Return each field of a value by its path, nested ones too; empty containers have no field.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})
@@ -26,7 +26,9 @@ def fields(value: Any) -> Fields:
 
 
 def unlike(expected: Any, got: Any, say: Say = "expected {}, got {}".format) -> str:
-    """Name the first fields in which two values differ, and count the rest; empty if all are equal.
+    """Name the first fields in which two values differ, and count the rest.
+
+    The text is empty if the values are equal.
 
     >>> unlike({"paid": 5, "net": 5}, {"paid": 5, "net": 6, "refunded": 1})
     'net: expected 5, got 6; refunded: expected nothing, got 1'

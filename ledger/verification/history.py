@@ -49,12 +49,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept but not
     folded), ``accepted`` (in the log, but not judged yet), or the reason for its rejection, which
-    ``detail`` explains in a sentence. ``created`` is the time that orders the event among others,
-    in Unix seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery
-    that counts has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``,
-    ``not_checked``, ``bearer`` (a token authenticated the sender, so there is no signature), or a
-    fault that a check found now. ``headers`` and ``body`` are unchanged, base64 in JSON, and only
-    present on request.
+    ``detail`` explains in a sentence. ``created`` is the time by which the event is sorted among
+    others, in Unix seconds; ``received_at_ms`` is the delivery's time of arrival, in Unix
+    milliseconds. A delivery that counts has ``amount``, in minor units, and ``currency``.
+    ``signature`` is ``good``, ``not_checked``, ``bearer`` (a token authenticated the sender, so
+    there is no signature), or a fault that a check found now. ``headers`` and ``body`` are
+    unchanged, base64 in JSON, and only present on request.
     """
 
     event_id: str
@@ -74,7 +74,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The order after one delivery; without a payment, it has ``version`` 0 and no status.
+    """The order after one delivery; without an order, ``version`` is 0 and ``status`` is ``None``.
 
     ``entries`` are the entries that the delivery posted to the journal.
     """
@@ -167,7 +167,7 @@ def events_of(
 
 
 def order_of(events: Iterable[Event | Note], order_id: str) -> OrderDocument | None:
-    """Return the order after these events and notes, however they are cut into chunks."""
+    """Return the order after these events and notes; their division into chunks has no effect."""
     order = fold_orders(fold_payments(events, {}).snapshots, {}).get(order_id)
     return describe(order) if order else None
 
@@ -287,7 +287,7 @@ def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
 
 
 def signature_of(record: SignedRecord, trust: Trust | None) -> str:
-    """Return whether a record's signature is good; see ``Delivery.signature``."""
+    """Return the result of a signature's check, as in ``Delivery.signature``."""
     if trust is not None and (fault := trust.fault(record)):
         return fault
     if is_bearer(record.headers):

@@ -1,4 +1,4 @@
-"""The audit of notes: all notes of a payment, or those of its notes that an order shows.
+"""Audits all notes of a payment, or only those that a given order shows.
 
 Input: the truth (``ledger.verification.truth``), the notes that are shown, and the notes that the
 log has. Output: a text that says what is wrong, empty if the log explains the notes.
@@ -33,7 +33,8 @@ def note_fault(
         if note != right:
             return f"its note about {_place(note)}: {unlike(right, note)}"
     for key, note in due.items():
-        # Until the payment is at rest, an order surely shows only the notes that name it.
+        # Until the payment is at rest, the only notes that an order certainly shows are those that
+        # name it.
         is_due = is_at_rest or order_id in {None, note.order_reference}
         if is_due and truth.is_settled(note) and key not in got:
             return f"it lacks the note about {_place(note)}"

@@ -21,8 +21,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
     ``digest`` in hex. For a partition that the worker folds, ``end`` is the current end. For any
-    other partition, it is the end when the whole disk was last read, at ``scrubbed_at_ms`` in Unix
-    milliseconds. ``digest`` is ``None`` until the disk has been read for the first time.
+    other partition, ``end`` is the end at the time when the whole disk was last read, at
+    ``scrubbed_at_ms`` in Unix milliseconds. ``digest`` is ``None`` until the disk has been read for
+    the first time.
     """
 
     table: TableName
@@ -36,7 +37,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerTables(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's replicas, and the damages that the worker found; ``worker`` is its address."""
+    """A worker's replicas, and the damage that the worker found; ``worker`` is its address."""
 
     worker: str
     replicas: list[Replica]

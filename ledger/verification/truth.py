@@ -1,4 +1,4 @@
-"""The truth: the state that the log of record produces, folded with the ledger's rules alone.
+"""The truth: the state to which the ledger's rules alone fold the log of record.
 
 Input: the log's records, in offset order within each partition. Output: the facts and notes of
 every payment, the event ids seen, the payments of each order, and the faults of the log itself.
@@ -61,10 +61,11 @@ class Truth:
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
         self.notes: dict[str, dict[NoteKey, Note]] = {}
-        # ``seen`` and ``uncorrected`` are by partition. ``seen`` has only the event ids that are
-        # not forgotten.
+        # ``seen`` and ``uncorrected`` have an entry for each partition. ``seen`` has only the event
+        # ids that are not forgotten.
         self.seen: dict[int, dict[bytes, Seen]] = {}
-        # The rows that ids had before one of their deliveries counted; few ids are corrected.
+        # If no earlier delivery of an id counted and a later one does, the id is corrected. The
+        # id's previous row is kept here; few ids are corrected.
         self.uncorrected: dict[int, dict[bytes, Seen]] = {}
         self.progress: dict[int, Progress] = {}
         self.faults: list[Difference] = []
@@ -75,9 +76,11 @@ class Truth:
         self._trust = trust
         self._enforced = enforced
         self._next_offset: dict[int, int] = {}
-        # This maps an order to the payments that named it: a single payment's id, or a dict of ids.
+        # ``_named`` maps an order to the payments that named it: one payment's id, or a dict of
+        # ids.
         self._named: dict[str, str | dict[str, None]] = {}
-        # This cache has payments, each with the number of facts from which it was built.
+        # ``_made`` caches payments, each with the numbers of facts and notes from which it was
+        # built.
         self._made: dict[str, tuple[tuple[int, int], Payment]] = {}
         self._strings: dict[str, str] = {}
         # ``find`` uses this index, which is rebuilt when facts have been added.
@@ -107,7 +110,7 @@ class Truth:
         return result
 
     def reached(self, partition: int, end: int) -> None:
-        """Note that a partition was read up to ``end``, so that all unread offsets are missing."""
+        """Note that a partition was read up to ``end``; any unread offset below it is missing."""
         self._expect(partition, end)
         was = self.next_offset(partition)
         if end < was:
@@ -159,7 +162,7 @@ class Truth:
         return made
 
     def naming(self, order_id: str) -> Iterator[str]:
-        """Yield the payments that may belong to an order, because they named it once."""
+        """Yield the payments that may belong to an order, because a fact or a note names it."""
         found = self._named.get(order_id, {})
         named = [found] if isinstance(found, str) else found
         yield from named
@@ -184,7 +187,7 @@ class Truth:
         return sum(not self.is_at_rest(each) for each in self.payments)
 
     def find(self, partition: int, event_id: str) -> Event | None:
-        """Find an event by its id; the search is slow, and only for the events of differences."""
+        """Find an event by its id; use this slow search only for the events of differences."""
         if self._indexed != self.counts["folded"]:
             self._payment_of = {
                 event_id: payment_id
@@ -196,10 +199,11 @@ class Truth:
         return fact if fact is not None and fact.partition == partition else None
 
     def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
-        """Keep the ids seen in the order of the log's time, and drop the forgotten ids."""
+        """Add ids to ``seen``, which is in the order of the log's time; drop forgotten ids."""
         seen = self.seen[partition]
         for key, value in new.items():
-            # A repeated id keeps its place, because its first time does not change.
+            # A redelivered id keeps its place in ``seen``, because the time of its first delivery
+            # does not change.
             if key in seen and seen[key].offset != value.offset:
                 del seen[key]
             seen[key] = value
@@ -253,7 +257,7 @@ class Truth:
             self.counts["signatures_bad"] += 1
         if fault is not None and self._enforced is None:
             self._blame(record, DifferenceKind.SIGNATURE_INVALID, fault)
-        # A record without a key belongs to no partition, and never counts.
+        # A record without a key belongs to no particular partition, and is never folded.
         right = record.partition if record.key is None else self.partition_of(record.key)
         if right != record.partition:
             self._blame(

@@ -39,7 +39,8 @@ class ChangelogLostError(Exception):
 class Found(msgspec.Struct, frozen=True):
     """A partition's offsets, from ``begin`` to ``end``, and the record that was looked up.
 
-    ``mark`` is that record or, if compaction removed it, the next one; ``None`` without a next one.
+    ``mark`` identifies that record or, if compaction has removed it, the next record. It is
+    ``None`` if there is no next record.
     """
 
     begin: int
@@ -110,7 +111,8 @@ class ChangelogReader:
 
         ended = fetching(self._consumer)
         if ended.done():
-            # This raises the error that ended aiokafka's fetching; no more records would arrive.
+            # `result` raises the error that ended aiokafka's fetching; no more records would
+            # arrive.
             ended.result()
             raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
@@ -119,7 +121,8 @@ class ChangelogReader:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []
         for tp, begin in self._positions.items():
-            # If compaction has removed the records at the end, the position is after the last one.
+            # If compaction has removed the records at the end, the position is after the last of
+            # them, although none was fetched.
             end = await self._consumer.position(tp)
             if end > begin:
                 chunks.append(ChangelogChunk(TP(*tp), begin, end, fetched.get(tp, [])))
@@ -127,7 +130,7 @@ class ChangelogReader:
         return chunks
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
-        """Return an error text that names a table whose end its changelog does not have."""
+        """Return an error text that names a changelog without the offset where its table ends."""
         begins = await _answer(self._consumer.beginning_offsets, list(self._positions))
         ends = await _answer(self._consumer.end_offsets, list(self._positions))
         for tp, at in self._positions.items():
@@ -149,7 +152,7 @@ async def _answer(
 
 
 def lost(tp: TP, begin: int, end: int, stands: int) -> str:
-    """Return the error text for a changelog that does not have the table's end, ``stands``."""
+    """Return the error text for a changelog without the offset ``stands``, the table's end."""
     remedy = (
         "`plexy-ledger rebuild` folds the whole log of record from scratch"
         if begin > 0

@@ -43,7 +43,7 @@ class DamagedTableError(Exception):
 
 
 class StoredTable(faust.Table[bytes, bytes]):
-    """A Faust table with bytes as keys and values; its methods each read one partition."""
+    """A Faust table with bytes as keys and values; each read is of one partition."""
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of the keys that are in the partition."""
@@ -87,15 +87,16 @@ class StoredTable(faust.Table[bytes, bytes]):
         return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     def close(self, partition: int) -> None:
-        """Close a partition's database; a reading keeps the files open until its own end."""
+        """Close a partition's database; an iterator over its rows keeps the files open."""
         changelog = self.changelog_topic.get_topic_name()
         self.databases.revoke_partitions(self, {TP(changelog, partition)})
 
     def drop(self, partition: int) -> Path:
         """Close a partition's database, and delete its files; return the folder.
 
-        A reading must not be under way, unless the worker ends: at the reading's end, RocksDB would
-        write the deleted database's manifest into a folder that exists again.
+        No iteration over the rows may be under way, unless the worker ends. Otherwise, at the end
+        of the iteration, RocksDB would write the deleted database's manifest into a folder that may
+        exist again.
         """
         self.close(partition)
         folder = self.folder(partition)

@@ -2,9 +2,9 @@
 
 Kafka acknowledges the outputs, then the changelog's records. Then the table is written, together
 with the changelog's offset. So no state is written before its outputs, and no table is ahead of its
-changelog. After a crash the chunk is folded again. (Faust writes in the opposite order: after a
-crash a key can be in RocksDB, be skipped as already applied, and never reach the changelog; a
-rebalance then loses the key.)
+changelog. After a crash the chunk is folded again. (Faust writes in the opposite order. After a
+crash, a key can be in RocksDB but not in the changelog. The restarted worker takes the key's event
+for a known one and skips it, so the key never reaches the changelog, and is lost in a rebalance.)
 
 A fold is a plain function, and each record that it yields is copied into its batch at once. So the
 objects of a chunk are freed one after another, while they are still in the processor's caches.
@@ -35,7 +35,7 @@ from runtime.kafka.batches import (
     send,
 )
 
-# A row takes up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes some ten
+# A row takes up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes about ten
 # times its bytes. So a chunk that needs many long rows is folded in parts.
 _READ_AT_A_TIME: Final = 64
 _MOST_READ_BYTES: Final = 16 * 1024 * 1024
@@ -59,14 +59,15 @@ class Effects:
         self._written: dict[TopicPartition, Written] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = NewRows()
-        # These are the keys that were read from the table, and the table's values for them.
+        # ``_read`` has the keys that were read from the table, and ``_before`` the values found
+        # there.
         self._read: set[bytes] = set()
         self._before: dict[bytes, bytes] = {}
         self._then: list[Callable[[], None]] = []
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
 
     def read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the values of the keys that the table has in the chunk's partition.
+        """Return the values of those keys that the table has in the chunk's partition.
 
         Raise ``ChunkTooLargeError`` if the values of several keys need too much memory.
         """
@@ -104,7 +105,7 @@ class Effects:
             self._rows.put(key, value, before)
 
     def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
-        """Add the attributes of each traced record's span, which name the record's outcome.
+        """Add the attributes for each traced record's span; they include the record's outcome.
 
         For an untraced chunk the iterable is not read, so that the fold's objects can be freed.
         """
@@ -131,9 +132,10 @@ class Effects:
         self._table.watchers.folded(self._chunk)
 
     async def _write_table(self) -> None:
-        """Write the rows; the last changelog record is the mark of the last source record folded.
+        """Write the rows; the last changelog record is the mark of the last folded source record.
 
-        A chunk without rows is written too; otherwise the table would lag behind the commit.
+        A chunk without rows is written too; otherwise the table would lag behind the committed
+        offset.
         """
         self._chunk.ensure_ours()
         if not self._rows.notes:
@@ -153,7 +155,7 @@ class Effects:
         self._table.write(self._chunk.partition, self._rows, written[changelog])
 
     def _fed(self) -> dict[int, int] | None:
-        """Return the ends of the next hop's partitions; ``None`` if the chunk adds none.
+        """Return the ends of the next hop's partitions; ``None`` if the chunk wrote to none.
 
         Raise ``LostOutputsError`` if Kafka wrote records below an earlier end of their partition.
         """

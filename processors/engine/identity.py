@@ -1,4 +1,4 @@
-"""The identity of a worker: the folder that it owns, and its name, in a file in the folder.
+"""The identity of a worker: the folder that it owns, and its name, stored in that folder.
 
 The name stays the same after every restart. Two workers never share a folder, and so they never
 share a name. Otherwise, Kafka would move the partitions back and forth between the two workers.
@@ -24,7 +24,8 @@ def member(name: str, address: str) -> str:
     """Return a worker's name in its group, which also depends on the worker's address.
 
     A member that rejoins gets its former assignment from Kafka, and Faust's assignments contain
-    addresses. If the address differs, Faust's coordinator ends silently and nothing is folded.
+    addresses. If the worker's address in the assignment were outdated, Faust's coordinator would
+    end silently and nothing would be folded.
     """
     return f"{name}-{uuid.uuid5(uuid.NAMESPACE_URL, address).hex[:8]}"
 

@@ -1,8 +1,8 @@
-"""Lanes process the chunks of one partition in sequence, and different partitions concurrently.
+"""A lane processes one partition's chunks in sequence; all partitions' lanes run concurrently.
 
 So one partition's wait for the broker overlaps the work of other partitions. An exception in any
-lane ends the agent, and with it the worker. The chunk is then unfinished, and is redelivered after
-the restart.
+lane ends the agent, and with it the worker. The lane's chunk is then unfinished, and is redelivered
+after the restart.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def work_in_lanes(chunks: AsyncIterable[Chunk], work: Work) -> None:
 async def _work_after(
     ahead: asyncio.Task[int | None] | None, chunk: Chunk, work: Work
 ) -> int | None:
-    """Do the work after the chunk ahead; return this chunk's ``given_back`` if it was dropped.
+    """Do the work after the chunk ahead; if this chunk is dropped, return its ``given_back``.
 
     After a dropped chunk, all later chunks with the same ``given_back`` are dropped too. Otherwise
     a later chunk would be committed although the records before it were not folded.

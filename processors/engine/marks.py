@@ -14,18 +14,18 @@ from xxhash import xxh3_64_intdigest
 from ledger.digest import RESERVED
 
 SOURCE_KEY: Final = RESERVED + b"source"
-"""The key under which a table and its changelog store the mark of the last source record folded."""
+"""The key under which a table and its changelog store the mark of the last folded source record."""
 
 FED_KEY: Final = RESERVED + b"fed"
 """The key under which a table and its changelog store the ends of the next hop's partitions.
 
-The ends are those after the last write of the table.
+The stored ends are those after the last write of the table.
 """
 
 HAD_KEY: Final = RESERVED + b"had"
-"""The key under which a table and its changelog store how far the source was once folded.
+"""The key under which a table and its changelog store how far the source was folded before.
 
-The key is stored only if the table has lost rows.
+The value is an offset, and is stored only if the table has since lost records.
 """
 
 

@@ -1,13 +1,15 @@
 """This worker's membership in its group, under a fixed name.
 
-This module adds the worker's name and rules to its coordinator's requests, and asks the group about
-a chunk's generation. Invariants: if two processes have the same name, the earlier one ends. Workers
-with settings that fold the log to different states never share a group. Asking about the membership
-does not change the consumer's state, as the consumer's heartbeat would.
+This module adds the worker's name and rules to the requests to the group's coordinator, a broker.
+It also asks the group whether this worker is still a member in the generation in which a chunk was
+fetched; a generation is one assignment of the partitions. Invariants: if two processes have the
+same name, the earlier one ends. Workers with settings that fold the log to different states never
+share a group. Asking about the membership leaves the consumer's state unchanged, unlike the
+consumer's own heartbeat.
 
 aiokafka's heartbeats and commits lack the worker's name (see ``corrections.named``). Without the
 name, Kafka would answer "unknown member" to the earlier process. That process would join again, and
-the two would take the partitions from each other forever.
+the two processes would take the partitions from each other forever.
 """
 
 import asyncio
@@ -43,7 +45,7 @@ _NO_COORDINATOR: Final = frozenset(
     {GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError}
 )
 
-# A worker that has ended remains a member of its group for one session.
+# A worker that has ended remains a member of its group for one session timeout.
 _OTHERS_END_WITHIN_S: Final = SESSION_TIMEOUT_S + 5.0
 _JOIN_AGAIN_S: Final = 0.5
 
@@ -67,15 +69,17 @@ def heed_fencing() -> None:
 
 
 async def _send_with_name(coordinator: Any, request: Any) -> Any:
-    """Send a request of a group's coordinator; raise ``TakenNameError`` if the name is taken.
+    """Send a request to the group's coordinator; raise ``TakenNameError`` if the name is taken.
 
     A worker that rejoins, for example after it was suspended, takes the name from its own former
-    membership, which may still have a request in flight.
+    membership, which may still have a request in flight. That request raises
+    ``UnknownMemberIdError`` instead.
     """
     name, member_id = member_name(coordinator), coordinator.member_id
     if name is None:
         return await _send(coordinator, request)
-    # A worker that is about to join has no member id yet, so its requests carry no name.
+    # A worker that is about to join has no member id yet, so its heartbeats and commits carry no
+    # name.
     if member_id:
         request = corrections.named(request, name)
     if isinstance(request, JoinGroupRequest):
@@ -134,7 +138,7 @@ async def ask_group(coordinator: Any, generation: int) -> bool | None:
 
     A coordinator that is still loading the group answers every heartbeat with "no error" and checks
     neither member nor generation (Kafka's ``GroupCoordinator``). So the group is described first,
-    because such a coordinator refuses that request.
+    because such a coordinator refuses to describe the group.
     """
     group = coordinator.group_id
     try:

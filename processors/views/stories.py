@@ -16,12 +16,12 @@ from runtime.kafka.topic_reader import READ_WITHIN_S, in_time
 class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An event: its outcome, and all deliveries in the order of arrival.
 
-    The outcome is that of the delivery that counts; if none counts, that of the first delivery.
+    The outcome is that of the folded delivery or, if no delivery is folded, that of the first one.
 
     ``payment_id`` and ``order_id`` name the payment and order of a folded event; ``order_id`` is
-    missing until the hop ``payments`` has folded it. The outcome ``accepted`` means that the event
-    is in the log but not judged yet. An event that ingress refused is not in the log: it has no
-    deliveries, and ``outcome`` is the reason.
+    missing until the hop ``payments`` has folded the event. The outcome ``accepted`` means that the
+    event is in the log but not judged yet. An event that ingress refused is not in the log: it has
+    no deliveries, and ``outcome`` is the reason.
     """
 
     event_id: str
@@ -88,7 +88,7 @@ def _is_later(delivery: Delivery, payment: PlacedPayment) -> bool:
 
 
 async def _refused(app: LedgerApp, event_id: str) -> Story | None:
-    """Return the story of an event that only the quarantine has."""
+    """Return the story of an event that is only in the quarantine."""
     items = await app.rejections.of(event_id.encode())
     if not items:
         return None

@@ -56,7 +56,7 @@ async def try_new_connections(settings: KafkaSettings) -> None:
 
 
 class NewConnections:
-    """Checks at intervals; ``show`` receives the earliest expiry of each side."""
+    """Checks at intervals; ``show`` receives the earliest expiry of each side's certificates."""
 
     def __init__(self, settings: KafkaSettings, show: Show) -> None:
         self._settings = settings

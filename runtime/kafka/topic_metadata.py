@@ -1,6 +1,7 @@
 """Asks Kafka for all topics and their ids.
 
-Input: a connected client. Output: each topic with its id, its partitions' leaders and replicas.
+Input: a connected client. Output: each topic with its id, and with the leader and the replicas of
+each partition.
 
 A topic that was deleted and created again has its former name but a new id (KIP-516, Kafka 2.8). No
 version of the request in aiokafka 0.14 asks for ids, so this module defines a newer version. An

@@ -1,8 +1,8 @@
-"""Reads records of a topic by their places, or by ranges of offsets, for the views.
+"""Reads records of a topic at places (partition and offset) or in ranges of offsets, for views.
 
 Input: places, or ranges. Output: the records at these offsets. Invariants: every reading has a time
-limit; only a few readings run at a time, and a limited number waits for a client. The clients have
-no consumer group, and the agents never wait for a reading.
+limit; only a few readings run at a time, and a limited number of others wait for a client. The
+clients have no consumer group, and the agents never wait for a reading.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ _MOST_READINGS: Final = 64
 # take ten.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
-# A reading needs few records, and drops the others in a fetch.
+# A reading needs few of the records in a fetch, and drops the others.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
-# One fetch returns about this many records of a webhook's size. A reading of 500 places, each three
+# One fetch returns about this many records of a webhook's size. Reading 500 places, each three
 # records after the previous one, took 2 s one by one, but 12 ms as ranges.
 _NEAR: Final = 100
 
@@ -167,7 +167,7 @@ class TopicReader:
         await self._ask(tp.topic, read)
 
     async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
-        """Ask a question with a client, as soon as a client is free."""
+        """Call ``question`` with a client, as soon as a client is free."""
         if self._readings >= _MOST_READINGS:
             raise TooManyReadingsError(f"{self._readings} other readings are under way or waiting")
         self._readings += 1
