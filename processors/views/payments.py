@@ -24,7 +24,7 @@ _MOST_BYTES: Final = 1024 * 1024
 
 
 class OrderPayments(msgspec.Struct):
-    """A page of an order's payments, by ``payment_id``.
+    """A page of an order's payments, sorted by ``payment_id``.
 
     ``cursor`` is that of the next page, or ``None`` on the last page. A page may hold fewer
     payments than the limit, or none, and still have a next page.
@@ -88,7 +88,7 @@ def add_pages(app: LedgerApp) -> None:
 def payments_after(
     app: LedgerApp, order: OrderState, after: str
 ) -> Iterator[tuple[str, PaymentDocument | None]]:
-    """Yield an order's payments by their ids; ``None`` for a payment that has left the order."""
+    """Yield an order's payments, sorted by id; ``None`` for a payment that has left the order."""
     if isinstance(order, Order):
         found = sorted(order.payments.items())
         return ((name, held.payment) for name, held in found if name > after)
