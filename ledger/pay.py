@@ -90,9 +90,9 @@ def decode_notification(body: bytes, amounts: PayAmounts) -> PayEnvelope | Rejec
 
 
 def kind_of(envelope: PayEnvelope) -> Kind | None:
-    """Return what a notification states; ``None`` for an unknown name, or a contradicting type.
+    """Return what a notification states; ``None`` for an unknown name or an unclear transaction.
 
-    Without a type, a transaction with a parent may be a payment or a refund. A transaction of an
+    A transaction that has a parent but no type may be a payment or a refund. A transaction of an
     unknown type is neither.
     """
     kind, stated = PAY.kind_of(envelope.type, envelope.data), envelope.data.get("type")

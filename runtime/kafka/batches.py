@@ -45,7 +45,7 @@ TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class LostOutputsError(Exception):
-    """A topic that this worker writes to has lost acknowledged records; the text names the topic."""
+    """A topic that this worker writes to has lost acknowledged records; the text names which."""
 
 
 class BatchRefusedError(KafkaError):  # type: ignore[misc]

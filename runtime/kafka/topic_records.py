@@ -28,7 +28,7 @@ Found = Mapping[str, FoundTopic]
 def unrecorded(
     names: TopicNames, found: Found, wanted: Iterable[Topic], partitions: int | None
 ) -> Iterator[str]:
-    """Yield the records that are missing, though their facts are known."""
+    """Yield the names of the records that are missing although their facts are known."""
     if not names.recorded_partitions(found):
         yield names.made_with(partitions or "…")
     log = found.get(names.webhooks)
@@ -87,11 +87,11 @@ def partition_faults(
     counts: Mapping[str, int],
     expected: int | None = None,
 ) -> Iterator[Fault]:
-    """Yield the topics whose number of partitions differs from the ledger's.
+    """Yield the faults of the topics whose number of partitions differs from the ledger's.
 
-    If the ledger of an earlier release has not recorded that number, the smallest number is right:
-    the topics were created with equal numbers, and Kafka can only raise a topic's number.
-    ``expected`` is the setting.
+    A ledger that an earlier release created may not have recorded that number. The smallest number
+    is then right: the topics were created with equal numbers, and Kafka can only raise a topic's
+    number. ``expected`` is the setting.
     """
     recorded = names.recorded_partitions(existing)
     if len(recorded) > 1:
