@@ -1,4 +1,4 @@
-"""Waits for the end of each program that a fault keeps from running, and checks its reason.
+"""Waits for the end of each program that a fault keeps from running, and checks the logged reason.
 
 Such a program must end by itself, and its output must name what is wrong.
 """
@@ -29,7 +29,7 @@ def await_end(stage: FaultStage, program: ProgramUnderFault, *words: str) -> Non
 
 
 def expect_logged(stage: FaultStage, program: ProgramUnderFault, *words: str) -> None:
-    """Add a finding if no single last line of a program contains all of these words."""
+    """Add a finding unless one of the program's last lines contains all of these words."""
     if not any(all(word in line for word in words) for line in program.last_lines):
         lines = "\n".join(program.last_lines[-10:])
         stage.findings.append(

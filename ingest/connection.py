@@ -83,7 +83,7 @@ class _RefusedError(Exception):
 
 
 def _fault_of(error: Exception) -> Fault:
-    """Return the fault that ended the parsing; the parser wraps an exception of our methods.
+    """Return the fault that ended the parsing; the parser wraps exceptions from our methods.
 
     If a frame kept the wrapped exception, the frame and the exception would form a cycle and keep
     the data in memory.
@@ -113,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        # The bytes outside a body, counted from the end of the last request or of this one's head.
+        # The bytes read outside a body since the end of the last request or of this request's head.
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
@@ -362,7 +362,7 @@ class BoundedProtocol(HttpToolsProtocol):
         raise _RefusedError(fault)
 
     def _end_by_fault(self, fault: Fault) -> None:
-        """End the connection with the fault's answer, also as the answer to a partial request."""
+        """End the connection; the fault's answer is also the answer to an incomplete request."""
         words = LAST_WORDS[fault]
         if self._state.now == "body":
             if self.cycle.response_started:
@@ -415,6 +415,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[BoundedProtocol]:
-    """Return the class of one server's connections, with the server's limits and waiting list."""
+    """Return the class of one server's connections, with its own limits and waiting connections."""
     members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
     return type("ServersProtocol", (BoundedProtocol,), members)

@@ -120,7 +120,7 @@ class ProcessCounts:
         self._row[_ERRORS] += 1
 
     def signed_at_another_time(self, off_s: float) -> None:
-        """Record by how many seconds our clock is ahead of a delivery with a good signature."""
+        """Record by how many seconds our clock is ahead of the time in a good signature."""
         self._row[_SECONDS_OFF] = off_s
 
     def certificate_expires(self, side: Side, at_s: float) -> None:

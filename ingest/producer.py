@@ -3,7 +3,8 @@
 Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: every
 wait has a time limit. aiokafka 0.14 retries an idempotent producer's batch forever, so ``stop``
 waits forever while Kafka is down. A refused batch also leaves a gap in its partition's sequence
-numbers, so the broker refuses every later batch. The remedy is a new producer, or a new identity.
+numbers, so the broker refuses every later batch. The remedy is a new producer, or a new id for this
+producer.
 """
 
 import asyncio

@@ -63,7 +63,7 @@ def _excess(facts: Sequence[Event], captures: Sequence[Capture]) -> Iterator[str
     """Yield an anomaly if more was taken than was authorised, or if the currencies differ.
 
     The amount taken is the sum of the captures or, without captures, the amount of the success. The
-    limit is the largest authorised amount. Without an authorisation, captures are limited by the
+    limit is the largest authorised amount. Without an authorisation, the limit for captures is the
     largest success.
     """
     successes = [fact.moved for fact in facts if fact.kind is SUCCEEDED]

@@ -70,7 +70,7 @@ Mark = Literal[
 TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
 
 
-# The own id of an event of these kinds is its payment's, unless the rules let it name a payment.
+# An event of these kinds has its payment's id, unless the rules let the event name a payment.
 _OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 

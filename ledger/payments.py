@@ -107,11 +107,10 @@ def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key |
 
 
 def _may_show(note: Note) -> str | None:
-    """Return the order that may show a note, whichever order the note's payment belongs to.
+    """Return the order that may show a note, whichever order its payment belongs to, or ``None``.
 
     That order is the one that the note names. A refused event without a reference is shown where it
-    would have counted: under the id of its payment, until the payment has facts. Any other note is
-    shown by no such order (``None``).
+    would have counted: under the id of its payment, until the payment has facts.
     """
     return note.order_reference or (note.payment_id if note.is_refused else None)
 

@@ -96,8 +96,8 @@ def metadata_references(metadata: object, fields: Fields) -> list[Reference]:
 def _value_in(text: str) -> object:
     """Return the value of a JSON text; if that value is a text, read it as a JSON text again.
 
-    If a text is not JSON, return ``_UNREADABLE`` if it begins like an object or a list, otherwise
-    ``None``.
+    For a text that is not JSON, return ``_UNREADABLE`` if the text begins like an object or a list,
+    and otherwise ``None``.
     """
     try:
         value = decode_json(text.encode())

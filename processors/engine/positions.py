@@ -6,7 +6,7 @@ commit may then cover records that the table lacks. Folding a record twice chang
 Invariant: no record is skipped. If the worker would have to skip a record, ``LostRecordsError``
 ends the worker.
 
-The state of a table that has lost records is not served until it reaches its former offset again.
+A table that has lost records is not served until the fold has reached its former offset again.
 """
 
 from typing import Final

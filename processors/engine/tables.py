@@ -192,7 +192,7 @@ class ChunkTable(StoredTable):
     def open(self, partition: int) -> None:
         """Load a partition's state, before the partition is read or written.
 
-        Raise ``StaleTableError`` if it is unknown which changelog records the rows contain.
+        Raise ``StaleTableError`` if it is unknown which changelog records are in the rows.
         """
         if partition not in self._held:
             self.folded(partition), self.fed(partition)
