@@ -46,7 +46,7 @@ class Log(Protocol):
     """The log as the endpoints see it."""
 
     def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
-        """By ``until``, return the kept record's place or raise ``LogUnavailableError``."""
+        """Return the kept record's place by ``until``, or raise ``LogUnavailableError``."""
 
     async def trouble(self) -> str | None:
         """Return why nothing can be appended now; ``None`` if appending is possible."""

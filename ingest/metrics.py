@@ -4,7 +4,7 @@ Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on a
 which the internet does not reach. Invariant: counting a delivery takes no lock and creates no
 object, because a process only adds to numbers, which become metrics when Prometheus asks.
 
-Several processes share one port, so a scrape of that port would reach an arbitrary process. All
+Several processes share one port, so a scrape of that port would reach an arbitrary process. Their
 numbers are in shared memory, in one row per process, which only that process writes. The process
 that started the others reads all rows and serves the metrics.
 """

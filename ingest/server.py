@@ -155,7 +155,7 @@ def _begin(alive: int, held: int) -> None:
     os.close(held)
 
     def end_with_parent() -> None:
-        # Only the parent holds the other end, so this call returns when the parent has ended.
+        # Only the parent holds the pipe's other end, so this call returns when the parent ends.
         os.read(alive, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -336,7 +336,7 @@ class _Judged:
         return held.repeated(record.offset)
 
     def while_none_counts(self, held: Seen) -> Seen:
-        """Judge a record of an id of which no record counts yet; return the id's new row.
+        """Judge a record whose id has no record that counts yet; return the id's new row.
 
         Content that did not count before can only count if the rules have changed since. It then
         counts at the place where a fold from scratch counts it.
@@ -367,7 +367,7 @@ class _Judged:
         )
 
     def _set_aside(self, verdict: Unfolded | Rejection) -> Uncounted:
-        """Reject the record, or leave it unfolded; return it for the row of its id."""
+        """Reject the record, or leave it unfolded; return the delivery as its id's row keeps it."""
         is_unfolded = isinstance(verdict, Unfolded)
         if isinstance(verdict, Unfolded):
             self._result.outcomes.append(f"unfolded.{verdict.type}")

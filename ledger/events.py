@@ -2,8 +2,8 @@
 
 Input: an ``Envelope``, its place in the log, its time of arrival, and the way to read it. Output:
 an ``Event`` to fold, ``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a
-known type with unusable data. Invariants: no envelope raises an exception, and a value with two
-meanings is never read.
+known type with unusable data. Invariants: no envelope raises an exception, and a value that may
+have two meanings is never read.
 """
 
 import re
@@ -211,7 +211,7 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.of_order, [])
     try:
-        # By the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
+        # With the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
         payment = (
             None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment, [])

@@ -1,4 +1,4 @@
-"""Standing facts: which facts of a payment move money, for any order of arrival.
+"""Standing facts: which facts of a payment move money, whatever the order of their arrival.
 
 Input: the facts of one payment, one at a time. Output: the facts on which each movement rests.
 Invariants: a movement rests on the earliest facts that can carry it, so an earlier fact may replace

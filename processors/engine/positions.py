@@ -96,7 +96,7 @@ def starting(
             committed=committed,
             folded=start,
         )
-    # Records that the log itself has lost can't be folded again.
+    # Records that the log itself has lost can't be folded again, so ``had`` is at most its end.
     had = min(max(committed or 0, table.had(tp.partition)), end)
     last = mark if folded == start else None
     return Position(start, start, last, had if had > folded else 0)

@@ -67,14 +67,14 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self.at_work: set[asyncio.Task[Any] | None] = set()
         self.gives_back = False
         self.given_back = 0
-        # These partitions are being read, and each has this position.
+        # These partitions are being read at these positions.
         self._positions: dict[TP, Position] = {}
         # The first positions are kept here until the fetch loop seeks to them after a recovery.
         self._starts: dict[TP, Position] | None = None
         self._starting = False
         # These partitions' tables have lost records, and were once folded up to these offsets.
         self._had: dict[TP, int] = {}
-        # The group last confirmed the membership in its answer to a question sent at this time.
+        # The group last confirmed the membership in answer to a question sent at this time.
         self._confirmed_s = -math.inf
 
     def maker(self, tp: TopicPartition) -> Make:
@@ -240,7 +240,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return None if end is None else max(end - folded, 0)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Return the commits, lowered to where reading starts: Faust never commits below them."""
+        """Return the commits, lowered to the start offsets: Faust never commits below a commit."""
         commits: dict[TP, Any] = {**await super().seek_to_committed()}
         changelogs = self.app.tables.changelog_topics
         sources = {tp for tp in self.assignment() if tp.topic not in changelogs}
@@ -273,7 +273,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self._starting = self._starts is not None
 
     async def _start_sources(self) -> None:
-        """Seek to the first positions; in the fetch loop, no earlier fetch can be in progress."""
+        """Seek from within the fetch loop, so that no earlier fetch can still be in progress."""
         starts = self._starts
         try:
             await self.seek_wait({tp: each.start for tp, each in (starts or {}).items()})

@@ -39,7 +39,7 @@ _BATCH_BYTES: Final = 512 * 1024
 _UNCOMPRESSED: Final = 0
 _REQUEST_WITHIN_S: Final = 20.0
 _RETRY_AFTER_MS: Final = 100
-# Kafka forgets an identity that is not renewed for six hours or more: see
+# Kafka keeps an identity for at least six hours without a renewal: see
 # ``runtime.kafka.identities``. An epoch has 15 bits, and this interval uses up 24 epochs a day.
 _RENEWED_AFTER_S: Final = 3600.0
 
@@ -219,7 +219,7 @@ class Writers:
             self._end(writer)
             raise
         self._forget(tenure.tp)
-        # The writer is added only here, because a start goes on even if its writer is given up.
+        # The writer is added only now, because giving up a writer does not stop its start.
         self._writers[tenure.tp] = writer
         return writer
 

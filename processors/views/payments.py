@@ -1,4 +1,4 @@
-"""The pages of payments: one payment, and those of an order, even if its document omits them."""
+"""Serves one payment, or all payments of an order, including those that its document omits."""
 
 import asyncio
 from collections.abc import Iterator

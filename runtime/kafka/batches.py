@@ -45,7 +45,7 @@ TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class LostOutputsError(Exception):
-    """A topic that this worker writes to has lost acknowledged records; the text names which."""
+    """A topic of this worker's outputs has lost acknowledged records; the text names the topic."""
 
 
 class BatchRefusedError(KafkaError):  # type: ignore[misc]
@@ -107,7 +107,7 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Writable(Protocol):
-    """A record that can be written to a given partition; another program's may lack a key."""
+    """A record for a given partition; a record that another program wrote may lack a key."""
 
     @property
     def key(self) -> bytes | None:

@@ -10,8 +10,8 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
   metadata, the client waits for metadata forever.
 - Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops, asyncio's and uvloop's,
   wait 30 s for a broker that does not answer the end of TLS, so a worker would stop too late.
-- A consumer closes while a failed fetch waits for its retry. aiokafka raises the cancellation of
-  that wait, and Faust then waits forever for the consumer's thread.
+- A consumer closes even while a failed fetch waits for its retry. aiokafka raises the cancellation
+  of that wait, and Faust then waits forever for the consumer's thread.
 - Each new connection reads the TLS context and the password from their files. aiokafka would keep
   the values from the client's creation.
 - Consumers unpack batches within the limits that ``runtime.kafka.fetched`` sets, and an error names
@@ -72,7 +72,7 @@ send_to_coordinator: Final = GroupCoordinator._send_req  # noqa: SLF001
 
 
 def replace_send_to_coordinator(send: Callable[[Any, Any], Awaitable[Any]]) -> None:
-    """Make every client of this process call ``send`` to send its group's coordinator a request."""
+    """Make every client of this process call ``send`` for a request to its group's coordinator."""
     GroupCoordinator._send_req = send  # noqa: SLF001
 
 

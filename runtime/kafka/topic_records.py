@@ -58,7 +58,7 @@ def lost_topics(names: TopicNames, found: Found, wanted: Iterable[Topic]) -> dic
 def replaced_topics(names: TopicNames, found: Found, wanted: Iterable[Topic]) -> dict[str, Fault]:
     """Return the faults of topics whose ids are not the recorded ones, by topic.
 
-    The record of a restored log is added to the record of the replaced log. The replaced log can't
+    A restored log gets a record of its own next to that of the replaced log. The replaced log can't
     return, because Kafka gives each topic a new id.
     """
     faults = {}
@@ -133,7 +133,7 @@ def lost_fault(names: Iterable[str], why: str) -> Fault:
 
 
 def _of_version(names: TopicNames, wanted: Iterable[Topic]) -> list[str]:
-    """Return the topics whose ids a version records; none for ingress, which uses none of them."""
+    """Return the topics whose ids a version records; none if ``wanted`` are ingress' topics."""
     topics = [topic.name for topic in wanted if topic.name != names.webhooks]
     return topics if names.events in topics else []
 
