@@ -133,7 +133,7 @@ class LedgerApp(EngineApp):
         return claim(self.settings.data_dir)
 
     async def on_first_start(self) -> None:
-        """Claim the folder, and ensure the topics: if one were missing, Faust would wait forever."""
+        """Claim the folder, and create or check the topics: without one, Faust would only wait."""
         # Static membership: a worker that restarts under its name continues at once, and does not
         # wait for the end of its former session.
         name, address = self.take_place(), str(self.conf.canonical_url)
