@@ -66,10 +66,11 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: the digest, the place and the time of the record that counts.
 
     While no record counts, ``digest`` is empty, the place and the time are those of the first
-    record, and ``uncounted`` has one delivery of each distinct content. Once a record counts,
-    ``uncounted`` keeps only the earlier deliveries that were left unfolded. ``timestamp_ms`` is the
-    log's time at ``offset``. ``repeats`` are the offsets of the id's next records, up to a limit,
-    whatever their content. Once an id is forgotten, its next record counts as its first.
+    record, and ``uncounted`` has one delivery of each distinct content, up to a limit. Once a
+    record counts, ``uncounted`` keeps only the earlier deliveries that were left unfolded.
+    ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's next
+    records, up to a limit, whatever their content. Once an id is forgotten, its next record counts
+    as its first.
     """
 
     digest: bytes

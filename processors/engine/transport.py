@@ -195,7 +195,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return chunk
 
     async def _is_same_log(self, tp: TP, position: Position, records: list[FetchedRecord]) -> bool:
-        """Return whether the leader is known to have the last record read.
+        """Return whether the fetched records may follow the last record read.
 
         If the leader is new, seek to that record and return ``False``, so that the record is
         fetched again and compared; raise ``LostRecordsError`` if it is a different record now.
