@@ -22,7 +22,7 @@ _LAST_LINES: Final = 25
 
 def build_once(what: str, folder: Path, sources: Iterable[Path], *commands: Sequence[str]) -> None:
     """Run the commands unless the folder is up to date; raise ``BenchError`` on failure."""
-    # A different Python version, or a different build of that version, needs its own peer build.
+    # Each Python version, and each build of the same version, needs its own build of the peer.
     by = [repr(commands).encode(), str(Path(sys.executable).resolve()).encode()]
     by.append(sys.version.encode())
     made_of = sha256(

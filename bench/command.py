@@ -59,7 +59,7 @@ def exit_code_of(measure: Callable[[Console], bool]) -> int:
 def kafka_in_a_folder(
     properties: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[EmbeddedKafka, Path]]:
-    """Run a Kafka in a temporary folder, which the block may use too; remove it afterwards."""
+    """Run Kafka in a temporary folder that the ``with`` block may use, then delete the folder."""
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,

@@ -59,7 +59,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The times from the schedule until an event was first seen, and was last absent."""
+    """The seconds from the scheduled time until an event was first seen, or was last absent."""
 
     seen_s: float
     not_before_s: float

@@ -2,7 +2,7 @@
 
 Each line of the file of stacks has the frames from the root, and the number of samples. Only a
 thread that holds the interpreter is sampled, so the time spent waiting for Kafka does not count. A
-profiled run is slower, so its rate must not be compared.
+profiled run is slower, so its rate must not be compared with that of other runs.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _KINDS: Final = (
 
 @asynccontextmanager
 async def profiled(pid: int, path: str | None) -> AsyncIterator[None]:
-    """Record the stacks of one process while the block runs; do nothing without a path."""
+    """Record the stacks of one process during the ``with`` block; do nothing without a path."""
     if path is None:
         yield
         return

@@ -50,7 +50,7 @@ class Peer(Measured):
     name: ClassVar[str]
     """The name of the program's topics and files."""
     peer: ClassVar[str]
-    """The peer's key in ``build/bench.json``; the fastest program with a key counts."""
+    """The peer's key in ``build/bench.json``; of the programs with this key, the fastest counts."""
     title: ClassVar[str]
     """The program's name in the table."""
     share: ClassVar[float] = 1.0
@@ -122,7 +122,7 @@ class Peer(Measured):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Pause the worker while the block runs."""
+        """Pause the worker while the ``with`` block runs."""
         began_s = time.monotonic()
         os.kill(self.pid, signal.SIGSTOP)
         try:

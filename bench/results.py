@@ -1,4 +1,4 @@
-"""Writes ``build/bench.json``: the latest rates per second by program, in a half per benchmark.
+"""Writes ``build/bench.json``: each program's latest rate per second, one half per benchmark.
 
 Writing one half (``fold`` or ``ingest``) leaves the other unchanged.
 

@@ -32,7 +32,7 @@ _ANSWER_WITHIN_S: Final = 30.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The answer of the ingress; ``code`` is a problem's stable name, else empty."""
+    """The answer of ingress; ``code`` is a problem's stable name, else empty."""
 
     status: int
     code: str
@@ -117,7 +117,7 @@ class EventOptions(msgspec.Struct, frozen=True):
 
 
 class SenderIdentity(msgspec.Struct, frozen=True):
-    """How the sender shows who it is; ``None`` leaves the choice to the settings.
+    """How the sender authenticates; ``None`` leaves the choice to the settings.
 
     ``dialect`` is ``sdk`` or ``pay``.
     """

@@ -1,4 +1,4 @@
-"""Writes a new file that receives its name only once it is complete; no other file is replaced."""
+"""Writes a new file that receives its name only once it is complete; it never replaces a file."""
 
 import os
 import tempfile
@@ -14,8 +14,9 @@ from cli.errors import WrongOptionError
 def appears_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that receives its name only once it is complete and on the disk.
 
-    An interrupted command leaves no file. A killed command leaves a file that ends in `.partial`
-    and, at the wrong moment on a file system without links, an empty file with the final name.
+    An interrupted command leaves no file. A killed command leaves a file that ends in `.partial`.
+    On a file system without links, a command that is killed at the wrong moment also leaves an
+    empty file with the final name.
     """
     if path.exists():
         raise WrongOptionError(f"{path} exists already: name a new file")
@@ -35,7 +36,7 @@ def appears_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _take_name(path: Path, partial: Path) -> None:
-    """Give the partial file its final name, unless a different file has taken it meanwhile."""
+    """Give the partial file its final name, unless a different file has the name by now."""
     try:
         if not _linked(path, partial):
             path.touch(exist_ok=False)

@@ -1,6 +1,7 @@
 """Moves the clock that a program sees, with `libfaketime`; the monotonic clock is unaffected.
 
-A file contains the clock's error, and the program reads this file every second.
+A file contains the number of seconds by which the clock is wrong; the program reads this file every
+second.
 """
 
 from pathlib import Path

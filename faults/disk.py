@@ -75,7 +75,7 @@ def small_disk(folder: Path, size_mb: int, options: str = "") -> Iterator[SmallD
     try:
         yield SmallDisk(folder)
     finally:
-        # A lazy unmount works even if a program that is about to end has a file open on it.
+        # A lazy unmount works even if a program that is about to end has a file open on the disk.
         _run("umount", "--lazy", str(folder)).check_returncode()
 
 

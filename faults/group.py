@@ -1,4 +1,4 @@
-"""Injects faults into the workers' group and programs' clocks: moved commits, and wrong clocks.
+"""Moves the commits of the workers' group, and sets programs' clocks wrong.
 
 After the ``with`` block of a fault, every clock is right. Once the workers have restarted, no
 commit is ahead of the tables.
@@ -26,13 +26,13 @@ _STEPS: Final = 3
 _FURTHEST_AHEAD_S: Final = 1800
 _DAY_S: Final = 24 * 3600
 _FURTHEST_BACK_S: Final = 7 * _DAY_S
-# Brokers, and the check of signatures, tolerate only errors that are smaller than this.
+# Brokers, and the check of signatures, tolerate only clock errors that are smaller than this.
 _LEAST_WRONG_S: Final = 2 * 3600
 _READY_WITHIN_S: Final = 90.0
 
 
 def reset_commits(choose: Callable[[random.Random, int, int], int]) -> Inject:
-    """Return a fault that stops every worker, and moves the commits, as `--reset-offsets` does.
+    """Return a fault that stops every worker, and moves commits as Kafka's `--reset-offsets` does.
 
     ``choose`` receives the committed offset and the end offset of a partition, and returns the
     offset to commit.

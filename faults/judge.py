@@ -95,7 +95,7 @@ async def _beyond_the_end(stage: FaultStage) -> list[str]:
 
 
 async def _wrong_orders(stage: FaultStage, simulation: Simulation) -> Iterator[str]:
-    """Compare every order with the oracle, over HTTP."""
+    """Compare every order in the views with the order that the simulation expects."""
     orders = simulation.orders()
     urls = tuple(worker.url for worker in stage.workers)
     within_s = _CHECKED_WITHIN_S + len(orders) * _CHECKED_PER_ORDER_S

@@ -12,8 +12,8 @@ from faults.stage import FaultStage
 class Injected(msgspec.Struct, frozen=True):
     """The targets of an injected fault, and the number of seconds for which the fault lasts.
 
-    If other workers have to ``take_over``, the fault ends as soon as they have. ``since_s`` is the
-    start of the fault on the monotonic clock, if the fault started later than its injection.
+    If other workers have to ``take_over``, the fault ends as soon as they have done so. ``since_s``
+    is the start of the fault on the monotonic clock, if the fault started after its injection.
     """
 
     targets: tuple[str, ...]

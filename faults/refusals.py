@@ -1,6 +1,6 @@
-"""Waits until the programs that a fault keeps from running have ended, and checks their reasons.
+"""Waits for the end of each program that a fault keeps from running, and checks the logged reason.
 
-Each of these programs must end by itself, and its output must name what is wrong.
+Such a program must end by itself, and its output must name what is wrong.
 """
 
 import time
@@ -29,7 +29,7 @@ def await_end(stage: FaultStage, program: ProgramUnderFault, *words: str) -> Non
 
 
 def expect_logged(stage: FaultStage, program: ProgramUnderFault, *words: str) -> None:
-    """Add a finding if a program ended without logging the reason."""
+    """Add a finding unless one of the program's last lines contains all of these words."""
     if not any(all(word in line for word in words) for line in program.last_lines):
         lines = "\n".join(program.last_lines[-10:])
         stage.findings.append(

@@ -1,7 +1,7 @@
 """Runs a schedule of faults drawn from a seed, while deliveries arrive at a steady rate.
 
-Each fault has a cost. The next fault waits until the ledger folds again. Some faults are injected
-in pairs.
+The next fault waits until the ledger folds again; the time until then is the cost of a fault. Some
+faults are injected in pairs.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
 _IN_PAIRS: Final = 0.2
 _WAYS_TO_KAFKA: Final = {"broker", "network"}
-# Without this factor, the sender would wait up to minutes between attempts.
+# Without this factor, the sender would wait for minutes between some attempts.
 _TIME_SCALE: Final = 0.05
 _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 
@@ -34,9 +34,10 @@ _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """A fault with its cost: the seconds from its start until every partition folds newer records.
 
-    ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted about ``cost_s``.
-    ``stops`` are the programs that the fault ended with SIGTERM; if ``kafka_away``, they were
-    perhaps unable to reach Kafka. ``answer_s`` is the longest time that ingress took to answer.
+    ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted until other workers
+    folded the partitions, so ``held_s`` is about ``cost_s``. ``stops`` are the programs that the
+    fault ended with SIGTERM; if ``kafka_away``, these programs may have been unable to reach Kafka.
+    ``answer_s`` is the longest time that ingress took to answer.
     """
 
     number: int
@@ -89,7 +90,7 @@ async def run(
 
 
 def plan(kinds: list[FaultKind], count: int, seed: int) -> Iterator[tuple[FaultKind, ...]]:
-    """Yield ``count`` faults; some form pairs, with two different layers in each pair."""
+    """Yield ``count`` faults; some form a pair, and the two faults of a pair differ in layer."""
     chance = random.Random(f"plan {seed}")  # noqa: S311 - the same faults for the same seed
     bag: list[FaultKind] = []
     while count > 0:
@@ -112,7 +113,7 @@ def sender_options(stage: FaultStage, rate_per_s: float) -> SenderOptions:
 
 
 async def _all_acknowledged(stage: FaultStage, sending: asyncio.Task[None]) -> None:
-    """Wait for the sender; a timeout is a finding; the judge reports unacknowledged events."""
+    """Wait for the sender; note a timeout. The judge reports each unacknowledged event."""
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
     except TimeoutError:

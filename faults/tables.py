@@ -98,7 +98,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
 async def _compare(
     reader: LedgerReader, table: TableName, partition: int, databases: Mapping[str, Database]
 ) -> list[str]:
-    """Read a changelog once, and compare each database at the offset of the database's ``end``."""
+    """Read a changelog once, and compare each database when its ``end`` is reached."""
     topic = reader.names.changelog(table)
     waiting = sorted(databases.items(), key=lambda each: each[1].end)
     rows: dict[bytes, bytes] = {}

@@ -75,7 +75,7 @@ class Exchange:
 
 
 class _RefusedError(Exception):
-    """Ends the parsing of a read, because only an exception can stop the parser."""
+    """Ends the parsing of the bytes read, because only an exception can stop the parser."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -83,16 +83,17 @@ class _RefusedError(Exception):
 
 
 def _fault_of(error: Exception) -> Fault:
-    """Return the fault of a read; the parser wraps an exception that one of our methods raised.
+    """Return the fault that ended the parsing; the parser wraps exceptions from our methods.
 
-    If a frame kept the wrapped exception, the two would form a cycle and keep the data in memory.
+    If a frame kept the wrapped exception, the frame and the exception would form a cycle and keep
+    the data in memory.
     """
     refused = error if isinstance(error, _RefusedError) else error.__context__
     return refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
 
 
 def _without_offer(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a request's headers without the offer of another protocol."""
+    """Yield a request's headers without the offer of another protocol (``Upgrade``)."""
     for name, value in headers:
         if name == b"connection":
             kept = [each for each in value.split(b",") if each.strip().lower() != b"upgrade"]
@@ -112,14 +113,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        # The bytes read outside a body since the last request, or this request's head, ended.
+        # The bytes read outside a body since the end of the last request or of this request's head.
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
         # The body read so far, if the request may still go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
-        # The head that was read offers another protocol, and is parsed again without the offer.
+        # Whether the head offers another protocol, and so is parsed again without the offer.
         self._upgrading = False
         # The connection's last answer is sent after the answers under way, once reading has
         # stopped.
@@ -140,7 +141,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a read; bytes that are not a request end the connection."""
+        """Parse the bytes of one read; bytes that are not a request end the connection."""
         self._first_of_read = True
         try:
             # The parser does not report where in a piece a request ends, so the count of a
@@ -157,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _feed(self, piece: bytes) -> None:
-        """Parse a piece of a read, unless the connection ends; count its bytes outside a body.
+        """Parse a piece of a read, unless the connection ends; count the bytes outside a body.
 
         The parser gathers a name or a value until it is whole, and skips zeros before a chunk's
         size, chunk extensions, and line ends before a request. Only this count includes all these
@@ -361,7 +362,7 @@ class BoundedProtocol(HttpToolsProtocol):
         raise _RefusedError(fault)
 
     def _end_by_fault(self, fault: Fault) -> None:
-        """End with the fault's answer, which is also the answer to an incomplete request."""
+        """End the connection; the fault's answer is also the answer to an incomplete request."""
         words = LAST_WORDS[fault]
         if self._state.now == "body":
             if self.cycle.response_started:
@@ -404,7 +405,7 @@ class BoundedProtocol(HttpToolsProtocol):
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
-        # The last answer resumed reading.
+        # The last answer resumed reading, so pause it again.
         self.flow.pause_reading()
 
     def _patience_s(self, wait: Wait) -> float:
@@ -414,6 +415,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[BoundedProtocol]:
-    """Return the class of one server's connections, with its own limits and its own waits."""
+    """Return the class of one server's connections, with its own limits and waiting connections."""
     members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
     return type("ServersProtocol", (BoundedProtocol,), members)

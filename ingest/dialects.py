@@ -1,8 +1,8 @@
 """Defines the two dialects in which Plexy delivers: each has its path, authentication and format.
 
-Input: a request's headers and body. Output: a problem if the sender is not authenticated, and the
-envelope. Invariants: secrets and tokens are compared in constant time, and neither is in an answer
-or a record.
+Input: a request's headers and body. Output: a problem if the sender is not authenticated, otherwise
+the envelope or a rejection. Invariants: secrets and tokens are compared in constant time, and no
+answer or record contains one.
 """
 
 import hmac
@@ -36,10 +36,10 @@ class WebhookDialect(Protocol):
     """The first headers of each record; a signed delivery has its signature there instead."""
 
     def refuse_by_head(self, headers: Headers) -> ProblemResponse | None:
-        """Refuse a sender that the head shows to be a stranger."""
+        """Return a problem if the head alone shows that the sender is not authenticated."""
 
     def refuse(self, delivery: DeliveryHead, body: bytes) -> ProblemResponse | None:
-        """Refuse a sender that the head and the body show to be a stranger."""
+        """Return a problem if the head and the body show that the sender is not authenticated."""
 
     def read(self, body: bytes) -> Envelope | Rejection:
         """Read the envelope."""
@@ -132,7 +132,7 @@ class PayDialect:
         return None
 
     def read(self, body: bytes) -> Envelope | Rejection:
-        """Read a notification, whose id follows from its content."""
+        """Read a notification, whose id is derived from its content."""
         return decode_notification(body, self._amounts)
 
     def event_id(self, _fields: dict[str, Any]) -> str | None:

@@ -34,7 +34,7 @@ _RECONNECT_S: Final = 0.5
 # Ingress notices an operator's change to a topic within this time plus the time of Kafka's answer.
 # Deliveries acknowledged until then may be in a topic that does not keep them.
 _LOOK_EVERY_S: Final = 1.0
-# If Kafka runs, the first delivery finds a connection. Otherwise the program starts without one.
+# The start of the program waits this long for a connection, and then goes on without one.
 _FIRST_ATTEMPT_S: Final = 2.0
 # At shutdown, the records of deliveries already answered with 503 get this long to reach Kafka.
 _FLUSH_S: Final = 1.0
@@ -46,10 +46,10 @@ class Log(Protocol):
     """The log as the endpoints see it."""
 
     def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
-        """By ``until``, return the kept record's place or raise ``LogUnavailableError``."""
+        """Return the kept record's place by ``until``, or raise ``LogUnavailableError``."""
 
     async def trouble(self) -> str | None:
-        """Return why nothing can be appended now; ``None`` if something can."""
+        """Return why nothing can be appended now; ``None`` if appending is possible."""
 
     @property
     def topic_faults(self) -> int:
@@ -149,7 +149,8 @@ class WebhookLog:
         topics = self._names.shared
         for topic in topics:
             await producer.partitions_for(topic)
-        # Keys keep their partitions even if an operator adds partitions to a topic.
+        # The ledger's number of partitions stays the same even if an operator adds partitions to a
+        # topic, so keys keep their partitions.
         appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
         self._appends = appends
         self._producer = producer
@@ -184,7 +185,7 @@ class WebhookLog:
         return str(seen)
 
     async def _look(self, producer: LogProducer) -> Condition | Fault:
-        """Check the topics, and keep their faults; a fault without a remedy is no topic's fault."""
+        """Check the topics, and note their faults, but not a fault that may end by itself."""
         seen = await look_at_log(producer.client, self._names)
         if isinstance(seen, Condition):
             self._faults = seen.faults

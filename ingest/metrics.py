@@ -4,7 +4,7 @@ Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on a
 which the internet does not reach. Invariant: counting a delivery takes no lock and creates no
 object, because a process only adds to numbers, which become metrics when Prometheus asks.
 
-Several processes share one port, so a scrape of that port would reach an arbitrary process. All
+Several processes share one port, so a scrape of that port would reach an arbitrary process. Their
 numbers are in shared memory, in one row per process, which only that process writes. The process
 that started the others reads all rows and serves the metrics.
 """
@@ -33,7 +33,7 @@ from runtime.kafka.new_connections import EXPIRY_METRIC
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 
-# The codes of answers to requests that are not deliveries, or are not recognized as deliveries.
+# The codes of answers to requests that are not deliveries, or are not recognised as deliveries.
 _NO_DELIVERY: Final = frozenset(
     {"malformed_request", "head_too_large", "not_found", "method_not_allowed", "internal_error"}
 )
@@ -70,7 +70,7 @@ _REST: Final = _COUNTS + len(_ANSWERS) * (_BUCKETS + 1)
 ) = range(_REST, _REST + 10)
 _ROW: Final = _REST + 10
 _EXPIRIES: Final[Mapping[Side, int]] = {"ours": _OURS_EXPIRES, "brokers": _BROKERS_EXPIRE}
-# The index of each dialect's and outcome's count, and the index at which its histogram begins.
+# For each dialect and outcome: the index of the count, and the index at which the histogram begins.
 _PLACES: Final[Mapping[tuple[DialectName, str], tuple[int, int | None]]] = {
     (dialect, outcome): (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
     for n, (dialect, (outcome, status)) in enumerate(product(_DIALECTS, _STATUS.items()))
@@ -120,11 +120,11 @@ class ProcessCounts:
         self._row[_ERRORS] += 1
 
     def signed_at_another_time(self, off_s: float) -> None:
-        """Record the distance of a well-signed delivery's time from this machine's clock."""
+        """Record by how many seconds our clock is ahead of the time in a good signature."""
         self._row[_SECONDS_OFF] = off_s
 
     def certificate_expires(self, side: Side, at_s: float) -> None:
-        """Record when the first certificate of a side expires."""
+        """Record the earliest expiry of a side's certificates."""
         self._row[_EXPIRIES[side]] = at_s
 
     async def keep_looking(self, log: ReadinessProbe, load: Callable[[], tuple[int, int]]) -> None:
@@ -200,7 +200,8 @@ class IngressMetrics(Metrics, Collector):
         self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")
         self.registry.register(self)
         if len(rows) == 1:
-            # With several processes, the process that serves this page does nothing else.
+            # With several processes, the process that serves this page does nothing else, so its
+            # own memory and CPU time say little.
             ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[Metric]:

@@ -3,7 +3,8 @@
 Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: every
 wait has a time limit. aiokafka 0.14 retries an idempotent producer's batch forever, so ``stop``
 waits forever while Kafka is down. A refused batch also leaves a gap in its partition's sequence
-numbers, so the broker refuses every later batch. The remedy is a new producer.
+numbers, so the broker refuses every later batch. The remedy is a new producer, or a new id for this
+producer.
 """
 
 import asyncio
@@ -68,9 +69,9 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
 
 @contextlib.asynccontextmanager
 async def open_producer(settings: IngestSettings) -> AsyncIterator[LogProducer]:
-    """Start ingress' producer, and stop it at the end of the block.
+    """Start ingress' producer, and stop it at the end of the ``with`` block.
 
-    Raise ``TopicsError`` if Kafka answers, but a broker can't be reached at its own address.
+    Raise ``TopicsError`` if Kafka answers, but a broker can't be reached at its advertised address.
     """
     producer = LogProducer(**producer_options(settings))
     try:
@@ -88,7 +89,8 @@ async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[
     try:
         async with asyncio.timeout(within_s):
             await producer.start()
-        # Closing a sender whose task has never run raises CancelledError.
+        # Let the sender's task run once, because closing a sender whose task has never run raises
+        # CancelledError.
         await asyncio.sleep(0)
         yield
     finally:

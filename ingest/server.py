@@ -2,12 +2,12 @@
 
 Input: settings. Output: a process that serves, and that exits with 0 after it has answered every
 accepted delivery. Invariants: ingress does not start if another program listens on the same port;
-if one of several processes ends by itself, all end, with a failure's exit code; and no process
-outlives its parent.
+if one of several processes ends by itself, all processes end, and the exit code is 1; and no
+process outlives its parent.
 
 Several processes use the processors that a machine has to spare. Each opens its own listener on the
-port (SO_REUSEPORT), and Linux spreads new connections over the listeners. The processes share
-nothing else, so each has its own limits. Their parent serves the metrics of all.
+port (SO_REUSEPORT), and Linux spreads new connections over the listeners. Each process has its own
+limits. The parent process serves the metrics of all.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def serve(settings: IngestSettings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
-        # After its shutdown, uvicorn raises the same signal again.
+        # After its shutdown, uvicorn raises the same signal again, and ``_end`` exits with 0.
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -116,7 +116,7 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _split(count: int, in_parent: Callable[[], None]) -> int:
-    """Fork ``count`` processes, and return in each of them, with its number from 0.
+    """Fork ``count`` processes, and return in each of them the process's number, from 0.
 
     The parent calls ``in_parent``, waits for the others, and raises ``SystemExit``.
     """
@@ -155,7 +155,7 @@ def _begin(alive: int, held: int) -> None:
     os.close(held)
 
     def end_with_parent() -> None:
-        # Only the parent holds the other end, so this call returns when the parent has ended.
+        # Only the parent holds the pipe's other end, so this call returns when the parent ends.
         os.read(alive, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,8 +1,8 @@
-"""Captures: the amounts that were taken of an authorised payment.
+"""Captures: the amounts that were taken from an authorised payment.
 
 Input: the facts of a payment, sorted by time. Output: each capture once, and the anomalies of
-captures, authorisations and voids. Captures replace the amount of a success, and an authorised
-amount never counts as paid.
+captures, authorisations and voids. If a payment has captures, the captured amounts count as paid,
+and the amount of its success does not. An authorised amount never counts as paid.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ class Capture(msgspec.Struct, frozen=True, gc=False):
 
 
 def captures_of(payment_id: str, facts: Sequence[Event]) -> tuple[Capture, ...]:
-    """Return each capture by its earliest fact, in the order of time."""
+    """Return each capture once, as its earliest fact states it, in chronological order."""
     found: dict[str, Capture] = {}
     for fact in facts:
         if fact.kind is CAPTURED:
@@ -60,10 +60,11 @@ def capture_anomalies(
 
 
 def _excess(facts: Sequence[Event], captures: Sequence[Capture]) -> Iterator[str]:
-    """Compare what was taken with the largest authorised amount.
+    """Yield an anomaly if more was taken than was authorised, or if the currencies differ.
 
-    That is the sum of the captures, or else the success. Without an authorisation, captures are
-    compared with the success.
+    The amount taken is the sum of the captures or, without captures, the amount of the success. The
+    limit is the largest authorised amount. Without an authorisation, the limit for captures is the
+    largest success.
     """
     successes = [fact.moved for fact in facts if fact.kind is SUCCEEDED]
     taken = [Money(each.amount, each.currency) for each in captures] or successes[:1]

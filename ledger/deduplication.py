@@ -2,14 +2,16 @@
 
 Input: records of the log of record, and the rows of the event ids seen before. Output: the events
 to fold, the notes about deliveries that do not count, the new rows, the rejections, and counts. Of
-all deliveries of an event id, the first in the log's order that can be folded counts. A delivery
-with the same content is a duplicate, and any later one is quarantined: for its data, or because it
-reuses the id. So neither a rejected delivery nor an unfolded one blocks a corrected one.
+all deliveries of an event id, the one that counts is the first, in the log's order, that can be
+folded. A delivery with the same content is a duplicate. A later delivery with different content is
+quarantined: for its data, or because it reuses the id. So neither a rejected delivery nor an
+unfolded one blocks a corrected one.
 
-An event id is forgotten once its first record is older, by the log's time, than the horizon; the
-id's next record then counts as new. The log's time is the latest timestamp of a partition's records
-so far, so it never goes back. A forgotten id therefore stays forgotten, and its row may be deleted
-at any time, or never. Invariant: no verdict depends on a clock, or on which rows have been deleted.
+An event id is forgotten once its first record is older, by the log's time, than ``forget_after_ms``
+allows; the id's next record then counts as new. The log's time is the latest timestamp of a
+partition's records so far, so it never goes back. A forgotten id therefore stays forgotten, and its
+row may be deleted at any time, or never. Invariant: no verdict depends on a clock, or on which rows
+have been deleted.
 """
 
 from collections import Counter
@@ -47,7 +49,7 @@ class AnotherLogError(RuntimeError):
 
 
 class Uncounted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivery that does not count: its content, its place, and the log's time there.
+    """A delivery that does not count: its content, its place, and the log's time at that place.
 
     ``noted_under`` is the id of the payment that keeps the delivery's note; empty without a note.
     ``is_unfolded`` is false if the delivery was rejected for its data.
@@ -64,10 +66,11 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: the digest, the place and the time of the record that counts.
 
     While no record counts, ``digest`` is empty, the place and the time are those of the first
-    record, and ``uncounted`` has the different contents. Once a record counts, ``uncounted`` keeps
-    the earlier contents that were not folded. ``timestamp_ms`` is the log's time at ``offset``.
-    ``repeats`` are the offsets of the first further records of the id, whatever their content. Once
-    an id is forgotten, its next record counts as its first.
+    record, and ``uncounted`` has one delivery of each distinct content, up to a limit. Once a
+    record counts, ``uncounted`` keeps only the earlier deliveries that were left unfolded.
+    ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's next
+    records, up to a limit, whatever their content. Once an id is forgotten, its next record counts
+    as its first.
     """
 
     digest: bytes
@@ -88,13 +91,13 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return msgspec.structs.replace(self, repeats=(*self.repeats, offset))
 
     def also(self, uncounted: Uncounted) -> "Seen":
-        """Return the row after one more content that does not count."""
+        """Return the row with one more delivery that does not count."""
         if len(self.uncounted) >= MOST_UNCOUNTED:
             return self
         return msgspec.structs.replace(self, uncounted=(*self.uncounted, uncounted))
 
     def first_of(self, digest: bytes) -> Uncounted | None:
-        """Return the first delivery with a content that does not count."""
+        """Return the uncounted delivery that was the first with a content, if there is one."""
         return next((each for each in self.uncounted if each.digest == digest), None)
 
 
@@ -103,9 +106,9 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     ``rules`` is the digest of the rule set by which the partition was judged.
 
-    The table is searched for forgotten ids. ``swept_to`` is the key that the current search has
-    reached, empty between two searches. ``oldest_ms`` is the earliest ``Seen.timestamp_ms`` that
-    remained in the table.
+    From time to time, the table is searched for forgotten ids. ``swept_to`` is the key that the
+    current search has reached, or is empty between two searches. ``oldest_ms`` is the earliest
+    ``Seen.timestamp_ms`` that the search has left in the table.
     """
 
     swept_to: bytes = b""
@@ -139,9 +142,9 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Corrected(msgspec.Struct, frozen=True):
-    """A rejected delivery, and the offset at which a different one of its event id counts.
+    """A rejected delivery, and the offset at which a different delivery of its event id counts.
 
-    ``at_ms`` is the time of the record that was judged last of the two, in Unix milliseconds.
+    ``at_ms`` is the time of whichever of the two was judged last, in Unix milliseconds.
     """
 
     event_id: str
@@ -334,7 +337,7 @@ class _Judged:
         return held.repeated(record.offset)
 
     def while_none_counts(self, held: Seen) -> Seen:
-        """Judge a record of an id of which no record counts yet; return the id's new row.
+        """Judge a record whose id has no record that counts yet; return the id's new row.
 
         Content that did not count before can only count if the rules have changed since. It then
         counts at the place where a fold from scratch counts it.
@@ -365,7 +368,7 @@ class _Judged:
         )
 
     def _set_aside(self, verdict: Unfolded | Rejection) -> Uncounted:
-        """Reject the record, or leave it unfolded; return it for the row of its id."""
+        """Reject the record, or leave it unfolded; return the delivery as its id's row keeps it."""
         is_unfolded = isinstance(verdict, Unfolded)
         if isinstance(verdict, Unfolded):
             self._result.outcomes.append(f"unfolded.{verdict.type}")

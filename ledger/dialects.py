@@ -46,7 +46,7 @@ def is_bearer(headers: Headers) -> bool:
 
 
 def dialect_headers_of(headers: Headers) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers that say a record's dialect; empty for a signed event."""
+    """Return the headers that state a record's dialect; a signed event has none of them."""
     amounts = _AMOUNTS.get(tuple(headers[:_HEADERS]))
     return () if amounts is None else pay_headers(amounts)
 

@@ -1,4 +1,4 @@
-"""Disputes: what the facts about one dispute of a payment amount to.
+"""Disputes: the status and the amount of each dispute of a payment.
 
 Input: the facts of a payment, sorted by time. Output: each dispute once, and the anomalies of the
 disputes. The latest outcome decides; a dispute without an outcome is open. A dispute's amount is
@@ -30,7 +30,7 @@ class Dispute(msgspec.Struct, frozen=True, gc=False):
 
 
 def disputes_of(facts: Sequence[Event]) -> tuple[tuple[Dispute, ...], set[str]]:
-    """Return the disputes by the time of their earliest fact, and their anomalies."""
+    """Return the disputes, sorted by the time of their earliest fact, and their anomalies."""
     by_id: dict[str, list[Event]] = {}
     for fact in facts:
         if fact.kind in OF_DISPUTE:

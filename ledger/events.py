@@ -2,8 +2,8 @@
 
 Input: an ``Envelope``, its place in the log, its time of arrival, and the way to read it. Output:
 an ``Event`` to fold, ``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a
-known type with unusable data. Invariants: no envelope raises an exception, and a value with two
-meanings is never read.
+known type with unusable data. Invariants: no envelope raises an exception, and a value that may
+have two meanings is never read.
 """
 
 import re
@@ -70,7 +70,7 @@ Mark = Literal[
 TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
 
 
-# Events of these kinds have the id of their payment, unless the rules let them name a payment.
+# An event of these kinds has its payment's id, unless the rules let the event name a payment.
 _OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 
@@ -78,9 +78,9 @@ class FieldNames(msgspec.Struct, frozen=True, dict=True):
     """The fields in which references are looked up; the first match counts.
 
     ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
-    for a merchant's order number. ``payment`` lists the names under which a refund, or any other
-    event that the rules let name its payment, may name the payment. A name with dots is a path.
-    In an event about a payment, ``transactionId`` counts only if the event has no id.
+    for a merchant's order number. ``payment`` lists the fields in which a refund may name its
+    payment; with some rules, other events may name their payment there too. A name with dots is a
+    path. In an event about a payment, ``transactionId`` counts only if the event has no id.
     """
 
     order: tuple[str, ...] = (
@@ -170,7 +170,8 @@ class Unfolded(msgspec.Struct, frozen=True):
 class Named(NamedTuple):
     """The payment and the order that a delivery names, as far as they are readable.
 
-    ``created`` is the time that orders the delivery: its arrival if its own time is unreadable.
+    ``created`` is the time that orders the delivery: its own time or, if that is unreadable or
+    implausible, its time of arrival.
     """
 
     payment_id: str | None
@@ -181,8 +182,8 @@ class Named(NamedTuple):
 def decode_event(
     envelope: Envelope, partition: int, offset: int, arrived_ms: int, reading: Reading
 ) -> Event | Unfolded | Rejection:
-    """Read the fields that a known type needs; ``arrived_ms`` is its record's timestamp."""
-    # Nearly every record is a signed event, so its kind is asked for without another call.
+    """Read the fields that a known type needs; ``arrived_ms`` is the record's timestamp."""
+    # Nearly every record is a signed event, so its kind is looked up here, to save a call.
     if type(envelope) is Envelope:
         kind = reading.rules.kind_of(envelope.type, envelope.data)
     else:
@@ -210,7 +211,7 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.of_order, [])
     try:
-        # By the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
+        # With the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
         payment = (
             None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment, [])
@@ -294,7 +295,7 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
 
 
 def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet, marks: list[Mark]) -> Money | None:
-    """Return the money of a fact; ``None`` if its kind needs no amount and it has none."""
+    """Return the money of a fact; ``None`` if the fact needs no amount and has no usable one."""
     amount, currency = data.get("amount"), data.get("currency")
     fields = rules.captured_fields
     if fields and not data.keys().isdisjoint(fields) and kind in _CAPTURES:
@@ -360,9 +361,9 @@ def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark])
 def _payment_reference(
     envelope: Envelope, kind: Kind | None, fields: Fields, marks: list[Mark]
 ) -> str | None:
-    """Return the first payment that an event names, and mark that it names several.
+    """Return the first payment that an event names, and mark an event that names several.
 
-    ``transactionId`` may be the refund's id at the bank, so it is no second payment.
+    ``transactionId`` may be the refund's id at the bank, so it never counts as a second payment.
     """
     found = references(envelope.data, fields)
     if not found:
@@ -389,7 +390,7 @@ def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:
 
 
 def _usable(field: str, text: str) -> str:
-    """Return an id that becomes a payment's or a refund's."""
+    """Return an id unchanged if it may be a payment's or a refund's; otherwise raise."""
     # A short, printable id has none of the faults below, and nearly every id is one.
     if len(text) <= ALWAYS_SHORT_CHARS and text.isprintable():
         return text

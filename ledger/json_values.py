@@ -62,7 +62,7 @@ def check_nesting(text: bytes) -> None:
     for bracket in _BRACKETS.findall(text):
         depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(bracket, 0)
         deepest = max(deepest, depth)
-    # The text itself is not a level.
+    # The outermost array or object does not count as a level.
     if deepest - 1 > MAX_NESTING:
         raise _too_deep()
 

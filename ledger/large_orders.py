@@ -7,10 +7,11 @@ arrived, so its cost does not grow with the order.
 The table ``orders`` has these rows for an order with the id ``o`` in UTF-8. The byte 0xff is never
 part of UTF-8, so the keys of two orders can't be confused:
 
-``o``                        the head, as JSON; a small order's only row, as MessagePack
+``o``                        a large order's head, as JSON, or a small order's only row, as
+                             MessagePack
 ``o ff 70 <payment id>``     a payment: its latest snapshot (``HeldPayment``)
-``o ff 74 <time> <payment>`` an entry of the order's calendar, without a value: the payment has its
-                             first or last event at that time, in 8 bytes
+``o ff 74 <time> <payment>`` an entry of the order's calendar, with an empty value: ``<time>``, in 8
+                             bytes, is the time of the payment's first or last event
 
 The head holds the counts and sums of the payments (``Tally``). A crash may leave new rows of
 payments in the table while the old head still counts earlier snapshots. Each payment's row
@@ -54,8 +55,9 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a large order.
 
     ``at`` is the offset of the last snapshot that is counted. ``first`` and ``last`` are the
-    order's earliest and latest event, ``None`` while all payments have moved away. ``rows`` is
-    empty in the table; a check gathers the order's other rows in it.
+    order's earliest and latest event, or ``None`` while no payment is in the order, for example
+    because all have moved to other orders. ``rows`` is empty in the table;
+    ``ledger.verification.gathered_orders`` fills ``rows`` with the order's other rows for a check.
     """
 
     order_id: str
@@ -72,7 +74,7 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def last_event(self) -> int:
-        """The time of the latest event of its payments, in Unix seconds; 0 for no event."""
+        """The time of the latest event of the order's payments, in Unix seconds; 0 for no event."""
         return self.last[0] if self.last else 0
 
     @property
@@ -265,7 +267,7 @@ def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRow
 
 
 def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
-    """Return the order's document, the same that ``describe`` returns for these payments."""
+    """Return the same document that ``describe`` would return for an order with these payments."""
     if order.first and order.last and order.tally.payment_bytes > MOST_PAYMENT_BYTES:
         return summarise(order.order_id, order.tally, rows.payment, order.first, order.last)
     if not order.tally.payments and not order.tally.notes:
@@ -298,7 +300,8 @@ def order_of(order_id: str, payments: Iterable[PaymentDocument]) -> Order:
 
 
 def _head(order_id: str, tally: Tally, rows: OrderRows, before: LargeOrder) -> LargeOrder:
-    # After a crash the calendar may lack entries that the interrupted chunk removed.
+    # After a crash, the calendar may lack entries that the interrupted chunk removed. If no valid
+    # entry is left, the former head's events are kept.
     first, last = rows.first() or before.first, rows.last() or before.last
     if not tally.payments:
         first = last = None

@@ -15,8 +15,9 @@ from ledger.currencies import MINOR_UNIT_DIGITS
 # JSON readers that convert numbers to doubles are exact up to this limit (RFC 8259, section 6).
 MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
-# No amount needs more than 30 digits, and a text of thousands of digits is slow to convert.
+# By default, Python refuses to convert a longer text to an integer.
 _DIGITS: Final = re.compile(r"0*([0-9]{1,4300})")
+# No amount needs more than 30 digits, and a text of thousands of digits is slow to convert.
 _MOST_SHIFTED: Final = 30
 _NUMBER: Final = re.compile(r"(-?)([0-9]{1,30})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,30}))?")
 _DECIMAL: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?")
@@ -124,7 +125,7 @@ def read_money(amount: object, currency: object) -> Money:
     >>> read_money("5000", "kzt") == read_money({"value": 5000.0, "currency": "KZT"}, None)
     True
     """
-    # Nearly every amount is an integer with an upper-case code, which are taken unchanged.
+    # Nearly every amount is an integer with an upper-case code; both are taken unchanged.
     if type(amount) is int and type(currency) is str and currency in MINOR_UNIT_DIGITS:
         return Money(amount, currency)
     if isinstance(amount, dict):
@@ -153,7 +154,7 @@ def _exact(text: str, digits: int) -> int:
         raise MoneyError("amount_negative", f"expected an amount from 0, got {text!r:.40}")
     if number and shift > _MOST_SHIFTED:
         raise MoneyError("amount_too_large", f"expected at most {MAX_AMOUNT_MINOR} minor units")
-    # ``number`` has at most 60 digits, so a larger scale would leave the same rest.
+    # ``number`` has at most 60 digits, so a larger scale would leave the same remainder.
     scale = 10 ** min(-shift, 2 * _MOST_SHIFTED) if shift < 0 else 1
     amount_minor, rest = divmod(number * 10 ** max(shift, 0) if number else 0, scale)
     if rest:
@@ -196,8 +197,8 @@ def major_units(
 def minor_units(text: str, currency: str, digits_of: Mapping[str, int] = MINOR_UNIT_DIGITS) -> int:
     """Read a non-negative amount in major units; the inverse of ``major_units``.
 
-    The text has digits, and may have a point and decimals. After the currency's own decimals only
-    zeros may follow.
+    The text has digits, and may have a point and decimals. Decimals beyond the currency's own
+    number of decimals must be zeros.
     Raises ``MoneyError`` with reason ``currency_unknown``, ``amount_not_decimal``,
     ``amount_too_precise`` or ``amount_too_large``.
 

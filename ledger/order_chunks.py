@@ -1,8 +1,8 @@
 """Folds a chunk of snapshots into orders of any size.
 
-Input: snapshots with their offsets, the orders of these snapshots, and the rows of the table.
-Output: the orders that change, their documents, and the rows to write. The fold only reads the
-table.
+Input: snapshots with their offsets, the earlier states of their orders, and the rows of the table.
+Output: the orders that change, their documents, and the rows to write. The fold itself only reads
+the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

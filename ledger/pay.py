@@ -90,10 +90,10 @@ def decode_notification(body: bytes, amounts: PayAmounts) -> PayEnvelope | Rejec
 
 
 def kind_of(envelope: PayEnvelope) -> Kind | None:
-    """Return what a notification states; ``None`` for an unknown name, or a contradicting type.
+    """Return what a notification states; ``None`` for an unknown name or an unknown type.
 
-    Without a type, a transaction with a parent may be a payment or a refund. A transaction of an
-    unknown type is neither.
+    A transaction that has a parent but no type may be a payment or a refund, so its type counts as
+    unknown.
     """
     kind, stated = PAY.kind_of(envelope.type, envelope.data), envelope.data.get("type")
     if kind is None or kind not in _OF_REFUND:

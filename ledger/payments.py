@@ -53,7 +53,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def orders(self) -> set[str]:
-        """The orders that show the payment, or a note of it that is not void."""
+        """The orders that show the payment, or one of its notes that is not void."""
         own = {self.order_id} if self.facts else set()
         return own | {
             order_id
@@ -107,9 +107,9 @@ def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key |
 
 
 def _may_show(note: Note) -> str | None:
-    """Return the order that may show a note wherever its payment belongs; ``None`` for no order.
+    """Return the order that may show a note, whichever order its payment belongs to, or ``None``.
 
-    That is the order that the note names. A refused event without a reference is shown where it
+    That order is the one that the note names. A refused event without a reference is shown where it
     would have counted: under the id of its payment, until the payment has facts.
     """
     return note.order_reference or (note.payment_id if note.is_refused else None)
@@ -210,7 +210,7 @@ def describe(payment: Payment) -> PaymentDocument:
 
 
 def describe_placed(payment: Payment) -> PlacedPayment | None:
-    """Return the document of a payment with its order; ``None`` if it has only void notes."""
+    """Return a payment's document with its order; ``None`` if the payment has only void notes."""
     notes = shown(payment.notes)
     if payment.facts:
         document = msgspec.structs.asdict(describe(payment))
@@ -234,7 +234,8 @@ def note_anomalies(holder: "Payment | Snapshot") -> set[str]:
 class PaymentFold:
     """A payment while new facts are folded into it.
 
-    The constructor reads every fact once, so adding a fact costs no more in a large payment.
+    The constructor reads every fact once. After that, adding a fact costs the same in a large
+    payment as in a small one.
     """
 
     def __init__(self, payment_id: str, before: Payment | None) -> None:
@@ -276,8 +277,8 @@ class PaymentFold:
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield a snapshot for the payment's order, and for every other order that may list it.
 
-        The others are the payment's former orders, and all orders that its facts name. So an order
-        knows every payment that ever named it, for any order of arrival.
+        The other orders are the payment's former orders, and all that its facts name. So an order
+        knows every payment that ever named it, in whatever sequence the events arrive.
         """
         payment = self.payment
         for order_id in self._others() if self._visited or self.notes else ():
@@ -322,7 +323,7 @@ class PaymentFold:
 def _says_the_same(fact: Event, event: Event) -> bool:
     """Return whether two events are equal, except for their places in the log.
 
-    The arrivals decide which time is implausible, so such a time is not compared.
+    Whether a time is implausible depends on the record's arrival, so such a time is not compared.
     """
     again = msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset)
     if TIME_IMPLAUSIBLE in {*fact.marks, *event.marks}:

@@ -30,7 +30,7 @@ class Fields(msgspec.Struct, frozen=True, dict=True):
     """The names of fields that may hold a reference, the preferred one first.
 
     A name with dots is a path through objects, JSON texts, and the elements of lists. A key may
-    itself contain the dots of a name, so such a name is two fields.
+    itself contain dots, so a name with dots is looked up both as a key and as a path.
     """
 
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
 def metadata_references(metadata: object, fields: Fields) -> list[Reference]:
     """Return the references in an object, a list of objects, or either as a JSON text.
 
-    An unreadable JSON text is like a placeholder, because it may be a remark in brackets.
+    An unreadable JSON text counts as a placeholder, because it may be a remark in brackets.
     """
     if isinstance(metadata, str):
         metadata = _value_in(metadata)
@@ -94,9 +94,10 @@ def metadata_references(metadata: object, fields: Fields) -> list[Reference]:
 
 
 def _value_in(text: str) -> object:
-    """Return the value of a JSON text, which may be a text of JSON itself; ``None`` if it is none.
+    """Return the value of a JSON text; if that value is a text, read it as a JSON text again.
 
-    A text that begins like an object or a list, and is not JSON, is ``_UNREADABLE``.
+    For a text that is not JSON, return ``_UNREADABLE`` if the text begins like an object or a list,
+    and otherwise ``None``.
     """
     try:
         value = decode_json(text.encode())
@@ -112,7 +113,7 @@ def _value_at(holder: object, steps: list[str]) -> object:
         if not isinstance(holder, dict | list):
             return holder if holder is _UNREADABLE else None
         if steps[done:] == ["id"]:
-            # The elements of a list may be ids themselves, and one without an id is unreadable.
+            # A list's elements may be ids themselves, and an element without an id is unreadable.
             return holder
         if isinstance(holder, list):
             return [_value_at(each, steps[done:]) for each in holder]

@@ -1,8 +1,8 @@
 """Read a shop's own rule set from the text of a JSON or TOML file.
 
 Input: the file's name and text. Output: a ``RuleSet``, or a ``RuleFileError`` that names the file,
-the line and the remedy. A file may extend a built-in rule set: its types are then added, and
-replace those of the same name.
+the line and the remedy. A file may extend a built-in rule set: the file's types are then added, and
+replace the built-in types of the same name.
 """
 
 import json
@@ -82,7 +82,8 @@ def _document(name: str, text: str) -> Any:
         if name.endswith(".toml"):
             return tomllib.loads(text)
         document = json.loads(text, object_pairs_hook=_without_repeats)
-        # Python's reader takes half of a surrogate pair, which no UTF-8 text has.
+        # Python's reader accepts half of a surrogate pair, which UTF-8 text can't contain; the
+        # reader of msgspec refuses it.
         msgspec.json.decode(text)
     except tomllib.TOMLDecodeError as error:
         found = _TOML_LINE.search(str(error))
@@ -106,7 +107,7 @@ def _document(name: str, text: str) -> Any:
 
 
 class _RepeatedError(ValueError):
-    """A JSON object has a key twice, of which a reader would silently take the last."""
+    """A JSON object has a key twice, and a reader would silently take the last value."""
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Standing facts: which facts of a payment move money, for any order of arrival.
+"""Standing facts: which facts of a payment move money, whatever the order of their arrival.
 
 Input: the facts of one payment, one at a time. Output: the facts on which each movement rests.
 Invariants: a movement rests on the earliest facts that can carry it, so an earlier fact may replace
@@ -52,7 +52,8 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
 def reversal_among(refund: Event, reversals: Iterable[Event]) -> Event | None:
     """Return the reversal of a refund: the earliest reversal that does not precede the refund.
 
-    A refund that failed before it succeeded counts. ``reversals`` are sorted by time.
+    A refund that failed before it succeeded still counts, so an earlier reversal is passed over.
+    ``reversals`` are sorted by time.
     """
     return next((fact for fact in reversals if fact.created >= refund.created), None)
 
@@ -190,7 +191,7 @@ def _of_dispute(
 ) -> Iterator[tuple[Subject, Facts]]:
     """Yield the movements of a dispute: its opening by its first fact, and each outcome.
 
-    The amount is that of the earliest fact that states one; without any, nothing moves.
+    The amount is that of the earliest fact that states one; if no fact does, nothing moves.
     """
     amount = next((fact for fact in facts if fact.money is not None), None)
     if amount is None:

@@ -1,7 +1,7 @@
 """Trust: the check that a record of the log was signed by Plexy and was fresh when it arrived.
 
 A record that a bearer token authenticated has no signature. Only ingress saw the token, so such a
-record is believed if the ledger takes the Pay API at all, and is reported as ``bearer``.
+record is trusted if the ledger accepts the Pay API at all, and is reported as ``bearer``.
 
 Input: records with the headers that ingress stored next to each body, and the endpoint's secrets.
 Output: the reason why a record's signature is not good, or ``None``. Invariant: the result depends
@@ -24,7 +24,7 @@ MAX_HEADERS: Final = 100
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for a good signature; ``since`` is the first offset to check, by partition.
 
-    With ``expects_bearer``, a record that says it came with a bearer token is believed.
+    With ``expects_bearer``, a record that says it came with a bearer token is trusted.
     """
 
     secrets: tuple[bytes, ...]

@@ -16,7 +16,7 @@ class LastSeconds:
         self._counts: deque[int] = deque(maxlen=SECONDS)
 
     def second_is_over(self, total: int) -> None:
-        """Record the count at the end of a second.
+        """Record the total count at the end of a second.
 
         >>> seconds = LastSeconds()
         >>> for total in (3, 3, 10):

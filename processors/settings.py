@@ -63,7 +63,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     minor_units: CurrencyDecimals = PLEXYS_MINOR_UNITS
 
     def check(self) -> None:
-        """Refuse views open to a network without a token, and too little memory for the tables."""
+        """Refuse, for example, views without a token on a network, or too little table memory."""
         super().check()
         check_traces(self.traces)
         check_secrets(self)

@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 _HEARTBEAT_S: Final = 1.0
 # The writers are checked this often, and renewed if they are due.
 _RENEWAL_EVERY_S: Final = 60.0
-# The worker ends if two checks in a row find the same fault.
+# The topics are checked this often. The worker ends if two checks in a row find the same fault.
 _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
 # The limit applies to one partition, and a backlog is fetched from all partitions at once. With the
 # largest record's 10 MiB as the limit, fetches took a third of a worker's memory. A larger record
@@ -65,7 +65,7 @@ _FETCH_BYTES: Final = 1024 * 1024
 
 
 class Loss(NamedTuple):
-    """A possible loss of records in the ledger's topics: a problem's code, and a sentence."""
+    """A possible loss of records in the ledger's topics: its code in the views, and a sentence."""
 
     code: str
     detail: str
@@ -120,7 +120,7 @@ class LedgerApp(EngineApp):
             self.task(each)
 
     def take_place(self) -> str:
-        """Claim the address and the folder of the settings; return the worker's name.
+        """Claim the address and the folder that the settings name; return the worker's name.
 
         Raise ``SettingsError`` if another program has the address or the folder, or if a required
         token is missing.
@@ -133,7 +133,7 @@ class LedgerApp(EngineApp):
         return claim(self.settings.data_dir)
 
     async def on_first_start(self) -> None:
-        """Create or check the topics: if a topic were missing, Faust would idle forever."""
+        """Claim the folder, and create or check the topics: without one, Faust would only wait."""
         # Static membership: a worker that restarts under its name continues at once, and does not
         # wait for the end of its former session.
         name, address = self.take_place(), str(self.conf.canonical_url)
@@ -249,7 +249,7 @@ class LedgerApp(EngineApp):
         return MAX_HEADERS if is_checked else 0
 
     def marking_header(self, topic: str) -> str | None:
-        """Return the header that says the dialect of a record of the log."""
+        """Return the header that names a record's dialect, or ``None`` if the topic has none."""
         return DIALECT if topic == self.names.webhooks else None
 
     def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
@@ -352,7 +352,7 @@ def _new_spans(settings: WorkerSettings) -> "Spans | None":
 
 def _credentials(settings: WorkerSettings) -> Any:
     files = settings.tls_files()
-    # Faust passes both to aiokafka unchanged.
+    # Faust passes these two values to aiokafka unchanged.
     context, password = cast("Any", files), cast("Any", settings.password())
     if settings.kafka_sasl_mechanism:
         credentials = SASLCredentials(

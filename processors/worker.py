@@ -30,14 +30,14 @@ from runtime.settings import SettingsError
 
 internals.check()
 
-# The chunks in progress get 8 s of this time.
+# A worker ends within this time after a signal; the chunks in progress get 8 s of the time.
 _STOPPED_WITHIN_S: Final = 9.5
-# RocksDB 6.14 may wait forever when it closes a database whose disk was full, while the consumer's
-# thread keeps sending heartbeats.
+# A worker whose event loop stands still for this long is ended. RocksDB 6.14 may wait forever when
+# it closes a database whose disk was full, while the consumer's thread keeps sending heartbeats.
 _STANDS_STILL_FOR_S: Final = 30.0
 _ALIVE_EVERY_S: Final = 1.0
-# A chunk creates some ten thousand objects that live until it is done; none is in a cycle. By
-# default the collector scans them after every 700 new objects, which took a sixth of the time.
+# A chunk creates some ten thousand objects that live until the chunk is done; none is in a cycle.
+# By default, the collector scans them after every 700 new objects, which took a sixth of the time.
 _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # While the main thread computes, the fetching thread waits this long at each of its steps. With
 # Python's default of 5 ms, an event would spend most of its time in these waits.
@@ -113,7 +113,7 @@ class Worker(FaustWorker):
         """
         named = [cause for cause in found if isinstance(cause, DamagedTableError)]
         suspicious = any(isinstance(cause, _SUSPICIOUS) for cause in found)
-        # On the consumer's thread, which may report a crash too, the tables could change meanwhile.
+        # The consumer's thread may report a crash too, but tables could change during its search.
         on_main = threading.current_thread() is threading.main_thread()
         searched = list(self.app.scrubber.search()) if suspicious and on_main else []
         places = {(each.table.name, each.partition): each for each in named + searched}

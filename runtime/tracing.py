@@ -73,7 +73,7 @@ _W3C: Final = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """A program's tracer and its queue of spans, with a thread; create it after any fork."""
+    """A program's tracer, and the queue and the thread of its spans; create it after any fork."""
 
     def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
         """Start the thread; raise ``SettingsError`` if an OpenTelemetry variable is not valid."""

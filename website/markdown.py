@@ -1,6 +1,7 @@
 """Tables in Markdown for the generated pages.
 
-Input: texts of the program. Output: lines of Markdown. Invariant: no text ends its cell or row.
+Input: the text of each cell. Output: lines of Markdown. Invariant: a line break or a `|` in a text
+never ends the cell or the row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Return a text as one line of a table."""
+    """Return a text as the content of a cell: on one line, with each `|` escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 

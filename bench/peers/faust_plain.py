@@ -1,4 +1,4 @@
-"""Implements a peer as a plain Faust app, with one event at a time, as Faust's documentation shows.
+"""Implements a peer as a plain Faust app that takes one event at a time, as Faust's docs show.
 
 The app has our topology (dedupe by event id and content, fold by payment, fold by order), our
 topics and our state, with tables in RocksDB, changelogs, and acks of all in-sync replicas. Wherever

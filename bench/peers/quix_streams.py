@@ -18,7 +18,7 @@ _LOCK: Final = PROJECT / "requirements" / "quix.txt"
 
 
 class QuixStreams(Peer):
-    """`python -m bench.peers.quix_app`."""
+    """The peer that runs as `python -m bench.peers.quix_app`."""
 
     name = peer = "quix_streams"
     title = "Quix Streams"

@@ -42,7 +42,7 @@ from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
-# Longer amounts are refused: no real amount has more digits, and Python parses thousands slowly.
+# Longer amounts are refused: no real amount has more digits, and Python is slow with thousands.
 _MOST_DIGITS: Final = 30
 
 
@@ -271,7 +271,7 @@ def _line(header: list[str], cells: list[str], number: int, amounts: AmountForma
         got = ",".join(cells)
         raise _FaultError(f"expected {len(header)} columns, got {len(cells)}: {got!r:.200}")
     row = dict(zip(header, cells, strict=True))
-    # An id may begin or end with blanks, and the other values may not.
+    # Blanks at either end are part of an id, but are removed from the other values.
     row |= {name: row[name].strip() for name in COLUMNS if name != "payment_id"}
     kind = _KINDS.get(row["kind"].lower())
     if kind is None:

@@ -50,8 +50,8 @@ class JournalSnapshot:
         """Return the subjects with a correction that was only partly read.
 
         A correction is a reversal and a new entry in two partitions, so only one may have been
-        read. In a complete journal, each subject has exactly one standing entry, and each reversal
-        has its entry.
+        read. In a complete journal, each subject has exactly one standing entry, and the entry that
+        a reversal reverses is never missing.
         """
         cut: set[Subject] = set()
         standing: set[Subject] = set()

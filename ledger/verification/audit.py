@@ -1,11 +1,12 @@
-"""The audit of the tables: each value against the facts of the log of record.
+"""The audit of the tables: compares each value with the facts of the log of record.
 
 Input: the truth (``ledger.verification.truth``), and the value of a table or topic under a key, or
 ``None`` for no value. Output: the differences, or nothing if the log explains the value.
 
 A value is judged by the facts that it names. They must be facts of the log, the rest of the value
-must follow from exactly these facts, and no settled fact may be missing. So a value may be newer
-than the other values that were read, but not older.
+must follow from exactly these facts, and no settled fact may be missing. (A fact is settled if the
+workers had folded it before any value was read.) So a value may be newer than the other values that
+were read, but not older.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -69,7 +70,7 @@ def check_seen(
 def _row_read_earlier(truth: Truth, partition: int, key: bytes, held: Seen, now: Seen) -> Seen:
     """Return the expected row of a table that was read before the log.
 
-    The row may lack repeats, and a delivery that counts after others of its id.
+    The row may lack repeats, and a delivery that counts although others of its id came first.
     """
     settled = truth.settled.get(partition, 0)
     before = truth.uncorrected.get(partition, {}).get(key)
@@ -188,7 +189,7 @@ def check_document(
 def _judge_summary(
     truth: Truth, order_id: str, document: OrderDocument, kind: DifferenceKind
 ) -> Iterator[Difference]:
-    """Judge a document that may not name all its facts and notes, once all of them are settled."""
+    """Judge a document that may leave out facts and notes, once all of them are settled."""
     named = list(truth.naming(order_id))
     if not all(map(truth.is_at_rest, named)):
         return
@@ -320,8 +321,8 @@ def _content_fault(held: Snapshot, follows: Payment) -> str:
 def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     """Say why a withdrawn snapshot can't be right; return an empty text if it can.
 
-    The number of facts when the payment left depends on their order of arrival, so only the bounds
-    of the number are checked.
+    The number of facts that the payment had when it left depends on their order of arrival, so only
+    the bounds of the number are checked.
     """
     payment_id, count = held.payment_id, len(truth.facts.get(held.payment_id, {}))
     belongs = count and truth.payment(payment_id).order_id == held.order_id

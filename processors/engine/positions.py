@@ -1,11 +1,12 @@
 """The position at which a source partition is read: the commit, or the table's end if earlier.
 
-Input: a partition's commit, the source mark of its table, and the offsets that Kafka still has. An
-operator may set a commit, and a changelog may lose its end; the commit may then cover records that
-the table lacks. Folding a record twice changes nothing. Invariant: no record is skipped. If the
-worker would have to skip a record, ``LostRecordsError`` ends it.
+Input: a partition's commit, the mark of the last record that its table has folded, and the offsets
+that Kafka still has. An operator may set a commit, and a changelog may lose its last records; the
+commit may then cover records that the table lacks. Folding a record twice changes nothing.
+Invariant: no record is skipped. If the worker would have to skip a record, ``LostRecordsError``
+ends the worker.
 
-Until the table is folded again up to the place where it had been, its state is not served.
+A table that has lost records is not served until the fold has reached its former offset again.
 """
 
 from typing import Final
@@ -48,8 +49,9 @@ class Position(msgspec.Struct):
     ``start`` is the offset at which this worker started, and ``next`` the offset to read next.
     ``last`` is the mark of the record before ``next``, if known, and ``leader_epoch`` an epoch in
     which the log is known to contain that record. While ``compared_epoch`` is set, the record is
-    fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets. The
-    partition was folded up to ``had`` before its table lost records; 0 if it lost none.
+    fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets.
+    ``had`` is the offset up to which the partition was folded before its table lost records, or 0
+    if the table lost none.
     """
 
     start: int
@@ -64,14 +66,14 @@ class Position(msgspec.Struct):
 def starting(
     tp: TP, table: ChunkTable, committed: int | None, held: tuple[int, int], *, kept_forever: bool
 ) -> Position:
-    """Return the first position of a partition; ``held`` is the log's first offset and its end."""
+    """Return the first position of a partition; ``held`` is its first offset and its end."""
     begin, end = held
     mark = table.folded(tp.partition)
-    # Without a mark, it is unknown which records the rows rest on, so all are folded again.
+    # Without a mark, it is unknown which records are in the rows, so all records are folded again.
     folded = 0 if mark is None else mark.offset + 1
     if committed is None and begin > 0 and not kept_forever:
-        # Kafka forgets the commits of a group that was empty for a week, and deletes a hop's
-        # records at the same age. The previous hop would not publish deleted records again.
+        # Kafka forgets the commits of a group that has been empty for a week, and deletes a hop's
+        # records after a week too. The previous hop would not publish deleted records again.
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] begins at offset {begin}, and it is unknown "
             f"whether the earlier records were folded. {REBUILD}"
@@ -94,7 +96,7 @@ def starting(
             committed=committed,
             folded=start,
         )
-    # Records that the log itself has lost can't be folded again.
+    # Records that the log itself has lost can't be folded again, so ``had`` is at most its end.
     had = min(max(committed or 0, table.had(tp.partition)), end)
     last = mark if folded == start else None
     return Position(start, start, last, had if had > folded else 0)

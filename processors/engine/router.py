@@ -55,7 +55,7 @@ class Router(FaustRouter):
     async def route_req(
         self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
     ) -> Response:
-        """Return the answer of the worker with ``key``; raise ``SameNode`` if that is this worker.
+        """Return the answer of the worker that has ``key``; raise ``SameNode`` if this worker does.
 
         ``more_s`` is the additional time that the answer may take, in seconds.
         """

@@ -108,7 +108,7 @@ class Scrubber:
         for part in _digests(snapshot.rows):
             found = found.plus(part)
             await asyncio.sleep(_PAUSE_BUSY_S if app.consumer.at_work else _PAUSE_S)
-            # The iterator keeps the database open, which another worker may need by now.
+            # The iterator keeps the database open, so stop as soon as it may have to be closed.
             gone = app.rebalancing or app.should_stop
             if gone or generation != app.consumer_generation_id:
                 raise RevokedError(f"{table.name}[{partition}]")

@@ -1,4 +1,4 @@
-"""Makes a span for each traced record at each hop, with the chunk's time and the record's outcome.
+"""Makes a span at each hop for each traced record, with the chunk's times and the record's outcome.
 
 The spans have OpenTelemetry's kind CONSUMER, and each belongs to the trace that its record names. A
 chunk gets spans only once it is written, because an unwritten chunk is redelivered.

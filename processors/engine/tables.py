@@ -7,14 +7,13 @@ digest of all rows, if known. So a table never lacks a record below its own offs
 - A folded chunk is written only if the partition is recovered, and if the chunk's changelog records
   begin at the table's own end.
 - A record that is read from the changelog is applied only if it belongs to this table, was fetched
-  from an offset up to the table's end, and does not belong to a partition that is folded here.
-  Records below the table's end are skipped.
+  from an offset that is not beyond the table's end, and does not belong to a partition that is
+  folded here. Records below the table's end are skipped.
 
 In all other cases ``ChangelogMismatchError`` is raised, which ends the worker. If a table was
-offline for so long that Kafka may have dropped tombstones that the table lacks, or its files do not
-have the offset that its rows belong to, ``StaleTableError`` is raised, and the table is restored
-from scratch. ``effects`` writes changelogs, and ``recovery``
-reads them.
+offline for so long that Kafka may have dropped tombstones that the table lacks, or its files lack
+the offset that its rows belong to, ``StaleTableError`` is raised, and the table is restored from
+scratch. ``effects`` writes changelogs, and ``recovery`` reads them.
 """
 
 import time
@@ -58,7 +57,7 @@ T = TypeVar("T")
 
 
 class ChangelogMismatchError(Exception):
-    """Changelog records do not continue the table; the message names both offsets."""
+    """Changelog records do not fit the table; the message names the place and the remedy."""
 
 
 class StaleTableError(Exception):
@@ -193,7 +192,7 @@ class ChunkTable(StoredTable):
     def open(self, partition: int) -> None:
         """Load a partition's state, before the partition is read or written.
 
-        Raise ``StaleTableError`` if it is unknown which changelog records the rows rest on.
+        Raise ``StaleTableError`` if it is unknown which changelog records are in the rows.
         """
         if partition not in self._held:
             self.folded(partition), self.fed(partition)
@@ -208,7 +207,7 @@ class ChunkTable(StoredTable):
                 return
             end = offset + 1
             digest = self._note(partition, DIGEST_KEY, partial(stored_digest, end=end))
-            # A table written by an earlier release has no time.
+            # A table written by an earlier release has no such time.
             since_ms = self._note(partition, SINCE_KEY, int) or 0
             last = self._note(partition, LAST_KEY, partial(_stored_last, end=end))
             self._held[partition] = _Held(end, since_ms, last, digest, had=had)
@@ -289,7 +288,7 @@ class ChunkTable(StoredTable):
                 function(partition)
 
     def close(self, partition: int) -> None:
-        """Close a partition's database, and forget its state, until ``open``."""
+        """Close a partition's database, and forget its state, until the next ``open``."""
         super().close(partition)
         self._held.pop(partition, None)
 

@@ -3,9 +3,10 @@
 Input: records from Kafka. Output: ``Chunk`` values to agents, and commits to Kafka. Invariant: no
 offset after an unfinished chunk is committed. The topics are declared with ``acks=False``, so that
 Faust's own acknowledgements have no effect (Faust 0.15.3 also acknowledges an event whose agent
-raised). ``recovery`` reads the changelogs.
+raised an exception). ``processors.engine.recovery`` reads the changelogs.
 
-A plain Faust stream needs two tasks and a wait for each record; here, each chunk needs them once.
+A plain Faust stream needs two tasks and a wait for each record; this transport needs them once for
+each chunk.
 """
 
 import asyncio
@@ -66,14 +67,14 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self.at_work: set[asyncio.Task[Any] | None] = set()
         self.gives_back = False
         self.given_back = 0
-        # Records are delivered from these partitions, from these positions on.
+        # These partitions are being read at these positions.
         self._positions: dict[TP, Position] = {}
-        # The first positions are kept here until the fetch loop has sought them after a recovery.
+        # The first positions are kept here until the fetch loop seeks to them after a recovery.
         self._starts: dict[TP, Position] | None = None
         self._starting = False
         # These partitions' tables have lost records, and were once folded up to these offsets.
         self._had: dict[TP, int] = {}
-        # The last question that the group answered with "yes" was sent at this time.
+        # The group last confirmed the membership in answer to a question sent at this time.
         self._confirmed_s = -math.inf
 
     def maker(self, tp: TopicPartition) -> Make:
@@ -87,7 +88,8 @@ class Consumer(FaustConsumer, ChunkConsumer):
     async def is_member(self, generation: int) -> bool:
         """Ask the group, until it answers, whether this worker is a member in a generation.
 
-        The consumer's own heartbeat would also act on the answer.
+        The question is a separate request, because the consumer would act on the answer to its own
+        heartbeat.
         """
         coordinator = coordinator_of(self.client)
         while generation == self.app.consumer_generation_id:
@@ -120,8 +122,9 @@ class Consumer(FaustConsumer, ChunkConsumer):
     def is_surely_member(self) -> bool:
         """Whether the group has certainly not given this worker's partitions to others.
 
-        The group gives them away if it receives no heartbeat from a worker for a session. A worker
-        that was suspended, or is cut off from Kafka, does not receive this news.
+        The group reassigns a worker's partitions if it receives no heartbeat from the worker for
+        the length of a session. A worker that was suspended, or is cut off from Kafka, is not told
+        of the reassignment.
         """
         return clock_s() - self._confirmed_s < SESSION_TIMEOUT_S
 
@@ -153,9 +156,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
     async def _next_chunk(self, tp: TP, records: list[FetchedRecord]) -> Chunk | None:
         """Return the records as a chunk if they are the next ones of their partition.
 
-        Faust drops fetched records in some states. A commit after such a gap would lose them, so
-        they are fetched again. If the gap remains, it is a gap in the log, and is skipped: a
-        transaction's marker, for example, has an offset but is not a record.
+        Faust drops fetched records in some states. A commit after dropped records would lose them,
+        so all records after a gap in the offsets are fetched again. A gap that remains is a gap in
+        the log, and is skipped: a transaction's marker, for example, has an offset but is not a
+        record.
         """
         position = self._positions.get(tp)
         if position is None:
@@ -191,9 +195,12 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return chunk
 
     async def _is_same_log(self, tp: TP, position: Position, records: list[FetchedRecord]) -> bool:
-        """Return whether a new leader has the last record read; this record is first fetched again.
+        """Return whether the fetched records may follow the last record read.
 
-        A leader that lacks records continues at its own end. So it may write other records at
+        If the leader is new, seek to that record and return ``False``, so that the record is
+        fetched again and compared; raise ``LostRecordsError`` if it is a different record now.
+
+        A new leader that lacks records continues at its own end. So it may write other records at
         offsets that were already read. Each leader writes in its own epoch, and a record of an
         epoch is not lost while the epoch lasts.
         """
@@ -205,18 +212,18 @@ class Consumer(FaustConsumer, ChunkConsumer):
         # If the record was deleted for its age, the log begins after it, so nothing is compared.
         if last is not None and records[0].offset <= last.offset and records[0].mark != last:
             raise other_record(tp, last)
-        # The fetch may have returned only the record itself.
+        # The fetch may have returned only the compared record, whose own epoch may be an older one.
         compared, position.compared_epoch = position.compared_epoch, None
         position.leader_epoch = epoch if compared is None else compared
         return True
 
     def folded(self, tp: TP) -> int | None:
-        """Return the offset up to which a partition is folded; ``None`` if it is not read here."""
+        """Return the offset below which a partition is folded; ``None`` if no position is known."""
         done, position = self.offsets.committable(tp), self._positions.get(tp)
         return position.start if done is None and position else done
 
     def refolding(self) -> str | None:
-        """Name a partition whose table lacks records that were folded before; ``None`` if none."""
+        """Name a partition whose table lacks records that it once had; ``None`` if none does."""
         for tp, had in [*self._had.items()]:
             at = self.folded(tp) or 0
             if at < had:
@@ -233,7 +240,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return None if end is None else max(end - folded, 0)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Return the commits, lowered to the starts: Faust commits nothing below a known commit."""
+        """Return the commits, lowered to the start offsets: Faust never commits below a commit."""
         commits: dict[TP, Any] = {**await super().seek_to_committed()}
         changelogs = self.app.tables.changelog_topics
         sources = {tp for tp in self.assignment() if tp.topic not in changelogs}
@@ -252,7 +259,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
             }
             for tp, at in self._starts.items():
                 commits[tp] = commits.get(tp) and min(commits[tp], at.start)
-                # The commit is about to be lowered, so the table remembers it.
+                # The commit is about to be lowered, so the table notes how far it had been folded.
                 self.app.table_of(tp.topic).note_had(tp.partition, at.had)
             self._had = {tp: at.had for tp, at in self._starts.items() if at.had}
         return commits
@@ -266,7 +273,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self._starting = self._starts is not None
 
     async def _start_sources(self) -> None:
-        """Seek in the fetch loop, so that no earlier fetch can still be in progress."""
+        """Seek from within the fetch loop, so that no earlier fetch can still be in progress."""
         starts = self._starts
         try:
             await self.seek_wait({tp: each.start for tp, each in (starts or {}).items()})
@@ -293,7 +300,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         await self.commit()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit, then forget: a partition's next owner starts at the commit."""
+        """Finish and commit chunks, then forget them: the next owner starts at the commit."""
         await super().on_partitions_revoked(revoked)
         self._forget()
 

@@ -1,7 +1,7 @@
-"""Writers: each partition's outputs have a single writer, which the broker enforces.
+"""Writers: each partition's outputs have a single writer; the broker refuses any other writer.
 
-Once a worker has lost a partition, none of its records reaches a topic after a record of the new
-owner, however late the record is sent.
+Once a worker has lost a partition, no record that it sends for the partition reaches a topic after
+a record of the new owner, however late the record is sent.
 
 Each source partition has an identity, a transactional id. The worker that receives the partition
 asks the broker for the identity's next epoch and writes under this epoch. Once a log has a record
@@ -39,7 +39,7 @@ _BATCH_BYTES: Final = 512 * 1024
 _UNCOMPRESSED: Final = 0
 _REQUEST_WITHIN_S: Final = 20.0
 _RETRY_AFTER_MS: Final = 100
-# Kafka forgets an identity that is not renewed for six hours or more: see
+# Kafka keeps an identity for at least six hours without a renewal: see
 # ``runtime.kafka.identities``. An epoch has 15 bits, and this interval uses up 24 epochs a day.
 _RENEWED_AFTER_S: Final = 3600.0
 
@@ -130,12 +130,12 @@ class Writers:
         self._group = group
         self._batch_bytes = _BATCH_BYTES
         self._writers: dict[TP, Writer] = {}
-        # A task holds a partition's lock while it writes or renews the writer.
+        # A task holds a partition's lock while it uses or renews the partition's writer.
         self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
-        """Do ``work`` with a partition's writer; raise ``RevokedError`` if another worker has it.
+        """Do ``work`` with a partition's writer; raise ``RevokedError`` if we lost the partition.
 
         ``work`` is repeated if another worker took the epoch although the partition is still ours.
         A worker that was suspended before its first write may take the epoch when it resumes. That
@@ -168,7 +168,7 @@ class Writers:
     async def _keep_below(self, refused: BatchRefusedError) -> None:
         """Make smaller batches; raise ``RecordTooLargeError`` if the batch was a single record.
 
-        The topic's limit was lowered after the topics were last checked.
+        The topic's limit must have been lowered after the topics were last checked.
         """
         topic, client = refused.topic, client_of(self._app)
         configs = await answer(
@@ -182,7 +182,7 @@ class Writers:
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self, consumer: ChunkConsumer) -> None:
-        """Replace each writer that is due; if Kafka does not answer, the writer stays due."""
+        """Replace each writer whose renewal is due; if Kafka does not answer, it stays due."""
         for tp in list(self._writers):
             # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:
@@ -219,7 +219,7 @@ class Writers:
             self._end(writer)
             raise
         self._forget(tenure.tp)
-        # A writer that is given up during its start would finish starting, so it is added here.
+        # The writer is added only now, because giving up a writer does not stop its start.
         self._writers[tenure.tp] = writer
         return writer
 

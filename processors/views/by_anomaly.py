@@ -1,4 +1,4 @@
-"""Orders with an anomaly, latest event first, merged from the lists of all workers.
+"""Lists the orders with an anomaly, latest event first, merged from the lists of all workers.
 
 Input: filters and a cursor. Output: a page of the orders of all workers, and the cursor of the next
 page. A cursor is the sort key of a page's last order, so the pages do not shift if orders are added

@@ -2,7 +2,7 @@
 
 Input: an order's state, or an event's id. Output: records of the log. An order names its payments,
 a payment names its events, and the table ``seen`` has the places of each event in the log. Rows
-that are not on this worker are requested from the others.
+that are not on this worker are requested from the other workers.
 """
 
 import asyncio
@@ -24,7 +24,8 @@ MOST_DELIVERIES: Final = 2_000
 """The limit keeps a page of an order with thousands of payments from delaying the fold."""
 
 _AT_A_TIME: Final = 50
-# This limit for one partition is some 2 MB for bodies of 2 kB. Usually the lag is a few records.
+# With bodies of 2 kB, this many records of a partition are some 2 MB. Usually, only a few records
+# are not judged yet.
 _MOST_UNJUDGED: Final = 1_000
 
 Found = TypeVar("Found")
@@ -61,11 +62,12 @@ def too_large(why: str) -> ProblemError:
 
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
-    """Return the deliveries that name an order, or a payment that is, or once was, in it."""
-    # Each payment has at least one event.
+    """Return the deliveries that name an order, or a payment that is or was in the order."""
+    # Each payment has at least one event, so an order with too many payments is too large.
     _require_few(len(order.payments))
     held = {name: each.payment for name, each in order.payments.items() if each.payment}
-    # A payment without an order reference is an order under its own id, and may have left it since.
+    # A payment without an order reference forms an order under the payment's id. The payment may
+    # have left that order since.
     left = [*({order.order_id, *order.payments} - held.keys())]
     states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
     _require_written(order, states)
@@ -85,13 +87,13 @@ async def of_payment(app: LedgerApp, payment: PlacedPayment) -> list[SignedRecor
 
 
 async def _of_events(app: LedgerApp, named: Sequence[EventReference | Note]) -> list[SignedRecord]:
-    """Return all deliveries of events; at least one place of each event is known."""
+    """Return all deliveries of the named events; each name includes one place of its event."""
     keys = {(each.partition, each.offset): each.event_id.encode() for each in named}
     events = {each.event_id for each in named}
     _require_few(len(events))
     known = await _each(state.any_event, app, events)
     for event_id, places in zip(events, known, strict=True):
-        # For a forgotten event, only the known places are left.
+        # For a forgotten event, only the places in ``named`` are left.
         if places is not None:
             keys |= _keys(event_id, places)
     _require_few(len(keys))
@@ -127,7 +129,7 @@ def _require_few(deliveries: int) -> None:
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
-    """Raise a 503 if a payment that has left is older in its table than in the order's snapshot.
+    """Raise a 503 if a payment that left is older in its table than in the order's snapshot of it.
 
     The hop ``payments`` publishes a snapshot before it writes its table.
     """

@@ -2,8 +2,8 @@
 
 The page has the worker's counters, and gauges that are set on each request. The lag is calculated
 from the group's commits and the partitions' ends, for which Kafka is asked. Invariants: a request
-to Kafka has a time limit, because it occupies the consumer's thread; and no lag is shown without an
-answer.
+to Kafka has a time limit, because it occupies the consumer's thread; and no lag is shown without
+Kafka's answer.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Gauges:
 
     def __init__(self, app: LedgerApp) -> None:
         self._app = app
-        # The consumer's thread handles two requests at once, and this page makes only one of them.
+        # The consumer's thread handles two requests at once, so this page makes one at a time.
         self._asking = asyncio.Lock()
 
     async def page(self, *, ready: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""The pages of payments: one payment, and those of an order, even if its document omits them."""
+"""Serves one payment, or all payments of an order, including those that its document omits."""
 
 import asyncio
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def add_pages(app: LedgerApp) -> None:
 def payments_after(
     app: LedgerApp, order: OrderState, after: str
 ) -> Iterator[tuple[str, PaymentDocument | None]]:
-    """Yield an order's payments by their ids; ``None`` for a payment that has left the order."""
+    """Yield an order's payments, sorted by id; ``None`` for a payment that has left the order."""
     if isinstance(order, Order):
         found = sorted(order.payments.items())
         return ((name, held.payment) for name, held in found if name > after)

@@ -190,7 +190,7 @@ async def ask(
 async def fetch(
     app: LedgerApp, worker: URL, path: str, within_s: float = _PART_WITHIN_S
 ) -> bytes | None:
-    """Get a page from another worker; return ``None`` for a 404, raise a 503 without an answer."""
+    """Get a page from another worker; return ``None`` for a 404, raise a 503 on a failure."""
     url = URL(f"{worker.origin()}{path}", encoded=True)
     token = app.settings.api_token
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}

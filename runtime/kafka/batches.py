@@ -45,7 +45,7 @@ TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class LostOutputsError(Exception):
-    """A topic that this worker writes to has lost acknowledged records; the text names it."""
+    """A topic of this worker's outputs has lost acknowledged records; the text names the topic."""
 
 
 class BatchRefusedError(KafkaError):  # type: ignore[misc]
@@ -107,7 +107,7 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Writable(Protocol):
-    """A record that can be written to a given partition; a foreign record may lack a key."""
+    """A record for a given partition; a record that another program wrote may lack a key."""
 
     @property
     def key(self) -> bytes | None:
@@ -213,8 +213,8 @@ def by_key(
     partitions: int,
 ) -> None:
     """Add a topic's records to the outputs, each to the partition of its key."""
-    # The number of the partition is the key here, because creating a ``TopicPartition`` for each
-    # record would take longer than adding the record.
+    # ``appends`` is keyed by the number of the partition, because creating a ``TopicPartition`` for
+    # each record would take longer than adding the record.
     appends: dict[int, Callable[[Writable], None]] = {}
     for record in records:
         partition = partition_for(record.key, partitions)

@@ -9,7 +9,7 @@ from typing import Self
 
 
 class ClientLog(logging.Handler):
-    """While attached, keeps aiokafka's lines out of the log, and the last one in ``last_line``."""
+    """While attached, keeps aiokafka's lines out of the log; ``last_line`` is the last of them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -8,13 +8,14 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
   socket may close before aiokafka notices. asyncio then drops the request; uvloop raises
   ``RuntimeError``, which ends the aiokafka task that sent the request; if that task updates the
   metadata, the client waits for metadata forever.
-- Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops wait 30 s for a broker
-  that does not answer the end of TLS, so a worker would stop too late.
-- A consumer closes while a failed fetch waits for its retry. aiokafka raises the cancellation of
-  that wait, and Faust then waits forever for the consumer's thread.
+- Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops, asyncio's and uvloop's,
+  wait 30 s for a broker that does not answer the end of TLS, so a worker would stop too late.
+- A consumer closes even while a failed fetch waits for its retry. aiokafka raises the cancellation
+  of that wait, and Faust then waits forever for the consumer's thread.
 - Each new connection reads the TLS context and the password from their files. aiokafka would keep
   the values from the client's creation.
-- Consumers unpack batches within the bounds of ``fetched``, and an error names the damaged offset.
+- Consumers unpack batches within the limits that ``runtime.kafka.fetched`` sets, and an error names
+  the damaged offset.
 - A request for metadata never creates a topic. A broker with ``auto.create.topics.enable=true``,
   Kafka's default, would create a deleted log again, empty and with a retention of a week.
 - Heartbeats and commits can carry the member's name; see ``named``.
@@ -71,7 +72,7 @@ send_to_coordinator: Final = GroupCoordinator._send_req  # noqa: SLF001
 
 
 def replace_send_to_coordinator(send: Callable[[Any, Any], Awaitable[Any]]) -> None:
-    """Make every client of this process call ``send`` to send its group's coordinator a request."""
+    """Make every client of this process call ``send`` for a request to its group's coordinator."""
     GroupCoordinator._send_req = send  # noqa: SLF001
 
 

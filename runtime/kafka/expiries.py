@@ -1,7 +1,8 @@
 """Lists the known certificates: when each expires, and how to renew it.
 
 Input: Kafka's settings, and the brokers' certificates that ``certificates`` has recorded. Output:
-``Expiring`` values, for warnings, for the metrics, and for the text of a refusal.
+``Expiring`` values, for warnings, for the metrics, and for the text of the error after a broker
+could not be reached or refused a connection.
 """
 
 import time
@@ -54,8 +55,8 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
 def expired(settings: KafkaSettings) -> Iterator[Expiring]:
     """Yield every known certificate that has expired, including those in our file of authorities.
 
-    That file may contain the former authority next to the current one, so its expiry matters only
-    once a broker's certificate is refused.
+    That file may contain a former authority next to the current one, so the expiry of an authority
+    in the file matters only once a broker's certificate is refused.
     """
     yield from (each for each in expiring(settings) if each.at_s < time.time())
     file = settings.kafka_ca_file

@@ -3,8 +3,8 @@
 Input: the brokers' settings. Output: their shortest ``transactional.id.expiration.ms``, or an error
 if that time is too short or unknown.
 
-Kafka forgets an identity for which no worker has asked within that time, and gives the next worker
-that asks a new producer id. No broker then refuses the former worker's records, because brokers
+Kafka forgets an identity for which no worker has asked within that time, and gives a new producer
+id to the next worker that asks. No broker then refuses the former worker's records, because brokers
 compare epochs only within one producer id. So workers ask again before that time is over; see
 ``processors.engine.writers``.
 """
@@ -90,5 +90,5 @@ async def _reported_by(admin: AIOKafkaAdminClient, node: int) -> int | None:
         for key, value, *_ in entries:
             if key == EXPIRATION and value is not None:
                 return int(value)
-    # The user may not read the setting.
+    # The user has no right to read the setting.
     return None

@@ -28,7 +28,7 @@ Found = Mapping[str, FoundTopic]
 def unrecorded(
     names: TopicNames, found: Found, wanted: Iterable[Topic], partitions: int | None
 ) -> Iterator[str]:
-    """Yield the records that are missing, though their facts are known."""
+    """Yield the names of the records that are missing although their facts are known."""
     if not names.recorded_partitions(found):
         yield names.made_with(partitions or "…")
     log = found.get(names.webhooks)
@@ -58,7 +58,7 @@ def lost_topics(names: TopicNames, found: Found, wanted: Iterable[Topic]) -> dic
 def replaced_topics(names: TopicNames, found: Found, wanted: Iterable[Topic]) -> dict[str, Fault]:
     """Return the faults of topics whose ids are not the recorded ones, by topic.
 
-    The record of a restored log is added to the record of the replaced log. The replaced log can't
+    A restored log gets a record of its own next to that of the replaced log. The replaced log can't
     return, because Kafka gives each topic a new id.
     """
     faults = {}
@@ -87,11 +87,11 @@ def partition_faults(
     counts: Mapping[str, int],
     expected: int | None = None,
 ) -> Iterator[Fault]:
-    """Yield the topics whose number of partitions differs from the ledger's.
+    """Yield the faults of the topics whose number of partitions differs from the ledger's.
 
-    If the ledger of an earlier release has not recorded that number, the smallest number is right:
-    the topics were created with equal numbers, and Kafka can only raise a topic's number.
-    ``expected`` is the setting.
+    A ledger that an earlier release created may not have recorded that number. The smallest number
+    is then right: the topics were created with equal numbers, and Kafka can only raise a topic's
+    number. ``expected`` is the setting.
     """
     recorded = names.recorded_partitions(existing)
     if len(recorded) > 1:
@@ -133,7 +133,7 @@ def lost_fault(names: Iterable[str], why: str) -> Fault:
 
 
 def _of_version(names: TopicNames, wanted: Iterable[Topic]) -> list[str]:
-    """Return the topics whose ids a version records; none for ingress, which uses none of them."""
+    """Return the topics whose ids a version records; none if ``wanted`` are ingress' topics."""
     topics = [topic.name for topic in wanted if topic.name != names.webhooks]
     return topics if names.events in topics else []
 

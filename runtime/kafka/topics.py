@@ -63,7 +63,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     ] = 1
 
     def check(self) -> None:
-        """Refuse more in-sync replicas than replicas, with which nothing could be written."""
+        """Refuse more in-sync replicas than replicas, because nothing could be written then."""
         super().check()
         if self.min_insync_replicas > self.replication_factor:
             raise SettingsError(
@@ -80,7 +80,8 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     def group_id(self) -> str:
         """The consumer group of this version's workers; changelogs' names begin with this id.
 
-        Ledgers with different prefixes share nothing; versions of a ledger share only its log.
+        Ledgers with different prefixes share nothing. The versions of a ledger share only the
+        topics in ``names.shared``.
         """
         version = f"-v{self.version}" if self.version > 1 else ""
         return self.topic_prefix + _GROUP + version
@@ -96,7 +97,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
 
     @property
     def topics(self) -> list[Topic]:
-        """Every topic of this version whose name is known before it is created."""
+        """Every topic of this version whose name is known before the topic is created."""
         return all_topics(self.names, self.group_id)
 
     def of_version(self, version: int) -> Self:
@@ -135,7 +136,7 @@ async def check_topics(settings: TopicSettings) -> TopicsReport:
 async def record_log(settings: TopicSettings) -> None:
     """Record that a restored log is the ledger's own.
 
-    Raises ``TopicsError`` if a topic is not as expected, since topics may have changed meanwhile.
+    Raises ``TopicsError`` if a topic is not as expected, as topics may change during a restore.
     """
     async with administration(settings) as admin:
         seen = await _look(admin, settings, restores_log=True)
@@ -165,7 +166,7 @@ async def find_leftovers(settings: TopicSettings) -> Leftovers:
 async def examine_topics(settings: TopicSettings) -> Examination:
     """Compare every topic of a version with the expected one; create nothing.
 
-    Raises ``TopicsError`` if Kafka does not answer, or refuses to.
+    Raises ``TopicsError`` if Kafka does not answer, or refuses the request.
     """
     async with administration(settings) as admin:
         return await examine(admin, settings)
@@ -201,8 +202,8 @@ async def _ensure(
     seen = await _look(admin, settings, restores_log=restores_log)
     created: list[str] = []
     topics = {topic.name: topic for topic in settings.topics}
-    # The second turn creates the topic that records the log's id, because the id is known only once
-    # the log exists.
+    # The second pass of this loop creates the topic that records the log's id, because the id is
+    # known only once the log exists.
     while absent := seen.absent:
         # These faults are raised first, because a topic that records a wrong fact can't be
         # corrected.
@@ -242,7 +243,7 @@ async def _look(
     after: Iterable[str] = (),
     restores_log: bool = False,
 ) -> Examination:
-    """Examine the topics, and ask the groups which of the missing topics existed.
+    """Examine the topics, and find out from the groups' commits which missing topics existed.
 
     ``after`` names topics that were just created, and that a broker may not know yet.
     """
@@ -344,7 +345,8 @@ async def _ask_to_create(
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
     """Return whether the group has committed an offset.
 
-    The first such request makes a new cluster create its topic of commits; the call waits for it.
+    In a new cluster, the first such request makes Kafka create its own topic for commits; the call
+    waits for that topic.
     """
     offsets = await answer(
         lambda: admin.list_consumer_group_offsets(group),
