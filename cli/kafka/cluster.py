@@ -1,4 +1,4 @@
-"""Runs three brokers that replicate each other; records survive the loss of a broker's disk.
+"""Runs three brokers that replicate each other; records survive the loss of one with its disk.
 
 Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
 the old member: it joins the quorum as a new member, and fetches metadata and records from the other
@@ -28,8 +28,7 @@ from runtime.folders import private_folder
 
 # After the loss of one broker, each record still has two replicas.
 SIZE: Final = 3
-# Three such heaps fit on a machine that could run the programs and one broker with a heap of 512
-# MB.
+# Three such heaps fit on a machine that could run the programs and a single heap of 512 MB.
 HEAP_MB: Final = 384
 
 _POLL_S: Final = 0.1

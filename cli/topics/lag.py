@@ -31,7 +31,7 @@ class TopicMissingError(TopicsError):
 
 
 Report = Callable[[Lag], None]
-"""Receives each measurement."""
+"""A function that receives each measurement."""
 
 
 class PartitionLag(NamedTuple):
