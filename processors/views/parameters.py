@@ -1,4 +1,4 @@
-"""Reads the parameters of a request's query; a wrong parameter is a 400 that names it."""
+"""Reads the parameters of a request's query; the answer to a wrong one is a 400 that names it."""
 
 import base64
 import re
@@ -84,7 +84,7 @@ def cursor(
 
 
 def read_cursor(given: str, kind: type[Position]) -> Position:
-    """Return the position that a cursor encodes; raise ``ValueError`` for a different kind."""
+    """Return the position that a cursor encodes; raise ``ValueError`` if it is not a ``kind``."""
     packed = base64.urlsafe_b64decode(given[:_LONGEST_CURSOR] + "=" * (-len(given) % 4))
     return msgspec.msgpack.decode(packed, type=kind)
 
