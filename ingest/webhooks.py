@@ -62,7 +62,7 @@ class AcceptedDelivery(msgspec.Struct, frozen=True):
 
 
 class RejectedDelivery(msgspec.Struct, frozen=True):
-    """A signed delivery that is not an event, and is refused once ``plexy.rejected`` has it."""
+    """An authenticated delivery that is no event, and is refused once ``plexy.rejected`` has it."""
 
     event_type: ClassVar[None] = None
     event_id: str | None

@@ -120,7 +120,8 @@ class Sums(Generic[S]):
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
-                # The iterator keeps the database open, which another worker may need by now.
+                # The iterator keeps the database open, so the sum ends if this worker may lose the
+                # partition.
                 if generation != self._app.consumer_generation_id or self._app.rebalancing:
                     self._forget(partition)
                 if self._known.get(partition) is not known:

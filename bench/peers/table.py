@@ -1,4 +1,4 @@
-"""Lists the measured programs in a table.
+"""Lists the measured programs.
 
 To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add the class to
 ``PROGRAMS``.

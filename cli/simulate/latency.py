@@ -20,7 +20,7 @@ _P99: Final = 0.99
 class Attempt(msgspec.Struct, frozen=True):
     """One attempt at a delivery; ``sent_s`` is a time of the monotonic clock.
 
-    ``outcome`` is a status with its code, or the reason why there was no answer.
+    ``outcome`` is an HTTP status with the problem's code, or the reason why there was no answer.
     """
 
     sent_s: float

@@ -38,7 +38,7 @@ class Holding(NamedTuple):
 
 
 class HeldValue(NamedTuple):
-    """The value of a key, or ``None``; workers look for the key in the partition ``belongs``."""
+    """The value of a key, or ``None``; workers expect the key in the partition ``belongs``."""
 
     holding: Holding
     partition: int

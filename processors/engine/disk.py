@@ -68,7 +68,7 @@ _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 # A database keeps these files open: its two folders, LOCK, LOG, MANIFEST and the write-ahead log.
 _FILES_OF_A_DATABASE: Final = 6
-# RocksDB accepts no lower limit for its files of rows.
+# RocksDB accepts no lower limit for its open files of rows.
 _LEAST_ROW_FILES: Final = 20
 # A new database creates this many files, including its first files of rows.
 _NEW_FILES_OF_A_DATABASE: Final = 16
@@ -77,7 +77,7 @@ _NEW_FILES_OF_A_DATABASE: Final = 16
 _NEW_FILES_OF_A_START: Final = 5
 # The other open files are connections, libraries and the log.
 _OTHER_FILES: Final = 256
-# A container may have a limit of a billion files.
+# The limit is not raised beyond this number, because a container may allow a billion files.
 _ENOUGH_FILES: Final = 2**20
 
 

@@ -42,7 +42,7 @@ from runtime.kafka.topic_states import count_fault
 log = structlog.get_logger(__name__)
 
 _READ_WAIT_S: Final = 0.5
-# A longer interval would mean fewer requests, but also a longer lag of the standby.
+# A longer interval would mean fewer requests, but also a longer lag of the standby tables.
 _FOLLOW_EVERY_S: Final = 0.1
 # A broker's restart takes seconds. After this time the worker ends, and is restarted.
 _ANSWERED_WITHIN_S: Final = 60.0
@@ -192,7 +192,8 @@ class Recovery(Service):
             claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
         ends = {tp: claim.result() for tp, claim in claims.items()}
         reader = await self._connected()
-        # The claim itself is in no table yet.
+        # The claim itself is in no table yet, so each table is compared with the end before its
+        # claim.
         await self._drop_misfits(reader, {tp: end - 1 for tp, end in ends.items()})
         self._ends = ends
         reader.follow(self._starts(actives))
