@@ -39,7 +39,7 @@ class Burst:
                     batch.append(timestamp=None, **record)
 
     async def write(self) -> float:
-        """Write all batches until they are acknowledged; return the start, in Unix seconds."""
+        """Write all batches, await the acknowledgements, and return the start in Unix seconds."""
         began_s = time.time()
         futures = [
             await self._producer.send_batch(batch, self._topic, partition=partition)

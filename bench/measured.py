@@ -95,6 +95,7 @@ def cpu_s(pid: int) -> float:
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0.0
-    # The name may contain spaces. After it, fields 12 and 13 are the user and the system time.
+    # The process's name may contain spaces. After the name, fields 12 and 13 are the user time and
+    # the system time.
     fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

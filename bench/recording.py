@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple
 
 _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
-# This is later than any order's own story, but well before ids are forgotten.
+# Late refunds occur this long after the first order: after every order's own story, but well before
+# ids are forgotten.
 _LATE_S: Final = 60 * 24 * 3600
 _SECRET: Final = b"whsec_of_the_bench"
 
@@ -84,7 +85,7 @@ def record_late_refunds(numbers: Iterable[int], seed: int) -> list[RecordedDeliv
     """Return a refund for each of these orders, long after the order's own deliveries."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # An order's story draws its payment first, so this payment is the same.
+        # An order's story draws its payment first, so this is the payment of the story.
         payment = _payment(random.Random(f"{seed} {number}"), number)  # noqa: S311
         chance = random.Random(f"{seed} {number} late")  # noqa: S311
         body = next(_refunds(chance, payment, _FIRST_CREATED_S + _LATE_S))

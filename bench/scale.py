@@ -35,8 +35,9 @@ from bench.together import fold_together
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
 
-# These figures are for the estimate at the start. They were measured on a machine with two cores,
-# which also ran the broker and generated the input.
+# With these figures, the benchmark estimates its duration and disk space when it starts. The
+# figures were measured on a machine with two cores, which also ran the broker and generated the
+# input.
 _GROWN_PER_S: Final = 8_000
 _RESTORED_PER_S: Final = 200_000
 _RECORDS_PER_ORDER: Final = 3.6
@@ -46,7 +47,7 @@ _ONE_FLEET_S: Final = 20.0
 
 
 def main() -> int:
-    """Measure, show, write; return the exit code."""
+    """Measure, show and write the results; return the exit code."""
     options = _options()
     return exit_code_of(partial(_run, options))
 
@@ -92,7 +93,7 @@ def _minutes(options: argparse.Namespace) -> int:
 
 
 def _gigabytes(options: argparse.Namespace) -> float:
-    """Return the disk space of Kafka and the tables at the largest size, but at least 1."""
+    """Return the gigabytes that Kafka and the tables need at the largest size, but at least 1."""
     orders: int = max(options.orders, default=0)
     return max(orders * _BYTES_PER_ORDER / 1e9, 1.0)
 

@@ -1,7 +1,7 @@
 """Runs the embedded Kafka in the foreground until Ctrl-C or SIGTERM: the command ``kafka``.
 
-With one broker, the command fails if the broker ends by itself. With three, a broker that ends is
-started again, even if its disk was emptied.
+With one broker, the command fails if the broker ends by itself. With three brokers, a broker that
+ends is started again, even if its disk was emptied.
 """
 
 import time

@@ -22,7 +22,7 @@ Child = subprocess.Popen[bytes]
 def start_child(command: Sequence[str], **options: Any) -> Child:
     """Start a process, from any thread, in a session of its own.
 
-    A terminal's Ctrl-C thus reaches only this process, which then stops the children in turn.
+    A terminal's Ctrl-C thus reaches only the parent, which then stops its children itself.
     """
 
     def start() -> Child:
@@ -72,7 +72,7 @@ class _Forker(threading.Thread):
         """Run ``start`` on the forking thread; return its result, or raise its exception."""
         result: Future[Child] = Future()
         with cls._lock:
-            # A child of os.fork has no such thread; in the child, `is_alive` returns False.
+            # A process made by os.fork does not have this thread; there, `is_alive` returns False.
             if cls._current is None or not cls._current.is_alive():
                 cls._current = cls()
                 cls._current.start()

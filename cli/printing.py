@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 Heard = Callable[[str, int], None]
-"""Receives a name and the number of records that were processed since the last call."""
+"""A function that receives a name and the number of records processed since its last call."""
 
 
 def plain(text: str) -> str:
@@ -26,7 +26,7 @@ def plain(text: str) -> str:
 
 
 def line(console: Console, text: str, style: str = "") -> None:
-    """Print a line as it is: without wrapping, markup or control characters."""
+    """Print a text as one line, without wrapping, markup or control characters."""
     console.print(Text(plain(text), style=style), soft_wrap=True)
 
 
@@ -43,7 +43,7 @@ def counted(number: int, one: str, several: str = "") -> str:
 def counting(
     console: Console, totals: Mapping[str, int], doing: str = "reading"
 ) -> Iterator[Heard]:
-    """Show a bar and a rate for each name while the block runs; show nothing without a terminal."""
+    """Show a bar and a rate for each name during the block; show nothing without a terminal."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
     with Progress(

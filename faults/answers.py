@@ -12,7 +12,7 @@ _WITHIN_S: Final = 10.0
 
 
 class Answers:
-    """The count of judged attempts; ``late`` has a line for each that took over ``within_s``.
+    """The judged attempts; ``late`` has a line for each attempt longer than ``within_s``.
 
     ``slack`` multiplies the limit, for a machine that is busy with other work.
     """

@@ -19,13 +19,14 @@ from faults.program import ProgramUnderFault
 from faults.proxy import Network
 from faults.stage import FaultStage
 
-# Others may need this long to take over a killed worker's partitions; its session lasts 10 s.
+# Other workers may need this long to take over a killed worker's partitions, because the session of
+# the killed worker lasts 10 s.
 TAKEN_OVER_WITHIN_S: Final = 15.0
 
 
 @contextmanager
 def _kill_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a worker, and restart it at once or after others have taken over."""
+    """Kill a worker, and restart it at once or after others have taken over its partitions."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), chance.choice([0.0, 0.0, 1.0, 15.0]))
@@ -159,7 +160,7 @@ def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Change the password on the brokers, cut all connections, then change the programs' file."""
+    """Change the brokers' password, cut all connections, then change the programs' password."""
     password = f"password {chance.getrandbits(32):x}"
     stage.set_password(password)
     # The fault starts only now, because Kafka's tool, which sets the password, starts slowly.
@@ -173,7 +174,7 @@ def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injec
 
 @contextmanager
 def _renew_certificates(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Replace all certificates and their authority; the brokers restart with them afterwards."""
+    """Replace all certificates and their authority, and afterwards restart the brokers."""
     _credentials(stage).renew_certificates()
     yield Injected(("every broker",), chance.uniform(0.0, 5.0))
     for broker in stage.brokers:
@@ -270,7 +271,8 @@ KINDS: Final[tuple[FaultKind, ...]] = (
         takes_credentials=True,
         restarts_broker=True,
     ),
-    # These kinds are in the brokers' layer, because a broker must be up to change a setting.
+    # These kinds belong to the layer ``broker``, because a setting can only be changed while no
+    # fault keeps the brokers from answering.
     FaultKind("compression changed", "broker", topic_settings.change_compression),
     FaultKind("settings changed", "broker", topic_settings.change_settings, alone=True),
     FaultKind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),

@@ -20,13 +20,13 @@ from faults.topic_settings import administer
 from ledger.topics import TABLES, changelog_name
 
 _CREATED_WITHIN_S: Final = 60.0
-# A topic's name may contain an id, which would not fit into the line of a fault.
+# A topic's name may contain an id, which would not fit into the line that reports a fault.
 _SHOWN_CHARS: Final = 19
 
 
 @contextmanager
 def start_stranger(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start a worker with other fold settings, which must refuse to join the group."""
+    """Start a worker whose fold settings differ from the group's, and which must refuse to join."""
     stage.stranger.start_in_vain()
     await_end(stage, stage.stranger, "OtherRulesError", "LEDGER_FORGET_AFTER_DAYS")
     yield Injected((stage.stranger.label,), chance.uniform(0.0, 2.0))
@@ -34,7 +34,7 @@ def start_stranger(stage: FaultStage, chance: random.Random) -> Iterator[Injecte
 
 @contextmanager
 def delete_record(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Delete a topic whose name records a fact, and have `topics` create it again.
+    """Delete a topic whose name records the partition count or the log's id; create it again.
 
     Ingress answers 503 meanwhile. A worker may end, and may create the topic when it restarts.
     """

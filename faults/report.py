@@ -1,6 +1,6 @@
 """Prints each fault as it ends, and finally the costs by kind, the limits and the differences.
 
-The text has at most 100 columns, but differences may be longer.
+Lines have at most 100 columns, but a line with a difference may be longer.
 """
 
 from collections.abc import Sequence

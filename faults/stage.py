@@ -67,7 +67,7 @@ class StageError(RuntimeError):
 class FaultStage:
     """A context manager that runs all programs; ``settings`` bypass the proxies of the brokers.
 
-    On a ``secured`` stage, the listeners behind the proxies demand ``credentials``.
+    On a ``secured`` stage, the listeners behind the proxies require ``credentials``.
     """
 
     def __init__(  # noqa: PLR0913 - one call describes a whole stage
@@ -148,7 +148,7 @@ class FaultStage:
         set_password(self._cache, self.environment["LEDGER_KAFKA_BOOTSTRAP"], USER, password)
 
     def start_again(self, broker: EmbeddedKafka) -> None:
-        """Start a broker that was ended."""
+        """Start a broker that a fault has ended."""
         if self._cluster:
             self._cluster.start_again(broker)
         else:
@@ -229,7 +229,8 @@ class FaultStage:
     def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
         """Return a worker that gets a given worker's name by using a copy of that worker's folder.
 
-        A worker's name contains its port, so both use the same port. The twin is never restarted.
+        A worker's name contains its port, so both use the same port, on different addresses. The
+        twin is never restarted.
         """
         port = int(worker.url.rpartition(":")[2])
         twin = self._program(f"copy of {worker.label}", "worker", port, _OTHER_LOOPBACK)
@@ -237,7 +238,7 @@ class FaultStage:
         return twin
 
     def _clocked(self, label: str, command: str) -> ProgramUnderFault:
-        """Return a program with its own clock if libfaketime is installed."""
+        """Return a program, with a clock of its own if libfaketime is installed."""
         clock = ProgramClock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
         program = self._program(label, command, more=clock.environment if clock else {})
         program.clock = clock

@@ -1,7 +1,7 @@
 """Injects faults by changing topics' settings, as an operator may do.
 
-A setting lasts until its ``with`` block ends; after that, each topic has its former settings again.
-No setting here makes Kafka delete a record of the run.
+A changed setting lasts until its ``with`` block ends. After that, each topic has its former
+settings again. No setting here makes Kafka delete a record of the run.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _OF_CHANGELOGS: Final = (
 
 @contextmanager
 def change_compression(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Have the broker compress sources, changelogs or outputs with a different codec."""
+    """Have the brokers compress sources, changelogs or outputs with a different codec."""
     names, group = stage.settings.names, stage.settings.group_id
     topics_of = {
         "sources": names.hops,
@@ -76,7 +76,7 @@ def change_settings(stage: FaultStage, chance: random.Random) -> Iterator[Inject
 
 @contextmanager
 def lower_max_message_bytes(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Have the broker refuse large batches of a topic; each single record still fits."""
+    """Have the brokers refuse large batches for a topic; each single record still fits."""
     names, group = stage.settings.names, stage.settings.group_id
     topics = [names.webhooks, names.events, names.entries, changelog_name(group, "payments")]
     topic = chance.choice(topics)

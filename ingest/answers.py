@@ -28,7 +28,7 @@ class Waiting(NamedTuple):
 
 
 class Received(Response):
-    """The answer to a kept delivery, with the event's place in the log of record."""
+    """The answer to an accepted delivery, with the event's place in the log of record."""
 
     body = b'{"received": true}'
     status_code = 200
@@ -48,7 +48,7 @@ class Received(Response):
         ]
 
 
-# The only list of the codes and their statuses; programs may rely on both.
+# This is the only list of the codes and their statuses; programs may rely on both.
 STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "malformed_request": 400,

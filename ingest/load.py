@@ -1,8 +1,9 @@
 """Limits the load in flight: the unanswered deliveries, and the bytes of their bodies.
 
-Input: deliveries with good signatures, and arriving bytes of bodies. Output: whether there is room.
-Invariants: no delivery waits for room; it is refused at once, and its sender retries. Only bytes
-that have arrived take room, so a sender can't take room by declaring a large length.
+Input: authenticated deliveries, and arriving bytes of bodies. Output: whether there is room.
+Invariants: a delivery never waits for room. Without room, it is refused at once, and its sender
+retries. Only bytes that have arrived take room, so a sender can't take room by declaring a large
+length.
 """
 
 from typing import Final
@@ -22,7 +23,7 @@ class Deliveries:
         self._most = most
 
     def admit(self) -> bool:
-        """Take a place; return ``False`` if no place is left."""
+        """Take a place for one delivery; return ``False`` if no place is left."""
         if self._count >= self._most:
             return False
         self._count += 1

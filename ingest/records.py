@@ -125,8 +125,8 @@ def rejected_delivery_record(
 def json_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in a body, or ``None`` if the body is anything else; never raise.
 
-    The object may contain half of a surrogate pair, or a deep nesting, which no event may contain.
-    Integers are returned as text.
+    The object may contain half of a surrogate pair, or deep nesting, neither of which an event may
+    contain. Integers are returned as text.
 
     >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
     ({'id': '1'}, None, None)

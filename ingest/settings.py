@@ -1,4 +1,4 @@
-"""Defines ingress' settings; a start without a signing secret must be allowed explicitly."""
+"""Defines the settings of ingress; a start without any secret must be allowed explicitly."""
 
 from typing import Annotated, Final
 
@@ -24,12 +24,13 @@ PAY_PATH: Final = "/webhooks/plexy-pay"
 
 # `ledger.topics.MAX_RECORD_BYTES` is larger, to leave room for a record's headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
-# Plexy gives up after 30 s. After SIGTERM, `ingest.server` waits this long for deliveries too.
+# Plexy stops waiting for an answer after 30 s. After SIGTERM, `ingest.server` waits this long for
+# deliveries too.
 LONGEST_ANSWER_S: Final = 10
 
 
 class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
-    """The settings of one ingress: its trust, its addresses and its limits."""
+    """The settings of one ingress: its secrets, its addresses and its limits."""
 
     webhook_secrets: WebhookSecrets = ()
     allow_unsigned: AllowUnsigned = False
@@ -66,7 +67,7 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     traces: Traces = "off"
 
     def check(self) -> None:
-        """Refuse to start if no sender could be checked, unless that is allowed explicitly."""
+        """Refuse contradictory settings, and a lack of secrets that was not explicitly allowed."""
         super().check()
         check_traces(self.traces)
         check_secrets(self)

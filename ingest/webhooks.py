@@ -1,8 +1,9 @@
 """Handles deliveries: raw body → signature or token → envelope → log → answer.
 
-Input: a delivery, as an ASGI request or whole. Output: 200 once the log has the delivery, or a
-problem document, within ``answer_within_s`` of the arrival; and one log line. Invariants: ingress
-never answers 200 before the log's acknowledgement, and never judges the content of an event.
+Input: a delivery, as an ASGI request or as headers with a complete body. Output: 200 once the log
+has the delivery, or a problem document, within ``answer_within_s`` of the arrival; and one log
+line. Invariants: ingress never answers 200 before the log's acknowledgement, and never judges the
+content of an event.
 """
 
 import asyncio
@@ -61,7 +62,7 @@ class AcceptedDelivery(msgspec.Struct, frozen=True):
 
 
 class RejectedDelivery(msgspec.Struct, frozen=True):
-    """A signed delivery that is not an event, and is refused once ``plexy.rejected`` has it."""
+    """An authenticated delivery that is no event, and is refused once ``plexy.rejected`` has it."""
 
     event_type: ClassVar[None] = None
     event_id: str | None
@@ -106,7 +107,7 @@ class _Arrival(NamedTuple):
 
 
 class Room:
-    """The room for deliveries in one process, whatever their paths."""
+    """The room for deliveries in one process, shared by the endpoints of all paths."""
 
     def __init__(self, settings: IngestSettings) -> None:
         self.deliveries = Deliveries(settings.max_in_flight)
@@ -159,8 +160,8 @@ class WebhookEndpoint:
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Take one delivery that arrived whole, and is small enough to always find room.
 
-        The steps are those of ``__call__`` after the body was read, but without coroutines and
-        their task, which take a tenth of a delivery's time.
+        The steps are those of ``__call__``, apart from reading the body. They need no coroutines
+        and no task, which would take a tenth of a delivery's time.
         """
         arrival = self._arrived(headers)
         with arrival.span:
@@ -222,7 +223,7 @@ class WebhookEndpoint:
         """Begin to append a record; return ``None`` if too many deliveries are in flight.
 
         The record takes one of the places in flight until ``release``. Only a delivery with a good
-        signature has a record, and so takes a place.
+        signature or token has a record, and so takes a place.
         """
         if not self._deliveries.admit():
             return None

@@ -36,7 +36,7 @@ class Rejections:
         self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
-        """Read the new records and return the quarantine; a call after a timeout continues."""
+        """Read the new records and return the quarantine; a call after a timeout reads on."""
         # The time limit includes waiting for the lock.
         async with in_time(f"{self._topic} up to its end"), self._lock:
             try:
@@ -55,7 +55,8 @@ class Rejections:
                 raise _RewrittenError
             if self._read[partition] < end:
                 tp, last = TopicPartition(topic, partition), self._last.get(partition)
-                # The last record is read again: the topic may have lost its end and grown since.
+                # The last record is read again, because the topic may have lost its last records
+                # and have grown since.
                 start = last.offset if last else self._read[partition]
                 await self._reader.through(tp, start, end, self._take)
                 self._read[partition] = end

@@ -1,8 +1,8 @@
 """Sets aside records that can't be folded: publishes them to ``plexy.rejected``, and reports them.
 
 Input: a chunk's rejections. Output: a record for each rejection, among the chunk's other outputs.
-Once everything is written, each rejection is logged as a warning and counted. The agent
-``payments`` sets aside the facts that exceed a payment's size limit.
+Once all outputs are written, each rejection is logged as a warning and counted. Facts that exceed a
+payment's size limit do not pass through this module: the agent ``payments`` sets them aside itself.
 """
 
 from collections import Counter

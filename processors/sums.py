@@ -1,9 +1,9 @@
 """Summaries of this worker's tables, updated by the fold: posted amounts, and anomalies.
 
 When this worker receives a partition, the partition's rows are read once; after that, each chunk's
-changes are added. Invariant: a summary always agrees with its table. Both change in the same step
-of the event loop, and a partition that another worker wrote to is summed from scratch. A summary is
-kept in memory only, because a stored summary could differ from its table.
+changes are added. Invariant: a summary always agrees with its table. A summary and its table change
+in the same step of the event loop, and a partition that another worker wrote to is summed from
+scratch. A summary is kept in memory only, because a stored summary could differ from its table.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ S = TypeVar("S", bound=Summary)
 
 
 class _Partition(msgspec.Struct, Generic[S]):
-    """A summary; ``meanwhile`` has the chunks' changes while rows are read; then it is ``None``."""
+    """A summary; ``meanwhile`` has the chunks' changes while rows are read, later ``None``."""
 
     summary: S
     meanwhile: list[Any] | None
@@ -103,7 +103,7 @@ class Sums(Generic[S]):
         for partition in self._known.keys() - set(active):
             self._forget(partition)
         for partition in active:
-            # After a rebalance the list is outdated, and a lost partition must not be opened.
+            # After a rebalance, ``active`` is outdated, and a lost partition must not be opened.
             if partition not in self._known and not await self._sum(partition):
                 return
 
@@ -120,7 +120,8 @@ class Sums(Generic[S]):
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
-                # The iterator keeps the database open, which another worker may need by now.
+                # The iterator keeps the database open, so the sum ends if this worker may lose the
+                # partition.
                 if generation != self._app.consumer_generation_id or self._app.rebalancing:
                     self._forget(partition)
                 if self._known.get(partition) is not known:

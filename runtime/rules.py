@@ -57,7 +57,7 @@ VerifySignatures = Annotated[
 
 @cache
 def rule_set(name: str) -> RuleSet:
-    """Return the built-in rules with a name, or those in the file at a path.
+    """Return the built-in rules called ``name``, or else those in the file at the path ``name``.
 
     A file is read once, so that its later changes don't affect a running program.
     """
@@ -102,5 +102,5 @@ class RuleSettings(TopicSettings, frozen=True, kw_only=True):
 
     @property
     def forget_after_ms(self) -> int:
-        """How long an event id is remembered, in milliseconds of the log's time."""
+        """How long an event id is remembered, in milliseconds between timestamps of log records."""
         return self.forget_after_days * DAY_MS

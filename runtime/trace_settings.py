@@ -1,6 +1,7 @@
 """Defines the setting that switches traces on.
 
-Only ``runtime.tracing`` imports OpenTelemetry, and only a program that sends traces imports it.
+Only ``runtime.tracing`` and the two modules ``spans`` import OpenTelemetry, and only a program that
+sends traces imports these modules.
 """
 
 from importlib.util import find_spec

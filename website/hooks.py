@@ -1,4 +1,4 @@
-"""The hooks of mkdocs: pages and tables that are generated from the program, navigation, and links.
+"""The hooks for mkdocs: they generate pages and tables, and adapt the navigation and links.
 
 Input: the pages in docs/, and the navigation in mkdocs.yml. Output: the same pages with the
 generated pages and tables, and a navigation in which each folder is replaced by its pages. A table
@@ -43,7 +43,7 @@ _TABLES: Final = {
     "metrics": metrics_table.as_markdown,
     "settings": settings_table.as_markdown,
 }
-# The files of the repository for which the site has a page with another name.
+# The files of the repository for which the site has a page under a different name.
 _OWN_PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
     "ingest/openapi.py": "reference/ingress.md",

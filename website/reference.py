@@ -1,7 +1,8 @@
-"""The reference that is generated: commands, topics, alarms, and names that the ledger reports.
+"""Generates the reference: commands, topics, alarms, and the names that the ledger reports.
 
-Input: the typer application, declarations of the ledger, the page's words, and Prometheus' rules.
-Output: pages and tables in Markdown, whose text comes from the input, except for introductions.
+Input: the typer application, the ledger's declarations, the words of its web page, and the rules
+for Prometheus. Output: pages and tables in Markdown. Except for the introductions, their text comes
+from the input.
 """
 
 import json
@@ -72,7 +73,7 @@ def alarms() -> str:
 
 
 def anomalies() -> str:
-    """Return the table of the anomalies, with the page's words."""
+    """Return the table of the anomalies, in the words of the web page."""
     rows = [
         (f"`{name}`", words["means"], words["todo"])
         for name, words in _words()["anomalies"].items()
@@ -81,7 +82,7 @@ def anomalies() -> str:
 
 
 def reasons() -> str:
-    """Return the table of the reasons of rejections, with the page's words."""
+    """Return the table of the reasons for rejections, in the words of the web page."""
     rows = [
         (f"`{name}`", words["means"], words["todo"]) for name, words in _words()["reasons"].items()
     ]
@@ -89,7 +90,7 @@ def reasons() -> str:
 
 
 def differences() -> str:
-    """Return the table of the kinds of differences, with one row for kinds of the same meaning."""
+    """Return the table of the kinds of differences; kinds with the same meaning share a row."""
     kinds: dict[Remedy, list[str]] = {}
     for kind, remedy in REMEDIES.items():
         kinds.setdefault(remedy, []).append(f"`{kind}`")

@@ -1,7 +1,7 @@
-"""Defines a peer that does nothing: the smallest Starlette app, with ingress's uvicorn settings.
+"""Defines the empty handler: the smallest Starlette app, with ingress's uvicorn settings.
 
-It answers every delivery with 200 and reads none. So this peer measures the time that the server
-and the framework take for any handler.
+The handler answers every delivery with 200 and reads none. So its measurement shows the time that
+the server and the framework take for any handler.
 """
 
 from starlette.applications import Starlette

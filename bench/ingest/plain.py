@@ -1,8 +1,9 @@
-"""Implements the plain handler, a peer of ingress, as Starlette's and aiokafka's docs show.
+"""Implements the plain handler, with which the benchmark compares ingress.
 
-Each request carries one delivery. The handler answers 200 once an idempotent producer has the
-acknowledgements of all in-sync replicas. Wherever possible, the handler saves work: it checks only
-one signature form and only the id of the envelope, and has no log lines and no limits of its own.
+The code follows the documentation of Starlette and aiokafka. Each request carries one delivery. The
+handler answers 200 once an idempotent producer has the acknowledgements of all in-sync replicas.
+Wherever possible, the handler saves work: it checks only one signature form and only the id of the
+envelope, and has no log lines and no limits of its own.
 """
 
 import hmac

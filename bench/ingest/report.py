@@ -70,7 +70,7 @@ def details(measurements: Sequence[IngestRun]) -> list[dict[str, Any]]:
 
 
 def ratio(server: type[Server], measurements: Sequence[IngestRun]) -> float | None:
-    """Return our rate divided by a server's; ``None`` if ours was not measured."""
+    """Return our rate divided by a server's; ``None`` if our rate was not measured."""
     grouped = by_server(measurements)
     if LedgerIngress not in grouped:
         return None

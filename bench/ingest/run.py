@@ -40,7 +40,7 @@ class IngestRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, which depend less on other work on the machine."""
+        """CPU microseconds per delivery; other work on the machine affects the rate more."""
         return self.cpu_s / self.load.answered * 1e6
 
     @property

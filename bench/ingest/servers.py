@@ -1,7 +1,7 @@
-"""Defines the measured servers, each a process on its own port, and lists them in a table.
+"""Defines the measured servers, each a process on its own port, and lists them in ``SERVERS``.
 
-A server answers until ``end``. Every wait for a server has a time limit, and a server that died is
-reported with the last lines of its log.
+A server runs from ``start`` to ``end``. Every wait for a server has a time limit, and a server that
+died is reported with the last lines of its log.
 """
 
 import shutil
@@ -26,7 +26,7 @@ _GO_PROGRAM: Final = PROJECT / "build" / "bench" / "go-handler"
 
 
 class Server(Measured):
-    """One server on its own topics, from ``start`` to ``end``."""
+    """One server, which writes to its own topics."""
 
     name: ClassVar[str]
     """The server's key in ``build/bench.json``."""
@@ -45,7 +45,7 @@ class Server(Measured):
         return None
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables to add to the environment, which are a peer's only input."""
+        """Return the variables to add to the environment: all that the simple handlers read."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_TOPIC": self.place.names.webhooks,
@@ -64,7 +64,7 @@ class Server(Measured):
             time.sleep(_READY_POLL_S)
 
     def _answers(self) -> bool:
-        """Request the readiness page; a running peer without such a page answers 404."""
+        """Request the readiness page; a running server without such a page answers 404."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
                 return True
@@ -85,7 +85,7 @@ class LedgerIngress(Server):
         return [sys.executable, "-m", "cli", "ingest"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the server's place as variables; all other settings have their defaults."""
+        """Return the address, the topics and the secret; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,
@@ -95,7 +95,7 @@ class LedgerIngress(Server):
 
 
 class _OnUvicorn(Server):
-    """A module of this package, with the same HTTP server, event loop and parser as ingress."""
+    """A module of this package, run with the HTTP server, event loop and parser of ingress."""
 
     module: ClassVar[str]
 
@@ -119,7 +119,7 @@ class EmptyHandler(_OnUvicorn):
 
 
 class PlainHandler(_OnUvicorn):
-    """``plain``: a handler written from the documentation."""
+    """``plain``: a handler written from the documentation of Starlette and aiokafka."""
 
     name = "plain_handler"
     title = "plain handler"
@@ -127,7 +127,7 @@ class PlainHandler(_OnUvicorn):
 
 
 class GoHandler(Server):
-    """``go_handler``: a peer in a different language, with a client that has its own threads."""
+    """``go_handler``: a handler in Go, whose Kafka client has its own threads."""
 
     name = "go"
     title = "Go, franz-go"

@@ -19,7 +19,7 @@ class LedgerWorker(Peer):
         return [sys.executable, "-m", "cli", "worker"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the worker's place as variables; all other settings have their defaults."""
+        """Return the addresses, topics and folder; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,

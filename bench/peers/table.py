@@ -1,6 +1,7 @@
-"""Lists the measured programs in a table.
+"""Lists the measured programs.
 
-To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add a line here.
+To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add the class to
+``PROGRAMS``.
 """
 
 from typing import Final

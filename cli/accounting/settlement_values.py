@@ -1,4 +1,4 @@
-"""Reads values of a settlement file, whose form differs between programs and countries.
+"""Reads values of a settlement file; their form differs between programs and countries.
 
 Input: an amount in major units, or the name of a time zone, as a person wrote it. Output: an amount
 with digits and a point, or a zone. Invariant: a value with two meanings is refused.
@@ -18,7 +18,8 @@ _WHOLE: Final = re.compile(
 _OFFSET: Final = re.compile(
     r"(?:UTC|(?=.[0-9]{2}:))([+-])([0-9]{1,2})(?::([0-5][0-9]))?", re.IGNORECASE
 )
-# One separator, before three digits: of thousands, or of decimals. No thousands begin with a zero.
+# A single separator before three digits may separate thousands or decimals. If the digits before it
+# begin with a zero, it separates decimals.
 _AMBIGUOUS: Final = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 
 

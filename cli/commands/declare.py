@@ -21,7 +21,7 @@ _WIDTH_WITHOUT_TERMINAL: Final = 130
 
 
 def _first_word(ctx: Any) -> str:
-    """Return the word after ``plexy-ledger``; all commands of a group read the same settings."""
+    """Return the word after ``plexy-ledger``, since a group's commands read the same settings."""
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
     return str(ctx.info_name)

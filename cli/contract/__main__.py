@@ -23,7 +23,8 @@ def contract() -> dict[str, bytes]:
 def broken(folder: Path) -> list[str]:
     """Return the changes that would break readers of the folder's released schemas.
 
-    A released schema of an earlier version stays unchanged, since older releases still write it.
+    A released schema of an earlier version is not compared. Its file stays, since older releases of
+    the ledger still write records of that version.
     """
     now, found = schemas(), []
     for file in sorted((folder / RELEASED).glob("*.json")):

@@ -16,7 +16,7 @@ from ledger.topics import Topic, TopicNames, all_topics
 
 FILE: Final = "asyncapi.json"
 
-# AsyncAPI's binding for Kafka has these settings of a topic, besides the clean-up policy.
+# Besides the clean-up policy, AsyncAPI's binding for Kafka has these settings of a topic.
 _TOPIC_SETTINGS: Final = (
     "retention.ms",
     "retention.bytes",
@@ -174,7 +174,7 @@ def _messages(names: TopicNames) -> Json:
     }
 
 
-# The only header that a record with a value may have; its readers may ignore it.
+# This is the only header that an order or an entry may have; readers may ignore the header.
 _TRACED: Final[Json] = {
     "type": "object",
     "properties": {

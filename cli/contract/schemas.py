@@ -81,7 +81,7 @@ def rules_schema() -> Json:
 
 
 def breaking_changes(released: Json, now: Json) -> list[str]:
-    """Return the changes that break readers of the released schema, or of older records.
+    """Return the changes that break programs written for ``released``, or readers of older records.
 
     >>> breaking_changes({"type": "string"}, {"type": "integer"})
     ["$.type was 'string' and is 'integer'"]
@@ -105,7 +105,8 @@ def _differences(path: str, released: Json, now: Json) -> Iterator[str]:
         here = f"{path}.{keyword}"
         before, after = released.get(keyword), now.get(keyword)
         if keyword in released and keyword in now and before == after:
-            # Both may be null, as the default of an optional field.
+            # The value may be null in both schemas, for example as the default of an optional
+            # field.
             continue
         if keyword == "properties":
             yield from _fields(path, before or {}, after or {})

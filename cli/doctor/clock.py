@@ -76,7 +76,7 @@ class ClockOffset(msgspec.Struct, frozen=True):
 
 
 async def ask_clock(client: AIOKafkaClient) -> ClockOffset:
-    """Ask for the cluster's time; raise ``KafkaError`` if refused, for example without rights."""
+    """Ask for the cluster's time; raise ``KafkaError`` if the request is refused."""
     asked_s = time.time()
     answer: Any = await client.send(client.get_random_node(), DescribeQuorumRequest())
     answered_s = time.time()

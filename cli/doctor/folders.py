@@ -1,4 +1,4 @@
-"""Checks a worker's folder: is it writable, has the disk room, and does another worker hold it.
+"""Checks that a worker's folder is writable and has room, and that no other worker holds it.
 
 The checks create no file and no folder.
 """
@@ -21,7 +21,7 @@ from processors.engine.identity import claim_file, is_claimed
 from processors.settings import WorkerSettings
 
 _MIB: Final = 1024 * 1024
-# Faust keeps the tables of version 1 of an app here; `LedgerApp` is always version 1.
+# Faust keeps the tables of version 1 of a Faust app here; `LedgerApp` always has this version.
 _TABLES: Final = Path("tables") / "v1"
 
 
@@ -108,7 +108,7 @@ def _unused(folder: Path, owner: str) -> CheckResult:
 def _bytes(folder: Path) -> int:
     total = 0
     for file in folder.rglob("*"):
-        # A program may still write there.
+        # A program may delete a file meanwhile.
         with contextlib.suppress(FileNotFoundError):
             total += file.lstat().st_size
     return total

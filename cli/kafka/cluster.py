@@ -1,4 +1,4 @@
-"""Runs three brokers that replicate each other, so that records survive a lost broker and disk.
+"""Runs three brokers that replicate each other; records survive the loss of one with its disk.
 
 Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
 the old member: it joins the quorum as a new member, and fetches metadata and records from the other
@@ -28,7 +28,7 @@ from runtime.folders import private_folder
 
 # After the loss of one broker, each record still has two replicas.
 SIZE: Final = 3
-# Three such heaps fit on a machine that could run the programs and one broker with 512 MB.
+# Three such heaps fit on a machine that could run the programs and a single heap of 512 MB.
 HEAP_MB: Final = 384
 
 _POLL_S: Final = 0.1
@@ -130,14 +130,14 @@ class KafkaCluster:
     def in_sync(self) -> bool:
         """Return whether the loss of one broker is harmless.
 
-        It is harmless if all brokers serve, vote and have all records.
+        The loss is harmless if all brokers serve, vote and have all records.
 
         Every broker is asked, because a broker that was just down may have outdated metadata.
         """
         return all(broker.sees_in_sync(SIZE) for broker in self.brokers) and self._all_vote()
 
     def await_in_sync(self, *, timeout_s: float = 90.0) -> None:
-        """Wait until `in_sync`; raise KafkaNotStartedError after `timeout_s`."""
+        """Wait until `in_sync` is true; raise KafkaNotStartedError after `timeout_s`."""
         _wait(self.in_sync, "are not in sync", self.brokers, timeout_s)
 
     def _all_vote(self) -> bool:

@@ -99,7 +99,7 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
 
 
 async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
-    """Return each partition's number of records; raise if a partition has more than the file."""
+    """Return each partition's number of records; raise if it can't be a part of the file."""
     topic = reader.names.topics.webhooks
     begins, ends = await reader.begins(topic), await reader.ends(topic)
     for partition, end in ends.items():
@@ -122,7 +122,7 @@ async def _compare(reader: LedgerReader, path: Path, ends: Offsets, bar: Heard) 
 
 
 async def _compare_block(reader: LedgerReader, topic: str, block: Block, end: int) -> int:
-    """Compare a block's records before ``end`` with the topic's; return their number."""
+    """Compare a block's records before ``end`` with the topic's; return how many were compared."""
     partition, end = block.partition, min(block.next_offset, end)
     if block.offset >= end:
         return 0
@@ -152,7 +152,7 @@ async def _write(
 
 
 async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, end: int) -> int:
-    """Write a block's records from ``end``, the topic's end, onwards; return their number."""
+    """Write those records of a block that follow the topic's ``end``; return their number."""
     rest = block.records[max(end - block.offset, 0) :]
     if not rest:
         return 0

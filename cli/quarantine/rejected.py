@@ -54,7 +54,7 @@ def list_items(environment: Mapping[str, str], options: ListOptions, console: Co
 
 
 def show_item(environment: Mapping[str, str], item_id: str, console: Console, *, raw: bool) -> None:
-    """Print one item with its body, and the verdict of a retry."""
+    """Print one item with its body, and what a retry would do."""
     settings = JudgeSettings.from_environment(environment)
     item, records = asyncio.run(_find(settings, item_id, console))
     if raw and records.body is None:
@@ -88,7 +88,7 @@ def at(time_ms: int) -> str:
     try:
         return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
-        # The writer of a record chooses its time, which may lie outside the calendar.
+        # The writer of a record chooses the record's time, which may lie outside the calendar.
         return f"{time_ms} ms"
 
 

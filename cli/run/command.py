@@ -179,7 +179,7 @@ def _secret(planned: RunPlan, *, on_terminal: bool) -> tuple[str, str]:
         return shlex.quote(secret), remark
     if on_terminal:
         return shlex.quote(secret), f"{secret} (the first of LEDGER_WEBHOOK_SECRETS)"
-    # In a log file or a pipe, the line reads the secret from the shell's environment.
+    # In a log file or a pipe, the printed command reads the secret from the shell's environment.
     word = '"${LEDGER_WEBHOOK_SECRETS%%,*}"'
     return word, "the first of LEDGER_WEBHOOK_SECRETS (shown on a terminal only)"
 

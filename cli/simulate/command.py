@@ -45,7 +45,7 @@ _PRINT_EVERY_S: Final = 10.0
 
 
 class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The command's options; the settings decide an option that is ``None`` or empty."""
+    """The command's options; the settings supply ``url`` and ``views_urls`` if they are missing."""
 
     seed: int | None
     events: int
@@ -77,7 +77,8 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
 
 
 async def _run(options: SimulateOptions, settings: SimulateSettings, console: Console) -> Report:
-    # The default is a new seed, because a ledger drops the events of an earlier run as duplicates.
+    # The default is a new seed: if an earlier run had the same seed, the ledger would drop all
+    # events as duplicates.
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     simulation = Simulation(seed, options.events, _sender_options(options, settings))
     console.print(f"Seed {seed}, to {simulation.options.url}", highlight=False, soft_wrap=True)
@@ -131,7 +132,7 @@ async def _check(
     console: Console,
     stop: asyncio.Event,
 ) -> LedgerCheck | None:
-    """Compare every order; return ``None`` if the check is stopped early."""
+    """Compare every order with the expected one; return ``None`` if the check is stopped early."""
     foretold = simulation.orders()
     check = Check(foretold, options.concurrency)
     urls = options.views_urls or (base_url(settings.web_bind, settings.web_port),)
@@ -142,7 +143,7 @@ async def _check(
 
 
 class _Sending:
-    """The progress of the sending."""
+    """The progress of sending the events."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation

@@ -1,7 +1,8 @@
-"""Summarises the durations of attempts, from sending to the complete answer or to the failure.
+"""Summarises how long attempts took, from sending to the complete answer or to the failure.
 
 For each outcome, the summary has the number of attempts, the median, the 99th percentile and the
-maximum. Durations are rounded to three digits, so memory does not grow with the attempts.
+maximum. Durations are rounded to three significant digits, so memory does not grow with the number
+of attempts.
 """
 
 import math
@@ -17,9 +18,9 @@ _P99: Final = 0.99
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt; ``sent_s`` is on the monotonic clock.
+    """One attempt at a delivery; ``sent_s`` is a time of the monotonic clock.
 
-    ``outcome`` is a status with its code, or the reason why there was no answer.
+    ``outcome`` is an HTTP status with the problem's code, or the reason why there was no answer.
     """
 
     sent_s: float
@@ -28,7 +29,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class OutcomeLatency(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempts with one outcome, in milliseconds."""
+    """The number of attempts with one outcome, and how long they took, in milliseconds."""
 
     attempts: int
     p50_ms: float
@@ -48,7 +49,7 @@ class Latencies:
         times[_rounded(attempt.took_s * 1000)] += 1
 
     def summaries(self) -> Iterator[tuple[str, OutcomeLatency]]:
-        """Yield each outcome with its times, the most frequent outcome first."""
+        """Yield each outcome with its summary, the most frequent outcome first."""
         by_count = sorted(self._by_outcome.items(), key=lambda item: -item[1].total())
         for outcome, times in by_count:
             latency = OutcomeLatency(
@@ -71,7 +72,7 @@ def _within(times: Counter[float], share: float) -> float:
 
 
 def _rounded(time_ms: float) -> float:
-    """Round to three digits: 12345.6 becomes 12300, and 1.2345 becomes 1.23."""
+    """Round to three significant digits: 12345.6 becomes 12300, and 1.2345 becomes 1.23."""
     if time_ms <= 0:
         return 0.0
     return round(time_ms, _DIGITS - 1 - math.floor(math.log10(time_ms)))

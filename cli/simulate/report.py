@@ -22,7 +22,7 @@ _SHOWN: Final = 20
 
 
 class LedgerCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of the check; ``totals`` are the oracle's sums over the compared orders.
+    """The result of the check; ``totals`` are the expected sums over the compared orders.
 
     ``undecided`` are orders with an event that was never acknowledged, but may be in the log.
     """
@@ -34,7 +34,7 @@ class LedgerCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in figures; ``sent`` counts events and duplicates.
+    """A run in figures; ``sent`` counts deliveries, including duplicates.
 
     ``owed`` lists the ids of events that were attempted, but never acknowledged. ``latency`` has
     the durations of the attempts, by outcome.
@@ -135,7 +135,7 @@ def totals_table(checked: LedgerCheck, digits_of: Mapping[str, int]) -> Table:
 
 
 def conclusions(report: Report) -> list[Text]:
-    """Return the lines below the tables: events without an acknowledgement, orders, a verdict."""
+    """Return the lines below the tables: unacknowledged events, unexpected orders, a verdict."""
     lines = _named("not acknowledged, but perhaps kept", report.owed)
     checked = report.checked
     if checked is None:

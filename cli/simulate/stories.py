@@ -2,8 +2,9 @@
 
 A shop may use both of Plexy's dialects, so an order may have payments of both.
 
-A story has the events of one order, in the order in which they happened. Stories depend only on
-the run's seed and number of events; a change of either also changes the ids.
+A story has the events of one order, in the order in which they happened. Stories depend only on the
+run's seed, number of events, rules and dialects. A change of the seed or of the number of events
+also changes the ids.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ _CURRENCIES: Final = ("JPY", "KZT", "USD", "BHD", "EUR", "KWD", "KRW")
 _ENDINGS: Final = ("", "", "", "/7", " ж", "-ü", "/../x y", "%2F", "?a=b&c#d", "№+日本", '"\\')
 _OTHER_TYPES: Final = ("payment.pending", "refund.failed", "payout.paid", "dispute.opened", "x")
 _TEXTS: Final = ("", "Two of these", "Два чая & пирог", "line\nbreak", "🧾")
-# A double holds every integer up to this amount, but not sums beyond it.
+# A double holds every integer up to this amount, but not every sum that exceeds it.
 _LARGEST_MINOR: Final = 2**53 - 1
 _FIRST_SECOND: Final = 1_767_225_600  # 2026-01-01
 _SHOPS: Final = 20
@@ -43,7 +44,7 @@ class Shop(msgspec.Struct, frozen=True):
 
 
 class Dialects(msgspec.Struct, frozen=True):
-    """The dialects of a run's payments; ``pay`` is the unit of the Pay API's amounts."""
+    """The dialects of a run's payments; ``pay`` is the unit of amounts in the Pay API, if used."""
 
     sdk: bool = True
     pay: PayAmounts | None = None
@@ -67,7 +68,7 @@ def shops() -> list[Shop]:
 
 
 class Stories:
-    """An endless iterator of stories; every id contains the seed and the number of events.
+    """An endless iterator of stories; every text id contains the seed and the number of events.
 
     With the rules ``lifecycle``, payments also have captures, voids, reversals and disputes.
     """
@@ -162,7 +163,7 @@ class Stories:
     def _about(
         self, shop: Shop, payment_id: str, kind: str, own_id: str, money: Price | None
     ) -> Event:
-        """Return an event with an id of its own that names its payment."""
+        """Return an event about a capture or a dispute, with its own id and its payment's id."""
         data = {"id": own_id, shop.payment_field: payment_id}
         return self._event(shop, kind, data | (self._details(kind, money) if money else {}))
 

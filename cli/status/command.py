@@ -46,14 +46,14 @@ class _Target(NamedTuple):
 
 
 class Behind:
-    """Finds the partitions that stay behind over several looks."""
+    """Finds the partitions that are still behind after several looks at their offsets."""
 
     def __init__(self, within_s: float) -> None:
         self._within_s = within_s
         self._targets: dict[tuple[str, int], _Target] = {}
 
     def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[StatusProblem], bool]:
-        """Return a problem per partition that is behind, and whether others are still undecided."""
+        """Return a problem per partition that is behind, and whether another one may be behind."""
         problems, undecided = [], False
         for hop in hops:
             for at in hop.partitions:
@@ -76,7 +76,7 @@ class Behind:
 
 
 def status(environment: Mapping[str, str], options: StatusOptions, console: Console) -> bool:
-    """Look once, or until Ctrl-C; return whether all was well at the last look."""
+    """Show the state once, or until Ctrl-C; return whether all was well at the last look."""
     settings = StatusSettings.from_environment(environment)
     asked = list(addresses(settings, options))
     if not options.watch:
@@ -164,7 +164,7 @@ def encode(seen: Look) -> str:
 
 
 def render(seen: Look) -> RenderableType:
-    """Return a look for a terminal."""
+    """Return a look as tables."""
     hops = Table("hop", "topic", "not folded", "by partition")
     for hop in seen.hops:
         hops.add_row(hop.hop, hop.topic, f"{hop.lag_records:,}", _worst(hop))

@@ -1,4 +1,4 @@
-"""Measures how far a group of workers has folded a topic, and shows it as a bar on a terminal.
+"""Measures how far a group of workers has folded a topic, and shows a bar on a terminal.
 
 A partition without a committed offset counts from its first offset.
 """
@@ -31,7 +31,7 @@ class TopicMissingError(TopicsError):
 
 
 Report = Callable[[Lag], None]
-"""Receives each measurement."""
+"""A function that receives each measurement."""
 
 
 class PartitionLag(NamedTuple):

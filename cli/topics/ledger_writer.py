@@ -1,4 +1,4 @@
-"""Connects the producer of the commands that write to a ledger.
+"""Connects the producer with which commands write to a ledger.
 
 The producer is idempotent and waits for the acknowledgement of every in-sync replica. Every wait is
 bounded.

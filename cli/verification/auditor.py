@@ -25,8 +25,9 @@ from ledger.verification.truth import Truth
 class Holding(NamedTuple):
     """A topic whose latest value per key is judged; ``expected`` yields the keys it must have.
 
-    If ``by_key``, a key decides its partition; the keys of the table ``seen`` are in the partition
-    of their record in the log. If ``in_rows``, a value may have several rows, as in ``orders``.
+    If ``by_key``, a key decides its partition; otherwise, as in the table ``seen``, a key is in the
+    partition of its record in the log. If ``in_rows``, a value may have several rows, as in
+    ``orders``.
     """
 
     topic: str
@@ -37,7 +38,7 @@ class Holding(NamedTuple):
 
 
 class HeldValue(NamedTuple):
-    """The value of a key, or ``None``; workers look for the key in the partition ``belongs``."""
+    """The value of a key, or ``None``; workers expect the key in the partition ``belongs``."""
 
     holding: Holding
     partition: int
@@ -134,7 +135,8 @@ class Auditor:
             *(found for held in self._suspects for found in held.judge(self._truth)),
             *self._journal.differences(self._truth.facts),
         ]
-        # The balances are right only after ``differences`` has judged unexplained entries again.
+        # The balances are right only after ``JournalAudit.differences`` has judged the unexplained
+        # entries again.
         balances = self._journal.balances()
         differences += [*differing(balances), *replicas]
         took_s = time.monotonic() - started

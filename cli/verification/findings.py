@@ -1,6 +1,7 @@
 """Prints the findings of an audit: balances as a table, differences and events as lines.
 
-Long lists are cut, and the rest is counted. The remedy of each kind follows the list.
+Long lists are cut, and the rest is counted. The remedy for each kind of difference follows the
+list.
 """
 
 from collections import Counter
@@ -36,7 +37,7 @@ def show_balances(
 
 
 def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """Print each difference with its events, the remedy of each kind, and the total number."""
+    """Print each difference with its events, the remedy for each kind, and the total number."""
     for found in differences[:_MOST_SHOWN]:
         line(console, str(found))
         show_events(console, found.events)

@@ -1,6 +1,6 @@
 """Prints the outcome of a rebuild: how the two versions differ, and how to switch.
 
-It never advises a switch to a version that differs from the log.
+The text never advises a switch to a version that differs from the log.
 """
 
 from collections.abc import Iterator
@@ -112,7 +112,7 @@ def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
     yield f"Once version {old.version} is no longer needed, its topics can be deleted:"
     brokers = ",".join(new.bootstrap_servers)
     topics = [each.name for each in all_topics(old.names, old.group_id) if each.name not in kept]
-    # The last topic records the other topics' ids; a regular expression matches any such ids.
+    # The last topic's name contains the other topics' ids; a regular expression matches any ids.
     for topic in (*topics, f"'{old.names.topics_record(['[^.]+'])}'"):
         yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic}"
     yield f"Then delete its tables too: {old.group_id}@… in each worker's LEDGER_DATA_DIR."

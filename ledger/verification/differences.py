@@ -1,6 +1,6 @@
-"""Differences: the faults that the checks against the log of record find.
+"""Differences: the faults that are found when a ledger is checked against its log of record.
 
-The names of the kinds are stable: `ledger.verification.remedies` says what each kind means.
+The names of the kinds are stable, and `ledger.verification.remedies` says what each kind means.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from ledger.payment_documents import EventReference
 
 
 class DifferenceKind(StrEnum):
-    """The kinds: a value is missing, differs from the log, or is not explained by the log.
+    """The kinds of differences; most say that a value is missing, differs, or is unexplained.
 
     The kinds ``replica_…`` concern a worker's disk, which is compared with the changelogs.
     ``versions_differ`` is a difference between two versions of a ledger.

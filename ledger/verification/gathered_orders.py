@@ -1,7 +1,7 @@
 """Gathers the rows of large orders, so that whole orders can be judged and compared.
 
-Input: the rows of a table's partition. Output: one value for each order, small or large, and the
-contradictions between the rows of an order.
+Input: the rows of one partition of the table ``orders``. Output: one value for each order, small or
+large, and the contradictions between the rows of an order.
 """
 
 from bisect import bisect_left
@@ -24,7 +24,7 @@ from ledger.wire import ORDERS, decoded
 def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return one value for each order; the head of a large order then holds the other rows.
 
-    A crash can leave rows without a large order's head; such rows do not count.
+    A crash can leave rows without a large order's head; such rows are left out.
     """
     values = {key: row for key, row in rows.items() if is_order_key(key)}
     others: dict[bytes, list[tuple[bytes, bytes]]] = {}
@@ -61,7 +61,8 @@ def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
             f"its head: expected first and last event {first} and {last}, "
             f"got {order.first} and {order.last}"
         )
-    # A payment's row changes the calendar even before the head counts the row.
+    # A payment's row changes the calendar even before the head counts the row, so the calendar is
+    # compared only if the head counts all rows.
     counted = all(held.at <= order.at for _, held in rows.all_held())
     if counted and expected != (calendar := set(rows.calendar())):
         wrong = sorted(map(rows.moment, expected ^ calendar))

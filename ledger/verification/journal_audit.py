@@ -1,9 +1,9 @@
 """The audit of the journal: each entry against its fact, each balance against the log's facts.
 
-Input: the truth (``ledger.verification.truth``), and the records of ``ledger.entries`` in any
-order, any number of times. Output: the differences: entries that the log does not explain, money
-that is posted twice or not at all, and wrong balances. To save memory, only the event id of an
-explained entry is kept.
+Input: the truth (``ledger.verification.truth``), and the records of ``ledger.entries``, in any
+order and each any number of times. Output: the differences: entries that the log does not explain,
+money that is posted twice or not at all, and wrong balances. To save memory, only the ids of an
+explained entry's payment and events are kept.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ class AuditedBalance(msgspec.Struct, frozen=True):
 
 
 class JournalAudit:
-    """Takes entries one by one, then judges the standing entries."""
+    """Takes entries one by one, then judges the standing entries: those that are not reversed."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
@@ -50,7 +50,7 @@ class JournalAudit:
         # too, because a forgotten event id may occur again with a different payment.
         self._posted: set[_Name] = set()
         self._reversed: set[_Name] = set()
-        # By payment: the movements of read entries that rest on several facts.
+        # The movements that rest on several facts and whose entries were read, by payment.
         self._joint: dict[str, dict[_Name, tuple[Subject, Facts]]] = {}
         self._sums: Counter[tuple[str, str]] = Counter()
         # The log may explain these entries after more of the log has been read.
@@ -106,7 +106,8 @@ class JournalAudit:
                 DifferenceKind.ENTRY_DIFFERS, name, "it can't be read, or does not balance"
             )
         subject, facts = subject_of_entry(entry), self._facts_of(entry)
-        # A fact of a dispute may be both its outcome and the one that states its amount.
+        # One fact may state both the outcome and the amount of a dispute. ``facts`` then has that
+        # fact twice.
         distinct = {fact.event_id: fact for fact in facts}
         if Standing(entry.payment_id, distinct.values()).facts.get(subject) != facts:
             detail = f"the log has no event {entry.event_id} that posts it"
@@ -124,7 +125,7 @@ class JournalAudit:
         return _about(DifferenceKind.ENTRY_DIFFERS, name, detail, facts, entry.payment_id)
 
     def _facts_of(self, entry: Entry) -> Facts:
-        """Return the facts that an entry rests on; they alone must produce its movement."""
+        """Return the facts that an entry rests on; they alone must produce the entry's movement."""
         known = self._truth.facts.get(entry.payment_id, {})
         ids = (entry.event_id, *entry.other_event_ids)
         return tuple(known[event_id] for event_id in ids if event_id in known)
@@ -184,7 +185,7 @@ class JournalAudit:
         return (name in self._posted) - (name in self._reversed)
 
     def _due(self, payment_id: str) -> Iterator[tuple[tuple[Posting, ...], int]]:
-        """Yield the legs that must be posted; for a payment not at rest, the posted ones."""
+        """Yield the legs that must be posted; for a payment not at rest, yield the posted legs."""
         if self._truth.is_at_rest(payment_id):
             for standing in standing_of(self._truth.payment(payment_id)).facts.items():
                 yield entry_of(*standing).postings, 1
@@ -206,7 +207,11 @@ def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:
 
 
 def _name(subject: Subject, facts: Facts) -> _Name:
-    """Return a name for a movement: one fact alone has at most one movement."""
+    """Return a name for a movement.
+
+    A movement that rests on one fact is named after that fact, because one fact alone has at most
+    one movement.
+    """
     ids = ids_of(facts)
     return (facts[0].payment_id, *ids) if len(ids) == 1 else (*ids, subject.entry_id(*ids))
 

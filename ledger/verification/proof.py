@@ -1,4 +1,4 @@
-"""Proofs: one file that lets anybody check an order without the ledger that produced it.
+"""Proofs: a proof is one file with which anybody can check an order, without the ledger itself.
 
 ``make`` turns the log's records of an order into a ``Proof``, and ``check`` returns the faults of
 a proof. A check needs only the proof and the endpoint's secrets.
@@ -77,8 +77,8 @@ class ProofCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a check; ``faults`` is empty if the proof is right.
 
     ``signatures`` is the number of good signatures, ``None`` if no signature was checked.
-    ``bearer`` is the number of deliveries without a signature whose sender a token authenticated.
-    ``sequences`` is the number of sequences in which the events were folded.
+    ``bearer`` is the number of deliveries that were authenticated by a token instead of a
+    signature. ``sequences`` is the number of sequences in which the events were folded.
     """
 
     faults: tuple[str, ...]
@@ -230,7 +230,7 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
 
 
 def _sequences(events: Sequence[Event | Note]) -> Iterator[list[Event | Note]]:
-    """Yield sequences of the events, some events twice; all sequences if there are few events."""
+    """Yield sequences of the events, with some events twice; if there are few events, yield all."""
     few = len(events) <= 6  # noqa: PLR2004 - 720 orders
     orders: Iterable[Sequence[Event | Note]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):

@@ -1,6 +1,6 @@
 """Explains what each kind of difference means, and what to do about it.
 
-The commands that find differences print the remedies of their kinds, and the docs' table is made
+The commands that find differences print the remedy for each kind, and the table in the docs is made
 from this module.
 """
 

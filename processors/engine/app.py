@@ -1,4 +1,4 @@
-"""The app that the engine needs: a Faust app with these additional attributes."""
+"""The app that the engine needs: a Faust app with additional attributes and methods."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class EngineApp(faust.App):
     """A Faust app that folds topics into tables, one chunk at a time.
 
-    ``kept_forever`` is the log of record; Kafka deletes old records of the other topics.
-    ``chunk_tables`` are all tables by name.
+    ``kept_forever`` is the topic with the log of record; Kafka deletes old records of the other
+    topics that are folded. ``chunk_tables`` are all tables by name.
     """
 
     settings: KafkaSettings
@@ -35,7 +35,10 @@ class EngineApp(faust.App):
 
     @abstractmethod
     def marking_header(self, topic: str) -> str | None:
-        """Return the name of the header that makes a fold read all headers if it comes first."""
+        """Return the name of the header that, if it comes first, marks a record.
+
+        A fold reads all headers of a marked record.
+        """
 
     def table_of(self, topic: str) -> ChunkTable:
         """Return the table that has a topic as its source or its changelog."""

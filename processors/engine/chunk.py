@@ -1,4 +1,4 @@
-"""Chunks: the records that an agent receives at once, and the worker's right to the partition.
+"""Chunks: the records that an agent receives at once, and the worker's right to fold them.
 
 A chunk has the records that one fetch returned for one partition. The chunk tells its agent whether
 this worker still has the partition, and reports to ``offsets`` when the work is done. A chunk never
@@ -33,7 +33,8 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
 
     ``leader_epoch`` distinguishes the partition's leaders: see ``runtime.kafka.fetched``.
     ``traceparent``, the header that names the trace, is set if this worker traces. ``headers`` are
-    set if this worker checks signatures, or if the first header marks the record.
+    set if this worker checks signatures, or if the first header marks the record
+    (``EngineApp.marking_header``).
 
     Creating this struct takes 0.3 µs; aiokafka's own class, with twelve fields, takes 3 µs.
     """
@@ -62,8 +63,9 @@ class ChunkConsumer(ConsumerT):
     """The parts of the consumer that its chunks need.
 
     ``gives_back`` is true while partitions are being given back, in a rebalance or at the worker's
-    end. ``given_back`` counts how often that happened. The generation alone does not show it: a
-    static member that rejoins may get its former generation with different partitions.
+    end. ``given_back`` counts how often that happened. The generation alone does not show that
+    partitions were given back, because a static member that rejoins may get its former generation
+    with different partitions.
     """
 
     app: AppT
@@ -111,7 +113,8 @@ class Tenure:
     async def confirm_ours(self) -> None:
         """Ask the group, and raise ``RevokedError`` if another worker has the partition now.
 
-        The group may give a partition away without notice if this worker hangs for a session.
+        The group may give a partition away without notice if this worker hangs for longer than its
+        session.
         """
         if not await self._consumer.is_member(self.generation):
             raise RevokedError(repr(self))
@@ -159,7 +162,7 @@ class Chunk(Tenure):
         """Mark the chunk as done if the block ends without an exception.
 
         Raise ``RevokedError`` before the block if the partition was given back, or is being given
-        back: the consumer would not wait for the work, and the tables may be closed.
+        back. In that case, the consumer would not wait for the work, and the tables may be closed.
         """
         self.ensure_ours()
         if self._consumer.gives_back:

@@ -63,12 +63,12 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
         errno.ENOMEM: "give the worker more memory, or lower LEDGER_TABLE_MEMORY_MB",
     }
 )
-# Only the disk causes these errors; a connection may cause the others too.
+# Only the disk causes these errors; a connection may cause the other errors in ``_REMEDIES`` too.
 _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 # A database keeps these files open: its two folders, LOCK, LOG, MANIFEST and the write-ahead log.
 _FILES_OF_A_DATABASE: Final = 6
-# RocksDB accepts no lower limit for its files of rows.
+# RocksDB accepts no lower limit for its open files of rows.
 _LEAST_ROW_FILES: Final = 20
 # A new database creates this many files, including its first files of rows.
 _NEW_FILES_OF_A_DATABASE: Final = 16
@@ -77,12 +77,12 @@ _NEW_FILES_OF_A_DATABASE: Final = 16
 _NEW_FILES_OF_A_START: Final = 5
 # The other open files are connections, libraries and the log.
 _OTHER_FILES: Final = 256
-# A container may have a limit of a billion files.
+# The limit is not raised beyond this number, because a container may allow a billion files.
 _ENOUGH_FILES: Final = 2**20
 
 
 class NoRoomError(OSError):
-    """There is too little room, or the limit on files is too low; the fault has the numbers."""
+    """There is too little room, or the limit on files is too low; ``fault`` states the numbers."""
 
     def __init__(self, what: str, remedy: str) -> None:
         self.fault = Fault(what, remedy)
@@ -118,7 +118,7 @@ def require_room(
 
 
 def _databases_made(settings: _TableSettings) -> int:
-    """Return the largest number of databases that the folder has for this group on one cluster."""
+    """Return the number of the group's databases; of several Kafka clusters, the largest number."""
     of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
     return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
@@ -144,7 +144,7 @@ def writable_folder(data_dir: Path) -> Path:
 
 
 def row_files(databases: int) -> int:
-    """Return how many files of rows each database may keep open; raise ``NoRoomError`` if too few.
+    """Return how many files of rows a database may keep open; raise ``NoRoomError`` if too few.
 
     At its limit, RocksDB closes a file before it opens the next one.
     """
@@ -228,7 +228,7 @@ def explain(error: BaseException, folder: Path) -> str:
 
 
 def _is_of_the_disk(error: OSError, folder: Path) -> bool:
-    """Return whether an error concerns the disk; for some numbers, the file's name decides."""
+    """Return whether an error concerns the disk; for some error codes, the file's name decides."""
     name = error.filename
     within = isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
     return error.errno in _OF_THE_DISK or (within and error.errno in _REMEDIES)

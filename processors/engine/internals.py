@@ -1,8 +1,8 @@
-"""The private names of Faust and mode that the worker uses; no other module uses them.
+"""Wraps the private names of Faust, and of its library mode, that the worker uses.
 
-The base classes here turn private hooks of Faust into public methods that the engine overrides. The
-functions read values that Faust does not publish. ``runtime.internals`` lists the names, and checks
-at import that the installed versions have them.
+No other module uses these names. The base classes here turn private hooks of Faust into public
+methods that the engine overrides. The functions read values that Faust does not publish.
+``runtime.internals`` lists the names, and checks at import that the installed versions have them.
 """
 
 from abc import ABC, abstractmethod
@@ -57,7 +57,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
         return await fetch_as(consumer, now, timeout or 0, self.consumer.maker)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Pause the changelogs, which Faust assigns with the tables but ``recovery`` reads."""
+        """Pause the changelogs: Faust assigns them to this client, but ``recovery`` reads them."""
         changelogs = self.app.tables.changelog_topics
         paused = (TopicPartition(*tp) for tp in assigned if tp.topic in changelogs)
         self._ensure_consumer().pause(*paused)
@@ -80,7 +80,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
 
         A partition has no position while the client looks for one, for example after a log lost its
         records. Faust's check would crash then, and the worker would end before it could report the
-        cause. This client never fetches changelogs.
+        cause. Changelogs, which this client never fetches, are not checked either.
         """
         if is_fetched(self._ensure_consumer(), TopicPartition(*tp)):
             super().verify_event_path(now, tp)
@@ -163,7 +163,7 @@ STORES.aliases["rocksdb"] = f"{__name__}:{Databases.__name__}"
 
 
 class FaustWorker(faust.Worker):
-    """Faust's worker program; a subclass decides how it ends."""
+    """Faust's worker program; a subclass decides how the program ends."""
 
     # The actions after a crash of a service, and after a signal.
     end_by_error: Callable[[BaseException], None]
@@ -187,7 +187,7 @@ def client_of(app: AppT) -> AIOKafkaClient:
 
 
 def owner_of(app: AppT, changelog: TP) -> str:
-    """Return the address of the worker that writes a changelog; raise ``KeyError`` without one.
+    """Return the address of the worker that writes a changelog; raise ``KeyError`` if none does.
 
     Faust's public method asks the producer, which knows only the topics that it has written to.
     """

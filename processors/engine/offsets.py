@@ -10,7 +10,7 @@ class ChunkOffsets:
     """The chunks in flight, by partition, in order of delivery.
 
     A chunk is identified by its ``next_offset``, the offset after its last record. Once the chunk
-    is done, this is the offset to commit.
+    is done, ``next_offset`` is the offset to commit.
     """
 
     def __init__(self) -> None:
@@ -45,11 +45,11 @@ class ChunkOffsets:
         return len(self._in_flight.get(tp, ()))
 
     def oldest_ms(self, tp: TP) -> int | None:
-        """Return the time of the first record in flight; ``None`` without one."""
+        """Return the time of the first record in flight; ``None`` if no chunk is in flight."""
         return next(iter(self._in_flight.get(tp, {}).values()), None)
 
     def partitions(self) -> list[TP]:
-        """Return the partitions with finished chunks, whether or not these are committed."""
+        """Return the partitions with finished chunks, whether or not the offsets are committed."""
         return list(self._committable)
 
     def forget(self) -> None:

@@ -8,8 +8,8 @@ This module replaces Faust's own recovery, which can silently lose a fetch betwe
 table, or apply it to the wrong table (`docs/decisions/0018-own-recovery.md`).
 
 The worker does not ask for a changelog's end; it creates the end. For each partition to fold, it
-takes the writer's next epoch and appends a record, the claim. From then on the broker refuses
-records of earlier owners. So a table that holds every record below the claim is complete, even if
+takes the writer's next epoch and appends a record, the claim. From then on, the broker refuses
+records from earlier owners. So a table that holds every record below the claim is complete, even if
 compaction or a transaction left gaps.
 """
 
@@ -42,7 +42,7 @@ from runtime.kafka.topic_states import count_fault
 log = structlog.get_logger(__name__)
 
 _READ_WAIT_S: Final = 0.5
-# A longer interval would mean fewer requests, but also a longer lag of the standby.
+# A longer interval would mean fewer requests, but also a longer lag of the standby tables.
 _FOLLOW_EVERY_S: Final = 0.1
 # A broker's restart takes seconds. After this time the worker ends, and is restarted.
 _ANSWERED_WITHIN_S: Final = 60.0
@@ -50,7 +50,7 @@ _CONNECT_AGAIN_S: Final = 0.5
 # A scrub that reads a database releases it at its next pause, within a second.
 _FILES_FREE_WITHIN_S: Final = 30.0
 _FILES_FREE_EVERY_S: Final = 0.1
-# A rebalance takes partitions away before it assigns new ones.
+# A worker waits this long for the next assignment of partitions.
 _NEXT_REBALANCE_WITHIN_S: Final = 60.0
 
 
@@ -61,9 +61,9 @@ class RecoveryTimeoutError(Exception):
 class _Assignment(msgspec.Struct, frozen=True):
     """The changelogs that one rebalance gave to this worker.
 
-    ``apart`` has the source partitions that were assigned without their changelog, and the sources
-    of changelogs that were assigned without their source. ``rebalancing_count`` is the number of
-    rebalances that had begun by then.
+    ``apart`` has the source partitions that were assigned without their changelogs, and the missing
+    source partitions of assigned changelogs. ``rebalancing_count`` is the number of rebalances that
+    had begun by then.
     """
 
     actives: set[TP]
@@ -91,7 +91,7 @@ class Recovery(Service):
         self._cycle: asyncio.Task[None] | None = None
         # These changelog partitions are being restored, each up to this end.
         self._ends: dict[TP, int] = {}
-        # Each changelog is known to continue its table in this leader epoch.
+        # The leader epoch under which each changelog was last compared with its table.
         self._leader_epochs: dict[TP, int] = {}
 
     def remaining(self) -> int:
@@ -109,7 +109,7 @@ class Recovery(Service):
         """Start again with the partitions of this assignment."""
         await self.break_off()
         if self.app.should_stop:
-            # A recovery would outlive the consumer's thread, which it uses.
+            # A recovery uses the consumer's thread, and would outlive the thread.
             return
         if generation_id != self.app.consumer_generation_id:
             log.info("rebalanced again", generation=generation_id)
@@ -125,7 +125,7 @@ class Recovery(Service):
         self._cycle = asyncio.create_task(self._guarded(assignment), name="recovery")
 
     async def break_off(self) -> None:
-        """Stop restoring and following: the tables are about to lose partitions."""
+        """Stop restoring and following tables, because they are about to lose partitions."""
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
             cycle.cancel()
@@ -133,7 +133,7 @@ class Recovery(Service):
         self._ends, self._leader_epochs = {}, {}
 
     async def on_stop(self) -> None:
-        """Stop following."""
+        """Stop following the changelogs."""
         await self.break_off()
         if self._reader is not None:
             await self._reader.close()
@@ -148,7 +148,7 @@ class Recovery(Service):
         return TP(self._table(changelog).source, changelog.partition)
 
     async def _guarded(self, assignment: "_Assignment") -> None:
-        """Recover, then follow; an error ends the worker."""
+        """Recover the tables, then keep the standbys up to date; an error ends the worker."""
         try:
             self._require_recorded(assignment)
             if assignment.apart:
@@ -164,7 +164,8 @@ class Recovery(Service):
     def _require_recorded(self, assignment: "_Assignment") -> None:
         """Raise ``TopicsError`` if an assigned partition is beyond the ledger's recorded number.
 
-        An operator has added partitions. Keys would move to them, so they are never folded.
+        In that case, an operator has added partitions to a topic. Keys would move to the added
+        partitions, so these are never folded.
         """
         made_with, consumer = self.app.conf.topic_partitions, cast("Any", self.app.consumer)
         for tp in sorted(assignment.actives | assignment.standbys | assignment.apart):
@@ -191,7 +192,8 @@ class Recovery(Service):
             claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
         ends = {tp: claim.result() for tp, claim in claims.items()}
         reader = await self._connected()
-        # The claim itself is in no table yet.
+        # The claim itself is in no table yet, so each table is compared with the end before its
+        # claim.
         await self._drop_misfits(reader, {tp: end - 1 for tp, end in ends.items()})
         self._ends = ends
         reader.follow(self._starts(actives))
@@ -205,7 +207,7 @@ class Recovery(Service):
         await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
-        """Raise ``ChangelogLostError`` if a changelog lost its claim, which can't arrive then."""
+        """Raise ``ChangelogLostError`` if a changelog lost its claim, which then never arrives."""
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
@@ -238,7 +240,8 @@ class Recovery(Service):
     async def _check_sources(self, reader: ChangelogReader, actives: set[TP]) -> None:
         """Raise ``LostRecordsError`` unless each source still has the last record that was folded.
 
-        A record that was deleted for its age can't be compared; ``Consumer`` compares the offsets.
+        A record that was deleted for its age can't be compared; for such records, ``Consumer``
+        compares the offsets.
         """
         marks = {self._source(tp): self._table(tp).folded(tp.partition) for tp in actives}
         known = {source: mark for source, mark in marks.items() if mark is not None}
@@ -294,7 +297,7 @@ class Recovery(Service):
         consumer.resume_partitions(assigned - self._changelogs(assigned))
         if assigned:
             await self._seek(consumer)
-        # From here on nothing is awaited, so that no rebalance can begin in between.
+        # Nothing is awaited until ``start_fetching``, so that no rebalance can begin in between.
         assignment.ensure_current(app)
         app.in_recovery = False
         for tp in assignment.actives:
@@ -331,12 +334,12 @@ class Recovery(Service):
             await asyncio.sleep(_FOLLOW_EVERY_S)
 
     async def _compare(self, reader: ChangelogReader, standbys: set[TP]) -> None:
-        """Follow the changelogs from the ends of the tables that they continue."""
+        """Empty the tables that do not match their changelogs, then follow the changelogs."""
         await self._drop_misfits(reader, await reader.ends(standbys))
         reader.follow(self._starts(standbys))
 
     async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
-        """Apply the next records; if a new leader may lack earlier records, compare first."""
+        """Apply the next records, but compare first if a new leader may lack earlier records."""
         try:
             chunks = await reader.read(_READ_WAIT_S)
         except ChangelogLostError:
@@ -352,7 +355,7 @@ class Recovery(Service):
     async def _apply(
         self, reader: ChangelogReader, chunks: Iterable[ChangelogChunk], tps: set[TP]
     ) -> None:
-        """Apply records; restore a partition from scratch if the records can't update it."""
+        """Apply records; restore a partition from scratch if the records can't update its table."""
         for chunk in chunks:
             table, partition = self._table(chunk.tp), chunk.tp.partition
             try:
@@ -374,9 +377,9 @@ class Recovery(Service):
                 await self._open_one(table, tp.partition)
 
     async def _empty(self, table: ChunkTable, partition: int) -> None:
-        """Delete a partition's rows, but remember up to where they were folded.
+        """Delete a partition's rows, but remember up to which offset the source was folded.
 
-        The files are deleted once no reading, such as a scrub, has them open.
+        The files are deleted once no other task, such as a scrub, has them open.
         """
         mark, had = table.folded(partition), table.had(partition)
         table.close(partition)

@@ -1,6 +1,6 @@
 """Notifies the watchers of a table's key when a chunk with this key is folded.
 
-A chunk costs nothing while no key is watched.
+While no key is watched, a chunk causes no work here.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class Watchers:
 
     @contextmanager
     def watch(self, key: bytes) -> Iterator[asyncio.Event]:
-        """Set the event whenever a chunk with the key is folded; the watcher clears the event."""
+        """Yield an asyncio event, set whenever a chunk has the key; the watcher clears it."""
         folded = asyncio.Event()
         self._watched.setdefault(key, set()).add(folded)
         try:

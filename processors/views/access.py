@@ -1,13 +1,13 @@
-"""The middlewares of all views: they check the host and the token, and turn errors into documents.
+"""The middlewares of all views check the host and the token, and turn errors into documents.
 
 If a token is configured, only the probes and the page's files are open without it, since these have
 no data. Without a configured token, every route is open, but only if ``Host`` is a loopback name:
 see ``runtime.access``. The text of an unexpected error is never shown.
 
-aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of a request is
-misread, aiohttp parses the next request on the connection from somewhere in its middle. Instead,
-such a request is answered with a 400 that names the kind of error, after which aiohttp closes the
-connection; nothing is logged. aiohttp handles all other errors.
+By default, aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of
+a request is misread, aiohttp parses the next request on the connection from somewhere in its
+middle. In the views, such a request is answered with a 400 that names only the kind of error, after
+which aiohttp closes the connection; nothing is logged. aiohttp handles all other errors.
 """
 
 from collections.abc import Awaitable, Callable
@@ -87,7 +87,7 @@ def _access(token: Token | None) -> Any:
 
 
 def hide_unreadable_requests() -> None:
-    """Change all aiohttp servers of this process; a second call changes nothing."""
+    """Keep all aiohttp servers of this process from quoting; a second call changes nothing."""
     web.RequestHandler.handle_error = _answer_without_quoting  # type: ignore[method-assign]
     web.RequestHandler.log_exception = _log_other_errors  # type: ignore[method-assign]
 

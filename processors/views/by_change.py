@@ -5,8 +5,8 @@ the next page. The topic is sorted by change, so it serves as the index: a list 
 records that it reads, and the fold maintains no other index.
 
 Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
-skipped. After a crash the newer document may be equal to the older one. Therefore each page also
-reads the keys of newer records again, up to the start of the first page, and of at most one chunk.
+skipped. After a crash, the newer document may be equal to the older one. Therefore each page also
+reads again the keys of at most one chunk of newer records, up to the start of the first page.
 """
 
 import heapq
@@ -30,14 +30,15 @@ _KEYS_AT_A_TIME: Final = 2_000
 
 @in_time("a page of the orders")
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
-    """Return a page; its cursor has each partition's offset and the distance to the top."""
+    """Return a page; its cursor has each partition's offset and the distance to the first page."""
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
     begins = await app.reader.begins(app.names.orders, app.settings.partitions)
     tops = await app.reader.ends(app.names.orders, app.settings.partitions)
     ends = dict(tops)
     if given:
-        # The topic may no longer have the cursor's offsets, so they are moved into its range.
+        # The topic may no longer have the cursor's offsets, so these are moved into the topic's
+        # range.
         ends = {p: max(begins[p], min(given[p][0], top)) for p, top in tops.items()}
         tops = {p: max(begins[p], min(sum(given[p]), top)) for p, top in tops.items()}
     newer = await _keys_between(app, ends, tops)
@@ -55,7 +56,8 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         try:
             document = ORDER_DOCUMENTS.decode(record.value) if record.value is not None else None
         except UNDECODABLE:
-            # A stranger wrote this record, so the order's current document is further down.
+            # Another program wrote this record, so the order's current document is at a lower
+            # offset.
             continue
         if key in newer or document is None:
             newer.add(key)
@@ -74,7 +76,7 @@ async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[b
     """Return the keys of each partition's documents in a range of at most a chunk's length.
 
     A crash leaves at most one chunk's outputs without their state, and the restarted worker writes
-    these outputs again right after the first ones.
+    these outputs again right after the first copies.
     """
     keys: set[bytes] = set()
     for partition, start in starts.items():

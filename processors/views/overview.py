@@ -75,7 +75,7 @@ class Overview(msgspec.Struct, kw_only=True):
 
 
 class Overviews:
-    """Makes the document, at most twice a second for any number of readers.
+    """Makes the overview of all workers, at most twice a second for any number of readers.
 
     ``watchers`` is the number of readers of the stream.
     """
@@ -88,7 +88,7 @@ class Overviews:
         self._made_at_s = float("-inf")
 
     async def now(self) -> bytes:
-        """Return the document of all workers."""
+        """Return the overview of all workers, as JSON."""
         async with self._lock:
             if time.monotonic() - self._made_at_s > _EVERY_S / 2:
                 self._made = msgspec.json.encode(await self._all_parts())
@@ -163,7 +163,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/overview")
     async def get_overview(_view: View, request: Request) -> Any:
-        """Return one document of workers, counts, lag, totals and anomalies."""
+        """Return the overview of all workers, or of this worker alone if the request says so."""
         if asks_this_one(request):
             return json_answer(msgspec.json.encode(overviews.here()))
         return json_answer(await overviews.now())
@@ -181,7 +181,8 @@ def add_pages(app: LedgerApp) -> None:
             overviews.watchers -= 1
 
     async def follow(request: Any) -> Any:
-        # Once the stream has begun, an error can no longer be sent as the answer.
+        # The first overview is made before the stream begins, because after that an error can no
+        # longer be sent as the answer.
         document = await overviews.now()
         stream = web.StreamResponse(
             headers={
@@ -280,7 +281,7 @@ def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | 
 
 
 def _by_second(each: list[list[int]]) -> list[int]:
-    """Add the workers' counts second by second; the lists end with the same second."""
+    """Add the workers' counts second by second; all lists end with the same second."""
     length = min(max(map(len, each)), SECONDS)
     padded = [[0] * (length - len(one)) + one for one in each]
     return [sum(second) for second in zip(*padded, strict=True)]

@@ -1,4 +1,4 @@
-"""Reads the parameters of a request's query; a wrong parameter is a 400 that names it."""
+"""Reads the parameters of a request's query; the answer to a wrong one is a 400 that names it."""
 
 import base64
 import re
@@ -13,7 +13,7 @@ from processors.views.answers import ProblemError
 LONGEST_WAIT_S: Final = 20.0
 MOST_ITEMS: Final = 200
 _DEFAULT_ITEMS: Final = 50
-# A request line has at most 8,190 bytes.
+# A request line has at most 8,190 bytes, so no complete cursor is longer than this.
 _LONGEST_CURSOR: Final = 8_000
 _CURSOR: Final = "the `cursor` of the previous page"
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")
@@ -84,7 +84,7 @@ def cursor(
 
 
 def read_cursor(given: str, kind: type[Position]) -> Position:
-    """Return the position that a cursor encodes; raise ``ValueError`` for a different kind."""
+    """Return the position that a cursor encodes; raise ``ValueError`` if it is not a ``kind``."""
     packed = base64.urlsafe_b64decode(given[:_LONGEST_CURSOR] + "=" * (-len(given) % 4))
     return msgspec.msgpack.decode(packed, type=kind)
 

@@ -25,14 +25,14 @@ MOST_WAITERS: Final = 200
 """This limit applies to each of the tables orders and payments; each waiter has a connection."""
 
 # An event takes some tens of milliseconds through the three hops. If an event takes longer than
-# this limit, the log is searched for it, and again after pauses that double each time.
+# this limit, the log is searched for the event, and again after pauses that double each time.
 _LOOK_AFTER_S: Final = 1.0
 
 Document = TypeVar("Document", OrderDocument, PlacedPayment)
 
 
 def more_s(request: Any) -> float:
-    """Return the additional time of a waiting answer, in seconds: a wait and a search."""
+    """Return how many more seconds a waiting answer may take: the wait, and a search of the log."""
     return parameters.wait_s(request) + READ_WITHIN_S if "event" in request.query else 0.0
 
 
@@ -43,9 +43,10 @@ async def until_folded(
     identifier: str,
     read: Callable[[], Document | None],
 ) -> Document | None:
-    """Return the document that ``read`` returns, once it includes the request's event, if any.
+    """Return the document that ``read`` returns, once it includes the event that the request names.
 
-    ``read`` reads the identifier's document from ``table``.
+    If the request names no event, return the document at once. ``read`` reads the identifier's
+    document from ``table``.
     """
     event_id: str = request.query.get("event", "")
     wait_s = parameters.wait_s(request)
@@ -98,7 +99,7 @@ def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> 
 
 
 async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, until: float) -> str:
-    """Return a clause that says where an event is; raise a 409 if it can never be included."""
+    """Return a clause that says where an event is; raise a 409 if no document will include it."""
     try:
         async with asyncio.timeout_at(until):
             story = await any_story(app, event_id)

@@ -1,4 +1,4 @@
-"""Asks the brokers questions of administration; their answers are awaited for a limited time.
+"""Sends administrative requests to the brokers, and waits for the answers for a limited time.
 
 Input: settings with the addresses of the brokers. Output: a connected admin client and its answers,
 or a ``TopicsError`` that says why Kafka does not answer, with the remedy.
@@ -32,7 +32,7 @@ _ANSWERED_WITHIN_S: Final = 30.0
 _RIGHTS: Final = "give this user Describe and DescribeConfigs on all topics of the ledger"
 
 SILENT: Final = "Kafka does not answer"
-"""The first words of ``unreachable`` if no broker answers, but not of its more specific faults."""
+"""The first words of the fault if no broker answers; more specific faults begin differently."""
 
 UNREACHED: Final = (KafkaConnectionError, NodeNotReadyError)
 """The errors of a client that can't connect to a broker."""
@@ -47,7 +47,8 @@ _CORRECT: Final = (
     "LEDGER_KAFKA_PASSWORD_FILE, which the programs read for each connection"
 )
 _TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
-# Patterns of a client's line about a refusal, the more specific first, each with the remedy.
+# Each pattern matches a client's log line about a refusal, and has the remedy. The more specific
+# patterns come first.
 _REFUSALS: Final = (
     (_EXPIRED, _RENEW),
     (re.compile("(?i)certificate.verify.failed"), _TRUST),
@@ -99,7 +100,7 @@ def unreachable(
             "addresses",
         )
     for each in expired(settings):
-        # A broker refuses our expired certificate without a reason.
+        # A broker that refuses our expired certificate gives no reason.
         if each.side == "ours" or _EXPIRED.search(why):
             what = f"Kafka does not let us in at {brokers}: {each.what} expired at {each.at}"
             return Fault(f"{what} ({why})", each.remedy)
@@ -116,8 +117,8 @@ def unreachable(
 async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
     """Ask until a broker answers; raise ``TopicsError`` if none answers within the limit.
 
-    Each attempt may reach a different broker. That broker may be down, may have just taken over its
-    task, or may not know yet (``None``) of a topic created through a different broker.
+    Each attempt may reach a different broker. That broker may be down, may have become responsible
+    only a moment ago, or may not know yet (``None``) of a topic created through a different broker.
     """
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:

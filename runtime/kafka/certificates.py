@@ -2,7 +2,8 @@
 
 Input: the text of a certificate file, or a connection to a broker. Output: the earliest expiry in
 the file, or in the chain from the broker's certificate to its root. Invariant: a broker's expiry
-comes from the newest connection to it, since an old one never shows a renewed certificate.
+comes from the newest connection to that broker, since an old connection never shows a renewed
+certificate.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ _UTC_TIME: Final = 0x17
 # OpenSSL's code for an expired certificate.
 _HAS_EXPIRED: Final = 10
 _PRESENTED_WITHIN_S: Final = 3.0
-# A first byte below this value is the length itself. Any other first byte counts the bytes of the
-# length, which follow it.
+# If the first byte of a length in DER is below this value, the byte is the length. Otherwise the
+# byte counts the following bytes, which are the length.
 _LONG: Final = 0x80
 
 _seen: dict[str, float] = {}
@@ -44,7 +45,7 @@ def expires_s(pem: bytes) -> float:
 
 
 def note(broker: str, transport: Transport) -> None:
-    """Record the expiry of the certificate that a broker has just presented, with its chain."""
+    """Record the earliest expiry in the chain of the certificate that a broker has just shown."""
     presented: dict[str, Any] | None = transport.get_extra_info("peercert")
     if presented:
         trusted = transport.get_extra_info("ssl_object").context.get_ca_certs()

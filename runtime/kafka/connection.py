@@ -16,7 +16,8 @@ from runtime.settings import Secret, Settings, SettingsError, setting, variable
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
 
-# Every program imports this module, for its Kafka settings, before its first client.
+# Every program imports this module, for its Kafka settings, before it creates its first client. So
+# no client exists without the corrections.
 corrections.correct()
 
 _TLS_FILES: Final = ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")
@@ -130,8 +131,8 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     def client_options(self) -> dict[str, Any]:
         """Return the arguments of every aiokafka client: brokers, security protocol, credentials.
 
-        aiokafka passes the values for context and password on to its connections unchanged, and
-        ``corrections`` makes each connection read the current ones from the files.
+        aiokafka passes the values for the TLS context and the password on to its connections
+        unchanged, and ``corrections`` makes each connection read the current ones from the files.
         """
         # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either with the prefix "SASL_".
         protocol = "SASL_" if self.kafka_sasl_mechanism else ""

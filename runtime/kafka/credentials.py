@@ -1,8 +1,8 @@
 """Reads credentials from files, which an operator may replace while the programs run.
 
 Input: the paths of the files. Output: the current TLS context and password for each new connection.
-Invariant: a file that can't be used, such as a half-written one, is logged, and its former content
-is used until the file is valid again.
+Invariant: if a file can't be used, for example because it is half-written, the problem is logged,
+and the former content is used until the file is valid again.
 """
 
 import contextlib

@@ -24,7 +24,7 @@ from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
 from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
 
-# The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more, because a
+# The topics take batches of up to 10 MiB. A compressed batch may unpack to somewhat more, because a
 # producer guesses the compression while it fills the batch.
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
 # aiokafka creates objects for every header, so a record of empty headers takes 36 times its size in
@@ -96,7 +96,10 @@ class Batches:
         return self._read_here(batch, data)
 
     def reopen(self) -> bool:
-        """Go back to the last batch, for this module to read; return ``False`` if none exists."""
+        """Go back to the batch that aiokafka read last, so that this module reads it.
+
+        Return ``False`` if there is no such batch.
+        """
         if self._last is None:
             return False
         self._next -= len(self._last)

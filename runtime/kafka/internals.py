@@ -56,7 +56,7 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
     The order matters. First the sender's requests end, with an answer or at their own time-out, and
     their batches return to the accumulator. Then the accumulator drops its batches. Their futures
     stay open, because ``fail_all``, which would end them, raises errors in the callbacks of every
-    batch that was tried. Then nothing keeps ``stop`` from closing the connections.
+    batch that was tried. After that, nothing keeps ``stop`` from closing the connections.
     """
     try:
         # The caller no longer needs the producer, so no error of the sender matters.
@@ -72,7 +72,8 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
 
 def fail_batches(accumulator: MessageAccumulator, error: Exception) -> None:
     """Fail every batch of an accumulator whose sender was closed."""
-    # A batch that waits for a retry is no longer pending, but its callback expects a pending one.
+    # A batch that waits for a retry is no longer pending, but its callback expects it to be
+    # pending.
     accumulator._pending_batches.update(*accumulator._batches.values())  # noqa: SLF001
     accumulator.fail_all(error)
 
@@ -133,7 +134,8 @@ async def fetch_as(
 
     ``maker`` returns the function that builds a partition's records, in place of aiokafka's own
     function, which takes ten times as long. aiokafka builds records inside ``fetch_now``. So
-    ``fetch_now`` must not wait for new batches, because a batch gets its function before the call.
+    ``fetch_now`` must not wait for new batches, because a batch gets its function before
+    ``fetch_now`` is called.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
@@ -152,7 +154,7 @@ async def fetch_as(
         if not waiter.done():
             waiter.cancel()
             return {}
-        # This raises the error of the group's coordinator, such as a lack of rights.
+        # This raises the error of the group's coordinator, such as a missing permission.
         waiter.result()
 
 

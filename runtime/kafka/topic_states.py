@@ -34,7 +34,8 @@ TIME_REFUSED: Final = (
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
-# Kafka's codes: the client is no replica, includes uncommitted records, wants the first offset.
+# Kafka's codes: the client is not a replica, includes uncommitted records, and asks for the first
+# offset.
 _NO_REPLICA: Final = -1
 _UNCOMMITTED_TOO: Final = 0
 _EARLIEST: Final = -2
@@ -43,9 +44,9 @@ _LIMITS: Final = (LIMIT, "segment.bytes")
 
 
 class TopicState(msgspec.Struct, frozen=True):
-    """The state of a topic; ``config`` has Kafka's own names of settings.
+    """The state of a topic; ``config`` has the settings under Kafka's own names.
 
-    ``topic_id`` is empty if the brokers have no ids.
+    ``topic_id`` is empty if the brokers do not give topics ids.
     """
 
     name: str
@@ -69,7 +70,7 @@ def faults(
 
 
 def count_fault(topic: str, count: int, made_with: int) -> Fault:
-    """Return the fault of a topic with a different number of partitions than its ledger.
+    """Return the fault of a topic whose number of partitions differs from its ledger's.
 
     A change of ``LEDGER_PARTITIONS`` is no remedy: a redelivered event would reach a partition that
     has not seen its id, and the sale would be posted twice.

@@ -48,7 +48,8 @@ def _gunzip(packed: memoryview, bound: int) -> bytes:
     if len(unpacked) > bound:
         raise TooMuchError
     if not stream.eof or stream.unused_data:
-        # Kafka's clients write one stream. A batch of many empty streams would take hours.
+        # Kafka's clients write one stream. Unpacking a batch of many empty streams would take
+        # hours.
         raise UnpackError("the batch is not one whole gzip stream")
     return unpacked
 
