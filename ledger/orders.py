@@ -67,7 +67,7 @@ _Moved = tuple[int, int, int, int]
 """Amounts paid, refunded, disputed and charged back."""
 
 _Sums = dict[str, tuple[int, int, int, int, int]]
-"""The sums of the four amounts of ``_Moved`` by currency, each with the number of summands."""
+"""Each currency's sums of the four amounts in ``_Moved``, and the number of summands."""
 
 
 class OrderSummary(msgspec.Struct, frozen=True, gc=False):
@@ -89,8 +89,8 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     status: Annotated[
         OrderStatus,
         meaning(
-            "the first that holds of over_refunded (in some currency more refunded than paid), "
-            "disputed (a dispute is open), charged_back (a dispute is lost), refunded, "
+            "the first of these that applies: over_refunded (in some currency, more is refunded "
+            "than paid), disputed (a dispute is open), charged_back (a dispute is lost), refunded, "
             "partially_refunded, paid, authorised, voided, failed, unknown (only `notes` name the "
             "order)"
         ),
@@ -128,8 +128,8 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     notes: Annotated[
         tuple[Note, ...] | UnsetType,
         meaning(
-            "the deliveries that name the order or its payments and do not count, by time, the "
-            f"first {MOST_NOTES}; absent with a `summary`, and if there are none"
+            f"the first {MOST_NOTES} deliveries, by time, that name the order or its payments but "
+            "do not count; absent if there are none, or if there is a `summary`"
         ),
     ] = UNSET
 
@@ -239,7 +239,8 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
 
 def describe(order: Order) -> OrderDocument | None:
     """Return the order's document; ``None`` if its payments have moved away and left no notes."""
-    # Nearly every order has few events, so its payments are not measured.
+    # Nearly every order has so few events that its payments always fit, so their size is not
+    # computed.
     whole = describe_whole(order)
     if whole is None or whole.version <= _ALWAYS_FIT_EVENTS:
         return whole

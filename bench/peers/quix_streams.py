@@ -1,4 +1,4 @@
-"""Defines the peer Quix Streams, in its own environment under ``build/``; see ``quix_app``.
+"""Defines the peer Quix Streams, which runs ``quix_app`` in its own environment under ``build/``.
 
 Its dependencies are locked in ``requirements/quix.txt``, and the project does not depend on them.
 """
@@ -43,7 +43,7 @@ class QuixStreams(Peer):
         return [str(_VENV / "bin" / "python"), "-m", "bench.peers.quix_app"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the worker's place as variables."""
+        """Return the worker's broker, topic prefix, consumer group and data folder as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,

@@ -1,4 +1,4 @@
-"""Writes and reads the file of a log of record, in the format of `docs/log-file.md`.
+"""Writes and reads an exported log of record, in the format of `docs/log-file.md`.
 
 A reader gets every block byte for byte as it was written. A wrong checksum or a missing end raises
 a ``LogFileError`` that names the block.

@@ -1,7 +1,7 @@
 """Shows whether all is well, as tables or as JSON: the command ``status``.
 
 New records alone are no problem. A partition is behind only if a record is still not folded
-``within_s`` after ``status`` first saw the record.
+``within_s`` seconds after ``status`` first saw the record.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.ports import base_url
-from cli.printing import plain
+from cli.printing import counted, plain
 from cli.settings import StatusSettings
 from cli.status.looks import Address, HopLag, Look, ProgramStatus, StatusProblem, look
 from runtime.addresses import RUN_METRICS_PORT
@@ -65,9 +65,10 @@ class Behind:
                     undecided = undecided or (not reached and at.committed < at.end)
                 elif now_s - target.since_s >= self._within_s:
                     detail = (
-                        f"{at.records} records of {hop.topic} partition {at.partition} are not "
-                        f"folded, some of them for {now_s - target.since_s:.0f} s: check that a "
-                        "worker runs, and read its log"
+                        f"{hop.topic} partition {at.partition} has "
+                        f"{counted(at.records, 'record')} that the workers have not folded, the "
+                        f"oldest for {now_s - target.since_s:.0f} s: check that a worker runs, and "
+                        "read its log"
                     )
                     problems.append(StatusProblem("behind", hop.hop, detail))
                 else:

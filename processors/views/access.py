@@ -29,7 +29,8 @@ internals.check()
 
 log = structlog.get_logger(__name__)
 
-# These are the router's names of routes, not paths, so that no request path can open a route.
+# The check compares these with the canonical path of the route that the router matched, not with
+# the request's path, so a crafted path can't make another route open.
 _OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
 
 _UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
@@ -87,7 +88,10 @@ def _access(token: Token | None) -> Any:
 
 
 def hide_unreadable_requests() -> None:
-    """Keep all aiohttp servers of this process from quoting; a second call changes nothing."""
+    """Keep this process's aiohttp servers from quoting bytes that they can't parse.
+
+    A second call changes nothing.
+    """
     web.RequestHandler.handle_error = _answer_without_quoting  # type: ignore[method-assign]
     web.RequestHandler.log_exception = _log_other_errors  # type: ignore[method-assign]
 

@@ -2,7 +2,7 @@
 
 Input: places, or ranges. Output: the records at these offsets. Invariants: every reading has a time
 limit; only a few readings run at a time, and a limited number of others wait for a client. The
-clients have no consumer group, and the agents never wait for a reading.
+clients have no consumer group, and the fold never waits for a reading.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ All readings for one answer together have the same limit; see ``in_time``.
 # client, 1.0 s with two, and 5 ms with three (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
-# The deliveries of a very large order take several megabytes; one record of another program may
-# take ten.
+# The deliveries of a very large order take several megabytes, and a single record that another
+# program wrote may take ten megabytes.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
 # A reading needs few of the records in a fetch, and drops the others.
@@ -43,7 +43,7 @@ _NEAR: Final = 100
 
 
 class LogUnreadableError(Exception):
-    """Kafka did not answer within the limit; the text names the topic."""
+    """Records could not be read: Kafka failed or was too slow, or no longer has the records."""
 
     code = "log_unavailable"
     status = 503
@@ -111,8 +111,9 @@ class TopicReader:
     async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
         """Return the records at some places; ``keys`` has their keys, by partition and offset.
 
-        Raises ``LogUnreadableError`` if the topic has lost one of the records, or has a different
-        key at its place, and ``TooMuchReadError`` if the values are too large for one answer.
+        Raises ``LogUnreadableError`` if the topic has lost one of the records, or if the record at
+        one of the places has a different key, and ``TooMuchReadError`` if the values are too large
+        for one answer.
         """
         wanted: dict[int, set[int]] = {}
         for partition, offset in keys:

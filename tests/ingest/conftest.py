@@ -59,7 +59,8 @@ async def serving(app: Starlette, limits: Limits = Limits()) -> AsyncIterator[st
         config = server_config(app, limits)
         config.load()
         server = uvicorn.Server(config)
-        # `Server.serve` does the same, and also handles signals and ticks every 0.1 s.
+        # `Server.serve` does the same, but also installs signal handlers and calls `on_tick` every
+        # 0.1 s.
         server.lifespan = config.lifespan_class(config)
         await server.startup(sockets=[listener])
         try:

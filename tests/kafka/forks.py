@@ -1,9 +1,9 @@
 """Starts our commands as forks of a process that has already imported our packages.
 
-A new interpreter spends 0.8 s of CPU on imports, and these tests start some 700 commands. A fork
-is a process with its own id, environment, exit code and end, like any other. An environment with
-variables other than `LEDGER_*` needs a new interpreter, because libraries read their variables
-when they are imported.
+A new interpreter spends 0.8 s of CPU on imports, and these tests start some 700 commands. Like any
+other process, a fork has its own process id, environment and exit code, and a test can signal or
+kill it. An environment with variables other than `LEDGER_*` needs a new interpreter, because
+libraries read their variables when they are imported.
 """
 
 import multiprocessing

@@ -109,13 +109,13 @@ def metrics(url: str) -> dict[str, float]:
     return {re.search('side="(\\w+)"', labels)[1]: float(at) for labels, at in found}  # type: ignore[index]
 
 
-def test_programs_use_a_new_authority_certificate_and_password_without_a_restart(
+def test_programs_use_a_new_authority_new_certificates_and_a_new_password_without_a_restart(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)
     with programs(env, tmp_path) as (worker, ingress, audit):
         until(lambda: accepted(env, 1), within_s=30, what="the first delivery")
-        until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="its order")
+        until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order ord_1")
 
         secured.set_password("the second password")
         secured.password_file.write_text("the second password\n")
@@ -125,7 +125,7 @@ def test_programs_use_a_new_authority_certificate_and_password_without_a_restart
         until(
             lambda: worker.get("/orders/ord_2")[0] == 200,
             within_s=90,
-            what=f"its order\n{worker.tail()}",
+            what=f"the order ord_2\n{worker.tail()}",
         )
         audit.wait_rounds(within_s=90)
         assert all(each.process and each.process.poll() is None for each in (ingress, worker))

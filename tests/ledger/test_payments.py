@@ -27,7 +27,7 @@ def anomalies_of(*events):
 
 
 def published(folded):
-    """Return each order's snapshot as the payment's number of facts, or as ``withdrawn``."""
+    """Map each order to the number of facts in its snapshot, or to ``withdrawn``."""
     return {
         snapshot.order_id: len(snapshot.payment.events) if snapshot.payment else "withdrawn"
         for snapshot in folded.snapshots
@@ -208,7 +208,7 @@ def test_a_placed_payment_shows_its_order_and_its_number_of_facts():
 # The records that a run of events publishes.
 
 
-def test_a_known_fact_changes_and_publishes_nothing():
+def test_a_known_fact_changes_nothing_and_publishes_nothing():
     known = fold_payments([success()], {}).payments
     again = fold_payments([success(), success(offset=9)], known)
     assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
@@ -232,7 +232,7 @@ def test_a_late_fact_that_names_the_same_order_withdraws_nothing():
     assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
 
 
-def test_a_payment_is_withdrawn_from_a_different_order_that_a_later_fact_names():
+def test_an_order_that_only_a_later_fact_names_receives_a_withdrawal_of_the_payment():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     named = fold_payments([refund(created=9, order="B")], known)
     assert published(named) == {"A": 2, "B": "withdrawn"}
@@ -253,7 +253,7 @@ def test_a_payment_that_was_published_before_a_crash_is_withdrawn_when_it_moves(
     assert (document.order_id, document.version) == ("B", 2)
 
 
-def test_after_a_crash_amid_moves_the_payment_is_in_one_order_however_events_are_chunked():
+def test_a_moving_payment_is_in_one_order_after_a_crash_however_its_events_are_chunked():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABAC")]
     for published_before in range(1, 5):
         for cut in range(1, 5):

@@ -1,4 +1,4 @@
-"""Gives the tests of the page a ledger with a story of deliveries, and browser windows.
+"""Gives the tests of ``/ui/`` a ledger with a fixed set of deliveries, and browser windows.
 
 Deliveries arrive over HTTP, as Plexy's do. The browser is the system's Chromium (in Debian:
 `chromium`).
@@ -126,7 +126,7 @@ def _deliver_story(ledger: Ledger) -> None:
         paid("evt_paid", "pay_1", "ord/1", 500_000),
         paid("evt_paid", "pay_1", "ord/1", 500_000),
         refunded("evt_refund", "re_1", "pay_1", 150_000),
-        # ISO 4217 gives this currency three decimals; shops, and so browsers, use none.
+        # ISO 4217 gives this currency three decimals, but browsers show none, as shops use none.
         paid("evt_dinar", "pay_dinar", "ord_dinar", 1_234_567, currency="IQD"),
         paid("evt_yen", "pay_yen", "ord_yen", 1_234, currency="JPY"),
         paid("evt_huge_1", "pay_huge_1", "ord_huge", HUGE, currency="USD"),
@@ -150,7 +150,7 @@ def _deliver_story(ledger: Ledger) -> None:
 
 
 class Watch:
-    """Checks that the page requests nothing from other hosts, and logs only intended errors."""
+    """Checks that the page asks no other host, and that the page logs only intended errors."""
 
     def __init__(self, address: str, intended: str) -> None:
         self._intended = intended

@@ -13,7 +13,7 @@ from tests.strategies import histories
 
 
 def records_of(events):
-    """Return the records that a worker writes for events, in their order of arrival."""
+    """Return the records that a worker writes for events that arrive in this order."""
     entries = fold_payments(events, {}).entries
     return [(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
 
@@ -42,7 +42,7 @@ def test_reordered_and_repeated_records_change_nothing(events, data):
 
 
 @given(histories())
-def test_days_never_go_back_and_a_reversal_directly_follows_its_entry(events):
+def test_entries_are_sorted_by_time_and_a_reversal_directly_follows_the_entry_it_reverses(events):
     ordered = snapshot_of(records_of(events)).ordered()
     assert [entry.created for entry in ordered] == sorted(entry.created for entry in ordered)
     places = {entry.entry_id: place for place, entry in enumerate(ordered)}
@@ -51,7 +51,7 @@ def test_days_never_go_back_and_a_reversal_directly_follows_its_entry(events):
 
 
 @given(histories())
-def test_the_standing_entries_are_those_of_the_standing_facts_with_equal_sums(events):
+def test_the_standing_entries_are_those_of_the_standing_facts_and_sum_to_the_balances(events):
     snapshot = snapshot_of(records_of(events))
     facts: dict[str, dict] = {}
     for event in events:

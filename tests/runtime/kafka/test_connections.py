@@ -1,4 +1,4 @@
-"""Connections end on asyncio and uvloop, even if the broker closed them before or never does."""
+"""Connections close even if the broker has already closed them or ignores the end of TLS."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ ATTEMPTS = 20
 
 
 async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Reset a connection after its first bytes, as a broker that ends does."""
+    """Reset a connection after its first byte, as a broker that exits does."""
     await reader.read(1)
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
