@@ -87,7 +87,7 @@ def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
 
 
 def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:
-    # A character has at most four bytes, so short ids need not be encoded to be measured.
+    # A character has at most four bytes, so the size of short ids need not be computed.
     order_id, payment_id = snapshot.order_id, snapshot.payment_id
     if len(order_id) + len(payment_id) > MAX_ID_BYTES // 4:
         longest = max(len(order_id.encode()), len(payment_id.encode()))

@@ -33,7 +33,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 class KeptFacts:
     """The facts that a payment keeps; ``first_aside`` is the key of the first fact set aside.
 
-    The facts are measured only once there are more than ``ALWAYS_FIT``.
+    The size of the facts is computed only if there are more than ``ALWAYS_FIT``.
     """
 
     __slots__ = ("_bytes", "_keys", "facts", "first_aside")

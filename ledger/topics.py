@@ -16,7 +16,7 @@ import msgspec
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
 LIMIT: Final = "max.message.bytes"
-"""The setting that bounds a topic's batches, and so its records."""
+"""The setting that bounds the size of a topic's batches, and thereby of its records."""
 
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""

@@ -122,7 +122,7 @@ class FaustPlain(Peer):
         return [sys.executable, "-m", "faust", "-A", __name__, "worker", "-l", "warn"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the worker's place as variables."""
+        """Return the worker's broker, topics, group, data folder and web port as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,

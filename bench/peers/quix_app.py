@@ -1,9 +1,10 @@
-"""Implements the peer as a Quix Streams app, as Quix's documentation shows, in its own venv.
+"""Implements the peer as a Quix Streams app, as Quix's documentation shows.
 
-The app reads deliveries from the log of record, and writes events, entries, snapshots and order
-documents to the ledger's topics. It has three dataframes, which handle one event at a time, and
-state in RocksDB with changelogs. Offsets are committed after the outputs (at least once, every 5 s
-by default), and sends need the acks of all in-sync replicas. The app's rules are ``plain_rules``.
+The app runs in its own environment; see ``bench.peers.quix_streams``. The app reads deliveries from
+the log of record, and writes events, entries, snapshots and order documents to the ledger's topics.
+It has three dataframes, which handle one event at a time, and state in RocksDB with changelogs.
+Offsets are committed after the outputs (at least once, every 5 s by default), and sends need the
+acks of all in-sync replicas. The app's rules are ``plain_rules``.
 """
 
 import os

@@ -39,7 +39,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/readyz")
     async def get_readiness(_view: View, _request: Request) -> Any:
-        """Report whether the tables are recovered, the partitions ours, and no records lost."""
+        """Report whether tables are recovered, the partitions are ours, and no records are lost."""
         state.require_ready(app)
         state.require_whole(app)
         return json_answer(b'{"status":"ready"}')

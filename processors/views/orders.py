@@ -137,7 +137,7 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
 async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
     """Wait until the hop ``orders`` has folded all snapshots published so far for the order.
 
-    The table of payments, and so a payment's list of events, may be ahead of the order.
+    The table of payments may be ahead of the order, and with it a payment's list of events.
     """
     partitions = app.settings.partitions
     tp = TP(app.names.payments, partition_for(order_id.encode(), partitions))

@@ -1,4 +1,4 @@
-"""Starts the real broker of these tests: one per session, and so one per process of pytest-xdist.
+"""Starts the real broker of these tests: one per session, hence one per process of pytest-xdist.
 
 Each module that tests the views runs two workers of one ledger. The workers share the partitions,
 so about half of the requests to one worker concern rows that the other worker has.

@@ -102,7 +102,7 @@ def group_of(env: Mapping[str, str]) -> str:
 def until(condition: Callable[[], Any], *, within_s: float, what: str | Callable[[], str]) -> Any:
     """Wait for a condition and return its value, or fail with ``what`` in the message.
 
-    A function as ``what`` is called only for the message, and so shows the last state.
+    If ``what`` is a function, it is called only for the message, which thus shows the last state.
     """
     deadline = time.monotonic() + within_s
     while not (value := condition()):

@@ -119,7 +119,8 @@ class TestReadYourWrite:
         assert answer.json["field"] == "wait"
 
 
-# While a request waits, this worker does not search the log. It reads at most 3 unjudged records.
+# This worker does not search the log while a request waits, and never reads more than 3 unjudged
+# records for an answer.
 HOLDS_WORK_AND_READS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0

@@ -1,7 +1,7 @@
 """After an unclean election, the new leader of a partition lacks acknowledged records.
 
 An operator forces such an election to restore a partition whose other replicas are lost. New
-records then follow the end of the elected replica, and so take the offsets of the lost ones.
+records then follow the end of the elected replica, and take the offsets of the lost records.
 
 Each topic has three replicas, of which two must have a record before it is acknowledged. A fourth
 broker is the only controller, so that two brokers may be down. Each test loses records only of

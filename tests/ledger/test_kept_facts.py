@@ -73,7 +73,7 @@ def test_the_kept_facts_do_not_depend_on_sequence_or_repetitions_or_chunks(
 
 @more
 @given(one_payment(), st.data())
-def test_in_two_journals_alone_or_together_exactly_the_entries_of_the_kept_facts_stand(
+def test_exactly_the_entries_of_the_kept_facts_stand_in_two_journals_alone_or_together(
     history: list[Event], data: st.DataObject
 ) -> None:
     one = folded([[event] for event in history])
@@ -117,7 +117,9 @@ def test_the_snapshot_of_each_state_is_newer_than_all_earlier_ones(history: list
 
 
 @given(one_payment(max_size=30))
-def test_the_kept_facts_fit_but_the_first_fact_set_aside_would_not(history: list[Event]) -> None:
+def test_the_kept_facts_fit_but_would_not_fit_with_the_first_fact_that_is_set_aside(
+    history: list[Event],
+) -> None:
     facts = {event.event_id: event for event in history}
     kept, first_aside = kept_of(facts)
     size = sum(len(msgspec.json.encode(fact)) for fact in kept.values())
@@ -153,7 +155,7 @@ def test_a_payment_older_than_the_limit_on_facts_is_trimmed_with_its_next_fact()
     assert after.payments["pay_1"] == payment_of("pay_1", {**facts, "evt_9": failure("evt_9", 9)})
 
 
-def test_a_payment_with_longer_facts_than_any_release_writes_keeps_the_first_one():
+def test_a_payment_with_facts_longer_than_any_release_writes_keeps_only_its_first_fact():
     longest = [
         msgspec.structs.replace(failure(f"evt_{n}", n), status="x" * 1_000) for n in range(3)
     ]
@@ -170,7 +172,7 @@ def test_rows_and_snapshots_older_than_the_limit_on_facts_are_read():
 
 
 def test_eight_facts_with_any_ids_fit():
-    """Nearly every payment has at most eight facts, so their size need not be measured."""
+    """Nearly every payment has at most eight facts, so their size is not computed."""
     worst = "\0" * 512
     fact = success(worst, 2**53 - 1, 2**53 - 1, payment=worst, order=worst, offset=2**63 - 1)
     fact = msgspec.structs.replace(fact, status=worst, payment_reference=worst, partition=2**31 - 1)

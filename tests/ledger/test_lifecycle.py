@@ -165,7 +165,7 @@ def test_a_success_that_was_not_captured_is_an_authorisation():
     assert read("payment.succeeded", data, Reading()).kind is Kind.SUCCEEDED
 
 
-def test_the_marks_of_an_event_are_sorted_and_each_is_there_once():
+def test_the_marks_of_an_event_are_sorted_and_each_is_listed_once():
     data = {"merchantReference": "a", "orderId": "b", "status": "failed"}
     amounts = {"amount_captured": 1, "capturedAmount": 2}
     event = read("payment.succeeded", data | amounts)
@@ -190,8 +190,10 @@ def test_the_payment_field_names_the_payment_of_any_event():
         ("dispute.created", {}, "txn_1"),
     ],
 )
-def test_a_transaction_id_names_the_payment_of_anything_but_a_payment(name, data, payment_id):
-    """One payment would count twice if its capture had the bank's id for it, too."""
+def test_in_an_event_about_a_payment_a_transaction_id_counts_only_without_an_id(
+    name, data, payment_id
+):
+    """Otherwise, a capture with the bank's id for a payment would count as a second payment."""
     assert read(name, {"transactionId": "txn_1"} | data).payment_id == payment_id
 
 

@@ -71,7 +71,7 @@ def test_records_are_reported_as_behind_after_the_delay_until_they_are_folded():
     assert behind.judge(hop(4, 12), now_s=4.9) == ([], True)
     (problem,), _ = behind.judge(hop(9, 12), now_s=5)
     assert (problem.code, problem.subject) == ("behind", "dedupe")
-    assert problem.detail.startswith("plexy.webhooks partition 0 has 3 records that the workers have")
+    assert problem.detail.startswith("plexy.webhooks partition 0 has 3 records that the workers")
     assert behind.judge(hop(10, 12), now_s=6) == ([], False)
 
 
