@@ -30,6 +30,6 @@ def main() -> NoReturn:
         code = exit_code(error)
         if code is None:
             raise
-        typer.echo(f"plexy-ledger: {error}", err=True)
+        typer.echo(f"plexy-ledger: {str(error) or type(error).__name__}", err=True)
         sys.exit(code)
     sys.exit(0)

@@ -127,11 +127,13 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         try:
             if (answer := await ask()) is not None:
                 return answer
-        except KafkaError as error:
+        # An admin client raises a bare ``TimeoutError`` if it can't connect to the broker that it
+        # must ask.
+        except (KafkaError, TimeoutError) as error:
             denied = isinstance(error, TopicAuthorizationFailedError)
             cause = error
             fault = Fault(f"{what}: {error!r}", _RIGHTS if denied else "look at the brokers")
-            if not error.retriable:
+            if isinstance(error, KafkaError) and not error.retriable:
                 raise TopicsError(fault) from error
         if time.monotonic() > deadline:
             raise TopicsError(fault) from cause

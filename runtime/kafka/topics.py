@@ -18,6 +18,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidConfigurationError,
+    KafkaError,
     TopicAlreadyExistsError,
     for_code,
 )
@@ -339,7 +340,16 @@ async def _ask_to_create(
     new = NewTopic(
         topic.name, settings.partitions, settings.replication_factor, topic_configs=config
     )
-    return await admin.create_topics([new])
+
+    async def ask() -> Any:
+        try:
+            return await admin.create_topics([new])
+        except (KafkaError, TimeoutError):
+            # If the controller is down, newer metadata names its successor.
+            await client_of(admin).force_metadata_update()
+            raise
+
+    return await answer(ask, f"topic {topic.name} can't be created")
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
