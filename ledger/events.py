@@ -149,6 +149,9 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The payment that this fact is about: its payment reference if it has one, else its id."""
         return self.payment_reference or self.data_id
 
+    # A note has the same property, so no caller needs to know which of the two it has.
+    kept_under = payment_id
+
     @property
     def moved(self) -> Money:
         """The money of a fact whose kind always has an amount."""
