@@ -63,7 +63,9 @@ class _Body:
             if fault is not None:
                 return fault
             more = message.get("more_body", False)
-        return bytes(self._bytes)
+        # Without this release, a delivery would take twice its size until it is answered.
+        whole, self._bytes = bytes(self._bytes), bytearray()
+        return whole
 
     def _take(self, chunk: bytes) -> BodyFault | None:
         size = self.size + len(chunk)

@@ -15,7 +15,7 @@ from ledger.envelope import MAX_ID_BYTES
 from ledger.events import Event
 from ledger.lifecycle import INFORMATIONAL, MOVES_ITS_AMOUNT
 from ledger.notes import Note
-from ledger.payments import Snapshot, kept_under
+from ledger.payments import Snapshot
 from ledger.records import Record
 from ledger.rejections import Reason, Rejection
 from ledger.unread import unread_or
@@ -83,7 +83,7 @@ def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
     size = len(record.value or b"")
     if size > MAX_EVENT_BYTES:
         return _unreadable(f"expected an event of at most {MAX_EVENT_BYTES} bytes, got {size}")
-    return None if kept_under(event).encode() == record.key else _misplaced("payment's")
+    return None if event.kept_under.encode() == record.key else _misplaced("payment's")
 
 
 def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:

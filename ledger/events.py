@@ -149,6 +149,9 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The payment that this fact is about: its payment reference if it has one, else its id."""
         return self.payment_reference or self.data_id
 
+    # A note has the same property, so no caller needs to know which of the two it has.
+    kept_under = payment_id
+
     @property
     def moved(self) -> Money:
         """The money of a fact whose kind always has an amount."""
@@ -258,7 +261,8 @@ def _read(
             kind = AUTHORISED
         elif payment is not None and payment != data_id:
             kind = CAPTURED
-    if status is not None and contradicts(kind, status):
+    # Nearly every status is the name of its event's kind.
+    if status is not None and status != kind and contradicts(kind, status):
         marks.append("status_contradicts_type")
     return Event(
         event_id=envelope.id,

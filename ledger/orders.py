@@ -373,6 +373,10 @@ def _moved(payment: PaymentDocument) -> list[tuple[str, _Moved]]:
 
 
 def _add(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
+    if currency not in sums and sign == 1:
+        # Nearly every order has one sum of one amount.
+        sums[currency] = (*moved, 1)
+        return
     paid, refunded, disputed, lost, count = sums.get(currency, (0, 0, 0, 0, 0))
     sums[currency] = (
         paid + sign * moved[0],

@@ -165,7 +165,7 @@ def fold_payments(events: Iterable[Event | Note], known: Mapping[str, Payment]) 
     reused: list[Event] = []
     at_work: dict[str, PaymentFold] = {}
     for event in events:
-        payment_id = event.kept_under if isinstance(event, Note) else event.payment_id
+        payment_id = event.kept_under
         folding = at_work.get(payment_id)
         if folding is None:
             folding = at_work[payment_id] = PaymentFold(payment_id, known.get(payment_id))
@@ -185,11 +185,6 @@ def fold_payments(events: Iterable[Event | Note], known: Mapping[str, Payment]) 
         reused=reused,
         aside=[fact for folding in at_work.values() for fact in folding.aside],
     )
-
-
-def kept_under(event: Event | Note) -> str:
-    """Return the id of the payment that keeps an event or a note."""
-    return event.kept_under if isinstance(event, Note) else event.payment_id
 
 
 def payment_of(payment_id: str, facts: Mapping[str, Event], notes: Iterable[Note] = ()) -> Payment:

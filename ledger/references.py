@@ -44,6 +44,11 @@ class Fields(msgspec.Struct, frozen=True, dict=True):
             paths += [(name, name, []), (head, name, rest)] if rest else [(name, name, rest)]
         return paths
 
+    @cached_property
+    def heads(self) -> frozenset[str]:
+        """The first key of each path."""
+        return frozenset(head for head, _, _ in self.paths)
+
 
 def is_placeholder(text: str) -> bool:
     """Return whether a text stands for no value.
@@ -83,6 +88,9 @@ def metadata_references(metadata: object, fields: Fields) -> list[Reference]:
 
     An unreadable JSON text counts as a placeholder, because it may be a remark in brackets.
     """
+    # Nearly all metadata is an object without a reference.
+    if type(metadata) is dict and fields.heads.isdisjoint(metadata):
+        return []
     if isinstance(metadata, str):
         metadata = _value_in(metadata)
         if metadata is _UNREADABLE:

@@ -30,7 +30,6 @@ from ledger.envelope import MAX_ID_BYTES
 from ledger.events import Event
 from ledger.lifecycle import RuleSet
 from ledger.notes import Note
-from ledger.payments import kept_under
 from ledger.rejected import corrected_record
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
@@ -79,7 +78,7 @@ def add_agent(app: LedgerApp) -> None:
             app.names.events,
             (
                 OutRecord(
-                    kept_under(each).encode(), EVENTS.encode(each), passed_on.get(each.offset, ())
+                    each.kept_under.encode(), EVENTS.encode(each), passed_on.get(each.offset, ())
                 )
                 for each in chain[Event | Note](result.events, result.notes)
             ),

@@ -14,7 +14,7 @@ from ledger.accounting.activity import activity_of
 from ledger.derived import Readings, read_events
 from ledger.events import Event
 from ledger.notes import Note
-from ledger.payments import FoldedPayments, fold_payments, kept_under
+from ledger.payments import FoldedPayments, fold_payments
 from ledger.rejected import set_aside_record
 from ledger.rejections import Reason
 from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
@@ -91,7 +91,7 @@ def _attributes(
     for record, event in zip(readings.records, readings.values, strict=True):
         if record.traceparent is None:
             continue
-        payment_id = kept_under(event)
+        payment_id = event.kept_under
         payment = folded.payments.get(payment_id)
         if isinstance(event, Note):
             outcome = event.outcome

@@ -14,7 +14,6 @@ from cli.verification.auditor import HeldValue, Holding, holdings
 from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.deduplication import PROGRESS_KEY
 from ledger.large_orders import is_order_key, order_key_of
-from ledger.payments import kept_under
 from ledger.verification.audit import check_payment, check_seen
 from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.gathered_orders import gather
@@ -105,8 +104,8 @@ class Follower:
         async for number, records in self._read_on(topic, starts, ends):
             new = self._truth.read(number, records)
             self.records += len(records)
-            self._payments.update(kept_under(event) for event in new.events)
-            self._payments.update(kept_under(note) for note in new.notes)
+            self._payments.update(event.kept_under for event in new.events)
+            self._payments.update(note.kept_under for note in new.notes)
             self._places.update(_Place(seen, number, key) for key in (PROGRESS_KEY, *new.seen))
         for number, end in ends.items():
             self._truth.reached(number, end)

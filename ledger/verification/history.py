@@ -20,7 +20,7 @@ from ledger.events import Event, Reading
 from ledger.journal import Entry
 from ledger.notes import COUNTS, Note
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
-from ledger.payments import PaymentFold, fold_payments, kept_under
+from ledger.payments import PaymentFold, fold_payments
 from ledger.records import Place, SignedRecord
 from ledger.times import seconds_of
 from ledger.trust import Trust
@@ -193,7 +193,7 @@ class _Fold:
 
     def add(self, event: Event | Note) -> list[Entry]:
         """Fold an event or a note; return the entries that it posts."""
-        payment_id, entries = kept_under(event), []
+        payment_id, entries = event.kept_under, []
         payment = self._payments.get(payment_id)
         if payment is None:
             payment = self._payments[payment_id] = PaymentFold(payment_id, None)
