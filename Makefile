@@ -29,11 +29,11 @@ $(shell rm -f $(VENV)/.ready-*)
 endif
 endif
 
-# The tests run in three processes on two cores, because tests on a broker mostly wait. Tests of one
-# file stay in one process, because they share workers that take seconds to start. The files start in
-# the order of tests/conftest.py, because the order of xdist would start long files last.
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-	--durations 12
+# The tests run in three processes on two cores, because tests on a broker often wait; those of the
+# rest, which start several brokers and workers each, run in two. Tests of one file stay in one
+# process, because they share workers that take seconds to start. The files start in the order of
+# tests/conftest.py, because the order of xdist would start long files last.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 12
 
 # The tests on a real broker that `make test` runs: the main path, killed workers, two workers, a
 # stopped broker, the page in a browser, and the command line.
@@ -67,11 +67,11 @@ run: $(READY) ## start Kafka, ingest and a worker on this machine; Ctrl-C stops 
 
 test: $(READY) ## run the unit tests, the examples in docstrings, and the main tests on a real broker
 	@started=$$(date +%s); set -x; \
-	$(PYTEST) --doctest-modules $(CORE) $(UNITS) $(PACKAGES) && \
+	$(PYTEST) --numprocesses 3 --doctest-modules $(CORE) $(UNITS) $(PACKAGES) && \
 	{ set +x; } 2>/dev/null && echo "make test: passed after $$(($$(date +%s) - started)) s"
 
 test-rest: $(READY) ## run the tests on a real broker that `make test` leaves out
-	$(PYTEST) $(REST)
+	$(PYTEST) --numprocesses 2 $(REST)
 
 test-all: test test-rest ## run every test
 
