@@ -146,7 +146,8 @@ def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTota
         f"{order_id}: got {_shown(got.get(order_id))}, expected {_shown(expected.get(order_id))}"
         for order_id in wrong[:_SHOWN_DIFFERENCES]
     ]
-    return [f"{len(wrong)} of {len(expected)} orders differ", *named]
+    many = "1 order differs" if len(wrong) == 1 else f"{len(wrong)} orders differ"
+    return [f"{many}; {len(expected)} were expected", *named]
 
 
 def _shown(totals: OrderTotals | None) -> str:

@@ -3,8 +3,8 @@
 For each rate, the benchmark measures two times: from the scheduled POST to its acknowledgement, and
 to the first `GET /orders/{id}` that shows the event. It prints the median and the 99th percentile
 as a table, and writes ``build/bench-latency.json``. Ingress and one worker run with default
-settings, on their own Kafka. The exit code is 1 if a delivery was refused, an event not seen or a
-schedule not kept, and 2 if a measurement failed.
+settings, on their own Kafka. The exit code is 1 if a delivery was refused, an event was not seen or
+a schedule was not kept, and 2 if a measurement failed.
 
     python -m bench.latency
     python -m bench.latency --rates 500 --seconds 60

@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
     add("--partitions", type=count, default=PARTITIONS, help="partitions per topic (default 4)")
     add("--repeat", type=count, default=1, help="restarts of each kind at each size (default 1)")
     add("--seed", type=int, default=1, help="seed of the recorded input")
-    add("--out", type=Path, default=Path("build/bench-scale.json"), help="the result")
+    add("--out", type=Path, default=Path("build/bench-scale.json"), help="the file for the results")
     options = parser.parse_args()
     options.orders = sorted(options.orders)
     return options

@@ -58,10 +58,11 @@ def show(console: Console, result: Result) -> None:
 
 _MEANING: Final = """\
 Folded/s: events per second through all three hops, with that many orders stored; the median of \
-bursts that were prepared in advance. All other figures are from after the bursts. Ready again: \
-seconds from the start of the process until /readyz answers 200, the median after SIGTERM and \
-SIGKILL. Restored: the same from the changelogs alone, without tables; records/s divides all the \
-changelogs' records by these seconds. MB now, MB at most: RSS, and its maximum since the start."""
+bursts that were prepared in advance. All other figures were measured after the bursts. Ready \
+again: seconds from the start of the process until /readyz answers 200, the median after SIGTERM \
+and SIGKILL. Restored: the same from the changelogs alone, without tables; records/s divides all \
+the changelogs' records by these seconds. MB now, MB at most: RSS, and its maximum since the \
+start."""
 
 
 def _grown(sizes: Sequence[Size]) -> Table:

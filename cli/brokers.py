@@ -63,7 +63,9 @@ def _run_cluster(settings: BrokerSettings) -> None:
 
 def _start_again(cluster: KafkaCluster, broker: EmbeddedKafka, code: int) -> None:
     name = broker.folder.name
-    typer.echo(f"{name} {describe_exit(code)}; it is started again in {_AWAY_S:.0f} s")
+    typer.echo(f"{name} {describe_exit(code)}; restarting it in {_AWAY_S:.0f} s")
     time.sleep(_AWAY_S)
     cluster.start_again(broker)
-    typer.echo(f"{name} serves again, pid {broker.pid}; it fetches missing records from the others")
+    typer.echo(
+        f"{name} is running again, pid {broker.pid}; it fetches missing records from the others"
+    )

@@ -129,7 +129,7 @@ def _possible(stage: FaultStage, options: argparse.Namespace, console: Console) 
         else:
             possible.append(kind)
     if not possible:
-        raise StageError("no kind of fault is left")
+        raise StageError("none of the chosen kinds of fault can run on this stage")
     return possible
 
 

@@ -69,7 +69,7 @@ def _costs_table(costs: Sequence[Cost]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.caption = (
         "held, SIGTERM and answer show the longest of each kind. SIGTERM: time until the program "
-        "had ended. answer: time of ingress while it was neither killed nor frozen."
+        "ended. answer: time that ingress took to answer while it was neither killed nor frozen."
     )
     by_kind: dict[str, list[Cost]] = {}
     for cost in costs:

@@ -79,7 +79,7 @@ def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
         if event.kind is INFORMATIONAL:
             return _unreadable(f"events of type {event.type!r:.80} are not folded")
         if event.money is None and event.kind in MOVES_ITS_AMOUNT:
-            return _unreadable(f"an event of the kind {event.kind} has an amount")
+            return _unreadable(f"expected an amount in an event of the kind {event.kind}")
     size = len(record.value or b"")
     if size > MAX_EVENT_BYTES:
         return _unreadable(f"expected an event of at most {MAX_EVENT_BYTES} bytes, got {size}")

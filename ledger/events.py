@@ -254,7 +254,8 @@ def _read(
         payment = _payment_reference(envelope, kind, reading.fields.of_payment, marks)
         if payment is None and reading is PAY_READING:
             # The transaction may be the refund or the payment itself.
-            raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", "a refund names its payment")
+            expected = "expected a refund to name its payment"
+            raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", expected)
     data_id = _data_id(data, payment)
     if kind is SUCCEEDED:
         if rules.captured_fields and data.get("captured") is False:

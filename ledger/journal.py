@@ -67,9 +67,10 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One immutable journal entry, which posts one movement or takes it back.
 
-    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are those of its first
-    fact, also in a reversal; ``reverses`` names the entry that a reversal takes back. So the
-    content of an entry depends only on its facts, and not on the order in which facts arrive.
+    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are those of the
+    entry's first fact, even in a reversal; ``reverses`` names the entry that a reversal takes back.
+    So the content of an entry depends only on its facts, and not on the order in which facts
+    arrive.
     """
 
     entry_id: Annotated[

@@ -94,9 +94,10 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
 class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state that a payment's facts produce, as people and programs downstream see it.
 
-    ``amount`` and ``currency`` are the sum of the captures in the currency of the earliest one,
-    else those of the earliest success, else null. A reversed refund is not among the refunds. Lists
-    are sorted, so that equal states have equal documents.
+    If there are captures, ``amount`` is the sum of those in the currency of the earliest capture.
+    Otherwise ``amount`` and ``currency`` are those of the earliest success, or null without a
+    success. A reversed refund is not among the refunds. Lists are sorted, so that equal states have
+    equal documents.
     """
 
     payment_id: Annotated[Id, meaning("the payment's id")]

@@ -191,8 +191,8 @@ def judge_logged(
     was_unsigned = item.reason == Reason.SIGNATURE_REFUSED
     if was_unsigned or item.key == key_without_id(record.value or b""):
         return Refusal(
-            "it is an event now but was none when it was rejected, so the workers do not know its "
-            "id: it counts once `plexy-ledger rebuild` folds the log from scratch"
+            "it can be read as an event now, but could not when it was rejected, so the workers do "
+            "not know its id: it counts once `plexy-ledger rebuild` folds the log from scratch"
         )
     for event in result.events:
         return event

@@ -126,7 +126,7 @@ def require_rules(seen: ChunkTable, rules: RuleSet, partition: int) -> None:
             f"partition {partition} of the table {seen.name} was folded by the rules "
             f"{folded_by or 'of an earlier release'}, and LEDGER_RULES={rules.name} has the digest "
             f"{rules.digest}. Set LEDGER_RULES to the former rules, or fold the log by the new "
-            "ones with `plexy-ledger rebuild`, which shows what the change moves"
+            "ones with `plexy-ledger rebuild`, which shows what the change affects"
         )
 
 

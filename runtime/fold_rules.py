@@ -162,10 +162,10 @@ def _differences(ours: str, agreed: str) -> Iterator[str]:
     try:
         there = msgspec.json.decode(agreed, type=FoldRules)
     except msgspec.DecodeError:
-        yield "the workers run another release"
+        yield "the workers run a different release"
         return
     if there.fold != here.fold:
-        yield "the workers run another release"
+        yield "the workers run a different release"
     for name in FoldRules.__struct_fields__[1:-1]:
         shown = [_shown(getattr(each, name)) for each in (there, here)]
         if shown[0] != shown[1] and all(shown):

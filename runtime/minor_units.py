@@ -35,7 +35,7 @@ class MinorUnits:
                 raise ValueError(_expected("each with 0 to 4 decimals"))
             code = pair[1].upper()
             if code not in MINOR_UNIT_DIGITS:
-                raise ValueError(_expected(f"but {code} is no currency of the ledger"))
+                raise ValueError(_expected(f"but the ledger does not know the currency {code}"))
             if code in changed:
                 raise ValueError(_expected(f"with {code} only once"))
             changed[code] = int(pair[2])

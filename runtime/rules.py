@@ -20,17 +20,19 @@ DEFAULT_NAMES: Final = FieldNames()
 
 OrderFields = Annotated[
     tuple[str, ...],
-    setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
+    setting(
+        "fields of `data` and `data.metadata` that may hold the order's reference", min_length=1
+    ),
 ]
 PaymentFields = Annotated[
     tuple[str, ...],
-    setting("names of the payment's reference in a refund's `data`", min_length=1),
+    setting("fields of a refund's `data` that may hold the payment's reference", min_length=1),
 ]
 RuleSetName = Annotated[
     str,
     setting(
         f"what each event type means: {', '.join(BUILT_IN)}, or the path of a JSON or TOML file of "
-        "your own; after a change the log has to be folded from scratch",
+        "your own; after a change, the log must be folded from scratch",
         min_length=1,
     ),
 ]
@@ -38,8 +40,8 @@ RuleSetName = Annotated[
 ForgetAfterDays = Annotated[
     int,
     setting(
-        "days after which an event id is forgotten, longer than Plexy retries (75 hours); "
-        "after a change the log has to be folded from scratch",
+        "days after which an event id is forgotten; must be longer than the 75 hours for which "
+        "Plexy retries; after a change, the log must be folded from scratch",
         ge=4,
         le=36_500,
     ),
@@ -50,7 +52,7 @@ VerifySignatures = Annotated[
     Literal["ingress", "worker"],
     setting(
         "who checks signatures: `ingress` alone, or also each `worker`, which sets aside records "
-        "without a good signature; after a change the log has to be folded from scratch"
+        "without a good signature; after a change, the log must be folded from scratch"
     ),
 ]
 
@@ -71,7 +73,9 @@ def rule_set(name: str) -> RuleSet:
             f"file: {error.strerror}. Give a built-in name, or the path of a file"
         ) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"LEDGER_RULES: {name}: expected a text in UTF-8") from None
+        raise SettingsError(
+            f"LEDGER_RULES: {name}: expected UTF-8 text. Save the file as UTF-8"
+        ) from None
     except RuleFileError as error:
         raise SettingsError(f"LEDGER_RULES: {error}") from None
 

@@ -36,8 +36,8 @@ ToleranceSeconds = Annotated[
 PayTokens = Annotated[
     tuple[Secret, ...],
     setting(
-        "bearer tokens of the Pay API, comma-separated; if one is set, ingress takes the Pay API's "
-        "notifications"
+        "bearer tokens of the Pay API, comma-separated; if one is set, ingress accepts the Pay "
+        "API's notifications"
     ),
 ]
 PayAmountsUnit = Annotated[

@@ -38,7 +38,7 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "_RefusedError",
     "_RewrittenError",
 }
-_LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'
+_LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";%]+)'
 # The line "the worker ends" is left out, because its reason is always one of the errors above.
 _LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
 _LOOKING = "".join((_ROOT / "cli/status" / name).read_text() for name in ("looks.py", "command.py"))
@@ -95,7 +95,7 @@ def texts(file: Path) -> Iterator[str]:
             parts = (each.value if isinstance(each, ast.Constant) else "…" for each in node.values)
             yield "".join(map(str, parts))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+            yield node.value.replace("%s", "…")
 
 
 _TEXTS = [

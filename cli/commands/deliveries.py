@@ -28,7 +28,8 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str | None,
         typer.Option(
             "--type",
-            help="the event's type; payment.succeeded or transaction.charged, unless given",
+            help="the event's type; default: payment.succeeded; with `--dialect pay`, "
+            "transaction.charged, or transaction.refunded if --refund is given",
             autocompletion=completion.event_types,
         ),
     ] = None,
@@ -61,7 +62,7 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = Dialect.SDK,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="file with the Pay API's token, else the first of LEDGER_PAY_TOKENS"),
+        typer.Option(help="file with the Pay API's token; default: the first of LEDGER_PAY_TOKENS"),
     ] = None,
 ) -> bool:
     """Send one event, as Plexy would."""
@@ -104,18 +105,19 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str, typer.Option(help="dialects of the payments: sdk, pay (the Pay API) or sdk,pay")
     ] = "sdk",
     rules: Annotated[
-        Literal["seed", "lifecycle"], typer.Option(help="the ledger's LEDGER_RULES")
+        Literal["seed", "lifecycle"],
+        typer.Option(help="the rule set of the ledger that receives the events (its LEDGER_RULES)"),
     ] = "seed",
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
     """Send the events of virtual shops, and check the ledger.
 
     The events have several attempts per order, refunds in every form, odd ids and amounts at the
-    limits; with `--rules lifecycle`, also captures, voids, reversed refunds and disputes. They come
-    late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. The seed and
-    the number of events determine all deliveries. Each delivery is retried until it is
+    limits; with `--rules lifecycle`, also captures, voids, reversed refunds and disputes. They
+    arrive late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. The
+    seed and the number of events determine all deliveries. Each delivery is retried until it is
     acknowledged; Ctrl-C ends the command and lists the events that are not acknowledged yet. The
-    orders stay in the ledger, so do not use a shop's ledger.
+    orders stay in the ledger, so do not run it against the ledger of a real shop.
     """
     from cli.simulate.command import SimulateOptions
     from cli.simulate.command import simulate as run_simulation

@@ -121,14 +121,15 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> bool:
     """Compare a settlement file with the journal.
 
-    The header names these columns, separated by commas or semicolons, in any order and case; others
-    are ignored: `payment_id` as Plexy sends it; `amount` in major units, such as 1500.50 or
+    The header names these columns, separated by commas or semicolons, in any order and case; other
+    columns are ignored: `payment_id` as Plexy sends it; `amount` in major units, such as 1500.50 or
     1 500,50 (a refund's may have a minus; with --minor: digits only); `currency`, an ISO 4217 code
     such as KZT; `kind`, payment or refund.
 
     The refunds of a payment match as a multiset of amounts. With --from or --to, entries of other
-    days need not be in the file, but still match its rows. The exit code is 0 if all match, 1 if
-    anything differs, and 2 if the file can't be read; the error names the line and the value.
+    days need not be in the file, but rows of the file may still match them. The exit code is 0 if
+    all match, 1 if anything differs, and 2 if the file can't be read; the error names the line and
+    the value.
     """
     from cli.accounting.reconcile import ReconcileOptions, reconcile_file
     from cli.accounting.settlement_values import zone_of

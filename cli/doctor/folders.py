@@ -39,9 +39,8 @@ def _writable(settings: WorkerSettings) -> Iterator[CheckResult]:
     folder = settings.data_dir.absolute()
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        why = "" if existing == folder else f"can't be made: {existing} "
         yield problem(
-            f"LEDGER_DATA_DIR={folder} {why}can't be written by this user",
+            f"LEDGER_DATA_DIR={folder} {_obstacle(folder, existing)}",
             "give the user write access (in a container: the volume's group), or choose another "
             "folder",
         )
@@ -54,8 +53,16 @@ def _writable(settings: WorkerSettings) -> Iterator[CheckResult]:
         yield problem_of(error.fault)
     else:
         free = shutil.disk_usage(existing).free / _MIB
-        made = "" if existing == folder else ", will be made"
-        yield ok(f"LEDGER_DATA_DIR={folder} can be written{made}, {free:,.0f} MiB are free")
+        made = "" if existing == folder else " after it is created"
+        yield ok(f"LEDGER_DATA_DIR={folder} can be written{made}; {free:,.0f} MiB are free")
+
+
+def _obstacle(folder: Path, existing: Path) -> str:
+    if existing == folder:
+        return "can't be written by this user"
+    if existing.is_dir():
+        return f"can't be created, because this user can't write to {existing}"
+    return f"can't be created, because {existing} is not a folder"
 
 
 def _owner(settings: WorkerSettings) -> Iterator[CheckResult]:

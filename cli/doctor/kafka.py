@@ -97,9 +97,9 @@ def _unreachable(settings: KafkaSettings, patient: Patient, fault: Fault) -> Che
         return warning(what, remedy)
     if what.startswith(SILENT) and any(map(_connects, settings.bootstrap_servers)):
         remedy = (
-            "a program listens there: if it is Kafka, it uses another protocol or refuses us; "
-            "check LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. Otherwise "
-            + remedy
+            "a program listens there: if it is Kafka, it uses another protocol or refuses this "
+            "program; check LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. "
+            f"Otherwise {remedy}"
         )
     return problem(what, remedy)
 
@@ -142,8 +142,8 @@ async def _clock(client: AIOKafkaClient, patient: Patient) -> CheckResult:
     except (KafkaError, ValueError) as error:
         return warning(
             f"the brokers' clock can't be read ({type(error).__name__}: {error})",
-            "with Kafka 3.3 or newer, give the user Describe on the cluster; otherwise compare the "
-            "clocks by hand",
+            "with Kafka 3.3 or newer, grant the user the operation Describe on the cluster; "
+            "otherwise compare the clocks by hand",
         )
 
 
@@ -197,7 +197,7 @@ def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[CheckResult]:
     if refused:
         yield problem(
             f"the broker accepts no version of {', '.join(refused)} that aiokafka has",
-            "use a Kafka from 2.3 to 4.x",
+            "use Kafka 2.3 to 4.x",
         )
     elif not _accepts(versions, JoinGroupRequest.API_KEY, [_STATIC_MEMBERSHIP]):
         yield problem(

@@ -70,13 +70,13 @@ def _signatures(patient: Patient) -> Iterator[CheckResult]:
     if environment.get("LEDGER_ALLOW_UNSIGNED", "").strip().lower() in {"true", "1"}:
         yield warning(
             "LEDGER_ALLOW_UNSIGNED=true: ingress accepts deliveries from anyone",
-            "except for development, unset it and set LEDGER_WEBHOOK_SECRETS",
+            "outside development, unset it and set LEDGER_WEBHOOK_SECRETS",
         )
     secrets = [each.strip() for each in environment.get("LEDGER_WEBHOOK_SECRETS", "").split(",")]
     if DEVELOPMENT_SECRET in secrets:
         yield warning(
             "LEDGER_WEBHOOK_SECRETS contains the public secret of the documentation",
-            "except for development, set only the secrets of the Plexy endpoint",
+            "outside development, set only the secrets of the Plexy endpoint",
         )
 
 

@@ -58,7 +58,8 @@ def _behind(states: Sequence[TopicState], needed: int) -> Iterator[CheckResult]:
         )
         if worst.in_sync < needed:
             yield problem(
-                f"{what}, but Kafka acknowledges no record there with fewer than {needed}",
+                f"{what}, but Kafka acknowledges no record in this partition with fewer than "
+                f"{needed} in-sync replicas",
                 "start the missing brokers again, with their disks",
             )
         elif worst.in_sync < worst.replicas:

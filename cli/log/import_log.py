@@ -36,8 +36,8 @@ def import_log(
     if show_gaps(console, gaps):
         line(
             console,
-            "The records after a gap would get other offsets, so this file is not imported: find "
-            "an older file that has the missing records",
+            "The records after a gap would get different offsets, so this file is not imported: "
+            "find an older file that has the missing records",
             "bold red",
         )
         return False
@@ -166,7 +166,7 @@ async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, end
     if not written.keeps_times:
         raise NotWrittenError(
             f"{topic} was changed to message.timestamp.type=LogAppendTime, so in partition "
-            f"{block.partition}, records up to offset {written.last} got other times than in the "
-            "file. Find out who changed the topic, delete it, and import again"
+            f"{block.partition}, records up to offset {written.last} got times that differ from "
+            "those in the file. Find out who changed the topic, delete it, and import again"
         )
     return len(rest)

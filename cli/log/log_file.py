@@ -211,7 +211,8 @@ class LogFile:
         self._where = "its header"
         if self._take(len(MAGIC)) != MAGIC:
             raise LogFileError(
-                f"it is not a log file of this version: expected it to begin {MAGIC.decode()!r}"
+                "it is not a log file of this version: expected it to begin with "
+                f"{MAGIC.decode()!r}"
             )
         kind, payload = self._frame()
         if kind != _HEADER:

@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 
 from cli.errors import NotReadError, WrongOptionError
-from cli.printing import line
+from cli.printing import counted, line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
 from cli.settings import JudgeSettings
 from cli.topics.ledger_reader import open_reader
@@ -70,7 +70,8 @@ def show_item(environment: Mapping[str, str], item_id: str, console: Console, *,
     body = records.body
     line(console, body[:_SHOWN_BYTES].decode(errors="backslashreplace"))
     if len(body) > _SHOWN_BYTES:
-        line(console, f"… and {len(body) - _SHOWN_BYTES:,} bytes more: --raw writes the whole body")
+        more = counted(len(body) - _SHOWN_BYTES, "more byte")
+        line(console, f"… and {more}: --raw writes the whole body")
 
 
 def found(quarantine: Quarantine, item_id: str) -> Item:
@@ -164,7 +165,7 @@ def _facts(item: Item, records: Records, settings: JudgeSettings) -> list[tuple[
         ("detail", item.detail),
         ("key", item.key.decode(errors="backslashreplace")),
         ("from", place),
-        ("rejected", f"{at(item.at_ms)} UTC, written {item.times} times"),
+        ("rejected", f"{at(item.at_ms)} UTC, written {counted(item.times, 'time')}"),
         *(("header", f"{n}: {v.decode('latin-1')}") for n, v in records.delivered.headers),
         ("signature", _signature(records, settings)),
         ("now", _verdict(item, records, settings)),

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from cli.printing import counted
 from cli.simulate.check import DifferingOrder, Foretold
 from cli.simulate.latency import OutcomeLatency
 from cli.simulate.oracle import CheckedTotals, trial_totals
@@ -127,7 +128,7 @@ def latency_table(latency: Mapping[str, OutcomeLatency]) -> Table:
 
 def totals_table(checked: LedgerCheck, digits_of: Mapping[str, int]) -> Table:
     """Return the totals of all orders together, by currency."""
-    table = _table(f"{checked.orders} orders together", "", "paid", "refunded", "net")
+    table = _table(f"Totals of {counted(checked.orders, 'order')}", "", "paid", "refunded", "net")
     for currency, totals in checked.totals.items():
         sums = (totals.paid, totals.refunded, totals.net)
         table.add_row(currency, *(Text(major_units(each, currency, digits_of)) for each in sums))

@@ -43,7 +43,7 @@ def _explained() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise NotWrittenError(
-            f"Kafka did not acknowledge within {ACKNOWLEDGED_WITHIN_S:.0f} s: look at the brokers, "
+            f"Kafka did not acknowledge within {ACKNOWLEDGED_WITHIN_S:.0f} s: check the brokers, "
             "and run the command again"
         ) from error
     except InvalidTimestampError as error:

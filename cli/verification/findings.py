@@ -59,4 +59,4 @@ def show_events(console: Console, events: Sequence[EventReference]) -> None:
         place = f"partition {event.partition}, offset {event.offset}"
         line(console, f"    {event.event_id}  {event.type}  {place}")
     if len(events) > _MOST_EVENTS_SHOWN:
-        line(console, f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more")
+        line(console, f"    … and {counted(len(events) - _MOST_EVENTS_SHOWN, 'more event')}")

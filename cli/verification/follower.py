@@ -129,7 +129,7 @@ class Follower:
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):
-                detail = f"it ends at offset {end}, but was read up to {was} before"
+                detail = f"it ends at offset {end}, but had been read up to {was}"
                 raise RewrittenError(topic, number, detail)
         return ends
 

@@ -97,8 +97,8 @@ def _show(console: Console, proof: Proof, checked: ProofCheck) -> None:
         line(console, f"{bearer} by bearer token, without a signature", style="yellow")
     line(console, f"folded in {checked.sequences} other sequences, with some events twice")
     if checked.faults:
-        faults = counted(len(checked.faults), "thing that does", "things that do")
-        line(console, f"{faults} not hold", style="bold red")
+        faults = counted(len(checked.faults), "fault")
+        line(console, f"{faults}: the proof does not hold", style="bold red")
     elif checked.signatures is not None:
         line(console, "The whole proof holds.", style="bold green")
     else:

@@ -104,8 +104,8 @@ async def _prepare(plan: _Plan, console: Console) -> None:
     if leftovers.begun and not resumes:
         raise NotRebuiltError(
             f"version {number} exists already. Switch to it with LEDGER_VERSION={number}, or "
-            f"make another version with `--to {number + 1}`. An interrupted rebuild only continues "
-            f"with its folder, and {plan.folder} does not exist"
+            f"make another version with `--to {number + 1}`. An interrupted rebuild can continue "
+            f"only from its folder, and {plan.folder} does not exist"
         )
     private_folder(plan.folder)
     await ensure_topics(plan.new)

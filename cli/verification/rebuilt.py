@@ -90,7 +90,10 @@ def _show_comparison(old: int, new: int, comparison: VersionComparison, console:
         line(console, f"{comparison.moving:,} values and entries in motion were left out")
     if comparison.cancelled:
         count = counted(comparison.cancelled, "entry", "entries")
-        line(console, f"in one journal only, where they cancel each other: {count}")
+        line(
+            console,
+            f"left out, because they are in only one journal and cancel each other: {count}",
+        )
     show_differences(console, comparison.differences)
 
 

@@ -168,8 +168,8 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - the printed lines use every paramet
         f"{counted(_orders(truth), 'order')}, {counted(entries, 'entry', 'entries')}; "
         f"{counted(findings.moving, 'payment')} in motion",
         "disks": str(findings.disks),
-        "took": f"{findings.took_s:.1f} s for {counted(findings.records, 'record')} of all topics, "
-        f"{log_s:,.0f} records of the log a second",
+        "took": f"{findings.took_s:.1f} s for {counted(findings.records, 'record')} from all "
+        f"topics, {log_s:,.0f} records of the log a second",
     }
     for name, text in lines.items():
         line(console, f"{name:<14} {text}")

@@ -66,7 +66,8 @@ def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
     counted = all(held.at <= order.at for _, held in rows.all_held())
     if counted and expected != (calendar := set(rows.calendar())):
         wrong = sorted(map(rows.moment, expected ^ calendar))
-        yield f"its calendar: {len(wrong)} entries are missing or extra, such as {wrong[0]}"
+        many = "1 entry is" if len(wrong) == 1 else f"{len(wrong)} entries are"
+        yield f"its calendar: {many} missing or extra, such as {wrong[0]}"
 
 
 def _rows_of(order: LargeOrder) -> OrderRows:

@@ -33,7 +33,10 @@ _MOST_ORDERS: Final = 720
 
 
 class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An unchanged record of the log; bytes are base64 in JSON, the time in Unix milliseconds."""
+    """An unchanged record of the log.
+
+    In JSON, bytes are base64; the timestamp is in Unix milliseconds.
+    """
 
     partition: int
     offset: int
@@ -60,8 +63,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     ``records`` are all deliveries of its events, including those of payments that have moved away.
     ``rules`` are the settings of the fold, ``rules_digest`` is the digest of their rule set, and
-    ``steps`` are the orders after each delivery. ``order`` is the final state, ``None`` if all
-    payments have moved away.
+    ``steps`` has the state of the order after each delivery. ``order`` is the final state, ``None``
+    if all payments have moved away.
     """
 
     format: str

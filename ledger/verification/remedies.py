@@ -21,7 +21,7 @@ class Remedy(msgspec.Struct, frozen=True):
 
 
 _LOST_PAYMENT_OR_ORDER: Final = Remedy(
-    "The table lacks a payment or order of the log.",
+    "The table lacks a payment or an order that is in the log.",
     "Check the changelog's `cleanup.policy` and ACLs, then rebuild.",
 )
 _WRONG_PAYMENT_OR_ORDER: Final = Remedy(
@@ -34,7 +34,8 @@ _FOREIGN_PAYMENT_OR_ORDER: Final = Remedy(
     "Look for `log_incomplete`. Check the changelog's ACLs, then rebuild.",
 )
 _SEEN: Final = Remedy(
-    "`dedupe` lacks a folded event id, has other content for the id, or has a wrong progress.",
+    "`dedupe` lacks a folded event id, has other content for the id, or has recorded the wrong"
+    " progress.",
     "Check that all programs have the same `LEDGER_FORGET_AFTER_DAYS`, then rebuild.",
 )
 _DOCUMENT: Final = Remedy(

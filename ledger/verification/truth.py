@@ -114,7 +114,7 @@ class Truth:
         self._expect(partition, end)
         was = self.next_offset(partition)
         if end < was:
-            self._incomplete(partition, f"it ends at offset {end}, but was read up to {was} before")
+            self._incomplete(partition, f"it ends at offset {end}, but had been read up to {was}")
 
     def next_offset(self, partition: int) -> int:
         """Return the offset after the last record that was read from a partition."""

@@ -101,7 +101,7 @@ def require_room(
     if free < least_bytes:
         raise NoRoomError(
             f"LEDGER_DATA_DIR={folder} has {free / _MIB:.1f} MiB free, and the tables' write "
-            f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB",
+            f"buffers (LEDGER_TABLE_MEMORY_MB) need {least_bytes / _MIB:.1f} MiB",
             _REMEDY,
         )
     inodes = _free_inodes(made_in or folder)
@@ -111,8 +111,8 @@ def require_room(
     if inodes is not None and inodes < least:
         raise NoRoomError(
             f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes). A start with {made} "
-            f"existing and {new} new databases, one for each table and partition, takes "
-            f"{least}",
+            f"existing and {new} new databases, one for each table and partition, needs "
+            f"{least} files",
             _MAKE_FILES,
         )
 

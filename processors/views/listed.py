@@ -20,7 +20,7 @@ class ListedOrder(msgspec.Struct):
 
     ``changed_at_ms`` is ``None`` in a list by anomaly, where the time is not known.
     ``waiting_since`` is the time, in Unix seconds, of the first refund whose payment has not
-    arrived. It is ``None`` without such a refund, and for an order that is a summary.
+    arrived. It is ``None`` without such a refund, and for an order whose document is a summary.
     """
 
     order_id: str

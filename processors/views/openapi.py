@@ -217,7 +217,7 @@ def _get(
     content = {"application/json": {"schema": _schema(kind)}}
     answers: Json = {
         "200": {"description": "The answer.", "content": content},
-        "400": _problem("A parameter is wrong: `field` names it"),
+        "400": _problem("A parameter is wrong; `field` names the parameter"),
         "401": _problem("The bearer token is missing or wrong"),
         "500": _problem("A bug; or, for a proof, the order contradicts the log"),
         "503": _problem("Temporary: a rebalance, a recovery of tables, or no answer from Kafka"),

@@ -37,8 +37,9 @@ MOST_WATCHERS: Final = 100
 
 
 class WorkerState(msgspec.Struct, kw_only=True):
-    """One worker; ``reason`` says why it is not ready, ``since_ms`` is the time of its start.
+    """One worker.
 
+    ``reason`` says why the worker is not ready; ``since_ms`` is the time of its start.
     ``standbys`` are the partitions whose tables the worker keeps as copies.
     """
 

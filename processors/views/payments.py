@@ -24,7 +24,7 @@ _MOST_BYTES: Final = 1024 * 1024
 
 
 class OrderPayments(msgspec.Struct):
-    """A page of an order's payments, by ``payment_id``.
+    """A page of an order's payments, sorted by ``payment_id``.
 
     ``cursor`` is that of the next page, or ``None`` on the last page. A page may hold fewer
     payments than the limit, or none, and still have a next page.

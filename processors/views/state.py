@@ -88,7 +88,10 @@ def unready(app: LedgerApp) -> str | None:
     if app.in_recovery or not app.tables.actives_ready:
         return "the tables are being recovered from their changelogs"
     if not app.consumer.is_surely_member:
-        return "the group has not confirmed for a session that the partitions are this worker's"
+        return (
+            "the group has not confirmed within the session timeout that this worker still has its "
+            "partitions"
+        )
     if refolding := app.consumer.refolding():
         return f"records that the tables have lost are being folded again: {refolding}"
     return None

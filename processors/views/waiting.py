@@ -108,7 +108,7 @@ async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, unt
     except (LogUnreadableError, ProblemError) as error:
         return f"its progress is unknown, {error}"
     if story is None:
-        return "it is not in the log, or Plexy never delivered it"
+        return "it is not in the log; Plexy may never have delivered it"
     if story.outcome == ACCEPTED:
         return "it is in the log, and no worker has judged it yet"
     if story.outcome != FOLDED:
@@ -125,4 +125,5 @@ async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, unt
 
 
 def _not_here(event_id: str, why: str) -> ProblemError:
-    return ProblemError(409, "event_not_here", f"{event_id!r:.80} will never be part of it: {why}")
+    detail = f"event {event_id!r:.80} will never be part of this answer: {why}"
+    return ProblemError(409, "event_not_here", detail)

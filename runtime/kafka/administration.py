@@ -123,7 +123,7 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         cause = None
-        fault = Fault(f"{what}: no answer within {_ANSWERED_WITHIN_S:.0f} s", "look at the brokers")
+        fault = Fault(f"{what}: no answer within {_ANSWERED_WITHIN_S:.0f} s", "check the brokers")
         try:
             if (answer := await ask()) is not None:
                 return answer
@@ -132,7 +132,7 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         except (KafkaError, TimeoutError) as error:
             denied = isinstance(error, TopicAuthorizationFailedError)
             cause = error
-            fault = Fault(f"{what}: {error!r}", _RIGHTS if denied else "look at the brokers")
+            fault = Fault(f"{what}: {error!r}", _RIGHTS if denied else "check the brokers")
             if isinstance(error, KafkaError) and not error.retriable:
                 raise TopicsError(fault) from error
         if time.monotonic() > deadline:

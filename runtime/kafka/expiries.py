@@ -45,10 +45,12 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
     files.current()
     if files.expires_s is not None:
         what = f"LEDGER_KAFKA_CERTIFICATE_FILE={settings.kafka_certificate_file}"
-        remedy = "replace the file, and that of its key: no restart is needed"
+        remedy = "replace the certificate file and its key file; no restart is needed"
         yield Expiring(what, "ours", files.expires_s, remedy)
     for broker, at_s in of_brokers().items():
-        remedy = "renew the broker's certificate, or that of its authority, whichever expires"
+        remedy = (
+            "renew the broker's certificate or its authority's certificate, whichever expires first"
+        )
         yield Expiring(f"the broker {broker}", "brokers", at_s, remedy)
 
 
@@ -64,4 +66,4 @@ def expired(settings: KafkaSettings) -> Iterator[Expiring]:
     with suppress(OSError, ValueError):
         if file is not None and (at_s := expires_s(file.read_bytes())) < time.time():
             what = f"an authority in LEDGER_KAFKA_CA_FILE={file}"
-            yield Expiring(what, "brokers", at_s, "replace the file: no restart is needed")
+            yield Expiring(what, "brokers", at_s, "replace the file; no restart is needed")

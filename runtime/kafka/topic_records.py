@@ -98,7 +98,7 @@ def partition_faults(
         records = ", ".join(map(names.made_with, recorded))
         yield Fault(
             f"{records} record different numbers of partitions for one ledger",
-            "find out which number is right, and delete the topics that record another one",
+            "find out which number is right, and delete the topics that record a different number",
         )
         return
     made_with = min(recorded or counts.values(), default=expected)

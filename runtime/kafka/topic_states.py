@@ -61,8 +61,9 @@ def faults(
     """Yield the differences of a topic's replicas and settings from the expected ones."""
     replicas = min(partition.replicas for partition in state.partitions)
     if replicas < replication_factor:
+        has = "1 replica" if replicas == 1 else f"{replicas} replicas"
         yield Fault(
-            f"topic {state.name} has {replicas} replicas, expected {replication_factor}",
+            f"topic {state.name} has {has}, expected {replication_factor}",
             "add some with `kafka-reassign-partitions.sh`, or set "
             f"LEDGER_REPLICATION_FACTOR={replicas}",
         )
@@ -77,10 +78,10 @@ def count_fault(topic: str, count: int, made_with: int) -> Fault:
     """
     return Fault(
         f"topic {topic} has {count} partitions, but this ledger has {made_with}",
-        "Kafka can't remove partitions, and keys would move to others. Bring the log into a new "
-        "ledger with `plexy-ledger export-log`, then `plexy-ledger import-log` with another "
-        f"LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if this topic is not the log of "
-        "record, `plexy-ledger rebuild` makes another version of it",
+        "Kafka can't remove partitions, and keys would move to other partitions. Bring the log "
+        "into a new ledger with `plexy-ledger export-log`, then `plexy-ledger import-log` with "
+        f"another LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if this topic is not the "
+        "log of record, `plexy-ledger rebuild` makes another version of it",
     )
 
 

@@ -31,7 +31,7 @@ from tests.kafka.topics import alter
 
 pytestmark = pytest.mark.timeout(240)
 
-needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk requires root")
 needs_ipv6 = pytest.mark.skipif(
     not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6"
 )

@@ -34,7 +34,7 @@ from tests.kafka.topics import alter, delete, describe
 
 pytestmark = pytest.mark.timeout(240)
 
-needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk requires root")
 
 
 def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:

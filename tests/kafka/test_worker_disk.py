@@ -31,7 +31,7 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
-needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk requires root")
 # The disk has little more room than a worker with the smallest tables needs.
 DISK_MB = 96
 TABLES_MB = 24

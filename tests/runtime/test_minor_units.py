@@ -36,7 +36,7 @@ def test_two_texts_with_the_same_meaning_are_equal_and_shown_as_given():
         ("KWD:5", "each with 0 to 4 decimals"),
         ("KWD:-1", "each with 0 to 4 decimals"),
         ("KWD:3 ISK:0", "each with 0 to 4 decimals"),
-        ("XAU:3", "but XAU is no currency of the ledger"),
+        ("XAU:3", "but the ledger does not know the currency XAU"),
         ("KWD:3,kwd:3", "with KWD only once"),
     ],
 )

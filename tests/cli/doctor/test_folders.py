@@ -30,7 +30,7 @@ for result in check_folders(Patient(os.environ, ("worker",))):
 
 def test_a_missing_folder_that_a_worker_can_create_is_ok_and_is_not_created(patient, tmp_path):
     result = one(Level.OK, check_folders(patient))
-    assert "can be written, will be made" in result.what
+    assert "can be written after it is created; " in result.what
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,7 +72,7 @@ def test_too_little_room_is_a_problem_that_names_the_required_room(patient):
     result = one(
         Level.PROBLEM, check_folders(with_settings(patient, table_memory_mb=10_000_000_000))
     )
-    assert "take 2500000000.0 MiB" in result.what
+    assert "need 2500000000.0 MiB" in result.what
     assert f"LEDGER_DATA_DIR={patient.environment['LEDGER_DATA_DIR']} has " in result.what
     assert "make room there" in result.remedy
 

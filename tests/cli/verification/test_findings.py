@@ -28,7 +28,7 @@ def test_long_lists_of_differences_and_events_are_shortened_and_counted():
     text = shown.getvalue()
     assert text.count("order_differs  order") == 100
     assert "… and 3 more: 3 order_differs" in text
-    assert "… and 2 events more" in text
+    assert "… and 2 more events" in text
     assert text.rstrip().endswith("103 differences")
 
 

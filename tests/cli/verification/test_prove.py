@@ -48,7 +48,7 @@ def test_every_fault_of_a_proof_is_reported(file, capsys):
     printed = capsys.readouterr().out
     assert printed.count("signature_mismatch") == 2
     assert "0 of 2 signatures good" in printed
-    assert "2 things that do not hold" in printed
+    assert "2 faults: the proof does not hold" in printed
     assert "checked" not in printed
 
 
@@ -93,7 +93,7 @@ def test_a_single_fault_is_counted_in_the_singular(proof, tmp_path, capsys):
     assert not prove(SECRETS, path, 2, Console(width=200), as_json=False)
     printed = capsys.readouterr().out
     assert "✗ the order does not follow from these events: version: 9 is stated, 2 fo" in printed
-    assert "1 thing that does not hold" in printed
+    assert "1 fault: the proof does not hold" in printed
 
 
 def test_a_proof_is_checked_with_the_rules_of_this_ledger(proof, tmp_path):

@@ -101,7 +101,7 @@ def lose(start: bytes) -> Callable[[Ledger], None]:
     [
         (change_head, "its head: payments: expected 5, got 6"),
         (change_first_event, f"its head: expected first and last event ({NOW_S + 1}, 'pay_0')"),
-        (lose(b"ord_1\xfft"), "its calendar: 1 entries are missing or extra"),
+        (lose(b"ord_1\xfft"), "its calendar: 1 entry is missing or extra"),
         (lose(b"ord_1\xffp"), "payment pay_0: it is not in the order"),
     ],
 )

@@ -20,7 +20,7 @@ FOLDER = Path("data")
 
 def test_a_folder_with_too_little_room_is_reported_with_the_required_room(tmp_path):
     settings = WorkerSettings(data_dir=tmp_path)
-    with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
+    with pytest.raises(NoRoomError, match=r"need 1125899906842624\.0 MiB: make room") as raised:
         require_room(settings, 2**70)
     assert f"LEDGER_DATA_DIR={tmp_path}" in str(raised.value)
     assert require_room(settings, 1) is None
@@ -29,7 +29,9 @@ def test_a_folder_with_too_little_room_is_reported_with_the_required_room(tmp_pa
 def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
     settings = WorkerSettings(data_dir=tmp_path, partitions=4)
     monkeypatch.setattr("processors.engine.disk._free_inodes", lambda _: 100)
-    with pytest.raises(NoRoomError, match=r"0 existing and 12 new databases, .* takes 192: del"):
+    with pytest.raises(
+        NoRoomError, match=r"0 existing and 12 new databases, .* needs 192 files: del"
+    ):
         require_room(settings, 1)
     for number in range(12):
         (tmp_path / "tables" / "v1" / "plexy-ledger@kafka" / f"{number}.db").mkdir(parents=True)

@@ -42,7 +42,7 @@ def test_a_setting_that_an_older_broker_lacks_is_not_checked():
 @pytest.mark.parametrize(
     ("given", "expected", "remedy"),
     [
-        ({"replicas": 1}, "has 1 replicas, expected 3", "LEDGER_REPLICATION_FACTOR=1"),
+        ({"replicas": 1}, "has 1 replica, expected 3", "LEDGER_REPLICATION_FACTOR=1"),
         ({"retention_ms": "1"}, "has retention.ms=1, expected -1", "retention.ms=-1"),
         ({"cleanup_policy": "delete"}, "has cleanup.policy=delete", "cleanup.policy=compact"),
         (
