@@ -34,7 +34,7 @@ class Answers:
         self._of_fault_s = max(self._of_fault_s, attempt.took_s)
         if attempt.took_s > self.within_s:
             self.late.append(
-                f"ingress was up all the time, but a delivery took {attempt.took_s:.1f} s "
+                f"ingress was up the whole time, but a delivery took {attempt.took_s:.1f} s "
                 f"({attempt.outcome}): expected an answer within {self.within_s:g} s"
             )
 

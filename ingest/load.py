@@ -11,7 +11,7 @@ from typing import Final
 # The large bodies in memory have at most this total size: eight of the largest possible bodies.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 # A body of at most this size always finds room, however many large bodies strangers send. Plexy's
-# bodies have a few hundred bytes. The number of connections limits the number of small bodies.
+# bodies are a few hundred bytes long. The number of connections limits the number of small bodies.
 SMALL_BYTES: Final = 16 * 1024
 
 

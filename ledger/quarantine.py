@@ -1,13 +1,13 @@
 """The quarantine: the items in ``plexy.rejected``, and which of them may be put back.
 
 ``Quarantine`` reads the records of ``plexy.rejected``, each partition in offset order, and returns
-items with their state. A rejection that was written twice is one item. An item that was put back
-for one version of the ledger stays open for the other versions. An item is corrected once a
-different delivery of its event counts.
+items with their state. A rejection that was written twice is one item. An item that was put back to
+one version's events topic stays open for the other versions. An item has the state ``corrected`` if
+a different delivery of its event counts instead.
 
-``judge_logged`` and ``judge_delivery`` judge an item and its record again. They return the event or
-the envelope of the delivery to append, or a ``Refusal``. The verdict is that of a fold of the whole
-log with the current code and settings.
+``judge_logged`` and ``judge_delivery`` judge an item and its record again. ``judge_logged`` returns
+the event to append, and ``judge_delivery`` the envelope of the delivery to append; each may return
+a ``Refusal`` instead. Both use the current code and settings, as a fold from scratch would.
 """
 
 from collections.abc import Iterable
@@ -34,10 +34,12 @@ _ID_DIGITS: Final = 16
 _MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
-    Reason.EVENT_ID_REUSED: "its id was seen before with other content, which counts",
-    Reason.TOO_MANY_EVENTS: "its payment keeps the earliest facts, and this one is later",
+    Reason.EVENT_ID_REUSED: "its id was seen before with other content, and that content counts",
+    Reason.TOO_MANY_EVENTS: (
+        "its payment has room only for its earliest facts, and this event is later than those"
+    ),
     Reason.KEY_MISMATCH: (
-        "its record lies under another key than the event's id, where no duplicate would be found"
+        "its record lies under another key than the event's id, so duplicates would not be found"
     ),
 }
 
@@ -178,8 +180,9 @@ def judge_logged(
     ``kept`` is the value of the rejection, and ``record`` is the rejected record in the log.
     ``trust`` is ``None`` if the workers check no signatures.
 
-    Only an event that was rejected for its data can be put back on its own, because the workers
-    already know its id. Any other record would have changed how later records were folded.
+    Only an event that was rejected for its data can be put back without a rebuild, because the
+    workers recorded its id when they rejected it. If any other record had counted at its place,
+    later records would have been folded differently.
     """
     if item.reason in _DECISIONS:
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
@@ -191,8 +194,8 @@ def judge_logged(
     was_unsigned = item.reason == Reason.SIGNATURE_REFUSED
     if was_unsigned or item.key == key_without_id(record.value or b""):
         return Refusal(
-            "it can be read as an event now, but could not when it was rejected, so the workers do "
-            "not know its id: it counts once `plexy-ledger rebuild` folds the log from scratch"
+            "it would be accepted as an event now, but the workers did not record its id when they "
+            "rejected it: it will count after `plexy-ledger rebuild` folds the log from scratch"
         )
     for event in result.events:
         return event

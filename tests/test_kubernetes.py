@@ -145,7 +145,7 @@ def test_the_kustomization_has_every_file_but_the_secrets():
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", OBJECTS)
-def test_every_object_is_valid_by_kubernetes_own_schema(name, version):
+def test_every_object_is_valid_against_kubernetes_own_schema(name, version):
     kubernetes_validate.validate(OBJECTS[name], version, strict=True)
 
 
@@ -165,7 +165,9 @@ def test_each_program_has_a_workload_that_runs_its_command():
     for name in WORKLOADS:
         assert container(name)["args"] == [name]
         assert name in typer.main.get_command(app).commands
-        assert "command" not in container(name), "the image's entry point runs"
+        assert "command" not in container(name), (
+            "unset `command`, so that the image's entry point runs"
+        )
     assert 'ENTRYPOINT ["plexy-ledger"]' in DOCKERFILE
 
 
@@ -255,7 +257,9 @@ def test_uncommenting_the_secrets_makes_a_worker_check_signatures(tmp_path):
 
 
 @pytest.mark.parametrize("program", SERVING)
-def test_a_container_declares_the_port_that_it_listens_on_beyond_loopback(program, tmp_path):
+def test_a_container_declares_exactly_the_ports_that_its_program_opens_beyond_loopback(
+    program, tmp_path
+):
     own = settings(program, tmp_path)
     listens = {
         "ingest": lambda: {
@@ -270,7 +274,9 @@ def test_a_container_declares_the_port_that_it_listens_on_beyond_loopback(progra
 
 
 @pytest.mark.parametrize("program", SERVING)
-def test_probes_request_served_paths_and_only_readiness_depends_on_kafka(program, tmp_path):
+def test_each_probe_requests_a_path_that_its_program_serves_and_only_readiness_requests_readyz(
+    program, tmp_path
+):
     own = settings(program, tmp_path)
     served = {
         "ingest": lambda: {route.path for route in create_app(own, FakeLog()).routes},
@@ -285,7 +291,9 @@ def test_probes_request_served_paths_and_only_readiness_depends_on_kafka(program
     ):
         asked = container(program).get(probe)
         if asked is None:
-            assert (program, probe) == ("audit", "startupProbe"), "it listens at once"
+            assert (program, probe) == ("audit", "startupProbe"), (
+                "only the audit needs no startup probe, because it listens at once"
+            )
             continue
         assert path in served
         assert asked["httpGet"] == {"path": path, "port": port["name"]}
@@ -321,12 +329,15 @@ def test_a_worker_is_reached_by_the_stable_name_of_its_pod(tmp_path):
     spec = WORKLOADS["worker"]["spec"]
     service = OBJECTS[f"Service {spec['serviceName']}"]["spec"]
     assert service["clusterIP"] == "None"
-    assert service["publishNotReadyAddresses"], "workers ask each other while one recovers"
+    assert service["publishNotReadyAddresses"], (
+        "the other workers must be able to reach a worker that is still recovering"
+    )
     assert selected(service["selector"]) == ["worker"]
     namespace = KUSTOMIZATION["namespace"]
     own = settings("worker", tmp_path)
     assert own.web_host == f"plexy-ledger-worker-0.{spec['serviceName']}.{namespace}.svc"
-    # The address names the headless Service and the port that the worker announces.
+    # The worker announces this host together with `web_port`, so the headless Service must declare
+    # the same port.
     assert [port["port"] for port in service["ports"]] == [own.web_port]
 
 
@@ -362,7 +373,9 @@ def test_a_pod_has_no_unneeded_privileges(program):
     (user,) = re.findall(r"(?m)^USER (\S+)$", DOCKERFILE)
     spec = pod(program)
     assert spec["automountServiceAccountToken"] is False
-    assert spec["enableServiceLinks"] is False, "else a Service could look like a setting"
+    assert spec["enableServiceLinks"] is False, (
+        "otherwise a Service's variables could look like our settings"
+    )
     context = spec["securityContext"]
     assert (context["runAsNonRoot"], context["runAsUser"]) == (True, int(user))
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -442,7 +455,7 @@ def test_the_page_names_every_file_and_only_existing_objects():
         assert command in typer.main.get_command(app).commands
 
 
-def test_the_page_names_the_jobs_of_the_alarms_and_their_targets():
+def test_the_page_lists_each_prometheus_job_with_its_address():
     rows = dict(re.findall(r"(?m)^    \| `([\w-]+)` \| `([\w.:-]+)` \|", PAGE))
     assert set(rows) == JOBS
     for where in rows.values():

@@ -1,8 +1,8 @@
 """Runs Kafka, ingress and worker in the foreground until Ctrl-C or SIGTERM: the command ``run``.
 
 Standard output shows how to try the ledger. Standard error has the programs' own output, each line
-after its program's name. The user's own signing secret is shown on a terminal only, and is never
-written to a file or a pipe.
+prefixed with its program's name. The user's own signing secret is shown on a terminal only, and is
+never written to a file or a pipe.
 """
 
 import asyncio
@@ -93,8 +93,9 @@ def plan(environment: Mapping[str, str]) -> RunPlan:
     worker = WorkerSettings.from_environment(ours)
     if embeds_kafka and (worker.kafka_tls or worker.kafka_sasl_mechanism):
         raise SettingsError(
-            "LEDGER_KAFKA_TLS or LEDGER_KAFKA_SASL_MECHANISM is set, but the embedded Kafka has "
-            "neither: set LEDGER_KAFKA_BOOTSTRAP to the address of your Kafka, or unset both"
+            "LEDGER_KAFKA_TLS or LEDGER_KAFKA_SASL_MECHANISM is set, but the Kafka that `run` "
+            "starts uses neither TLS nor SASL: set LEDGER_KAFKA_BOOTSTRAP to the address of your "
+            "own Kafka, or unset both settings"
         )
     ingest = IngestSettings.from_environment(ours)
     return RunPlan(

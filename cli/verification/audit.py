@@ -72,7 +72,9 @@ class AuditMetrics(Metrics):
         self.read = self.gauge("read_records", "records of all topics that were read")
         self.rounds = self.gauge("rounds", "rounds that have compared all new records")
         self.last = self.gauge("last_round_timestamp_seconds", "time of the end of the last round")
-        self.took = self.gauge("last_round_seconds", "duration of the last round, with its waits")
+        self.took = self.gauge(
+            "last_round_seconds", "duration of the last round, including its waits"
+        )
         self.replicas = self.gauge(
             "replicas_compared",
             "partitions of tables on the workers' disks that the last round compared",
@@ -106,7 +108,8 @@ class Audit:
         self._other_settings: Fault | None = None
         self._topic_faults: set[str] = set()
         self._logged: set[Difference] = set()
-        # At these places, the log of record has lost records that the audit had read.
+        # Each of these differences names a partition in which the log of record has lost records
+        # that the audit had read.
         self._lost: list[Difference] = []
 
     async def run(self) -> None:
@@ -169,14 +172,17 @@ class Audit:
         self._topic_faults = faults
 
     async def _compare_settings(self, reader: LedgerReader) -> None:
-        """Log once that the workers fold with different settings, which may explain differences."""
+        """Log once that the workers and the audit have different settings.
+
+        Different settings may explain differences in the tables.
+        """
         other = await reader.difference_from_workers(self._settings)
         if other and other != self._other_settings:
             _log.warning("other_settings", detail=str(other))
         self._other_settings = other
 
     async def _ask_workers(self) -> AllTables | NoReport:
-        """Ask for the content of the workers' disks; at intervals, have the workers read them."""
+        """Get the content of the workers' disks; start a scrub every ``_SCRUBBED_EVERY_S``."""
         now_s = time.monotonic()
         scrub = now_s - self._scrubbed_s >= _SCRUBBED_EVERY_S
         if scrub:

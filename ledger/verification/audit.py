@@ -327,7 +327,7 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     payment_id, count = held.payment_id, len(truth.facts.get(held.payment_id, {}))
     belongs = count and truth.payment(payment_id).order_id == held.order_id
     if belongs and truth.is_at_rest(payment_id):
-        return "it left the order, but belongs to it"
+        return "recorded as having left the order, but it belongs to the order"
     if held.noted:
         # A note, perhaps void by now, brought the snapshot here.
         return ""
@@ -335,7 +335,10 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
         return "it left the order, but was never in it"
     # One fact puts the payment into the order, and a second fact moves it away.
     if not 2 <= held.version <= count:  # noqa: PLR2004
-        return f"it left the order at version {held.version}; the log has {count} facts"
+        return (
+            f"it left the order at version {held.version}, expected a version from 2 to its number "
+            f"of facts in the log, {count}"
+        )
     return ""
 
 

@@ -17,12 +17,12 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/orders")
     async def get_orders(_view: View, request: Request) -> Any:
-        """Return a page of orders, of all workers or of this worker alone."""
+        """Return a page of orders, from all workers or from this worker alone."""
         state.require_ready(app)
         asked, of_one = wanted(request), asks_this_one(request)
         if asked.anomaly is None:
             if of_one:
-                raise parameters.invalid("scope", "worker", "all, unless `anomaly` is given")
+                raise parameters.invalid("scope", "worker", "`all` in a request without `anomaly`")
             page = await by_change.page(app, request, asked)
         elif of_one:
             page = by_anomaly.page_here(app, request, asked)

@@ -1,8 +1,8 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-Invariants: no state is outdated, so no table is read while it is a standby, in recovery, or folding
-lost records again; and an id that another worker has is not reported as missing. In each of these
-cases the answer is a 503.
+Invariants: A table is never read while it may be outdated, for example while it is a standby or in
+recovery, or while records that it has lost are folded again. No id is reported as missing except by
+the worker that has the id's partition. A view that can't keep these invariants answers 503.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,7 +44,7 @@ Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
 
 
 class EventPlaces(msgspec.Struct):
-    """The places of an event's deliveries in the log; workers send them to each other."""
+    """The places of an event's deliveries in the log, as a worker reports them to other workers."""
 
     partition: int
     first: int
@@ -62,9 +62,10 @@ def routed(
     part: str,
     more_s: Callable[[Any], float] = lambda _request: 0.0,
 ) -> Callable[[Get], Get]:
-    """Let the worker that has the key's partition answer; ``part`` is the key's name in the path.
+    """Route a request to the worker that has the key's partition.
 
-    ``more_s`` returns the additional time that a request may take: see ``Router``.
+    ``part`` names the path parameter that holds the key. ``more_s`` returns the additional time
+    that a request may take: see ``Router``.
     """
 
     def routed_view(get: Get) -> Get:
@@ -149,7 +150,7 @@ def seen(app: LedgerApp, event_id: str) -> Seen | None:
 
 
 def judged_to(app: LedgerApp, partition: int) -> int:
-    """Return the offset up to which the log was judged in one of this worker's partitions."""
+    """Return the offset after the last judged record of one of this worker's partitions."""
     require_ready(app)
     progress = _stored(app, "seen", partition, PROGRESS_KEY, PROGRESS.decode)
     return (progress or START).offset + 1
@@ -182,7 +183,10 @@ def is_here(app: LedgerApp, table: TableName, identifier: str) -> bool:
 async def ask(
     app: LedgerApp, table: TableName, identifier: str, path: str, more_s: float = 0.0
 ) -> bytes | None:
-    """Ask the worker that has an id; return ``None`` for a 404. ``more_s`` is as in ``routed``."""
+    """Get a page from the worker that has an id's partition; return ``None`` for a 404.
+
+    ``more_s`` is the additional time that the answer may take, in seconds.
+    """
     try:
         owner = app.router.key_store(table, identifier.encode())
     except KeyError:
@@ -216,7 +220,10 @@ async def fetch(
 
 
 def _problem(status: int, body: bytes) -> tuple[str, str]:
-    """Return the code and text of another worker's problem; only a 503 keeps its own code."""
+    """Return the code and the text of another worker's problem.
+
+    The code is ``unavailable`` unless the status is 503 and the body is a problem.
+    """
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except msgspec.DecodeError:

@@ -20,7 +20,7 @@ class ClientLog(logging.Handler):
         self.last_line = " ".join(record.getMessage().split())
 
     def attach(self) -> None:
-        """Take aiokafka's lines out of the log, because each attempt to connect logs some."""
+        """Keep aiokafka's lines out of the log, because each connection attempt logs some."""
         logger = logging.getLogger("aiokafka")
         logger.addHandler(self)
         logger.propagate = False

@@ -79,7 +79,7 @@ def test_the_ledger_accepts_the_signature(form):
     assert late is SignatureFault.OUT_OF_TOLERANCE
 
 
-def test_the_default_event_is_a_payment_that_folds():
+def test_the_event_that_send_builds_is_read_as_a_payment_without_marks():
     envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=NOW_S)))
     event = decode_event(envelope, 0, 0, NOW_S * 1000, Reading())
     assert (event.payment_id, event.order_reference, event.money.amount_minor) == (
@@ -174,7 +174,7 @@ def sent_by_pay(options, **changes):
     return notification_of(options, settings, now_s=7)
 
 
-def test_a_notification_is_a_charge_with_its_amount_in_the_configured_unit():
+def test_a_notification_is_a_charge_by_default_and_its_amount_is_in_the_configured_unit():
     told = sent_by_pay(CHARGE)
     assert told["name"] == "transaction.charged"
     assert told["data"] == {
@@ -203,7 +203,7 @@ def test_a_notification_needs_a_token_and_the_unit_of_amounts(missing):
         send_event(CHARGE, "http://127.0.0.1:1", SenderIdentity(dialect="pay"), given)
 
 
-def test_a_token_comes_from_the_file_that_is_named_and_is_not_printed(ingress, tmp_path, capsys):
+def test_the_token_is_read_from_the_named_file_and_is_never_printed(ingress, tmp_path, capsys):
     file = tmp_path / "token"
     file.write_text("token_of_the_file\n")
     given = {"LEDGER_PAY_AMOUNTS": "minor"}

@@ -81,8 +81,8 @@ def test_a_late_or_missing_answer_violates_a_limit_unless_ingress_was_away():
     slow, none = Attempt(5.0, 10.5, "200"), Attempt(50.0, 30.0, "timeout")
     late = broken(answers=heard(slow, none))
     assert [each.partition(": ")[0] for each in late] == [
-        "ingress was up all the time, but a delivery took 10.5 s (200)",
-        "ingress was up all the time, but a delivery took 30.0 s (timeout)",
+        "ingress was up the whole time, but a delivery took 10.5 s (200)",
+        "ingress was up the whole time, but a delivery took 30.0 s (timeout)",
     ]
     assert broken(answers=heard(slow, none, away=(15.0, 51.0))) == []
 

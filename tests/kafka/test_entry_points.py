@@ -88,7 +88,7 @@ def test_an_option_of_faust_does_not_bypass_the_required_token(env):
     assert "LEDGER_API_TOKEN" in output
 
 
-def test_uvicorn_runs_an_ingress_that_keeps_a_delivery_and_stops(env):
+def test_uvicorn_runs_an_ingress_that_keeps_a_delivery_and_stops_on_sigterm(env):
     port = free_port()
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
     with WorkerProcess(env | {"LEDGER_INGEST_PORT": str(port)}, [*UVICORN, str(port)]) as ingress:

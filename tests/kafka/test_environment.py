@@ -1,7 +1,7 @@
 """A program reads only `LEDGER_*` and OpenTelemetry's variables from its environment.
 
-Other programs, and Kubernetes for each service, set variables that Faust, uvicorn or another
-library would take for its own settings.
+Other programs set variables that Faust, uvicorn or another library would take for its own settings,
+and so does Kubernetes, for each Service.
 """
 
 import signal

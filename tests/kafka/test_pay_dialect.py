@@ -1,6 +1,7 @@
 """The Pay API's notifications take the whole path: ingress, Kafka, workers, views and checks.
 
-One ledger takes both dialects, with amounts in major units, while one token replaces another.
+One ledger accepts both dialects while its Pay API token is being replaced. The Pay API's amounts
+are in major units.
 """
 
 import json
@@ -36,7 +37,7 @@ NOW_S = int(time.time())
 
 
 class Ledger(NamedTuple):
-    """An ingress, and a worker that checks signatures only in its views."""
+    """An ingress, and a worker that checks signatures for its views, but not when it folds."""
 
     ingress: WorkerProcess
     worker: WorkerProcess
@@ -145,7 +146,7 @@ def test_the_log_has_each_body_byte_for_byte_with_the_headers_of_its_dialect(led
     assert {tuple(each.headers[:3]) for each in notifications} == {pay_headers(PayAmounts.MAJOR)}
 
 
-def test_verify_counts_bearer_records_and_refuses_them_without_the_pay_api(ledger):
+def test_verify_counts_bearer_records_and_refuses_them_if_the_pay_api_is_not_configured(ledger):
     code, output = verify(ledger.env)
     assert code == 0, output
     assert "0 not good; 6 records by bearer token" in output
@@ -185,7 +186,7 @@ def test_an_exported_log_is_restored_with_the_dialect_of_each_record(ledger, tmp
     assert log_of(other) == log_of(ledger.env)
 
 
-def test_no_log_topic_metric_or_report_contains_a_token(ledger):
+def test_no_token_appears_in_topics_metrics_logs_or_reports(ledger):
     env = ledger.env
     metrics = httpx.get(
         f"http://127.0.0.1:{env['LEDGER_INGEST_METRICS_PORT']}/metrics", trust_env=False
@@ -221,7 +222,7 @@ def test_a_retired_token_is_refused_after_the_restart(ledger):
     assert simulated[0] == 0, simulated[1]
 
 
-def test_workers_that_check_signatures_fold_bearer_records_only_if_the_ledger_takes_them(
+def test_workers_that_check_signatures_fold_bearer_records_only_if_the_pay_api_is_configured(
     ledger, tmp_path
 ):
     def rejected(**settings: str) -> list[bytes]:

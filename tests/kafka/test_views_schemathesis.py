@@ -1,4 +1,4 @@
-"""Views answer requests that schemathesis generates from their document as documented."""
+"""The views answer as documented: schemathesis generates requests from their OpenAPI document."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.timeout(180)
 bounded = hypothesis_settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
-# A schema can't define times and durations, the views ignore undeclared parameters, and an event
-# that does not arrive is an intended 504.
+# These checks would fail on correct answers: a schema can't define times and durations, the views
+# ignore undeclared parameters, and a wait for an event that is never folded is meant to end with a
+# 504. Other methods are tested in tests/kafka/test_views.py.
 NOT_FOR_SCHEMAS = [
     positive_data_acceptance,
     negative_data_rejection,
@@ -35,7 +36,7 @@ NOT_FOR_SCHEMAS = [
 ]
 
 DOCUMENT = describe()
-# A stream has no end, so tests/kafka/test_overview.py tests it.
+# `/live` is an endless stream, so it is excluded here and tested in tests/kafka/test_overview.py.
 schema = schemathesis.openapi.from_dict(DOCUMENT).exclude(path="/live")
 
 
@@ -102,5 +103,5 @@ def test_existing_documents_are_as_documented(
     assert [error.message for error in validator.iter_errors(answer.json)] == []
 
 
-def test_the_document_requires_the_token(env: dict[str, str]) -> None:
+def test_the_openapi_document_is_not_served_without_the_token(env: dict[str, str]) -> None:
     assert_problem(ask(env, "/openapi.json", token=None), 401, "unauthorized")

@@ -63,7 +63,7 @@ class Ledger:
         self.worker.consumer_generation_id += 1
 
     def fold(self, partition: int, values: dict[bytes, int]) -> None:
-        """Write values and update the sums in one step, as the effects of a chunk do."""
+        """Write values and update the sums in one step of the event loop, as ``Effects`` does."""
         held = self.table.read_chunk(partition, values)
         self.write(partition, values)
         more = sum(values.values()) - sum(map(int, held.values()))
@@ -119,7 +119,7 @@ async def test_a_change_made_while_the_rows_are_read_counts_once(ledger, seed, m
     assert ledger.total(0) == sum(int(value) for _, value in ledger.table.rows_now(0))
 
 
-async def test_a_partition_that_a_worker_keeps_in_a_rebalance_is_not_summed_again(ledger):
+async def test_a_partition_that_a_worker_keeps_through_a_rebalance_is_not_summed_again(ledger):
     ledger.write(0, {b"a": 1})
     await ledger.sums.look()
     before = ledger.sums.of(0)
@@ -171,7 +171,7 @@ async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeyp
     assert ledger.sums.of(0).taken == 100
 
 
-async def test_a_partition_lost_while_another_is_being_summed_is_not_opened(ledger, monkeypatch):
+async def test_a_partition_lost_while_another_is_being_summed_is_not_summed(ledger, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
@@ -195,7 +195,8 @@ def test_anomaly_lists_updated_by_the_fold_equal_lists_rebuilt_from_all_orders(d
         now = {name: order for name, order in pipeline.orders.items() if before.get(name) != order}
         followed.change(changes_of(now, before))
         if data.draw(st.booleans()):
-            # The keys are sorted when they are read.
+            # Reading a list sorts its keys. Only some chunks are followed by a read, so both sorted
+            # and unsorted keys are tested.
             list(followed.latest(ANY_ANOMALY, None))
     rebuilt = AnomalousOrders()
     for order in pipeline.orders.values():

@@ -1,4 +1,4 @@
-"""The audit finds no difference in a state that the ledger folded, and reports each corruption."""
+"""The audit finds no difference in a state produced by the ledger, and reports each corruption."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ EVT_1 = (partition_of(b"evt_1"), b"evt_1")
 
 
 @given(st.data())
-def test_a_state_that_the_ledger_folded_has_no_difference(data: st.DataObject) -> None:
+def test_a_state_that_the_ledger_produced_has_no_difference(data: st.DataObject) -> None:
     history = data.draw(histories())
     ledger = Ledger(history, lambda events: data.draw(chunked(events)))
     assert ledger.differences() == []
@@ -81,13 +81,13 @@ def with_amount(payment: Payment) -> Payment:
     return msgspec.structs.replace(payment, facts=payment.facts | {"evt_1": fact})
 
 
-def test_the_example_has_no_difference_and_moves_a_payment():
+def test_the_example_has_no_difference_and_has_a_payment_that_moved_to_another_order():
     ledger = example()
     assert ledger.differences() == []
     assert ORDERS.decode(ledger.orders[b"ord_2"]).payments["pay_3"].payment is None
 
 
-def test_a_wrong_amount_in_the_table_is_reported_with_its_events():
+def test_a_wrong_amount_in_the_table_is_reported_with_the_events_of_the_payment():
     ledger = example()
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, with_amount)
     (found,) = ledger.differences()
@@ -140,7 +140,7 @@ def _paid(order: Order, amount: int) -> Order:
         ),
         (
             lambda o: _of_order(o, "pay_1", payment=None),
-            "payment pay_1: it left the order, but belongs to it",
+            "payment pay_1: recorded as having left the order, but it belongs to the order",
         ),
         (
             lambda o: Order(o.order_id, {"pay_1": o.payments["pay_1"]}),
@@ -176,13 +176,16 @@ def test_each_corruption_of_an_order_is_reported(alter, detail):
     assert found.events or "pay_9" in detail
 
 
-def test_a_withdrawal_at_a_version_that_the_log_does_not_reach_is_reported():
+def test_a_payment_that_left_its_order_at_a_version_above_its_number_of_facts_is_reported():
     ledger = example()
     ledger.orders[b"ord_2"] = altered(
         ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
     )
     (found,) = ledger.differences()
-    assert found.detail == "payment pay_3: it left the order at version 3; the log has 2 facts"
+    assert found.detail == (
+        "payment pay_3: it left the order at version 3, expected a version from 2 to its number of "
+        "facts in the log, 2"
+    )
 
 
 def test_a_payment_of_another_order_is_reported():
@@ -219,7 +222,7 @@ def test_a_document_that_does_not_follow_from_its_payments_is_reported():
     assert found.detail == "status: expected 'partially_refunded', got 'paid'"
 
 
-def test_a_document_of_an_order_that_all_payments_left_is_reported():
+def test_a_document_of_an_order_that_no_longer_has_payments_is_reported():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.documents[b"ord_2"] = stale.documents[b"ord_2"]
@@ -373,7 +376,7 @@ def test_the_progress_of_a_partition_is_checked(more, found):
     assert kinds(ledger) == found
 
 
-def test_a_partition_without_its_progress_is_reported_once_it_was_folded():
+def test_missing_or_unreadable_progress_is_reported_only_if_the_partition_was_folded():
     ledger = _forgetful(0, 1)
     place = (partition_of(b"evt_1"), PROGRESS_KEY)
     ledger.seen[place] = b"\xc1"
