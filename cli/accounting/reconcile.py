@@ -216,7 +216,7 @@ class AmountFormat(msgspec.Struct, frozen=True):
     def read(self, amount: str, currency: str) -> Money:
         """Return the amount in minor units; raise ``MoneyError`` if it can't be read."""
         if not self.minor:
-            text = plain_amount(amount, self.decimal)
+            text = plain_amount(amount, self.decimal, self.digits_of.get(currency, 0))
             return Money(minor_units(text, currency, self.digits_of), currency)
         is_number = amount.isascii() and amount.isdigit() and len(amount) <= _MOST_DIGITS
         if not is_number or int(amount) > MAX_AMOUNT_MINOR:

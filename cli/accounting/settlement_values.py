@@ -21,17 +21,23 @@ _OFFSET: Final = re.compile(
 # A single separator before three digits may separate thousands or decimals. If the digits before it
 # begin with a zero, it separates decimals.
 _AMBIGUOUS: Final = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+_THREE_DECIMALS: Final = 3
 
 
-def plain_amount(text: str, decimal: str | None) -> str:
+def plain_amount(text: str, decimal: str | None, decimals: int = 2) -> str:
     """Return an amount without separators of thousands; ``decimal`` is the file's decimal mark.
+
+    ``decimals`` is the currency's number of decimals. The ledger writes them after a point, so a
+    point before three digits is a decimal point if the currency has three decimals.
 
     >>> [plain_amount(text, None) for text in ("1 500,50", "1,234,567", "1500.5")]
     ['1500.50', '1234567', '1500.5']
     >>> plain_amount("1.234", "."), plain_amount("1.234", ","), plain_amount("0,234", None)
     ('1.234', '1234', '0.234')
+    >>> plain_amount("1.234", None, decimals=3)
+    '1.234'
     """
-    mark = decimal or _decimal_mark(text)
+    mark = decimal or _decimal_mark(text, decimals)
     whole, found, part = text.rpartition(mark)
     if not found:
         whole, part = text, ""
@@ -43,11 +49,11 @@ def plain_amount(text: str, decimal: str | None) -> str:
     return "".join(filter(str.isdigit, whole)) + (f".{part}" if found else "")
 
 
-def _decimal_mark(text: str) -> str:
+def _decimal_mark(text: str, decimals: int) -> str:
     points, commas = text.count("."), text.count(",")
     if points and commas:
         return max(".,", key=text.rfind)
-    if _AMBIGUOUS.fullmatch(text):
+    if _AMBIGUOUS.fullmatch(text) and not (points and decimals == _THREE_DECIMALS):
         raise MoneyError(
             "amount_not_decimal", f"{text!r:.40} has two meanings: give --decimal . or --decimal ,"
         )

@@ -194,9 +194,13 @@ def test_the_setting_for_minor_units_decides_how_many_decimals_an_amount_may_hav
     path.write_text(f"{HEADER}p,1.234,KWD,payment\n", encoding="utf-8")
     with pytest.raises(WrongOptionError, match="KWD has 2 decimals"):
         read_settlement(path, AmountFormat(decimal="."))
-    amounts = AmountFormat(decimal=".", digits_of=MinorUnits("KWD:3").digits_of)
-    (line,) = read_settlement(path, amounts)
-    assert line.money == Money(1234, "KWD")
+    for decimal in (".", None):
+        amounts = AmountFormat(decimal=decimal, digits_of=MinorUnits("KWD:3").digits_of)
+        (line,) = read_settlement(path, amounts)
+        assert line.money == Money(1234, "KWD")
+    path.write_text(f'{HEADER}p,"1,234",KWD,payment\n', encoding="utf-8")
+    with pytest.raises(WrongOptionError, match="two meanings"):
+        read_settlement(path, amounts)
 
 
 @pytest.mark.parametrize("name", ["Asia/Almaty", "UTC+5", "utc+05:00", "+05:00"])
