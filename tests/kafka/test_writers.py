@@ -163,18 +163,24 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
         effects.publish(app.names.orders, [OutRecord(b"key", b"value")])
 
     async def work(chunk: Chunk) -> None:
-        # The group never had this generation of the worker, which asks the group before it writes.
+        # The group never had this generation of the worker. A worker asks the group whenever it
+        # makes a writer, and here it has lost the writers of its claims.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
+        app.writers.forget()
+        with pytest.raises(RevokedError) as revoked:
+            await folding(app, "hop", app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
         dropped.append(chunk)
-        await folding(app, "hop", app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
+        raise revoked.value
 
     async with running(settings, work) as app:
         await ready(app)
         await append(settings, PARTITION, "any")
         await until(lambda: dropped and not app.consumer.at_work)
         assert not app.crashed, app.crash_reason
+        assert app.consumer.offsets.committable(dropped[0].tp) in {None, 0}
         assert await committed(settings, dropped[0].tp) == 0
-    assert await keys_of(settings, settings.names.orders) == []
+    env = {"LEDGER_KAFKA_BOOTSTRAP": settings.bootstrap_servers[0]}
+    assert await asyncio.to_thread(read_topic, env, settings.names.orders) == []
 
 
 async def test_the_identity_of_a_writer_is_renewed_before_kafka_forgets_it(
