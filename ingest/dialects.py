@@ -123,7 +123,7 @@ class PayDialect:
             detail = "expected the header Authorization once, as Bearer and the token"
             return problem("token_missing", detail, headers=_CHALLENGE)
         if not self._knows(given[0][len(_BEARER) :].strip(b" ")):
-            detail = "the token in Authorization is none of those configured here"
+            detail = "the token in Authorization is not in LEDGER_PAY_TOKENS"
             return problem("token_mismatch", detail, headers=_CHALLENGE)
         return None
 
