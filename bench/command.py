@@ -55,6 +55,10 @@ def exit_code_of(measure: Callable[[Console], bool]) -> int:
         return 2
 
 
+# A broker in production runs for long, so its hot methods are compiled by the second compiler.
+_COMPILE_FULLY: Final = ("-XX:TieredStopAtLevel=4",)
+
+
 @contextmanager
 def kafka_in_a_folder(
     properties: Mapping[str, str] | None = None,
@@ -63,7 +67,9 @@ def kafka_in_a_folder(
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
-        EmbeddedKafka(Path(folder) / "kafka", cache=cache, properties=properties) as kafka,
+        EmbeddedKafka(
+            Path(folder) / "kafka", cache=cache, properties=properties, jvm=_COMPILE_FULLY
+        ) as kafka,
     ):
         yield kafka, Path(folder)
 

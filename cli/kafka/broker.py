@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+# An embedded broker seldom lives for long, and the JVM's second compiler would take half of its
+# processor time: in a start and 3,000 sends, 4 s of 8 s.
+_COMPILE_QUICKLY = "-XX:TieredStopAtLevel=1"
 _LOGGING = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -69,7 +72,7 @@ class EmbeddedKafka:
             for name, number in {"PLAINTEXT": port, **(listeners or {})}.items()
         }
         self._properties = dict(properties or {})
-        self._jvm = (f"-Xmx{heap_mb}m", *_LOGGING, *jvm)
+        self._jvm = (f"-Xmx{heap_mb}m", _COMPILE_QUICKLY, *_LOGGING, *jvm)
         self._node = node
         self._number = node.number if node else 1
         self._process: Child | None = None
