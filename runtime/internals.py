@@ -53,10 +53,10 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "fetch_committed_offsets"
             ),
             "aiokafka.producer.message_accumulator:BatchBuilder": (
-                "_build _builder _relative_offset"
+                "_build _builder _relative_offset _set_producer_state"
             ),
             "aiokafka.producer.message_accumulator:MessageAccumulator": (
-                "_batches _pending_batches fail_all"
+                "_batches _pending_batches"
             ),
             "aiokafka.producer.producer:AIOKafkaProducer": (
                 "_message_accumulator _sender _txn_manager"

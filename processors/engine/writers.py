@@ -19,7 +19,7 @@ import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
-from aiokafka.producer.sender import Sender
+from aiokafka.producer.sender import Sender as KafkaSender
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import RecordMetadata, TopicPartition
 from faust.types import TP, AppT
@@ -29,7 +29,7 @@ from processors.engine.internals import client_of
 from processors.engine.membership import clock_s
 from runtime.kafka.administration import answer
 from runtime.kafka.batches import ACKNOWLEDGED_WITHIN_S, BatchRefusedError
-from runtime.kafka.internals import fail_batches, wait_on_metadata
+from runtime.kafka.sender import REQUEST_WITHIN_S, RETRY_AFTER_S, Epoch, Sender
 from runtime.kafka.topic_states import most_bytes, read_configs, size_fault
 
 log = structlog.get_logger(__name__)
@@ -37,8 +37,6 @@ log = structlog.get_logger(__name__)
 # The topics' limit would allow one batch per chunk; several batches let the broker start earlier.
 _BATCH_BYTES: Final = 512 * 1024
 _UNCOMPRESSED: Final = 0
-_REQUEST_WITHIN_S: Final = 20.0
-_RETRY_AFTER_MS: Final = 100
 # Kafka keeps an identity for at least six hours without a renewal: see
 # ``runtime.kafka.identities``. An epoch has 15 bits, and this interval uses up 24 epochs a day.
 _RENEWED_AFTER_S: Final = 3600.0
@@ -54,42 +52,11 @@ class Writer:
     ``batch_bytes`` is the size limit for new batches.
     """
 
-    def __init__(
-        self, client: AIOKafkaClient, identity: str, batch_bytes: int = _BATCH_BYTES
-    ) -> None:
+    def __init__(self, sender: Sender, epoch: Epoch, batch_bytes: int = _BATCH_BYTES) -> None:
         self.born_s = clock_s()
         self.batch_bytes = batch_bytes
-        self._client = client
-        self._identity = TransactionManager(identity, int(_REQUEST_WITHIN_S * 1000))
-        self._accumulator = MessageAccumulator(
-            client.cluster, _BATCH_BYTES, 0, ACKNOWLEDGED_WITHIN_S, txn_manager=self._identity
-        )
-        self._sender = Sender(
-            client,
-            acks=-1,
-            txn_manager=self._identity,
-            message_accumulator=self._accumulator,
-            retry_backoff_ms=_RETRY_AFTER_MS,
-            request_timeout_ms=int(_REQUEST_WITHIN_S * 1000),
-        )
-
-    async def start(self) -> None:
-        """Get the next epoch from the broker, so that all earlier epochs become obsolete.
-
-        If the broker dies meanwhile, other brokers are asked; the caller limits the time.
-        """
-        while True:
-            try:
-                await self._sender.start()
-                break
-            except KafkaError as error:
-                # aiokafka retries by itself, unless the connection ends while it looks for the
-                # broker to ask. That error is wrapped in a different one.
-                if not isinstance(error.__cause__, KafkaConnectionError):
-                    raise
-                await asyncio.sleep(_RETRY_AFTER_MS / 1000)
-        # With its id and epoch, the writer is now an idempotent producer, without transactions.
-        self._identity.transactional_id = None
+        self.epoch = epoch
+        self._sender = sender
 
     def create_batch(self) -> BatchBuilder:
         """Return an empty batch; its first record may exceed the size limit."""
@@ -99,23 +66,43 @@ class Writer:
         self, batch: BatchBuilder, topic: str, *, partition: int
     ) -> Awaitable[RecordMetadata]:
         """Begin to write a batch; the future is done once every in-sync replica has the batch."""
-        # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
-        # topic only if it had to wait for the topic's metadata. A topic that was known by chance
-        # would disappear at the next refresh, together with the leader that the batch waits for.
-        self._client.add_topic(topic)
-        await wait_on_metadata(self._client, topic)
-        tp = TopicPartition(topic, partition)
-        future: Awaitable[RecordMetadata] = await self._accumulator.add_batch(
-            batch, tp, ACKNOWLEDGED_WITHIN_S
-        )
-        return future
+        return await self._sender.send(self.epoch, TopicPartition(topic, partition), batch)
 
-    async def close(self) -> None:
-        """Let requests in flight end, and fail all other batches with ``RevokedError``."""
-        # A cancelled sender task that has not run yet raises this error.
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._sender.close()
-        fail_batches(self._accumulator, RevokedError("given back while it waited for Kafka"))
+    def close(self) -> None:
+        """Fail every batch that is not in flight with ``RevokedError``."""
+        error = RevokedError("given back while it waited for Kafka")
+        self._sender.give_up(self.epoch, error)
+
+
+async def next_epoch(client: AIOKafkaClient, identity: str) -> Epoch:
+    """Get an identity's next epoch from the broker, so that all its earlier epochs become obsolete.
+
+    If the broker dies meanwhile, other brokers are asked; the caller limits the time.
+    """
+    manager = TransactionManager(identity, int(REQUEST_WITHIN_S * 1000))
+    # aiokafka's own sender only asks for the epoch here, and never sends a batch.
+    asking = KafkaSender(
+        client,
+        acks=-1,
+        txn_manager=manager,
+        message_accumulator=MessageAccumulator(client.cluster, _BATCH_BYTES, 0, 0),
+        retry_backoff_ms=int(RETRY_AFTER_S * 1000),
+        request_timeout_ms=int(REQUEST_WITHIN_S * 1000),
+    )
+    while True:
+        try:
+            await asking.start()
+            break
+        except KafkaError as error:
+            # aiokafka retries by itself, unless the connection ends while it looks for the
+            # broker to ask. That error is wrapped in a different one.
+            if not isinstance(error.__cause__, KafkaConnectionError):
+                raise
+            await asyncio.sleep(RETRY_AFTER_S)
+    # A cancelled task that has not run yet raises this error.
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking.close()
+    return Epoch(manager.producer_id, manager.producer_epoch)
 
 
 async def _write_nothing(_writer: Writer) -> None:
@@ -129,10 +116,10 @@ class Writers:
         self._app = app
         self._group = group
         self._batch_bytes = _BATCH_BYTES
+        self._sender: Sender | None = None
         self._writers: dict[TP, Writer] = {}
         # A task holds a partition's lock while it uses or renews the partition's writer.
         self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
         """Do ``work`` with a partition's writer; raise ``RevokedError`` if we lost the partition.
@@ -197,38 +184,31 @@ class Writers:
         self._locks.clear()
 
     async def close(self) -> None:
-        """Give up every writer, and wait until all have ended."""
+        """Give up every writer, and wait until the requests in flight have ended."""
         self.forget()
-        if self._closing:
-            await asyncio.wait(self._closing)
+        if self._sender is not None:
+            await self._sender.close()
 
     async def _writer(self, tenure: Tenure) -> Writer:
         tenure.ensure_ours()
         held = self._writers.get(tenure.tp)
         if held is not None and clock_s() - held.born_s < _RENEWED_AFTER_S:
             return held
+        client = client_of(self._app)
+        if self._sender is None:
+            self._sender = Sender(client)
         identity = f"{self._group}-{tenure.tp.topic}-{tenure.tp.partition}"
-        writer = Writer(client_of(self._app), identity, self._batch_bytes)
-        try:
-            async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
-                await writer.start()
-                # The order matters: the group confirms the partition after we have the epoch. So
-                # the partition's next owner asks for its epoch later, and gets a higher epoch.
-                await tenure.confirm_ours()
-        except BaseException:
-            self._end(writer)
-            raise
+        async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+            epoch = await next_epoch(client, identity)
+            # The order matters: the group confirms the partition after we have the epoch. So the
+            # partition's next owner asks for its epoch later, and gets a higher epoch.
+            await tenure.confirm_ours()
         self._forget(tenure.tp)
         # The writer is added only now, because giving up a writer does not stop its start.
-        self._writers[tenure.tp] = writer
+        writer = self._writers[tenure.tp] = Writer(self._sender, epoch, self._batch_bytes)
         return writer
 
     def _forget(self, tp: TP) -> None:
         writer = self._writers.pop(tp, None)
         if writer is not None:
-            self._end(writer)
-
-    def _end(self, writer: Writer) -> None:
-        task = asyncio.create_task(writer.close(), name=f"close {writer}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+            writer.close()

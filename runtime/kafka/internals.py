@@ -16,7 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import UnknownTopicOrPartitionError
-from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import TopicPartition
 
@@ -50,6 +50,13 @@ def content(batch: BatchBuilder) -> bytes:
     return bytes(batch._build())  # noqa: SLF001
 
 
+def stamped(batch: BatchBuilder, producer_id: int, epoch: int, sequence: int) -> bytes:
+    """Return the bytes of a sealed batch under its producer's epoch; call this once for a batch."""
+    batch._set_producer_state(producer_id, epoch, sequence)  # noqa: SLF001
+    data: bytes = batch._build()  # noqa: SLF001
+    return data
+
+
 async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
     """Stop a producer in any state, and drop every record that it still holds.
 
@@ -68,14 +75,6 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
         producer._message_accumulator._batches.clear()  # noqa: SLF001
         producer._message_accumulator._pending_batches.clear()  # noqa: SLF001
         await producer.stop()
-
-
-def fail_batches(accumulator: MessageAccumulator, error: Exception) -> None:
-    """Fail every batch of an accumulator whose sender was closed."""
-    # A batch that waits for a retry is no longer pending, but its callback expects it to be
-    # pending.
-    accumulator._pending_batches.update(*accumulator._batches.values())  # noqa: SLF001
-    accumulator.fail_all(error)
 
 
 def forget_identity(producer: AIOKafkaProducer) -> None:

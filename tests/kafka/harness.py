@@ -34,9 +34,10 @@ from ledger.digest import RESERVED
 from ledger.notes import shown
 from ledger.topics import TableName, TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
-from processors.engine.writers import Writer
+from processors.engine.writers import Writer, next_epoch
 from runtime.kafka.batches import OutRecord, send_by_key, send_to_partition
 from runtime.kafka.partitions import partition_for
+from runtime.kafka.sender import Sender
 from runtime.kafka.topics import TopicSettings
 from tests.kafka.forks import COMMAND, Fork, start
 
@@ -276,12 +277,13 @@ async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
 async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
     """Open a writer under the next epoch of an identity."""
     async with producer(bootstrap) as client:
-        opened = Writer(client.client, identity)
-        await opened.start()
+        sender = Sender(client.client)
+        opened = Writer(sender, await next_epoch(client.client, identity))
         try:
             yield opened
         finally:
-            await opened.close()
+            opened.close()
+            await sender.close()
 
 
 def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def kafka(
 
 
 def producer_id(opened: Writer) -> int:
-    return int(opened._identity.producer_id)
+    return opened.epoch.producer_id
 
 
 async def wait_forgotten(bootstrap: str, identity: str) -> None:
@@ -94,7 +94,7 @@ async def test_a_worker_that_has_nothing_to_write_keeps_its_identities(
         async with writer(bootstrap, identity) as next_owner:
             # A broker compares only epochs of the same producer id.
             assert producer_id(next_owner) == producer_id(own)
-            assert next_owner._identity.producer_epoch > own._identity.producer_epoch
+            assert next_owner.epoch.number > own.epoch.number
 
 
 def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_agrees(

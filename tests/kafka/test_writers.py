@@ -13,10 +13,11 @@ from processors.engine import effects, writers
 from processors.engine.chunk import Chunk, RevokedError
 from processors.engine.effects import Effects, folding
 from processors.engine.membership import clock_s
-from processors.engine.writers import Writer
+from processors.engine.writers import Writer, next_epoch
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
 from runtime.kafka.batches import OutRecord, send, send_to_partition
+from runtime.kafka.sender import RETRY_AFTER_S, Sender
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, read_topic, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, append, committed, ready, running
@@ -66,14 +67,47 @@ async def test_writes_that_wait_when_their_writer_is_closed_report_the_loss_of_t
                 for key in ("tried in vain", "waits behind it")
             ]
             # Wait until the batch was tried, and queued again for a retry.
-            await until(lambda: _tries(closed) > 1)
-            await closed.close()
+            await until(lambda: closed._sender._resting)
+            closed.close()
             for each in waiting:
                 with pytest.raises(RevokedError):
                     await each
         finally:
             await asyncio.to_thread(kafka.start)
     assert await keys_of(settings, settings.names.orders) == ["there"]
+
+
+async def test_the_batches_of_several_writers_leave_in_one_request_but_are_fenced_separately(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrap, names = settings.bootstrap_servers[0], settings.names
+    requests: list[Any] = []
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as client:
+        sender = Sender(client.client)
+        old, other = [
+            Writer(sender, await next_epoch(client.client, name)) for name in ("taken", "other")
+        ]
+        for to, topic in ((old, names.orders), (other, names.entries), (other, names.rejected)):
+            await write(to, topic, "old 1")
+        async with writer(bootstrap, "taken") as new:
+            await write(new, names.orders, "new 1")
+        send_request = client.client.send
+
+        async def send_counted(node: int, request: Any, **options: Any) -> Any:
+            requests.append(request)
+            return await send_request(node, request, **options)
+
+        monkeypatch.setattr(client.client, "send", send_counted)
+        fenced, *written = await asyncio.gather(
+            write(old, names.orders, "old 2"),
+            write(other, names.entries, "other"),
+            write(other, names.rejected, "other"),
+            return_exceptions=True,
+        )
+    assert isinstance(fenced, ProducerFenced)
+    assert written == [1, 1]
+    assert len(requests) == 1
+    assert await keys_of(settings, names.orders) == ["old 1", "new 1"]
 
 
 async def test_the_owner_according_to_the_group_takes_back_an_epoch_from_another_worker(
@@ -190,7 +224,7 @@ async def test_the_identity_of_a_writer_is_renewed_before_kafka_forgets_it(
 
     async def work(chunk: Chunk) -> None:
         async def send(to: Writer) -> None:
-            epochs.append(to._identity.producer_epoch)
+            epochs.append(to.epoch.number)
 
         await app.writers.write(chunk, send)
         await app.writers.write(chunk, send)
@@ -205,11 +239,6 @@ async def test_the_identity_of_a_writer_is_renewed_before_kafka_forgets_it(
     assert epochs == [0, 0, 1]
 
 
-def _tries(writer: Writer) -> int:
-    batches = [batch for each in writer._accumulator._batches.values() for batch in each]
-    return max((batch.retry_count for batch in batches), default=0)
-
-
 def identity_of(app: LedgerApp, chunk: Chunk) -> str:
     return f"{app.settings.group_id}-{chunk.tp.topic}-{chunk.tp.partition}"
 
@@ -218,10 +247,9 @@ async def test_a_writer_whose_broker_dies_during_the_request_for_an_epoch_asks_a
     settings: WorkerSettings, kafka: EmbeddedKafka
 ) -> None:
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
-        opened = Writer(client.client, "any")
         assert await client.client.ready(client.client.get_random_node())
         kafka.pause()
-        starting = asyncio.create_task(opened.start())
+        asking = asyncio.create_task(next_epoch(client.client, "any"))
         try:
             # The paused broker has the request, and will not answer it.
             await until(lambda: any(each._requests for each in client.client._conns.values()))
@@ -229,9 +257,8 @@ async def test_a_writer_whose_broker_dies_during_the_request_for_an_epoch_asks_a
             await asyncio.to_thread(kafka.kill)
             await asyncio.to_thread(kafka.start)
         async with asyncio.timeout(60):
-            await starting
-        await write(opened, settings.names.orders, "there")
-        await opened.close()
+            epoch = await asking
+        await write(Writer(Sender(client.client), epoch), settings.names.orders, "there")
 
 
 async def test_the_leaders_of_a_topic_stay_known_after_a_request_about_another_topic(
@@ -240,27 +267,25 @@ async def test_the_leaders_of_a_topic_stay_known_after_a_request_about_another_t
     """Otherwise, a batch would wait for a leader that no client asks for, and end the worker."""
     names = settings.names
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
-        opened = Writer(client.client, "any")
-        await opened.start()
+        opened = Writer(Sender(client.client), await next_epoch(client.client, "any"))
         # A failure before the first write causes this update, which asks for all topics.
         await client.client.force_metadata_update()
         await write(opened, names.orders, "one")
         await client.client.add_topic(names.entries)
         assert client.client.cluster.available_partitions_for_topic(names.orders)
-        await opened.close()
 
 
 async def test_a_batch_waits_for_a_leader_longer_than_a_request_may_take(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a long absence, a broker names no leader at first, which once ended a worker."""
-    monkeypatch.setattr(writers, "_REQUEST_WITHIN_S", 1.0)
     async with writer(settings.bootstrap_servers[0], "any") as opened:
         await write(opened, settings.names.orders, "known")
         with monkeypatch.context() as leaderless:
-            leaderless.setattr(opened._client.cluster, "leader_for_partition", lambda _tp: -1)
+            cluster = opened._sender.client.cluster
+            leaderless.setattr(cluster, "leader_for_partition", lambda _tp: -1)
             writing = asyncio.create_task(write(opened, settings.names.orders, "late"))
-            await asyncio.wait({writing}, timeout=2 * writers._REQUEST_WITHIN_S)
+            await asyncio.wait({writing}, timeout=10 * RETRY_AFTER_S)
             assert not writing.done(), writing.exception()
         await writing
     assert await keys_of(settings, settings.names.orders) == ["known", "late"]
@@ -272,7 +297,7 @@ async def test_a_writer_waits_for_a_topic_that_its_broker_does_not_know_yet(
     """A broker that has just started may not know its topics before the client gives up."""
     topic = f"{settings.topic_prefix}late"
     async with writer(kafka.bootstrap, "late") as late:
-        client = late._client
+        client = late._sender.client
         wait, waits = client._wait_on_metadata, []
 
         async def wait_shorter(topic: str) -> Any:
