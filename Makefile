@@ -14,12 +14,13 @@ READY := $(VENV)/.ready-$(shell cat requirements/build.txt requirements/dev.txt 
 	requirements/docs.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
 # `make PYTHON=/path/to/python3` chooses the Python of the environment. By default, a distribution's
-# own Python comes first, because it is compiled with a profile (PGO): a worker folds a fifth more
-# events on it than on a Python that was compiled without one (docs/performance.md).
+# own Python comes first, because it is compiled with a profile (PGO). With such a Python, a worker
+# folds a fifth more events than with a Python that was compiled without a profile
+# (docs/performance.md).
 NAMES := python3.14 python3.13 python3.12 python3.11 python3
 PYTHONS := $(if $(PYTHON),$(PYTHON),$(addprefix /usr/bin/,$(NAMES)) $(NAMES))
 # Debian's Python may lack the modules that make environments. Such a Python is usable only if uv
-# makes the environments.
+# makes the environment.
 UV := $(shell command -v uv)
 WILL_DO := import sys$(if $(UV),,, ensurepip, venv); sys.exit(sys.version_info < (3, 11))
 # If `PYTHON` is not the Python of the environment, the environment is replaced.
@@ -29,10 +30,11 @@ $(shell rm -f $(VENV)/.ready-*)
 endif
 endif
 
-# The tests run in three processes on two cores, because tests on a broker often wait; those of the
-# rest, which start several brokers and workers each, run in two. Tests of one file stay in one
-# process, because they share workers that take seconds to start. The files start in the order of
-# tests/conftest.py, because the order of xdist would start long files last.
+# On two cores, `make test` runs the tests in three processes, because tests on a broker often wait.
+# `make test-rest` uses two processes, because each of its tests starts several brokers and workers.
+# Tests of one file stay in one process, because they share workers that take seconds to start. The
+# files start in the order of tests/conftest.py, because xdist's own order would start long files
+# last.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 12
 
 # The tests on a real broker that `make test` runs: the main path, killed workers, two workers, a
@@ -43,11 +45,12 @@ REST := $(filter-out $(CORE),$(wildcard tests/kafka/page tests/kafka/test_*.py))
 UNITS := $(dir $(filter-out tests/kafka/%,$(wildcard tests/*/__init__.py))) \
 	$(wildcard tests/test_*.py)
 
-# pip installs uv, and uv installs the rest in 30 to 45 s on a busy machine; pip alone took 146 s.
+# pip installs uv, and uv installs everything else. On a busy machine, uv takes 30 to 45 s for this;
+# pip took 146 s.
 # The tests start hundreds of processes, and compiled bytecode halves the time of a start.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
-# The lock files name no package host and no path, so that any mirror leads to the same files.
+# The lock files name no package host and no path, so that they work with any mirror.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
@@ -57,7 +60,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-setup: $(READY) ## make .venv with the locked dependencies; every other command does it too
+setup: $(READY) ## make .venv with the locked dependencies; every other command does this too
 
 demo: $(READY) ## deliver sample webhooks, late, twice and out of order, and show the ledger
 	@$(BIN)/plexy-ledger demo
@@ -70,7 +73,7 @@ test: $(READY) ## run the unit tests, the examples in docstrings, and the main t
 	$(PYTEST) --numprocesses 3 --doctest-modules $(CORE) $(UNITS) $(PACKAGES) && \
 	{ set +x; } 2>/dev/null && echo "make test: passed after $$(($$(date +%s) - started)) s"
 
-test-rest: $(READY) ## run the tests on a real broker that `make test` leaves out
+test-rest: $(READY) ## run the tests on a real broker, except for those of `make test`
 	$(PYTEST) --numprocesses 2 $(REST)
 
 test-all: test test-rest ## run every test
@@ -85,7 +88,7 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	@$(CHECK_COMPOSE_FILE)
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py tests/test_kubernetes.py
 
-docs: $(READY) ## build the site in build/site; DOCS_PICTURES=required needs the page's pictures
+docs: $(READY) ## build the site in build/site; DOCS_PICTURES=required fails if the page's pictures are missing
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo 'build/site/index.html is built'
 
 docs-serve: $(READY) ## serve the site on 127.0.0.1:8080, and rebuild it whenever a page changes
@@ -101,10 +104,10 @@ bench-ingest: $(READY) ## measure only ingress and its peers; takes some three m
 bench-latency: $(READY) ## measure the time until a delivery is kept and shown; takes three minutes
 	$(BIN)/python -m bench.latency $(FLAGS)
 
-bench-scale: $(READY) ## measure a worker while its state grows; long; FLAGS="--orders 10000 100000"
+bench-scale: $(READY) ## measure a worker while its state grows (slow); FLAGS="--orders 10000 100000"
 	$(BIN)/python -m bench.scale $(FLAGS)
 
-faults: $(READY) ## cause faults during deliveries, then judge; FLAGS="--faults 20 --seed 7"
+faults: $(READY) ## cause faults during deliveries, then check the ledger; FLAGS="--faults 20 --seed 7"
 	$(BIN)/python -m faults $(FLAGS)
 
 fuzz: $(READY) ## attack ingress during honest deliveries; FLAGS="--count 100000 --seconds 30"
@@ -181,7 +184,7 @@ else \
 fi
 endef
 
-# Only Docker's own plug-in checks the whole format; tests/test_deployment.py checks the rest.
+# Docker's own plug-in checks the format of the file; tests/test_deployment.py checks our own rules.
 define CHECK_COMPOSE_FILE
 if docker compose version >/dev/null 2>&1; then \
 	echo "docker compose config"; \
