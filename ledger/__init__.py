@@ -1,12 +1,12 @@
 """The ledger's rules, as pure functions.
 
-Nothing in this package does I/O or reads a clock, an environment or a random number: the same
+No code in this package does I/O, or reads a clock, the environment or a random number. So the same
 events always give the same payments, orders, entries and bytes. ``import-linter`` checks the
-imports. The main modules, in the order of the data's path:
+imports. The main modules, along the path of the data:
 
 ``signature``   the check that a delivery comes from Plexy
 ``envelope``    the fields that every event has
-``events``      an event in the ledger's terms
+``events``      an envelope, read as a fact: an event that the ledger counts
 ``payments``    the facts seen under one payment, and the state they produce
 ``journal``     the balanced entries that a payment's facts post
 ``orders``      an order as its payments' snapshots

@@ -1,8 +1,9 @@
 """Disputes: the status and the amount of each dispute of a payment.
 
-Input: the facts of a payment, sorted by time. Output: each dispute once, and the anomalies of the
-disputes. The latest outcome decides; a dispute without an outcome is open. A dispute's amount is
-that of its earliest fact that states an amount.
+Input: the facts of a payment (the events about it that count), sorted by time. Output: each dispute
+once, and the anomalies of the disputes. The latest outcome of a dispute decides its status; a
+dispute that has no outcome is open. If several facts of a dispute state its amount, the earliest of
+them decides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ def _dispute(facts: list[Event]) -> Dispute:
 
 
 def _anomalies(facts: list[Event]) -> Iterator[str]:
-    """Yield the contradictions among the facts of one dispute, which are sorted by time."""
+    """Yield the contradictions among the facts of one dispute; ``facts`` are sorted by time."""
     monies = {fact.money for fact in facts if fact.money is not None}
     outcomes = [fact for fact in facts if fact.kind in OUTCOMES]
     is_reopened = outcomes and any(
@@ -64,7 +65,7 @@ def _anomalies(facts: list[Event]) -> Iterator[str]:
     )
     if not monies:
         yield "dispute_amount_missing"
-    # Events without a dispute's id may be about different disputes.
+    # Events that have no dispute's id may be about different disputes.
     is_uncertain = facts[0].data_id == facts[0].payment_id and len(facts) - len(outcomes) > 1
     has_two_outcomes = len({fact.kind for fact in outcomes}) > 1
     if len(monies) > 1 or has_two_outcomes or is_reopened or is_uncertain:
