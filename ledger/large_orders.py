@@ -17,11 +17,11 @@ The head holds the counts and sums of the payments (``Tally``). A crash may leav
 payments in the table while the old head still counts earlier snapshots. So each payment's row also
 holds the payment's earlier snapshot, and the head and each row name an offset of
 ``ledger.payments``. If the row's offset is higher than the head's offset, the head counts the
-earlier snapshot; otherwise it counts the later one. When the same snapshots are folded again, the
-fold starts from the snapshots that the head counts.
+earlier snapshot; otherwise the head counts the later snapshot. When the same snapshots are folded
+again, the fold starts from the snapshots that the head counts.
 
-Whether an order is stored in this form depends on the order's history. The order's document does
-not.
+Whether an order is stored in this form depends on its history, but its document is the same in both
+forms.
 """
 
 from collections.abc import Iterable, Iterator
@@ -181,7 +181,10 @@ class OrderRows:
                 yield payment
 
     def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
-        """Yield the higher ids, sorted, with their payments; ``None`` for a payment that moved away."""
+        """Yield the ids above an id, sorted, with their payments.
+
+        ``None`` stands for a payment that moved away.
+        """
         start = self._payment + payment_id.encode() + (b"\0" if payment_id else b"")
         for key in self._keys(start, _after(self._payment)):
             found = key.removeprefix(self._payment).decode()
@@ -258,8 +261,8 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
 def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRows]:
     """Return the head and the rows of a small order that becomes large.
 
-    ``at`` is the offset of the last snapshot. Rows that an earlier attempt has left are deleted: it
-    crashed before it wrote the head.
+    ``at`` is the offset of the last snapshot. If an earlier attempt crashed before it wrote the
+    head, the rows that it wrote are deleted.
     """
     head = LargeOrder(order.order_id, at, tally_of(order.order_id, order.payments.values()))
     order_rows = OrderRows(head, rows)

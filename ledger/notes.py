@@ -23,7 +23,7 @@ from ledger.records import Record
 from ledger.rejections import Reason
 
 MOST_NOTES: Final = 64
-"""The limit on the notes that a payment keeps, and on those that a document shows.
+"""The largest number of notes that a payment keeps, and that a document shows.
 
 The earliest notes are kept. A note usually takes some 300 bytes, and never more than 3 KiB.
 """
@@ -65,7 +65,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
     @property
     def kept_under(self) -> str:
-        """The payment id under which the note is kept; the event's own id if no payment is named."""
+        """The payment id under which the note is kept; the event's id if no payment is named."""
         return self.payment_id or self.event_id
 
     @property
@@ -82,7 +82,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
-    """Return a note, to be kept under ``kept_under``: the delivery at this place counts."""
+    """Return a note that says that the delivery at this place counts; ``kept_under`` keeps it."""
     return Note(
         event_id=event_id,
         type="",
