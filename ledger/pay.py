@@ -64,7 +64,7 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class PayEnvelope(Envelope, frozen=True, gc=False):
-    """The envelope of a notification; ``created`` is ``updatedAt``, read as UTC if it has no zone."""
+    """The envelope of a notification; ``created`` is ``updatedAt``, in UTC if it has no zone."""
 
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
@@ -134,7 +134,7 @@ def _in_utc(updated: Any) -> Any:
 
 
 def _bare(value: Any) -> Any:
-    """Return the text in an object such as ``{"Value": "txn_1"}``, and any other value unchanged."""
+    """Return the text in an object such as ``{"Value": "txn_1"}``, or another value unchanged."""
     return value["Value"] if isinstance(value, dict) and value.keys() == {"Value"} else value
 
 

@@ -117,8 +117,8 @@ def _may_show(note: Note) -> str | None:
 
     The result does not depend on the order that the note's payment belongs to. If the note names an
     order, this order may show it. If a refused event names no order, the order under its payment's
-    id may show the note, because the event would have counted there; it shows the note until the
-    payment has facts.
+    id may show the note until the payment has facts, because the event would have counted under
+    that order.
     """
     return note.order_reference or (note.payment_id if note.is_refused else None)
 
@@ -238,7 +238,7 @@ class PaymentFold:
     """A payment while new facts are folded into it.
 
     The constructor reads every fact once. After that, the cost of adding a fact does not grow with
-    the payment.
+    the size of the payment.
     """
 
     def __init__(self, payment_id: str, before: Payment | None) -> None:
