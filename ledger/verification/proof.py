@@ -126,8 +126,8 @@ def check(
     faults = list(_place_faults(proof))
     if proof.rules_digest != proof.rules.reading.rules.digest:
         faults.append(
-            f"the digest of the rules is stated as {proof.rules_digest!r:.80}, and is "
-            f"{proof.rules.reading.rules.digest}"
+            f"the proof states {proof.rules_digest!r:.80} as the digest of its rules, but their "
+            f"digest is {proof.rules.reading.rules.digest}"
         )
     if proof.rules != (rules or Rules()):
         faults.append(
@@ -256,5 +256,5 @@ def _digest(number: int, event: Event | Note) -> bytes:
 
 def _unlike(stated: OrderDocument | Step | None, follows: OrderDocument | Step | None) -> str:
     if stated is None or follows is None:
-        return "none is stated" if stated is None else "one is stated, but none follows"
+        return "no order is stated" if stated is None else "an order is stated, but none follows"
     return unlike(stated, follows, "{} is stated, {} follows".format)
