@@ -1,4 +1,4 @@
-"""Answers ``GET /healthz`` (the program runs) and ``GET /readyz`` (it could keep a delivery now).
+"""Answers ``GET /healthz`` (the program runs) and ``GET /readyz`` (a delivery could be kept now).
 
 Input: the log. Output: 200, or 503 with the reason. Invariant: however many probes arrive, Kafka
 is asked at most once a second, and never twice at the same time.

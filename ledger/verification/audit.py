@@ -312,7 +312,10 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:
-    """Say how a snapshot differs from what its facts produce; the text is empty if it does not."""
+    """Say how a snapshot differs from what its facts produce.
+
+    The text is empty if there is no difference.
+    """
     if not follows.facts:
         return "its snapshot names no event"
     if follows.order_id != held.order_id:

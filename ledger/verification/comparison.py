@@ -5,9 +5,9 @@ both versions fold. Output: the differences, each with its events.
 
 Two folds of the same log interleave the log's partitions differently, so they pass through
 different states. The final state of a payment or an order does not depend on the interleaving. The
-former orders of a payment and the reversed entries depend on it. A value with an unsettled fact (a
-fact that one version may not have folded yet) is never compared, because one version may be ahead
-of the other version.
+former orders of a payment and the reversed entries do depend on the interleaving. A value with an
+unsettled fact (a fact that one version may not have folded yet) is never compared, because one
+version may be ahead of the other version.
 """
 
 from collections import Counter, defaultdict

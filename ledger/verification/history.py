@@ -4,8 +4,8 @@ Input: the log's records of all deliveries of some events. Output: each delivery
 and the state of the order at any time, after all deliveries up to that time. The records are folded
 again with the ledger's own rules, so the result is the state that the ledger had at that time.
 
-The time of a delivery is its time of arrival. An event may *occur* before a time and arrive after
-it; the order has the event only from its arrival on.
+The time of a delivery is its time of arrival. An event may *occur* before a given time, but arrive
+after that time. The event counts only from its arrival on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The order after one delivery; if there is no order, ``version`` is 0 and ``status`` ``None``.
+    """The order after one delivery; a missing order has the version 0 and the status ``None``.
 
     ``entries`` are the entries that the delivery posted to the journal.
     """

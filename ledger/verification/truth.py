@@ -1,4 +1,4 @@
-"""The truth: the state that the ledger's rules produce from the log of record alone.
+"""The truth: the state that the ledger's rules produce from the log of record.
 
 Input: the log's records, in offset order within each partition. Output: the facts and notes of
 every payment, the event ids seen, the payments of each order, and the faults of the log itself.
