@@ -91,7 +91,7 @@ class Appends:
         self._limits_bytes.update(limits_bytes)
 
     def fail(self, reason: str) -> None:
-        """Fail every record that is not acknowledged, and all later ones."""
+        """Fail every record that is not acknowledged, and all later records."""
         if self._failed is not None:
             return
         self._failed = reason

@@ -409,7 +409,7 @@ class BoundedProtocol(HttpToolsProtocol):
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
-        # ``on_response_complete`` has resumed reading, so pause reading again.
+        # ``on_response_complete`` may have resumed reading, so pause reading again.
         self.flow.pause_reading()
 
     def _patience_s(self, wait: Wait) -> float:

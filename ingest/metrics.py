@@ -48,8 +48,8 @@ DialectName = Literal["sdk", "pay"]
 _DIALECTS: Final[tuple[DialectName, ...]] = get_args(DialectName)
 _COUNTS: Final = len(_DIALECTS) * len(OUTCOMES)
 
-# Upper bounds in seconds: Kafka acknowledges within milliseconds, and the slowest answer takes 10
-# s.
+# Upper bounds in seconds: Kafka acknowledges within milliseconds, and no answer takes more than ten
+# seconds.
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ANSWERS: Final = ("2xx", "4xx", "5xx")
 

@@ -32,8 +32,8 @@ _REQUEST_SHARE: Final = 0.3
 # larger than this size gets a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
 _UNCOMPRESSED: Final = 0
-# A producer's last requests get this share of the same time to end by themselves. It is a little
-# more than one request takes.
+# A producer's last requests get this share of the same time to end by themselves. This share is a
+# little more than the time that one request may take.
 _PUT_AWAY_SHARE: Final = 0.4
 # A readiness check waits this long for Kafka's answer.
 _METADATA_WITHIN_S: Final = 2.0

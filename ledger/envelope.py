@@ -19,8 +19,8 @@ MAX_ID_BYTES: Final = 512
 # A character has at most four bytes, so an id of at most this many characters is never too long.
 ALWAYS_SHORT_CHARS: Final = MAX_ID_BYTES // 4
 
-# These are Unicode's category Cc. JSON needs up to six bytes for each of them, and a terminal obeys
-# them.
+# These are Unicode's category Cc. JSON needs up to six bytes for each of them, and a terminal takes
+# them as commands.
 _CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
 _CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
 
@@ -139,8 +139,8 @@ def fault_of(field: str, text: object) -> Rejection | None:
 def _unusual(body: Any) -> Envelope | Rejection:
     """Judge a body that the fast decoder refused.
 
-    Its id may be an integer, it may contain a number that the fast decoder can't read, or it may
-    have a fault.
+    The id of the body may be an integer, the body may contain a number that the fast decoder can't
+    read, or the body may have a fault.
     """
     if not isinstance(body, dict):
         detail = f"expected an object, got {type(body).__name__}"

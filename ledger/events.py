@@ -42,7 +42,7 @@ PAYMENT_SUCCEEDED: Final = "payment.succeeded"
 PAYMENT_FAILED: Final = "payment.failed"
 REFUND_SUCCEEDED: Final = "refund.succeeded"
 FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCEEDED})
-"""The types that the rules ``seed`` fold."""
+"""The event types that are folded under the rule set ``seed``."""
 
 # A fact of one of these kinds moves no amount of its own, so it is not rejected for an unusable
 # amount.

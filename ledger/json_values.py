@@ -57,7 +57,8 @@ def check_nesting(text: bytes) -> None:
     The depth of an unknown field counts too, because a decoder that skips the field still has its
     own limit on that depth.
     """
-    # A text with few brackets can't be nested that deeply, so nearly no text is searched.
+    # A text with few brackets can't be nested too deeply. Nearly every text has few brackets, so it
+    # need not be searched.
     if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
         return
     depth = deepest = 0

@@ -1,4 +1,4 @@
-"""Limits the size of a payment: which of its facts it keeps, and which facts are set aside.
+"""Limits the size of a payment: says which facts a payment keeps, and which are set aside.
 
 Input: facts (events that count), in any order. Output: the kept facts, and the key of the first
 fact that is set aside. A payment keeps its earliest facts, by time and then by event id, up to a

@@ -114,7 +114,7 @@ class StoredRows(Protocol):
     """The rows in a partition of the table."""
 
     def get(self, key: bytes) -> bytes | None:
-        """Return a row."""
+        """Return the row under a key, if there is one."""
 
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
         """Yield the keys from ``start`` until ``end`` (excluded), ascending or descending."""

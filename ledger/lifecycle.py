@@ -45,9 +45,10 @@ MOVES_ITS_AMOUNT: Final = frozenset({Kind.SUCCEEDED, Kind.REFUNDED, Kind.CAPTURE
 ANY_STATUS: Final = "*"
 
 ByStatus = dict[str, Kind]
-"""The kind of fact for each value of ``data.status``; ``word_of`` returns the compared form.
+"""The kind of fact for each value of ``data.status``.
 
-``ANY_STATUS`` stands for every other value.
+The values are compared in the form that ``word_of`` returns. ``ANY_STATUS`` stands for every other
+value.
 """
 
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")

@@ -3,8 +3,8 @@
 Input: a body, its rejection, and the place from which the body was read. Output: key, value and
 headers of the record. Nothing is ever removed from ``plexy.rejected``: if the bytes of a rejection
 are put back, or a corrected delivery of the event counts, a further record (a mark) says so. If a
-body is too large to be kept twice, the record has its size and its SHA-256 instead, and the bytes
-are at the place that the rejection names.
+body is too large to be kept twice, the record has the size and the SHA-256 of the body instead. The
+bytes are then at the place that the rejection names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ _Absent = msgspec.UnsetType
 class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The headers next to the bytes of a rejection; every value is UTF-8 text."""
 
-    # Later versions may add reasons, so programs downstream must accept unknown ones.
+    # Later versions may add reasons, so programs downstream must accept unknown reasons.
     reason: Annotated[NotEmpty, meaning("why it is not counted", examples=[str(r) for r in Reason])]
     detail: Annotated[str, meaning("a sentence for people; it names the field")]
     source_topic: Annotated[

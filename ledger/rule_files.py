@@ -82,8 +82,8 @@ def _document(name: str, text: str) -> Any:
         if name.endswith(".toml"):
             return tomllib.loads(text)
         document = json.loads(text, object_pairs_hook=_without_repeats)
-        # Python's reader accepts half of a surrogate pair, which UTF-8 text can't contain; the
-        # reader of msgspec refuses it.
+        # Python's reader accepts half of a surrogate pair, which UTF-8 text can't contain. The
+        # reader of msgspec refuses such a text.
         msgspec.json.decode(text)
     except tomllib.TOMLDecodeError as error:
         found = _TOML_LINE.search(str(error))

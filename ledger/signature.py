@@ -16,7 +16,7 @@ DEFAULT_TOLERANCE_S: Final = 300
 
 
 class SignedForm(StrEnum):
-    """The bytes that Plexy signs: the body by its current page, ``t.body`` by an older page."""
+    """The bytes that Plexy signs: the body on its current page, ``t.body`` on an older page."""
 
     BODY = "body"
     TIMESTAMPED = "timestamped"

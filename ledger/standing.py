@@ -73,8 +73,8 @@ class Standing:
         self.names_several = False
         self._payment_id = payment_id
         self._carrier: Event | None = None
-        # In few payments, several facts count together as a group. Only such a payment gets a dict
-        # of its own.
+        # Few payments have facts that count together as a group. Only such a payment gets a dict of
+        # its own.
         self._groups: dict[Subject, _Group] = _NO_GROUPS
         for fact in facts:
             self.add(fact)

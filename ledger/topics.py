@@ -3,7 +3,7 @@
 Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
 names and ``Topic`` values, from which ``runtime.kafka.topics`` creates and checks the topics.
 Invariant: no two versions write to the same derived topic, because the older version could
-overwrite the state of the newer one.
+overwrite the state of the newer version.
 """
 
 import re

@@ -27,7 +27,8 @@ class JournalSnapshot:
     ) -> None:
         """Take one record if its entry's subject is in ``subjects``; ``None`` means all subjects.
 
-        Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier one.
+        Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier
+        record.
         """
         entry = _decode(key, value)
         if subjects is not None and subject_of_entry(entry) not in subjects:
@@ -38,7 +39,7 @@ class JournalSnapshot:
     def ordered(self) -> list[Entry]:
         """Return each entry once, sorted by time, then by its event's place in the log of record.
 
-        An entry comes before its reversal. The order depends only on the entries. It depends
+        An entry comes before its reversal. The sequence depends only on the entries. It depends
         neither on when the partitions were read, nor on when corrections were posted.
         """
         return sorted(self.entries.values(), key=_place)
