@@ -236,8 +236,9 @@ def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None
     """Skip a record that a worker had judged, but not committed, before it stopped."""
     if record.timestamp > progress.timestamp_ms:
         raise AnotherLogError(
-            f"partition {record.partition} has a record at offset {record.offset} that is later "
-            f"than all records judged up to offset {progress.offset}: the log was replaced. "
+            f"the record at partition {record.partition}, offset {record.offset} has a later time "
+            f"than all records that were judged up to offset {progress.offset}, so the log was "
+            "replaced. "
             "`plexy-ledger rebuild` folds the whole log of record from scratch"
         )
     result.outcomes.append("replayed")

@@ -90,13 +90,13 @@ _EVERY_TOPIC: Final = (
         value=str(MAX_RECORD_BYTES),
         accepts="no less",
         refuses_some=True,
-        why="the largest body that ingress may accept fits, with its headers",
+        why="a record has room for the largest body that ingress may accept, and for its headers",
     ),
     TopicSetting(
         name="message.timestamp.type",
         value="CreateTime",
-        why="a record keeps the time with which it was written: event ids are forgotten by this "
-        "time, and a backup restores it",
+        why="a record keeps the time with which it was written: this time decides when an event id "
+        "is forgotten, and a restore from a backup keeps this time",
     ),
     TopicSetting(
         name="message.timestamp.before.max.ms",
