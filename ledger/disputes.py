@@ -22,10 +22,17 @@ DisputeStatus = Literal["open", "won", "lost"]
 class Dispute(msgspec.Struct, frozen=True, gc=False):
     """One dispute; ``amount`` is ``None`` if no event states it, and then no money is moved."""
 
-    dispute_id: Annotated[Id, meaning("the dispute's id; the payment's if it has none of its own")]
-    status: Annotated[DisputeStatus, meaning("the latest outcome; `open` without any")]
-    amount: Annotated[AmountMinor | None, meaning("disputed, in minor units; null if unknown")]
-    currency: Annotated[Currency | None, meaning("ISO 4217 code; null if the amount is unknown")]
+    dispute_id: Annotated[
+        Id, meaning("the dispute's id, or the payment's id if the events have no dispute's id")
+    ]
+    status: Annotated[DisputeStatus, meaning("the latest outcome; `open` if there is no outcome")]
+    amount: Annotated[
+        AmountMinor | None,
+        meaning("the disputed amount, in minor units; null if no event states it"),
+    ]
+    currency: Annotated[
+        Currency | None, meaning("ISO 4217 code; null if no event states the amount")
+    ]
     created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
     event_id: Annotated[Id, meaning("its earliest event")]
 

@@ -47,7 +47,11 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
     event_id: Annotated[Id, meaning("the event's id")]
     type: Annotated[str, meaning("the event's type")]
     created: Annotated[
-        UnixSeconds, meaning("when the event was created; when it arrived, if that is unreadable")
+        UnixSeconds,
+        meaning(
+            "when the event was created; when the delivery arrived, if that time is unreadable or "
+            "implausible"
+        ),
     ]
     partition: Annotated[Position, meaning("the delivery's partition of `plexy.webhooks`")]
     offset: Annotated[Position, meaning("the delivery's offset in the partition")]

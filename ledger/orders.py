@@ -87,7 +87,9 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     that equal states have equal documents.
     """
 
-    order_id: Annotated[Id, meaning("the shop's reference; a payment's own id if it has none")]
+    order_id: Annotated[
+        Id, meaning("the shop's order reference, or a payment's id if the payment names no order")
+    ]
     status: Annotated[
         OrderStatus,
         meaning(
@@ -131,7 +133,7 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         tuple[Note, ...] | UnsetType,
         meaning(
             f"the first {MOST_NOTES} deliveries, by time, that name the order or its payments but "
-            "do not count; absent if there are none, or if there is a `summary`"
+            "do not count; absent if there are no such deliveries, or if there is a `summary`"
         ),
     ] = UNSET
 

@@ -104,14 +104,18 @@ class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     status: Annotated[
         PaymentStatus,
         meaning(
-            "the first that holds of disputed (a dispute is open), charged_back (a dispute is "
-            "lost), succeeded, voided, authorised, failed, unknown"
+            "the first of these that applies: disputed (a dispute is open), charged_back (a "
+            "dispute is lost), succeeded, voided, authorised, failed, unknown"
         ),
     ]
     amount: Annotated[SumMinor | None, meaning("paid, in minor units; null if nothing was paid")]
     currency: Annotated[Currency | None, meaning("ISO 4217 code; null if nothing was paid")]
     created: Annotated[
-        UnixSeconds, meaning("when its earliest success, else its earliest event, was created")
+        UnixSeconds,
+        meaning(
+            "when its earliest success was created; without a success, its earliest capture; "
+            "without both, its earliest event"
+        ),
     ]
     refunds: Annotated[
         tuple[Refund, ...], meaning("each refund once, by the time of its earliest event")

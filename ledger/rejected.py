@@ -56,11 +56,11 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
         UNSET
     )
     dialect: Annotated[
-        str | _Absent, meaning("`pay` for a notification of the Pay API; absent if signed")
+        str | _Absent, meaning("`pay` for a notification of the Pay API; absent for a signed event")
     ] = UNSET
-    amounts: Annotated[str | _Absent, meaning("the unit of its amounts: `minor` or `major`")] = (
-        UNSET
-    )
+    amounts: Annotated[
+        str | _Absent, meaning("the unit of the notification's amounts: `minor` or `major`")
+    ] = UNSET
     authenticated_by: Annotated[
         str | _Absent, meaning("`bearer`: a token, which is not kept, authenticated the sender")
     ] = UNSET
@@ -91,8 +91,8 @@ class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     corrected: Annotated[
         NotEmpty | _Absent,
         meaning(
-            "`true` if it was corrected: `put-back-to` is a different delivery of its event, which "
-            "counts instead"
+            "`true` if the rejection was corrected: `put-back-to` is the place of a different "
+            "delivery of the event, which counts instead"
         ),
     ] = UNSET
 
