@@ -2,13 +2,14 @@
 
     python examples/consumer.py --bootstrap 127.0.0.1:19092 --database orders.sqlite
 
-Input: `ledger.orders` and `ledger.entries`, whose records are delivered at least once. Output: the
-latest document of each order by its key, and each entry once by its id; at the end, the balance of
-each account. Invariant: an offset is only committed once its records are in the file. If the
-program is killed in between, it reads these records again at its next start, which changes nothing.
+Input: `ledger.orders` and `ledger.entries`, whose records are delivered at least once. Output: in
+the file, the latest document of each order under the order's key, and each entry once under its id.
+At the end, the program prints the balance of each account. Invariant: offsets are committed only
+after their records are in the file. If the program is killed between these two steps, it reads the
+same records again at its next start, and the file stays the same.
 
-Run only one program per group and per file. Two programs in one group replace each other again and
-again, until both end with an error. For a second file, use a second `--group`.
+Run only one program for each group and for each file. Two programs in one group replace each other
+again and again, until both end with an error. For a second file, use a second `--group`.
 
 The program needs only aiokafka, and follows the ledger until Ctrl-C.
 """
@@ -89,7 +90,7 @@ async def follow(
         await consumer.start()
         while not stopping.is_set():
             fetched = await consumer.getmany(timeout_ms=1000, max_records=options.batch)
-            # One transaction puts all these records into the file, or none.
+            # One transaction puts all these records into the file, or none of them.
             with database:
                 for record in chain.from_iterable(fetched.values()):
                     apply_record(apply[record.topic], database, record)

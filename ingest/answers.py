@@ -1,7 +1,8 @@
 """Builds the answers to deliveries: 200 with the place in the log, or a problem document.
 
-Input: a problem's code and a sentence. Output: Starlette responses. Invariant: no answer contains
-a secret, a body or a broker's address, because any sender reads it, and Plexy's dashboard keeps it.
+Input: a problem's code and a sentence. Output: Starlette responses. Invariant: no answer contains a
+secret, a body or a broker's address, because any sender can read the answer, and Plexy's dashboard
+keeps it.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Waiting(NamedTuple):
-    """A pending answer: ``settle`` returns it once ``done`` has succeeded or failed."""
+    """A pending answer: ``settle`` returns the answer once ``done`` has succeeded or failed."""
 
     done: asyncio.Future[Place]
     settle: Callable[[], Response]
@@ -73,8 +74,8 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 
-# 401 must come with a challenge (RFC 9110, 11.6.1). After 408 and 413 the rest of the body is not
-# read, so the connection can't carry another request.
+# An answer 401 must contain a challenge (RFC 9110, 11.6.1). After an answer 408 or 413, the rest of
+# the body is not read, so the connection can't carry another request.
 HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     {
         401: {"www-authenticate": "Plexy-Signature"},
@@ -101,8 +102,9 @@ class ProblemResponse(Response):
 class _LingeringResponse(ProblemResponse):
     """The answer to a body that is still being sent.
 
-    Closing at once would reset the connection, and the sender would see the reset, not the answer.
-    So the whole answer is sent first; then the rest of the body is dropped for a while.
+    If the connection were closed at once, it would be reset, and the sender would see the reset
+    instead of the answer. So the whole answer is sent first; then the rest of the body is read and
+    dropped for a while.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 def create_app(
     settings: IngestSettings, log: Log | None = None, counts: ProcessCounts | None = None
 ) -> Starlette:
-    """Return ingress for these settings; ``log`` is Kafka unless a test passes its own.
+    """Return ingress for these settings; ``log`` is Kafka unless a test passes a log of its own.
 
     ``counts`` collects this process's numbers for the metrics. Call this function in the process
     that serves, because the call may start the thread that sends spans.
@@ -93,7 +93,8 @@ def create_app(
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     # A path with a trailing slash is answered with a 404 that names the right path, not with a 307.
     application.router.redirect_slashes = False
-    # `ingest.server` passes whole requests to this handler, which halves the cost of a delivery.
+    # `ingest.server` passes requests that arrive whole to this handler, which halves the cost of a
+    # delivery.
     application.state.direct = webhooks
     return application
 
@@ -101,7 +102,7 @@ def create_app(
 def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
     if settings.traces == "off":
         return None
-    # Importing OpenTelemetry costs time and memory.
+    # OpenTelemetry is imported only if it is needed, because the import costs time and memory.
     from ingest.spans import DeliverySpans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
@@ -125,7 +126,7 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
     """Answer a request that the router refuses for an unknown path or a wrong method."""
     if not isinstance(error, HTTPException):
         raise error
-    if error.status_code == 405:  # noqa: PLR2004 - the only other status that the router raises
+    if error.status_code == 405:  # noqa: PLR2004 - the router raises only 404 and 405
         # The router keeps methods in a set; sorting keeps the answer the same every time.
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
         detail = f"this path allows only {allowed}"

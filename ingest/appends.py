@@ -3,7 +3,7 @@
 Input: records, each with a deadline. Output: a future for each record. The future returns the
 record's place (partition and offset) once all in-sync replicas have the record, or raises
 ``LogUnavailableError``. Invariants: no record waits beyond its deadline; a partition has at most
-one batch under way, so the order is kept.
+one batch under way, so the order of the records is kept.
 
 A batch is never larger than its topic accepted when the topics were last examined. A batch that is
 refused for its size is sent again in parts, and only a record that is itself too large fails.
@@ -50,9 +50,9 @@ class Appends:
     """All records of one producer that are not acknowledged yet.
 
     ``partitions`` is each topic's number of partitions, and ``limits_bytes`` has the largest batch
-    that each topic accepts. The first failure other than a refused size fails all records and calls
-    ``lost``, because only a new producer can continue. ``ends`` contains, for each partition, the
-    offset after the last acknowledged record, whichever producer wrote it.
+    that each topic accepts. A record that is too large fails by itself. Any other failure fails all
+    records and calls ``lost``, because only a new producer can continue. ``ends`` contains, for
+    each partition, the offset after the last acknowledged record, whichever producer wrote it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Appends:
         self._limits_bytes.update(limits_bytes)
 
     def fail(self, reason: str) -> None:
-        """Fail every record that is not acknowledged, and all later ones."""
+        """Fail every record that is not acknowledged, and all later records."""
         if self._failed is not None:
             return
         self._failed = reason
@@ -130,7 +130,7 @@ class Appends:
 
 
 class _Lane:
-    """The records of one partition: a batch under way, and the records for the next one."""
+    """The records of one partition: a batch under way, and the records for the next batch."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class _Lane:
             self._writing = None
 
     def _fill(self) -> BatchBuilder:
-        """Return a batch of the waiting records that fit; the first one always fits."""
+        """Return a batch of the waiting records that fit; the first record always fits."""
         batch = self._producer.create_batch_for(self._limits_bytes[self._topic])
         append, waiting, under_way = appender(batch), self._waiting, self._under_way
         while waiting:
@@ -236,8 +236,8 @@ class _Lane:
     def _keep(self, first_offset: int) -> None:
         """Give the futures of acknowledged records their places, unless a future was cancelled."""
         if first_offset < 0:
-            # A broker may leave out the offset of a batch that it receives twice. The failed
-            # deliveries are retried, and the retries get a place.
+            # A broker may leave out the offset of a batch that it receives twice. These deliveries
+            # then fail. Plexy retries them, and the retries get a place.
             raise KafkaError("the batch is kept, but Kafka did not report its offset")
         self._compare(first_offset)
         for offset, each in enumerate(self._under_way, first_offset):
@@ -246,7 +246,7 @@ class _Lane:
         self._under_way = []
 
     def _compare(self, first_offset: int) -> None:
-        """Log an error if a batch reuses offsets of acknowledged records, which are thus lost."""
+        """Log an error if a batch reuses the offsets of acknowledged records: these are lost."""
         end = self._ends.get(self._place, 0)
         if first_offset < end:
             _log.error(

@@ -15,7 +15,7 @@ from ingest.load import BodyMemory
 
 
 class BodyFault(Enum):
-    """The reason why no body was read; a value, not an exception, because the sender causes it."""
+    """The reason why no body was read: a value, not an exception, because the sender causes it."""
 
     TOO_LARGE = auto()
     TOO_SLOW = auto()
@@ -50,7 +50,7 @@ class _Body:
         self.size = 0
         self._memory = memory
         self._limit_bytes = limit_bytes
-        # A list of tiny chunks would take many times the size of the body.
+        # A list of tiny chunks would take many times the size of the body, and this array does not.
         self._bytes = bytearray()
 
     async def read(self, receive: Receive) -> bytes | BodyFault:

@@ -1,7 +1,8 @@
-"""Warns that a clock may be wrong when a delivery is refused only for its signature's time.
+"""Warns of a wrong clock if the time in a good signature is the only reason for a refusal.
 
-Input: such deliveries. Output: at most one warning a minute, and the difference in seconds for the
-metrics. A replayed delivery looks the same, so a single delivery does not prove a wrong clock.
+Input: deliveries that are refused only for the time in their signature. Output: at most one warning
+a minute, and the clock's difference from that time, in seconds, for the metrics. A replayed
+delivery is refused in the same way, so a single delivery does not prove that a clock is wrong.
 """
 
 import time

@@ -3,19 +3,20 @@
 Input: bytes from any sender. Output: requests for the application, and a problem document for bytes
 that are not a request.
 
-Invariants: the bytes of a request outside its body take bounded memory, and trailers never count as
-headers. A request that arrives too slowly, or an answer that is fetched too slowly, ends the
-connection (``connection_state``). A process with too many connections closes the connection that
+Invariants: apart from its body, a request takes bounded memory, and trailers never count as
+headers. If a request arrives too slowly, or the sender fetches an answer too slowly, the connection
+ends (``connection_state``). If a process has too many connections, it closes the connection that
 has kept it waiting longest.
 
-A request that arrives whole in one read, as nearly every delivery does, goes to the ``direct``
-handler if the server has one for the path. For such a request, ASGI (a scope, events, messages, a
-cycle that takes an answer in pieces) and the application's routing would take longer than all other
-work on a delivery. Every other request goes to the application, as with uvicorn.
+Nearly every delivery arrives whole, in one read. A request that arrives whole goes to the
+``direct`` handler, if the server has one for its path. For such a request, ASGI (a scope, events,
+messages, a cycle that takes an answer in pieces) and the application's routing would take longer
+than all other work on a delivery. Every other request goes to the application, as in uvicorn
+itself.
 
 uvicorn 0.54 with httptools limits neither the size nor the time of a request's head, chunk
-extensions and trailers. It mistakes early trailers for headers, does not check Host, reads
-pipelined requests faster than it answers them, and answers malformed requests in plain text.
+extensions and trailers. It treats early trailers as headers, does not check Host, reads pipelined
+requests faster than it answers them, and answers malformed requests in plain text.
 """
 
 import asyncio
@@ -41,7 +42,8 @@ from ingest.limits import LAST_WORDS, Fault, Limits
 from ingest.load import SMALL_BYTES
 from ingest.patience import Patience
 
-# Closing at once would reset the connection, and the sender would see the reset, not the answer.
+# If the connection were closed at once, it would be reset, and the sender would see the reset
+# instead of the answer.
 _LINGER_S: Final = 1.0
 # uvicorn sets this event when a cycle's connection ends; a direct handler does not wait for it.
 _NEVER_AWAITED: Final = asyncio.Event()
@@ -93,7 +95,7 @@ def _fault_of(error: Exception) -> Fault:
 
 
 def _without_offer(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a request's headers without the offer of another protocol (``Upgrade``)."""
+    """Yield a request's headers, but leave out the offer of another protocol (``Upgrade``)."""
     for name, value in headers:
         if name == b"connection":
             kept = [each for each in value.split(b",") if each.strip().lower() != b"upgrade"]
@@ -107,13 +109,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = Limits()
     direct: ClassVar[Direct | None] = None
-    # The connections that keep ingress waiting, the longest wait first.
+    # The connections that keep ingress waiting, the connection with the longest wait first.
     waiting: ClassVar[dict["BoundedProtocol", None]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        # The bytes read outside a body since the end of the last request or of this request's head.
+        # The bytes read outside a body since the last request ended or, if this request's head is
+        # complete, since the head ended.
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
@@ -122,12 +125,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._first_of_read = False
         # Whether the head offers another protocol, and so is parsed again without the offer.
         self._upgrading = False
-        # The connection's last answer is sent after the answers under way, once reading has
-        # stopped.
+        # The last answer on the connection. It is sent after the answers under way, once reading
+        # has stopped.
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection; if there are too many, close the one with the longest wait."""
+        """Take the connection; if there are too many, abort the one with the longest wait."""
         super().connection_made(transport)
         self._patience = Patience(self.loop, transport.abort)
         self._watch()
@@ -145,11 +148,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._first_of_read = True
         try:
             # The parser does not report where in a piece a request ends, so the count of a
-            # request's bytes may be too low by one piece. Hence the pieces are short.
+            # request's bytes may be too low by up to one piece. So the pieces are short.
             for begin in range(0, len(data), self.limits.head_bytes):
                 self._feed(data[begin : begin + self.limits.head_bytes])
         except httptools.HttpParserUpgrade:
-            # The bytes after CONNECT may not be HTTP.
+            # The bytes after a CONNECT request may not be HTTP, so no more bytes are read.
             self._end(None)
         except (httptools.HttpParserError, _RefusedError) as error:
             self._hold_no_longer()
@@ -160,9 +163,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _feed(self, piece: bytes) -> None:
         """Parse a piece of a read, unless the connection ends; count the bytes outside a body.
 
-        The parser gathers a name or a value until it is whole, and skips zeros before a chunk's
-        size, chunk extensions, and line ends before a request. Only this count includes all these
-        bytes.
+        The parser gathers a name or a value until it is complete. The parser skips chunk
+        extensions, the zeros before the size of a chunk, and the line ends before a request. Only
+        the count in this method includes all these bytes.
         """
         if self._state.now == "ended":
             return
@@ -178,8 +181,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _feed_again(self, rest: bytes, upgrade: httptools.HttpParserUpgrade | None) -> None:
         """Parse each request that offers another protocol as if it offered none (RFC 9110, 7.8).
 
-        The parser reads no body of such a request, so a new parser reads its head without the
-        offer, and then the rest of the piece, which may hold the next offer.
+        The parser does not read the body of such a request. So a new parser reads the request's
+        head without the offer, and then the rest of the piece. The rest may contain another request
+        with an offer.
         """
         while upgrade is not None:
             if not self._upgrading:
@@ -381,13 +385,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _end(self, last_words: ProblemResponse | None) -> None:
-        """Read nothing more; send the last words after the answers under way."""
+        """Read nothing more; send ``last_words``, the last answer, after the answers under way."""
         self._state.move("end")
         self._last_words = last_words
         self.flow.pause_reading()
 
     def _watch(self) -> None:
-        """Limit the time of a wait that has just begun; send the last words before a close."""
+        """Limit the time of a wait that has just begun; before a close, send the last answer."""
         wait = self._state.new_wait()
         if wait is None:
             return
@@ -405,7 +409,7 @@ class BoundedProtocol(HttpToolsProtocol):
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
-        # The last answer resumed reading, so pause it again.
+        # ``on_response_complete`` may have resumed reading, so pause reading again.
         self.flow.pause_reading()
 
     def _patience_s(self, wait: Wait) -> float:

@@ -1,9 +1,9 @@
 """Tracks the state of one connection to ingress, without I/O.
 
-Input: from ``connection``, the steps of arriving requests, and the answers that went out. Output:
-each new wait of the connection when it begins.
+Input: the steps of arriving requests, and the answers that went out, as ``connection`` reports
+them. Output: each new wait of the connection, when the wait begins.
 
-Invariant: a connection has exactly one wait at any time. It waits for the sender to finish a
+Invariant: at any time, a connection has exactly one wait. It waits for the sender to finish a
 request, for ingress to answer and the sender to fetch the answer, for the sender to begin the next
 request, or for the sender to close::
 
@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-# The progress of the latest request. Members of an Enum would take longer to look up.
+# The progress of the latest request. The states are texts, because members of an Enum would take
+# longer to look up.
 State = Literal["head", "body", "whole", "ended"]
 Event = Literal["begun", "head complete", "complete", "end"]
 Wait = Literal["request", "answer", "next request", "close"]
@@ -34,7 +35,7 @@ MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     }
 )
 
-# The waits in each state: the first one if all answers went out, otherwise the second one.
+# For each state: the wait if all answers went out, and the wait if an answer is still due.
 WAITS: Final[Mapping[State, tuple[Wait, Wait]]] = MappingProxyType(
     {
         "head": ("request", "request"),
@@ -53,7 +54,7 @@ class ConnectionState:
     def __init__(self) -> None:
         self.now: State = "head"
         self.unanswered = 0
-        # The current wait; after ``None``, any wait counts as a new one.
+        # The current wait; while it is ``None``, any wait counts as a new wait.
         self._wait: Wait | None = None
 
     def move(self, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 Input: a request's headers and body. Output: a problem if the sender is not authenticated, otherwise
 the envelope or a rejection. Invariants: secrets and tokens are compared in constant time, and no
-answer or record contains one.
+answer or record contains a secret or a token.
 """
 
 import hmac
@@ -33,7 +33,7 @@ class WebhookDialect(Protocol):
     name: DialectName
     path: str
     headers: Sequence[tuple[str, bytes]]
-    """The first headers of each record; a signed delivery has its signature there instead."""
+    """The first headers of each record; none if a record begins with a signature instead."""
 
     def refuse_by_head(self, headers: Headers) -> ProblemResponse | None:
         """Return a problem if the head alone shows that the sender is not authenticated."""
@@ -67,7 +67,7 @@ class SdkDialect:
         return None
 
     def refuse(self, delivery: DeliveryHead, body: bytes) -> ProblemResponse | None:
-        """Refuse a delivery without a good signature."""
+        """Refuse a delivery that has no good signature."""
         fault = self._fault(delivery, body)
         if fault is None:
             return None
@@ -106,7 +106,7 @@ class SdkDialect:
 
 
 class PayDialect:
-    """The Pay API's dialect: notifications without an id, from a sender that knows a token."""
+    """The Pay API's dialect: notifications that have no id, from a sender that knows a token."""
 
     name: DialectName = "pay"
     path = PAY_PATH
@@ -117,7 +117,7 @@ class PayDialect:
         self._amounts = amounts
 
     def refuse_by_head(self, headers: Headers) -> ProblemResponse | None:
-        """Refuse a request without exactly one of the tokens."""
+        """Refuse a request unless it has exactly one token, and this token is known."""
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) != 1 or given[0][: len(_BEARER)].lower() != _BEARER.lower():
             detail = "expected the header Authorization once, as Bearer and the token"
@@ -128,7 +128,7 @@ class PayDialect:
         return None
 
     def refuse(self, _delivery: DeliveryHead, _body: bytes) -> ProblemResponse | None:
-        """Refuse nothing more, because a token does not cover the body."""
+        """Refuse nothing more, because a token says nothing about the body."""
         return None
 
     def read(self, body: bytes) -> Envelope | Rejection:

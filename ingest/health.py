@@ -1,4 +1,4 @@
-"""Answers ``GET /healthz`` (the program runs) and ``GET /readyz`` (it could keep a delivery now).
+"""Answers ``GET /healthz`` (the program runs) and ``GET /readyz`` (a delivery could be kept now).
 
 Input: the log. Output: 200, or 503 with the reason. Invariant: however many probes arrive, Kafka
 is asked at most once a second, and never twice at the same time.
@@ -46,7 +46,7 @@ class ReadinessProbe:
         return self._log.topic_faults
 
     async def trouble(self) -> str | None:
-        """Return the reason why no delivery could be kept; ``None`` if Kafka could keep one."""
+        """Return the reason why no delivery could be kept; ``None`` if a delivery could be kept."""
         async with self._asking:
             if time.monotonic() - self._asked_at_s > _FRESH_S:
                 self._trouble = await self._log.trouble()

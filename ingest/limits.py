@@ -16,13 +16,15 @@ from ingest.answers import Headers, ProblemResponse, problem
 # Proxies usually allow heads of this size too; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
 _HEADERS: Final = 100
-# A proxy never pipelines. A sender that does so gets this many answers before the close.
+# A proxy never pipelines. A sender that pipelines gets this many answers before the connection is
+# closed.
 _PIPELINED: Final = 16
-# A sender of chunks usually sends kilobytes at a time; the limit bounds the cost of tiny chunks.
+# A sender that divides a body into chunks usually puts kilobytes into each chunk. The limit bounds
+# the cost of tiny chunks.
 _CHUNKS: Final = 1024
 # After a refusal, up to this many more bytes of the body are read and dropped, so that a sender
-# that first sends its whole body can read the answer. The sender of a larger body can read it too,
-# unless the rest of the body fills the system's buffers.
+# that first sends its whole body can read the answer. The sender of a larger body can also read the
+# answer, unless the rest of the body fills the system's buffers.
 _DROPPED_BYTES: Final = 64 * 1024
 _CONNECTIONS: Final = 4096
 # Some open files are not senders' connections: connections to Kafka, log output and the listener.
@@ -52,9 +54,10 @@ Fault = Literal[
 class Limits:
     """The limits of one connection.
 
-    ``head_bytes`` limits a request's head, and separately its chunk sizes, chunk extensions and
-    trailers. ``dropped_bytes`` limits the bytes read from a body after its request was answered.
-    ``stalled_after_s`` limits the time of a request, and then of its answer.
+    ``head_bytes`` limits the size of a request's head. It also limits the total size of the
+    request's chunk sizes, chunk extensions and trailers. ``dropped_bytes`` limits the bytes read
+    from a body after its request was answered. ``stalled_after_s`` limits the time that a request
+    takes, and then the time that its answer takes.
     """
 
     head_bytes: int = _HEAD_BYTES
@@ -87,7 +90,7 @@ class Limits:
         return None if names_one_host(hosts, http_version) else "wrong_host"
 
 
-# The last answer on a connection that is closed for a fault; with ``None``, the connection is
+# The last answer on a connection that is closed for a fault. ``None`` means that the connection is
 # closed without an answer.
 LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     {

@@ -1,9 +1,9 @@
 """Limits the load in flight: the unanswered deliveries, and the bytes of their bodies.
 
 Input: authenticated deliveries, and arriving bytes of bodies. Output: whether there is room.
-Invariants: a delivery never waits for room. Without room, it is refused at once, and its sender
-retries. Only bytes that have arrived take room, so a sender can't take room by declaring a large
-length.
+Invariants: a delivery never waits for room. If there is no room, the delivery is refused at once,
+and its sender retries. Only bytes that have arrived take room, so a sender can't take room by
+declaring a large length.
 """
 
 from typing import Final

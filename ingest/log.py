@@ -27,14 +27,14 @@ from runtime.kafka.client_log import ClientLog
 from runtime.kafka.topic_looks import TopicsError
 
 _NOT_YET: Final = "Kafka is not connected yet"
-# The answers to deliveries are public, so only the log names the address.
+# The answers to deliveries are public, so only a line of the log output names the address.
 _ADVERTISED: Final = "a broker can't be reached at the address that it advertises"
 # Ingress reconnects within this time after an outage of Kafka.
 _RECONNECT_S: Final = 0.5
 # Ingress notices an operator's change to a topic within this time plus the time of Kafka's answer.
 # Deliveries acknowledged until then may be in a topic that does not keep them.
 _LOOK_EVERY_S: Final = 1.0
-# The start of the program waits this long for a connection, and then goes on without one.
+# The start of the program waits this long for a connection, and then goes on without a connection.
 _FIRST_ATTEMPT_S: Final = 2.0
 # At shutdown, the records of deliveries already answered with 503 get this long to reach Kafka.
 _FLUSH_S: Final = 1.0
@@ -74,7 +74,7 @@ class WebhookLog:
         self._reason = _NOT_YET
         # The faults that were found when the topics were last checked.
         self._faults: Sequence[Fault] = ()
-        # The latest logged faults in settings that make brokers refuse some records.
+        # The faults that were logged last, in settings that make brokers refuse some records.
         self._logged: list[str] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
@@ -104,8 +104,8 @@ class WebhookLog:
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
         """Return the place of an acknowledged record; ``until`` is a time on the loop's clock.
 
-        A record whose deadline has passed may still reach the log. Its sender delivers it again, so
-        the log then has the event twice, and the ledger counts it once.
+        A record whose deadline has passed may still reach the log. Its sender delivers the event
+        again, so the log then has the event twice, and the ledger counts the event once.
         """
         if self._appends is None:
             refused: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
@@ -121,7 +121,7 @@ class WebhookLog:
 
     @property
     def topic_faults(self) -> int:
-        """The number of faults; a fault that forbids every append is counted alone."""
+        """The number of faults; if a fault forbids every append, only this fault is counted."""
         return len(self._faults)
 
     async def _keep_connected(self) -> None:
@@ -185,7 +185,7 @@ class WebhookLog:
         return str(seen)
 
     async def _look(self, producer: LogProducer) -> Condition | Fault:
-        """Check the topics, and note their faults, but not a fault that may end by itself."""
+        """Check the topics, and note their faults, except a fault that may end by itself."""
         seen = await look_at_log(producer.client, self._names)
         if isinstance(seen, Condition):
             self._faults = seen.faults

@@ -4,9 +4,10 @@ Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on a
 which the internet does not reach. Invariant: counting a delivery takes no lock and creates no
 object, because a process only adds to numbers, which become metrics when Prometheus asks.
 
-Several processes share one port, so a scrape of that port would reach an arbitrary process. Their
-numbers are in shared memory, in one row per process, which only that process writes. The process
-that started the others reads all rows and serves the metrics.
+Several processes may share the port for deliveries, so Prometheus would reach an arbitrary process
+at that port. So the numbers of all processes are in shared memory. Each process has a row of its
+own, to which no other process writes. The process that started the others reads all rows and serves
+the metrics.
 """
 
 import asyncio
@@ -47,7 +48,8 @@ DialectName = Literal["sdk", "pay"]
 _DIALECTS: Final[tuple[DialectName, ...]] = get_args(DialectName)
 _COUNTS: Final = len(_DIALECTS) * len(OUTCOMES)
 
-# Upper bounds in seconds: Kafka acknowledges within milliseconds, and 10 s is the longest answer.
+# Upper bounds in seconds: Kafka acknowledges within milliseconds, and no answer takes more than ten
+# seconds.
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ANSWERS: Final = ("2xx", "4xx", "5xx")
 
@@ -76,7 +78,7 @@ _PLACES: Final[Mapping[tuple[DialectName, str], tuple[int, int | None]]] = {
     for n, (dialect, (outcome, status)) in enumerate(product(_DIALECTS, _STATUS.items()))
 }
 
-# Values that are read at intervals, not counted, are at most this old.
+# Some values are not counted, but read at intervals; these values are at most this old.
 _LOOK_EVERY_S: Final = 1.0
 
 
@@ -200,8 +202,8 @@ class IngressMetrics(Metrics, Collector):
         self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")
         self.registry.register(self)
         if len(rows) == 1:
-            # With several processes, the process that serves this page does nothing else, so its
-            # own memory and CPU time say little.
+            # If there are several processes, the process that serves this page does nothing else,
+            # so its own memory and CPU time say little about ingress.
             ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[Metric]:

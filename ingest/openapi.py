@@ -24,7 +24,8 @@ from runtime.problems import MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
 
-# The answers of the server before a request reaches a path, and the answers common to all paths.
+# The codes of the answers that the server gives before a request reaches a path, and of the answers
+# common to all paths.
 _ANYWHERE: Final = ("malformed_request", "head_too_large", "method_not_allowed", "internal_error")
 _TOKEN: Final = ("token_missing", "token_mismatch")
 _SIGNATURE: Final = tuple(str(fault) for fault in SignatureFault)
@@ -61,7 +62,7 @@ def describe(settings: IngestSettings) -> Json:
         (Envelope, Notification, Problem), ref_template="#/components/schemas/{name}"
     )
     fields = schemas["Envelope"]["properties"]
-    # An id that is an integer is read as its decimal text.
+    # An id may also be an integer, which is read as its decimal text.
     fields["id"] = {"anyOf": [fields["id"], {"type": "integer"}]}
     return {
         "openapi": "3.1.0",

@@ -1,4 +1,4 @@
-"""Opens and closes aiokafka's idempotent producer, and asks Kafka whether it can append.
+"""Opens and closes aiokafka's idempotent producer, and asks Kafka whether it accepts appends.
 
 Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: every
 wait has a time limit. aiokafka 0.14 retries an idempotent producer's batch forever, so ``stop``
@@ -25,14 +25,15 @@ from runtime.kafka.internals import forget_identity, put_away
 from runtime.kafka.topic_looks import Made, TopicsError, look_at_topics
 from runtime.kafka.topic_states import most_bytes
 
-# If a connection is cut silently, its request is given up early enough for a retry on a new
-# connection to succeed before the delivery's answer is due.
+# If a connection is cut silently, its request is given up after this share of the time in which a
+# delivery must be answered. So a retry on a new connection can succeed before the answer is due.
 _REQUEST_SHARE: Final = 0.3
-# Records that arrive while a request is under way go out together in the next one. A record larger
-# than this gets a batch of its own.
+# Records that arrive while a request is under way go out together in the next request. A record
+# larger than this size gets a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
 _UNCOMPRESSED: Final = 0
-# A producer's last requests get this long to end by themselves, a bit more than one request takes.
+# A producer's last requests get this share of the same time to end by themselves. This share is a
+# little more than the time that one request may take.
 _PUT_AWAY_SHARE: Final = 0.4
 # A readiness check waits this long for Kafka's answer.
 _METADATA_WITHIN_S: Final = 2.0
@@ -55,7 +56,7 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
     """A producer whose batches are no larger than their topic accepts."""
 
     def create_batch_for(self, limit_bytes: int) -> BatchBuilder:
-        """Return an empty batch with a size limit; its first record may be larger."""
+        """Return an empty batch with a size limit, which its first record may exceed."""
         return BatchBuilder(min(limit_bytes, _BATCH_BYTES), _UNCOMPRESSED)
 
     def renew_identity(self) -> None:
@@ -100,8 +101,9 @@ async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[
 class Condition(NamedTuple):
     """The state of a log that accepts deliveries.
 
-    ``partitions`` is the ledger's number of partitions. ``limits_bytes`` has the largest batch that
-    each topic accepts, and ``faults`` the settings that make brokers refuse some records.
+    ``partitions`` is the ledger's number of partitions. ``limits_bytes`` has the size of the
+    largest batch that each topic accepts. ``faults`` are wrong settings that make brokers refuse
+    some records.
     """
 
     partitions: int
@@ -133,7 +135,8 @@ async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | 
             if each.leader < 0:
                 return Fault(f"partition {each.number} of the topic {state.name} has no leader")
     return Condition(
-        # Each topic has at least the ledger's number of partitions; any further ones are unused.
+        # Each topic has at least the ledger's number of partitions; any further partitions are
+        # unused.
         min(len(state.partitions) for state in seen.states),
         {state.name: most_bytes(state.config) for state in seen.states},
         seen.faults,

@@ -53,9 +53,9 @@ class DeliveryHead(NamedTuple):
         received_at_ms: int,
         dialect: Sequence[tuple[str, bytes]] = (),
     ) -> Self:
-        """Read a request's headers; join repeated ones with commas (RFC 9110, 5.3).
+        """Read a request's headers; join repeated headers with commas (RFC 9110, 5.3).
 
-        A header that is repeated with the same value has one meaning, and is read once.
+        A header that is repeated with the same value has one meaning, so it is read only once.
         """
         signatures: list[bytes] = []
         content_types: list[bytes] = []
@@ -71,8 +71,8 @@ class DeliveryHead(NamedTuple):
             elif name == b"content-encoding":
                 encodings.append(value)
             elif name == b"content-length" and value.isdigit():
-                # The parser refuses lengths over 64 bits, but accepts any number of leading zeros,
-                # and `int` refuses more than 4,300 digits.
+                # The parser refuses lengths over 64 bits, but accepts any number of leading zeros.
+                # Only the last digits are read, because `int` refuses more than 4,300 digits.
                 content_length = int(value[-_LENGTH_DIGITS:])
         signature, content_type = b",".join(signatures), b",".join(content_types)
         encoding = b",".join(encodings)
@@ -80,7 +80,7 @@ class DeliveryHead(NamedTuple):
 
     @property
     def is_json(self) -> bool:
-        """Whether the body is declared as JSON, or not declared at all; parameters are ignored."""
+        """Whether the body's type is JSON or not declared; the type's parameters are ignored."""
         if self.content_type == b"application/json":
             return True
         return _JSON_TYPE.fullmatch(self.content_type.partition(b";")[0].strip()) is not None
@@ -117,7 +117,7 @@ def rejected_delivery_record(
 ) -> NewRecord:
     """Return the record for ``plexy.rejected``, for a delivery that has no place in the log."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
-    # The delivery's headers come first, as in the log, because the first ones name the dialect.
+    # The delivery's headers come first, as in the log, because the first headers name the dialect.
     headers = [*delivery.headers(), *headers, ("source-topic", HTTP.encode())]
     return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
 

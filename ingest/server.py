@@ -1,13 +1,13 @@
-"""Serves ingress with uvicorn until SIGTERM, in one process or in several on one port.
+"""Serves ingress with uvicorn until SIGTERM, in one process or in several processes on one port.
 
 Input: settings. Output: a process that serves, and that exits with 0 after it has answered every
 accepted delivery. Invariants: ingress does not start if another program listens on the same port;
 if one of several processes ends by itself, all processes end, and the exit code is 1; and no
 process outlives its parent.
 
-Several processes use the processors that a machine has to spare. Each opens its own listener on the
-port (SO_REUSEPORT), and Linux spreads new connections over the listeners. Each process has its own
-limits. The parent process serves the metrics of all.
+With several processes, ingress can use several processors of a machine. Each process opens its own
+listener on the port (SO_REUSEPORT), and Linux spreads new connections over the listeners. Each
+process has its own limits. The parent process serves the metrics of all processes.
 """
 
 import contextlib
@@ -37,10 +37,12 @@ from runtime.logs import configure
 # closes first and no delivery is sent on a connection that was just closed.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
-# The collector runs after this many new objects; Python's default, 700, is about twenty deliveries.
+# The collector runs after this many new objects. By Python's default, it would run after 700
+# objects, which is about every twenty deliveries.
 _COLLECT_AFTER: Final = 20_000
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-# SIGTERM itself kills a process whose server has not started, hence the negative exit code.
+# If the server of a process has not started, SIGTERM itself kills the process, and the exit code is
+# negative.
 _CLEAN: Final = (0, -signal.SIGTERM)
 
 internals.check()
@@ -54,12 +56,13 @@ def serve(settings: IngestSettings) -> None:
     rows = new_rows(settings.ingest_processes)
     number = 0
     if several:
-        # Another ingress could join a shared port, so bind the port exclusively first.
+        # Another ingress could join a shared port. So the port is first bound exclusively, which
+        # fails if another program listens on it.
         _listener(settings).close()
         number = _split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
         _serve_metrics(settings, rows)
-    # Without metrics, nothing needs to ask Kafka each second.
+    # If no metrics are served, no task needs to ask Kafka each second.
     counts = None if settings.ingest_metrics_port is None else ProcessCounts(rows[number])
     app = create_app(settings, counts=counts)
     config = server_config(app, Limits.of(settings.answer_within_s))
@@ -105,7 +108,7 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 def _listener(settings: IngestSettings, *, shared: bool = False) -> socket.socket:
-    """Listen on ingress' address; if ``shared``, several of our own processes may do so."""
+    """Listen on ingress' address; if ``shared``, several of our own processes may listen there."""
     variables = ("LEDGER_INGEST_HOST", "LEDGER_INGEST_PORT")
     host, port = settings.ingest_host, settings.ingest_port
     return listener(variables, host, port, backlog=_BACKLOG, shared=shared)
@@ -118,7 +121,7 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 def _split(count: int, in_parent: Callable[[], None]) -> int:
     """Fork ``count`` processes, and return in each of them the process's number, from 0.
 
-    The parent calls ``in_parent``, waits for the others, and raises ``SystemExit``.
+    The parent process calls ``in_parent``, waits for the new processes, and raises ``SystemExit``.
     """
     children: set[int] = set()
     alive, held = os.pipe()
@@ -128,8 +131,8 @@ def _split(count: int, in_parent: Callable[[], None]) -> int:
         _terminate(children)
 
     ending = threading.Event()
-    # Signals wait until all processes exist. An earlier signal would reach only some of them, or
-    # run the parent's handler in a new process.
+    # Signals are blocked until all processes exist. Otherwise a signal could reach only some of
+    # them, or run the parent's handler in a new process.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     for number in _ENDING:
         signal.signal(number, end)
@@ -140,8 +143,8 @@ def _split(count: int, in_parent: Callable[[], None]) -> int:
             return child
         children.add(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    # Threads do not survive a fork, so ``in_parent``, which may start some, is called only now. If
-    # it raises, the others end with this process.
+    # Threads do not survive a fork, so ``in_parent``, which may start threads, is called only after
+    # all forks. If ``in_parent`` raises an exception, the new processes end with this process.
     in_parent()
     raise SystemExit(_wait(children, ending))
 
@@ -186,6 +189,6 @@ def _wait(children: set[int], ending: threading.Event) -> int:
 
 def _terminate(children: set[int]) -> None:
     for pid in list(children):
-        # A process that has just ended may not have been waited for yet.
+        # A process that has just ended may still be in ``children``.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

@@ -24,8 +24,8 @@ PAY_PATH: Final = "/webhooks/plexy-pay"
 
 # `ledger.topics.MAX_RECORD_BYTES` is larger, to leave room for a record's headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
-# Plexy stops waiting for an answer after 30 s. After SIGTERM, `ingest.server` waits this long for
-# deliveries too.
+# Plexy stops waiting for an answer after 30 s. After SIGTERM, `ingest.server` also waits this long
+# for the deliveries under way.
 LONGEST_ANSWER_S: Final = 10
 
 

@@ -1,8 +1,9 @@
-"""Creates a span for each delivery, with its times, its answer and its place in Kafka.
+"""Creates a span for each delivery, with the delivery's times, answer and place in Kafka.
 
 Input: a request's headers, and the outcome of its delivery. Output: an OpenTelemetry span of the
 kind SERVER, and a header that names the span to the record's readers. Invariants: a span contains
-no signature, and only ids from the body; only a sender with a good signature can choose the trace.
+no signature and, of the body, nothing except ids; only a sender with a good signature can choose
+the trace.
 """
 
 import time
@@ -64,9 +65,10 @@ class DeliverySpan:
         """Begin a step of the delivery."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """End the span with the exception that leaves the step, unless the span has ended."""
+        """If an exception leaves the step, end the span with it, unless the span has ended."""
         if error is not None:
-            # The text of an exception may have any content, so the span has only its name.
+            # The text of an exception may have any content, so the span has only the exception's
+            # name.
             name = type(error).__name__
             self._end({"http.response.status_code": _FAILED, "error.type": name})
 

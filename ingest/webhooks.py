@@ -1,9 +1,9 @@
 """Handles deliveries: raw body → signature or token → envelope → log → answer.
 
 Input: a delivery, as an ASGI request or as headers with a complete body. Output: 200 once the log
-has the delivery, or a problem document, within ``answer_within_s`` of the arrival; and one log
-line. Invariants: ingress never answers 200 before the log's acknowledgement, and never judges the
-content of an event.
+has the delivery, or a problem document, within ``answer_within_s`` of the arrival; and one line of
+log output. Invariants: ingress never answers 200 before the log's acknowledgement, and never judges
+the content of an event.
 """
 
 import asyncio
@@ -160,8 +160,8 @@ class WebhookEndpoint:
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Take one delivery that arrived whole, and is small enough to always find room.
 
-        The steps are those of ``__call__``, apart from reading the body. They need no coroutines
-        and no task, which would take a tenth of a delivery's time.
+        The steps are those of ``__call__``, apart from reading the body. This method needs no
+        coroutine and no task, which would take a tenth of a delivery's time.
         """
         arrival = self._arrived(headers)
         with arrival.span:
@@ -291,9 +291,9 @@ class WebhookEndpoint:
     ) -> RejectedDelivery | ProblemResponse:
         """Refuse a signed body that is not an event, and keep it if it is a JSON object.
 
-        Other bodies are not kept, because their signature may be a replay: if both signed forms are
-        accepted, the signature of a recorded ``t.body`` is also valid for a delivery whose raw body
-        is ``t.body``.
+        Other bodies are not kept, because their signature may come from a recorded delivery: if
+        both signed forms are accepted, a signature of ``t.body`` is also valid for a delivery whose
+        raw body is the text ``t.body``.
         """
         answer = problem(rejection.reason.value, rejection.detail, field=rejection.field)
         fields = json_object(body)

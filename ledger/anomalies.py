@@ -1,9 +1,9 @@
 """The anomalous orders of a partition, listed by anomaly.
 
-Input: the orders in the table, and the changes that chunks make to them. Output: the number of
-orders with each anomaly, and the keys of these orders; the order with the latest event is first.
-The orders themselves are not kept: an order costs one short key, and one place in the list of each
-of its anomalies.
+Input: the orders in the table, and the changes that each chunk of records makes to the orders.
+Output: for each anomaly, the number of orders that have it, and the keys of these orders. The key
+of the order with the latest event comes first. The orders themselves are not kept in memory. An
+order takes one short key, and one place in the list of each of its anomalies.
 """
 
 from bisect import bisect_left
@@ -28,7 +28,7 @@ class Anomalous(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """The list entries of the orders that a chunk changed, before the chunk and now."""
+    """The list entries that a chunk removes (``before``) and adds (``now``)."""
 
     before: list[Anomalous]
     now: list[Anomalous]
@@ -41,7 +41,7 @@ class AnomalousOrders:
         self._keys: dict[str, _SortedKeys] = {}
 
     def take(self, key: bytes, value: bytes) -> None:
-        """Add the order that a row of the table ``orders`` holds, if it holds one."""
+        """Add an order to the lists, if this row of the table ``orders`` is the row of an order."""
         if is_order_key(key):
             self._add(_anomalous(ORDERS.decode(value)))
 
@@ -57,7 +57,7 @@ class AnomalousOrders:
         return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
-        """Yield a list's keys that are lower than ``below``, or all keys, in descending order."""
+        """Yield the keys of a list, or only its keys lower than ``below``, in descending order."""
         keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))
@@ -71,7 +71,8 @@ class AnomalousOrders:
 class _SortedKeys:
     """Keys that are sorted only when they are read, so that changes are cheap.
 
-    Inserting each of a chunk's thousands of keys into a sorted list of a million takes seconds.
+    A chunk may change thousands of keys. To insert each of them into a sorted list of a million
+    keys would take seconds.
     """
 
     def __init__(self) -> None:
@@ -103,7 +104,8 @@ class _SortedKeys:
         """Return all keys, sorted."""
         if self._new or self._gone:
             kept = [key for key in self._sorted if key not in self._gone]
-            # `sorted` only merges two sorted runs. The new list leaves any reader's list unchanged.
+            # This is fast, because `sorted` merges two parts that are already sorted. It creates a
+            # new list, so a list that is being read does not change.
             self._sorted = sorted(kept + sorted(self._new))
             self._new.clear()
             self._gone.clear()
@@ -118,7 +120,7 @@ def new_anomalies(document: OrderDocument, before: OrderState | None) -> set[str
 
 
 def changes_of(now: Mapping[str, OrderState], before: Mapping[str, OrderState]) -> Changed:
-    """Return the changes to the lists; ``before`` and ``now`` are the states of changed orders."""
+    """Return the changes to the lists, given the states of the changed orders before and now."""
     changes = Changed([], [])
     for order_id, order in now.items():
         was, is_now = _anomalous(before.get(order_id)), _anomalous(order)

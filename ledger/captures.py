@@ -1,8 +1,9 @@
 """Captures: the amounts that were taken from an authorised payment.
 
-Input: the facts of a payment, sorted by time. Output: each capture once, and the anomalies of
-captures, authorisations and voids. If a payment has captures, the captured amounts count as paid,
-and the amount of its success does not. An authorised amount never counts as paid.
+Input: the facts of a payment (the events about it that count), sorted by time. Output: each capture
+once, and the anomalies of captures, authorisations and voids. If a payment has captures, the
+captured amounts count as paid, and the amount of the payment's success does not. An authorised
+amount never counts as paid.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,9 +63,9 @@ def capture_anomalies(
 def _excess(facts: Sequence[Event], captures: Sequence[Capture]) -> Iterator[str]:
     """Yield an anomaly if more was taken than was authorised, or if the currencies differ.
 
-    The amount taken is the sum of the captures or, without captures, the amount of the success. The
-    limit is the largest authorised amount. Without an authorisation, the limit for captures is the
-    largest success.
+    The amount taken is the sum of the captures. If there is no capture, it is the amount of the
+    earliest success. The limit is the largest authorised amount. If no amount was authorised, the
+    limit for captures is the amount of the largest success.
     """
     successes = [fact.moved for fact in facts if fact.kind is SUCCEEDED]
     taken = [Money(each.amount, each.currency) for each in captures] or successes[:1]

@@ -1,8 +1,8 @@
 """The currencies that the ledger accepts, and the number of decimals that Plexy uses for each.
 
-The list belongs to the rules: a code that ISO 4217 withdraws stays here, so that no later release
-rejects an event that an earlier release folded. Codes without a minor unit, such as those for gold
-and for testing, are not money.
+The list is a part of the rules. A code that ISO 4217 withdraws stays in the list, so that no later
+release rejects an event that an earlier release folded. Codes that have no minor unit, such as
+those for gold and for testing, are not money, so the list leaves them out.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,9 @@ _WITHDRAWN: Final = """
     PLZ PTE RHD ROK ROL RUR SDD SDP SIT SKK SLL SRG STD SUR TJR TMM TPE TRL UAK UGS UGW
     USS UYN UYP VEB VEF VNC XEU YDD YUD YUM YUN ZAL ZMK ZRN ZRZ ZWC ZWD ZWL ZWN ZWR
 """
-# Plexy multiplies a display amount by 100, except in these currencies, which have no minor unit at
-# Plexy. ISO 4217 differs: KWD has three decimals there, ISK none, and MGA two.
+# Plexy multiplies the amount that people see by 100, except in these currencies, which have no
+# minor unit at Plexy. ISO 4217 has other numbers of decimals for some currencies: three for KWD,
+# none for ISK, and two for MGA.
 _WITHOUT_DECIMALS: Final = "JPY KRW VND BIF CLP GNF KMF MGA PYG RWF UGX XAF XOF XPF"
 
 MINOR_UNIT_DIGITS: Final[Mapping[str, int]] = MappingProxyType(

@@ -1,17 +1,18 @@
 """Deduplication: each event counts once, however often it is in the log.
 
-Input: records of the log of record, and the rows of the event ids seen before. Output: the events
-to fold, the notes about deliveries that do not count, the new rows, the rejections, and counts. Of
-all deliveries of an event id, the one that counts is the first, in the log's order, that can be
-folded. A delivery with the same content is a duplicate. A later delivery with different content is
-quarantined: for its data, or because it reuses the id. So neither a rejected delivery nor an
-unfolded one blocks a corrected one.
+Input: records of the log of record, and the rows of the event ids that were seen before. Output:
+the events to fold, the notes about deliveries that do not count, the new rows, the rejections, and
+counts. Of all deliveries of an event id, only one counts: the first delivery, in the log's order,
+that can be folded. A delivery with the same content as the counted delivery is a duplicate. A later
+delivery with different content is rejected, either for its data or because it reuses the id. A
+delivery that was rejected or left unfolded does not block a later, corrected delivery of its id.
 
-An event id is forgotten once its first record is older, by the log's time, than ``forget_after_ms``
-allows; the id's next record then counts as new. The log's time is the latest timestamp of a
-partition's records so far, so it never goes back. A forgotten id therefore stays forgotten, and its
-row may be deleted at any time, or never. Invariant: no verdict depends on a clock, or on which rows
-have been deleted.
+An event id is forgotten once its record is older than ``forget_after_ms``, measured by the log's
+time. (This record is the one that counts or, while none counts, the id's first record.) The id's
+next record then counts as new. The log's time is the latest timestamp among the partition's records
+so far, so it never goes back. So a forgotten id stays forgotten until its next record, and its row
+may be deleted at any time, or never. Invariant: a verdict depends neither on a clock, nor on which
+rows have been deleted.
 """
 
 from collections import Counter
@@ -30,14 +31,15 @@ from ledger.trust import Trust
 from ledger.unread import unread_or
 
 DAY_MS: Final = 24 * 3600 * 1000
-# Plexy retries for up to 75 hours; three months leave room for a log folded late or by hand.
+# Plexy retries a delivery for up to 75 hours. Three months leave room for logs that are folded late
+# or by hand.
 FORGET_AFTER_DAYS: Final = 90
 FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 
-# The limit bounds the size of a row, and is higher than the number of Plexy's retries. Any further
-# repeats of an event can be found only in the log.
+# The limit bounds the size of a row, and is higher than the number of Plexy's retries. The row does
+# not show any further repeats of the event; the log does.
 MOST_REPEATS: Final = 64
-# A sender corrects an event once or twice.
+# A sender corrects an event only once or twice, so this limit is high enough.
 MOST_UNCOUNTED: Final = 16
 
 # The key under which the table stores a partition's progress; no event has this id.
@@ -45,14 +47,15 @@ PROGRESS_KEY: Final = b""
 
 
 class AnotherLogError(RuntimeError):
-    """The table was folded from a log other than the one being read."""
+    """The table was folded from a different log than the log that is being read."""
 
 
 class Uncounted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivery that does not count: its content, its place, and the log's time at that place.
+    """A delivery that does not count: its content's digest, its offset, and the log's time there.
 
-    ``noted_under`` is the id of the payment that keeps the delivery's note; empty without a note.
-    ``is_unfolded`` is false if the delivery was rejected for its data.
+    ``noted_under`` is the id of the payment that keeps the delivery's note (``ledger.notes``), or
+    empty if the delivery has no note. ``is_unfolded`` is true if the ledger does not fold the
+    delivery's type, and false if the delivery was rejected for its data.
     """
 
     digest: bytes
@@ -66,10 +69,10 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: the digest, the place and the time of the record that counts.
 
     While no record counts, ``digest`` is empty, the place and the time are those of the first
-    record, and ``uncounted`` has one delivery of each distinct content, up to a limit. Once a
-    record counts, ``uncounted`` keeps only the earlier deliveries that were left unfolded.
-    ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's next
-    records, up to a limit, whatever their content. Once an id is forgotten, its next record counts
+    record, and ``uncounted`` has one delivery for each distinct content, up to a limit. Once a
+    record counts, ``uncounted`` keeps only those deliveries before it that were left unfolded.
+    ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's other
+    records, whatever their content, up to a limit. Once an id is forgotten, its next record counts
     as its first.
     """
 
@@ -97,7 +100,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return msgspec.structs.replace(self, uncounted=(*self.uncounted, uncounted))
 
     def first_of(self, digest: bytes) -> Uncounted | None:
-        """Return the uncounted delivery that was the first with a content, if there is one."""
+        """Return the first uncounted delivery whose content has this digest, if there is one."""
         return next((each for each in self.uncounted if each.digest == digest), None)
 
 
@@ -107,8 +110,8 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ``rules`` is the digest of the rule set by which the partition was judged.
 
     From time to time, the table is searched for forgotten ids. ``swept_to`` is the key that the
-    current search has reached, or is empty between two searches. ``oldest_ms`` is the earliest
-    ``Seen.timestamp_ms`` that the search has left in the table.
+    current search has reached; it is empty between two searches. ``oldest_ms`` is the earliest
+    ``Seen.timestamp_ms`` that the current search, or else the last search, has left in the table.
     """
 
     swept_to: bytes = b""
@@ -144,7 +147,7 @@ class Rejected(msgspec.Struct, frozen=True):
 class Corrected(msgspec.Struct, frozen=True):
     """A rejected delivery, and the offset at which a different delivery of its event id counts.
 
-    ``at_ms`` is the time of whichever of the two was judged last, in Unix milliseconds.
+    ``at_ms`` is the time of the record whose judgement showed the correction, in Unix milliseconds.
     """
 
     event_id: str
@@ -155,10 +158,10 @@ class Corrected(msgspec.Struct, frozen=True):
 
 
 class Deduplicated(msgspec.Struct):
-    """The result for some records; ``outcomes`` has an outcome for each, in the same order.
+    """The result for some records; ``outcomes`` has one outcome for each record, in their order.
 
-    ``now_ms`` is the log's time at the record that was judged last. ``uncorrected`` has the rows
-    that ids had before one of their deliveries counted.
+    ``now_ms`` is the log's time at the record that was judged last. If earlier deliveries of an id
+    did not count, and a delivery counts now, ``uncorrected`` has the id's previous row.
     """
 
     progress: Progress
@@ -185,11 +188,11 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     forget_after_ms: int = FORGET_AFTER_MS,
     trust: Trust | None = None,
 ) -> Deduplicated:
-    """Judge a partition's records in their order; with ``trust``, only signed records count.
+    """Judge a partition's records in offset order; ``trust``, if given, checks their signatures.
 
-    ``known`` holds the existing rows of the records' keys, forgotten or not. Records up to
-    ``progress`` were judged and published before, and are skipped. ``seen`` in the result holds the
-    new row of each id that was new or repeated.
+    ``known`` holds the rows that the table has under the records' keys; some of these ids may be
+    forgotten. Records up to ``progress`` are skipped, because their results are already published.
+    In the result, ``seen`` holds the new row of each id that was new or repeated.
     """
     result = Deduplicated(progress, progress.timestamp_ms)
     last = progress.offset
@@ -210,9 +213,10 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
 
 
 def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int) -> int:
-    """Return the earliest ``timestamp_ms`` that remains in the table once these keys are searched.
+    """Return the earliest ``timestamp_ms`` that remains in the table once these rows are searched.
 
-    An id that was first seen during the search is no older than the beginning of the search.
+    The result is never later than the beginning of the search, because new ids may have been seen
+    since then.
     """
     begun_ms = progress.oldest_ms if progress.swept_to else progress.timestamp_ms
     now_ms = progress.timestamp_ms
@@ -223,26 +227,28 @@ def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_aft
 def forgettable(
     remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int
 ) -> list[bytes]:
-    """Return the keys that may be deleted, because no record after ``progress`` needs them."""
+    """Return the keys that may be deleted: no record after ``progress`` needs their rows."""
     now_ms = progress.timestamp_ms
     return [key for key, seen in remembered.items() if is_forgotten(seen, now_ms, forget_after_ms)]
 
 
 def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None:
-    """Skip a record that was judged before the worker stopped, but not committed."""
+    """Skip a record that a worker had judged, but not committed, before it stopped."""
     if record.timestamp > progress.timestamp_ms:
         raise AnotherLogError(
-            f"partition {record.partition} has a record at offset {record.offset} that is later "
-            f"than all records judged up to offset {progress.offset}: the log was replaced. "
+            f"the record at partition {record.partition}, offset {record.offset} has a later time "
+            f"than all records that were judged up to offset {progress.offset}, so the log was "
+            "replaced. "
             "`plexy-ledger rebuild` folds the whole log of record from scratch"
         )
     result.outcomes.append("replayed")
 
 
 def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -> Envelope | None:
-    """Return the envelope of a record that may be an event: readable, trusted, under its own key.
+    """Return a record's envelope, or ``None`` after rejecting a record that can't be an event.
 
-    A record that is rejected here is not remembered, so it can't take an event's place.
+    Such a record is unreadable, untrusted, or stored under another key than its event's id. The
+    table does not remember its id, so it can't take the place of an event.
     """
     envelope = read_envelope(record)
     if isinstance(envelope, Rejection):
@@ -255,7 +261,7 @@ def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -
         _reject(record, envelope.id, rejection, result)
         return None
     if envelope.id.encode() != record.key:
-        # An event's duplicates are only found in the partition of its own key.
+        # Duplicates of an event are found only among records that have the event's id as their key.
         detail = "the record's key is not the event's id"
         rejection = Rejection(reason=Reason.KEY_MISMATCH, detail=detail, field="id")
         _reject(record, envelope.id, rejection, result)
@@ -274,7 +280,8 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     key = envelope.id.encode()
     held = result.seen.get(key) or known.get(key)
     if held is not None and held.last_offset >= record.offset:
-        # After a crash the table may have only some rows of a chunk whose events were published.
+        # After a crash, a chunk is judged again. The table may already have some of its rows; the
+        # events of these records were published before the crash.
         result.outcomes.append("replayed")
         return
     digest = content_digest(envelope)
@@ -299,7 +306,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
 
 
 class _Judged:
-    """One record of an event id, its content's digest, and the result that its verdict changes."""
+    """A record, the digest of its content, and the result to which the verdict is added."""
 
     __slots__ = ("_digest", "_envelope", "_reading", "_record", "_result")
 
@@ -323,7 +330,7 @@ class _Judged:
         return Seen(b"", self._record.offset, self._result.now_ms, (), uncounted)
 
     def unlike_one_that_counts(self, held: Seen) -> Seen:
-        """Judge a record that differs from the one that counts; return the id's new row."""
+        """Judge a record whose content differs from the record that counts; return the new row."""
         record = self._record
         verdict = self._read(record.offset)
         if isinstance(verdict, Rejection):
@@ -337,10 +344,10 @@ class _Judged:
         return held.repeated(record.offset)
 
     def while_none_counts(self, held: Seen) -> Seen:
-        """Judge a record whose id has no record that counts yet; return the id's new row.
+        """Judge a record whose id has no record that counts yet; return the new row.
 
-        Content that did not count before can only count if the rules have changed since. It then
-        counts at the place where a fold from scratch counts it.
+        Content that did not count before can count now only if the rules have changed in the
+        meantime. It then counts at the offset at which it first arrived, as in a fold from scratch.
         """
         record, result = self._record, self._result
         before = held.first_of(self._digest)
@@ -368,7 +375,7 @@ class _Judged:
         )
 
     def _set_aside(self, verdict: Unfolded | Rejection) -> Uncounted:
-        """Reject the record, or leave it unfolded; return the delivery as its id's row keeps it."""
+        """Reject the record, or leave it unfolded; return the delivery as the id's row keeps it."""
         is_unfolded = isinstance(verdict, Unfolded)
         if isinstance(verdict, Unfolded):
             self._result.outcomes.append(f"unfolded.{verdict.type}")
@@ -390,7 +397,7 @@ class _Judged:
         return note
 
     def _correct(self, uncounted: Uncounted, offset: int) -> None:
-        """Report that the record at ``offset`` counts, and not the one set aside."""
+        """Report that the record at ``offset`` counts instead of an uncounted delivery."""
         record, event_id = self._record, self._envelope.id
         if uncounted.noted_under:
             mark = counts(event_id, record.partition, offset, uncounted.noted_under)

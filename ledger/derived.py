@@ -1,8 +1,8 @@
-"""Reads the records that one hop of the ledger writes for the next hop.
+"""Reads the records that one hop (one step of the fold) writes for the next hop.
 
 Input: records of ``ledger.events`` or ``ledger.payments``. Output: the values of the records that a
-hop may have written, and a ``Rejection`` for every other record. A stranger with write access to
-these topics can write anything; the ledger still folds its own records.
+hop may have written, and a ``Rejection`` for every other record. If a stranger with write access to
+these topics writes other records, the ledger still folds its own records.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,8 @@ from ledger.rejections import Reason, Rejection
 from ledger.unread import unread_or
 from ledger.wire import EVENTS, SNAPSHOTS, UNDECODABLE
 
-# An event or a note has six texts of at most 512 bytes, five numbers, and the names of its marks.
+# An event or a note has six texts of at most 512 bytes, five numbers, and the names of its marks,
+# so it never exceeds this size.
 MAX_EVENT_BYTES: Final = 4096
 
 R = TypeVar("R", bound=Record)
@@ -87,7 +88,8 @@ def _event_fault(record: Record, event: Event | Note) -> Rejection | None:
 
 
 def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:
-    # A character has at most four bytes, so the size of short ids need not be computed.
+    # A character has at most four bytes, so ids with few characters are never too long, and their
+    # size in bytes need not be computed.
     order_id, payment_id = snapshot.order_id, snapshot.payment_id
     if len(order_id) + len(payment_id) > MAX_ID_BYTES // 4:
         longest = max(len(order_id.encode()), len(payment_id.encode()))

@@ -1,9 +1,9 @@
 """Dialects: how the body of a record is read, and how its sender was authenticated.
 
-Input: a record of the log of record. Output: its envelope, or a rejection. Plexy sends two
+Input: a record of the log of record. Output: the record's envelope, or a rejection. Plexy sends two
 dialects: signed events, and the notifications of its Pay API, which come with a bearer token.
-Ingress writes the dialect of a notification into the record's first headers; a record without such
-headers is a signed event. Invariant: the same record is read alike in every program.
+Ingress writes the dialect of a notification into the record's first headers. A record that has no
+such headers is a signed event. Invariant: every program reads the same record in the same way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 def pay_headers(amounts: PayAmounts) -> tuple[tuple[str, bytes], ...]:
-    """Return the first headers of a notification that was authenticated by a bearer token."""
+    """Return the first headers of a notification's record; a bearer token authenticated it."""
     return (
         (DIALECT, b"pay"),
         ("amounts", amounts.encode()),

@@ -1,9 +1,9 @@
-"""The digest of a table: a 64-bit number for all rows in any order, and the number of the rows.
+"""The digest of a table: a 64-bit number that is the same for any order of rows, and a row count.
 
-A digest is the sum of its rows' hashes, so a row can be added or removed without reading the other
-rows, and two tables with the same rows have the same digest. A flipped bit, a lost row or an extra
-row changes the sum, except with a probability of 1 in 2^64. A digest does not protect against
-deliberately chosen rows (https://doi.org/10.1007/3-540-69053-0_13, section 2).
+The 64-bit number is the sum of the rows' hashes. So a row can be added or removed without reading
+the other rows, and two tables with the same rows have the same digest. A flipped bit, a lost row or
+an extra row changes the sum, except with a probability of 1 in 2^64. A digest does not protect
+against deliberately chosen rows (https://doi.org/10.1007/3-540-69053-0_13, section 2).
 """
 
 from array import array
@@ -17,13 +17,13 @@ from xxhash import xxh3_64_intdigest
 from ledger.topics import TableName
 
 RESERVED: Final = b"\xff"
-"""Keys that start with this byte are not rows; no UTF-8 text starts with it."""
+"""A key that starts with this byte is not the key of a row; no UTF-8 text starts with the byte."""
 
 _MODULUS: Final = 1 << 64
 
 
 class Digest(msgspec.Struct, frozen=True, gc=False):
-    """The digest of some rows and their number, or the difference between two such digests."""
+    """The digest and the number of some rows, or the difference between two such digests."""
 
     value: int = 0
     rows: int = 0
@@ -55,7 +55,7 @@ def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition whose rows on disk differed from the rows written; its files were deleted."""
+    """A partition whose rows on disk were not those written, so that its files were deleted."""
 
     table: TableName
     partition: int
@@ -88,7 +88,7 @@ class ChangelogDigest:
         self.begin = 0
         self.end = 0
         self._running = RunningDigest()
-        # A digest is valid from its own offset up to the next offset in the array. Arrays take 24
+        # A digest is valid from its own offset until the next offset in the array. Arrays take 24
         # bytes for each record; objects would take four times as much.
         self._offsets, self._values, self._rows = array("Q"), array("Q"), array("Q")
         self._note(0)

@@ -1,8 +1,9 @@
 """Disputes: the status and the amount of each dispute of a payment.
 
-Input: the facts of a payment, sorted by time. Output: each dispute once, and the anomalies of the
-disputes. The latest outcome decides; a dispute without an outcome is open. A dispute's amount is
-that of its earliest fact that states an amount.
+Input: the facts of a payment (the events about it that count), sorted by time. Output: each dispute
+once, and the anomalies of the disputes. The latest outcome of a dispute decides its status; a
+dispute that has no outcome is open. If several facts of a dispute state its amount, the earliest of
+them decides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,17 @@ DisputeStatus = Literal["open", "won", "lost"]
 class Dispute(msgspec.Struct, frozen=True, gc=False):
     """One dispute; ``amount`` is ``None`` if no event states it, and then no money is moved."""
 
-    dispute_id: Annotated[Id, meaning("the dispute's id; the payment's if it has none of its own")]
-    status: Annotated[DisputeStatus, meaning("the latest outcome; `open` without any")]
-    amount: Annotated[AmountMinor | None, meaning("disputed, in minor units; null if unknown")]
-    currency: Annotated[Currency | None, meaning("ISO 4217 code; null if the amount is unknown")]
+    dispute_id: Annotated[
+        Id, meaning("the dispute's id, or the payment's id if the events have no dispute's id")
+    ]
+    status: Annotated[DisputeStatus, meaning("the latest outcome; `open` if there is no outcome")]
+    amount: Annotated[
+        AmountMinor | None,
+        meaning("the disputed amount, in minor units; null if no event states it"),
+    ]
+    currency: Annotated[
+        Currency | None, meaning("ISO 4217 code; null if no event states the amount")
+    ]
     created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
     event_id: Annotated[Id, meaning("its earliest event")]
 
@@ -56,7 +64,7 @@ def _dispute(facts: list[Event]) -> Dispute:
 
 
 def _anomalies(facts: list[Event]) -> Iterator[str]:
-    """Yield the contradictions among the facts of one dispute, which are sorted by time."""
+    """Yield the contradictions among the facts of one dispute; ``facts`` are sorted by time."""
     monies = {fact.money for fact in facts if fact.money is not None}
     outcomes = [fact for fact in facts if fact.kind in OUTCOMES]
     is_reopened = outcomes and any(
@@ -64,7 +72,7 @@ def _anomalies(facts: list[Event]) -> Iterator[str]:
     )
     if not monies:
         yield "dispute_amount_missing"
-    # Events without a dispute's id may be about different disputes.
+    # Events that have no dispute's id may be about different disputes.
     is_uncertain = facts[0].data_id == facts[0].payment_id and len(facts) - len(outcomes) > 1
     has_two_outcomes = len({fact.kind for fact in outcomes}) > 1
     if len(monies) > 1 or has_two_outcomes or is_reopened or is_uncertain:

@@ -16,11 +16,11 @@ from ledger.rejections import Reason, Rejection
 
 # Ids and references become record keys and parts of URLs; the bound keeps both short.
 MAX_ID_BYTES: Final = 512
-# A character has at most four bytes, so an id of this length is never too long.
+# A character has at most four bytes, so an id of at most this many characters is never too long.
 ALWAYS_SHORT_CHARS: Final = MAX_ID_BYTES // 4
 
-# These are Unicode's category Cc. JSON needs six bytes for each of them, and a terminal acts on
-# them.
+# These are Unicode's category Cc. JSON needs up to six bytes for each of them, and a terminal takes
+# them as commands.
 _CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
 _CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
 
@@ -29,7 +29,8 @@ _Id = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=MAX_ID_BYTES,
-        # The pattern is only for the schema: control characters are rejected with their own reason.
+        # The pattern is only in the schema. The decoder does not check it, because control
+        # characters are rejected for a reason of their own.
         extra_json_schema={"pattern": f"^[^{_CONTROL_CHARACTERS}]*$"},
     ),
 ]
@@ -136,7 +137,11 @@ def fault_of(field: str, text: object) -> Rejection | None:
 
 
 def _unusual(body: Any) -> Envelope | Rejection:
-    """Return the envelope of a body that has an integer as its id, or any number out of range."""
+    """Judge a body that the fast decoder refused.
+
+    The id of the body may be an integer, the body may contain a number that the fast decoder can't
+    read, or the body may have a fault.
+    """
     if not isinstance(body, dict):
         detail = f"expected an object, got {type(body).__name__}"
         return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail)

@@ -1,9 +1,9 @@
-"""Reads a Plexy event in the ledger's terms.
+"""Reads the envelope of a Plexy event as an ``Event``: a fact about a payment.
 
 Input: an ``Envelope``, its place in the log, its time of arrival, and the way to read it. Output:
-an ``Event`` to fold, ``Unfolded`` for a type that the ledger only keeps, or a ``Rejection`` for a
-known type with unusable data. Invariants: no envelope raises an exception, and a value that may
-have two meanings is never read.
+an ``Event`` to fold, ``Unfolded`` for an event whose type the ledger keeps but does not fold, or a
+``Rejection`` for an event of a known type whose data is unusable. Invariants: no envelope causes an
+exception, and a value that may have two meanings is never used.
 """
 
 import re
@@ -42,9 +42,10 @@ PAYMENT_SUCCEEDED: Final = "payment.succeeded"
 PAYMENT_FAILED: Final = "payment.failed"
 REFUND_SUCCEEDED: Final = "refund.succeeded"
 FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCEEDED})
-"""The types that the rules ``seed`` fold."""
+"""The event types that are folded under the rule set ``seed``."""
 
-# Facts of these kinds move no amount of their own, so an unusable amount does not reject them.
+# A fact of one of these kinds moves no amount of its own, so it is not rejected for an unusable
+# amount.
 _NEEDS_NO_AMOUNT: Final = frozenset(
     {Kind.FAILED, Kind.AUTHORISED, Kind.VOIDED, Kind.REFUND_REVERSED}
 )
@@ -53,7 +54,8 @@ _CAPTURES: Final = frozenset({Kind.SUCCEEDED, Kind.CAPTURED})
 # A dispute may state its amount in any of its events.
 _OF_DISPUTE: Final = frozenset({Kind.DISPUTED, Kind.DISPUTE_WON, Kind.DISPUTE_LOST})
 
-# In a refund or a dispute, this field names the payment. In a payment, it is often the bank's id.
+# In an event about a refund or a dispute, this field names the payment. In an event about a
+# payment, it often holds the bank's id.
 _TRANSACTION: Final = "transactionId"
 _NOT_OF_PAYMENT: Final = re.compile("refund|dispute|chargeback")
 _OWN_ID: Final = Fields(("id",))
@@ -65,22 +67,24 @@ Mark = Literal[
     "status_contradicts_type",
     "time_implausible",
 ]
-"""An anomaly that reading one event finds; its payment has the same anomaly."""
+"""An anomaly that a single event shows; the event's payment then has the same anomaly."""
 
 TIME_IMPLAUSIBLE: Final[Mark] = "time_implausible"
 
 
-# An event of these kinds has its payment's id, unless the rules let the event name a payment.
+# In an event of one of these kinds, the event's own id is its payment's id, unless the rules let
+# the event name a payment.
 _OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 
 class FieldNames(msgspec.Struct, frozen=True, dict=True):
-    """The fields in which references are looked up; the first match counts.
+    """The fields that may name an order or a payment; the first field that names one counts.
 
-    ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
-    for a merchant's order number. ``payment`` lists the fields in which a refund may name its
-    payment; with some rules, other events may name their payment there too. A name with dots is a
-    path. In an event about a payment, ``transactionId`` counts only if the event has no id.
+    The fields in ``order`` are looked up in ``data``, then in ``data.metadata``. Plexy's APIs have
+    several names for a merchant's order number. ``payment`` lists the fields in which a refund may
+    name its payment. With some rules, other events may also name their payment in these fields. A
+    name with dots is a path. In an event about a payment, ``transactionId`` counts only if the
+    event has no id.
     """
 
     order: tuple[str, ...] = (
@@ -113,7 +117,7 @@ class FieldNames(msgspec.Struct, frozen=True, dict=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """The way in which events are read: the fields of references, and the rules for types."""
+    """The way to read events: the fields that hold references, and the rules for event types."""
 
     fields: FieldNames = FieldNames()
     rules: RuleSet = SEED
@@ -126,9 +130,10 @@ PAY_READING: Final = Reading(FieldNames(order=(ORDER,), payment=(PARENT,)), PAY)
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event that counts: a fact about a payment.
 
-    ``created``, in Unix seconds, is the time that orders the event among others: its own time or,
-    if that is implausible, its time of arrival. ``money`` is ``None`` only for a kind of fact that
-    moves no amount of its own. ``partition`` and ``offset`` are its place in the log of record.
+    ``created``, in Unix seconds, is the time by which the event is sorted among other events: its
+    own time or, if that time is implausible, its time of arrival. ``money`` is ``None`` only for a
+    kind of fact that need not state an amount. ``partition`` and ``offset`` are the event's place
+    in the log of record.
     """
 
     event_id: str
@@ -146,10 +151,10 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def payment_id(self) -> str:
-        """The payment that this fact is about: its payment reference if it has one, else its id."""
+        """The id of the fact's payment: the payment reference, if any, else the fact's own id."""
         return self.payment_reference or self.data_id
 
-    # A note has the same property, so no caller needs to know which of the two it has.
+    # A ``Note`` has the same property, so callers need not distinguish events from notes.
     kept_under = payment_id
 
     @property
@@ -173,8 +178,8 @@ class Unfolded(msgspec.Struct, frozen=True):
 class Named(NamedTuple):
     """The payment and the order that a delivery names, as far as they are readable.
 
-    ``created`` is the time that orders the delivery: its own time or, if that is unreadable or
-    implausible, its time of arrival.
+    ``created`` is the time by which the delivery is sorted: its own time or, if that time is
+    unreadable or implausible, its time of arrival.
     """
 
     payment_id: str | None
@@ -203,7 +208,7 @@ def decode_event(
 
 
 def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
-    """Return the payment and the order that an uncounted delivery names, if readable."""
+    """Return the payment and the order that an uncounted delivery names, if they are readable."""
     try:
         created = _created(envelope.created, arrived_ms, [])
     except _UnusableError:
@@ -214,7 +219,8 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.of_order, [])
     try:
-        # With the rules ``SEED``, a success or a failure belongs to the payment whose id it has.
+        # If the rules do not let events name a payment, the own id of a success or a failure is its
+        # payment's id.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
         payment = (
             None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment, [])
@@ -253,7 +259,8 @@ def _read(
     if kind in _OF_REFUND or rules.follows_payments:
         payment = _payment_reference(envelope, kind, reading.fields.of_payment, marks)
         if payment is None and reading is PAY_READING:
-            # The transaction may be the refund or the payment itself.
+            # A refund that names no payment is ambiguous: its id may be the refund's or the
+            # payment's.
             expected = "expected a refund to name its payment"
             raise _UnusableError(Reason.ID_MISSING, f"data.{PARENT}", expected)
     data_id = _data_id(data, payment)
@@ -282,7 +289,7 @@ def _read(
 
 
 def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
-    """Return the time that orders an event among others."""
+    """Return the time by which an event is sorted among other events, in Unix seconds."""
     # Nearly every time is in seconds, and plausible.
     if type(created) is int and plausible(created, arrived_ms):
         return created
@@ -319,9 +326,10 @@ def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet, marks: list[Mark
 
 
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, which moves no money; ``None`` for a text longer than an id may be.
+    """Return the status; ``None`` if it is not a text, or is longer than an id may be.
 
-    The size of a fact is bounded, because each new fact rewrites all facts of its payment.
+    A status moves no money, so it may be left out. The size of a fact must be bounded, because each
+    new fact rewrites all facts of its payment.
     """
     status = data.get("status")
     if not isinstance(status, str) or is_too_long(status):
@@ -330,7 +338,7 @@ def _status(data: Mapping[str, Any]) -> str | None:
 
 
 def _data_id(data: Mapping[str, Any], payment: str | None) -> str:
-    """Return the event's own id; a refund without one has the id of its payment."""
+    """Return the event's own id or, if it has none, the id of the payment that it names."""
     data_id = data.get("id")
     if not isinstance(data_id, str):
         data_id = decimal_text(data_id)
@@ -346,7 +354,7 @@ def _data_id(data: Mapping[str, Any], payment: str | None) -> str:
 
 
 def _order_reference(data: Mapping[str, Any], fields: Fields, marks: list[Mark]) -> str | None:
-    """Return the first order that the event names, and mark what is unclear about it."""
+    """Return the first order that the event names; add a mark for each doubt about the order."""
     found = references(data, fields)
     if "metadata" in data:
         found += metadata_references(data["metadata"], fields)
@@ -373,7 +381,7 @@ def _payment_reference(
     found = references(envelope.data, fields)
     if not found:
         return None
-    # Nearly every event that names its payment names it once.
+    # Nearly every event that names its payment does so in one field.
     if len(found) == 1 and (text := found[0][1]) and found[0][0] != _TRANSACTION:
         return _usable(f"data.{found[0][0]}", text)
     named = [(name, text) for name, text in found if text]
@@ -386,7 +394,10 @@ def _payment_reference(
 
 
 def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:
-    """Return whether the event's own id is its payment's; an unknown type is judged by its name."""
+    """Return whether an event is about a payment and has an id, which is then the payment's id.
+
+    If the rules state no kind of fact for the event's type, the words in the type's name decide.
+    """
     if kind is None or kind is INFORMATIONAL:
         is_other = _NOT_OF_PAYMENT.search(envelope.type) is not None
     else:
@@ -396,7 +407,8 @@ def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:
 
 def _usable(field: str, text: str) -> str:
     """Return an id unchanged if it may be a payment's or a refund's; otherwise raise."""
-    # A short, printable id has none of the faults below, and nearly every id is one.
+    # A short, printable id has none of the faults below, and nearly every id is short and
+    # printable.
     if len(text) <= ALWAYS_SHORT_CHARS and text.isprintable():
         return text
     if is_too_long(text):

@@ -1,20 +1,23 @@
 """The journal: balanced double-entry postings, one entry for each movement of money.
 
-Input: the standing facts of a movement (``ledger.standing``), and the facts that stood before.
-Output: the entries that post the difference. A posted entry is never changed: a correction is a
-reversal and a new entry. The standing entry of a movement, which is posted and not reversed, is
-always the entry of the standing facts, and thus depends only on the facts. Invariant: every entry
-sums to zero in each currency; an unbalanced entry can't be constructed.
+Input: the facts on which a movement rests now (its standing facts, see ``ledger.standing``), and
+the facts on which it rested before. Output: the entries that post the difference. A posted entry is
+never changed: a correction is a reversal and a new entry. An entry stands if it is posted and not
+reversed. The standing entry of a movement is always the entry of its standing facts, so it depends
+only on the facts. Invariant: every entry sums to zero in each currency; an unbalanced entry can't
+be constructed.
 
 movement            debit                  credit      facts
 success, capture    plexy                  sales       the fact
 refund              refunds                plexy       the fact
-replacement         sales                  plexy       the success, the first capture
-refund_reversal     plexy                  refunds     the reversal, the refund
-dispute             disputed               plexy       the first fact, the fact with the amount
-dispute_outcome     plexy, or chargebacks  disputed    the outcome, the one before it, the amount
+replacement         sales                  plexy       the success and the first capture
+refund_reversal     plexy                  refunds     the reversal and the refund
+dispute             disputed               plexy       the first fact and the fact with the amount
+dispute_outcome     plexy, or chargebacks  disputed    the outcome, the previous outcome (if any)
+                                                       and the fact with the amount
 
-An outcome that follows another one credits the account that the earlier one debited.
+A replacement takes back the success of a payment that also has captures. If a dispute has an
+earlier outcome, a new outcome credits the account that the earlier outcome debited.
 """
 
 from collections.abc import Mapping
@@ -37,10 +40,10 @@ CHARGEBACKS: Final = "expenses:chargebacks"
 ACCOUNTS: Final = (PLEXY, SALES, REFUNDS, DISPUTED, CHARGEBACKS)
 
 Movement = Literal["capture", "replacement", "refund_reversal", "dispute", "dispute_outcome"]
-"""The movements other than a success and a refund; the rules ``SEED`` know none of them."""
+"""The movements other than a success and a refund; the rule set ``SEED`` causes none of them."""
 
 Facts = tuple[Event, ...]
-"""The facts that a movement rests on; its entry names the first one as its event."""
+"""The facts on which a movement rests; the movement's entry names the first fact as its event."""
 
 _event_id_of: Final = attrgetter("event_id")
 
@@ -115,9 +118,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The subject of an entry: a payment's success, one of its refunds, or another movement.
 
-    A subject has one standing entry at a time. ``item_id`` is the id of the capture or the dispute.
-    ``event_id`` is the id of the event that states a dispute's outcome, because each outcome moves
-    the amount again.
+    A subject has at most one standing entry at a time. ``item_id`` is the id of the capture or the
+    dispute. For a dispute's outcome, ``event_id`` is the id of the event that states the outcome.
+    Each outcome moves the amount again, so each outcome is a subject of its own.
     """
 
     payment_id: str
@@ -127,7 +130,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event_id: str | None = None
 
     def entry_id(self, event_id: str, *others: str) -> str:
-        """Return the id of the entry for these events; ids are quoted, as they may contain slashes.
+        """Return the id of these events' entry; ids are quoted, because they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
@@ -152,11 +155,11 @@ def subject_of_entry(entry: Entry) -> Subject:
 
 
 def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list[Entry]:
-    """Return up to two entries, which make ``standing`` the posted facts of ``subject``.
+    """Return the entries after which ``standing`` are the posted facts of ``subject``.
 
-    ``before`` are the facts that stood until now, if any. A correction is posted even if the old
-    and the new facts have the same money, so that the same entry stands whatever the order of
-    arrival.
+    There are at most two entries. ``before`` are the facts that stood until now, if any. A
+    correction is posted even if the old and the new facts have the same money. So the order in
+    which facts arrive does not decide which entry stands.
     """
     if before is None:
         return [] if standing is None else [entry_of(subject, standing)]
@@ -245,7 +248,9 @@ def _transfer(subject: Subject, facts: Facts) -> tuple[str, str, Money]:
         case "dispute":
             return DISPUTED, PLEXY, facts[-1].moved
         case "dispute_outcome":
-            has_earlier = len(facts) > 2  # noqa: PLR2004 - the outcome and the amount
+            # Without an earlier outcome there are two facts: the outcome, and the fact with the
+            # amount.
+            has_earlier = len(facts) > 2  # noqa: PLR2004
             before = _account_after(facts[1]) if has_earlier else DISPUTED
             return _account_after(facts[0]), before, facts[-1].moved
         case _:

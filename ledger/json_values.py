@@ -1,8 +1,8 @@
 """Decode JSON so that the same bytes give the same value, or the same fault, in every program.
 
 Input: UTF-8 text from outside. Output: a value, or a ``MalformedJsonError``. Invariant: a number
-that no float or integer can hold is read as a ``msgspec.Raw`` with its digits, and is not a fault
-of the text.
+that no float or integer can hold is not a fault of the text. It is read as a ``msgspec.Raw`` with
+its digits.
 """
 
 import json
@@ -13,12 +13,13 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 # No real event is nested this deeply. The decoder's own limit is far higher, but depends on the
-# caller's stack, so ingress and a worker could give the same body different verdicts.
+# caller's stack. If only that limit existed, ingress and a worker could give the same body
+# different verdicts.
 MAX_NESTING: Final = 64
 
 # By default, Python refuses to convert a longer text to an integer.
 _MAX_INTEGER_CHARS: Final = 4300
-# Strings are matched whole, so that the brackets inside them do not count.
+# Each string is matched as a whole, so that the brackets inside it do not count.
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _ANY: Final = msgspec.json.Decoder()
 _EXACT: Final = msgspec.json.Decoder(float_hook=msgspec.Raw)
@@ -26,7 +27,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class MalformedJsonError(ValueError):
-    """A text is not JSON, or is nested too deeply; the message says where."""
+    """A text is not JSON, or is nested too deeply; the message says what is wrong."""
 
 
 def decode_json(text: bytes, *, exact: bool = False) -> Any:
@@ -40,7 +41,7 @@ def decode_json(text: bytes, *, exact: bool = False) -> Any:
     try:
         value = (_EXACT if exact else _ANY).decode(text)
     except msgspec.ValidationError:
-        # This decoder refuses only numbers that are out of range.
+        # This decoder raises this error only for a number that is out of range.
         return _with_any_number(text, msgspec.Raw if exact else _float)
     except RecursionError:
         raise _too_deep() from None
@@ -53,9 +54,11 @@ def decode_json(text: bytes, *, exact: bool = False) -> Any:
 def check_nesting(text: bytes) -> None:
     """Raise ``MalformedJsonError`` if a JSON text is nested too deeply.
 
-    Unknown fields count too: a decoder skips them, but has a limit of its own for their depth.
+    The depth of an unknown field counts too, because a decoder that skips the field still has its
+    own limit on that depth.
     """
-    # Nearly every text has too few brackets to be nested that deeply, so it is not searched.
+    # A text with few brackets can't be nested too deeply. Nearly every text has few brackets, so it
+    # need not be searched.
     if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
         return
     depth = deepest = 0
@@ -77,7 +80,8 @@ def _with_any_number(text: bytes, parse_float: Callable[[str], Any]) -> Any:
         value = json.loads(
             text.decode(), parse_float=parse_float, parse_int=_integer, parse_constant=_refuse
         )
-        # A lone surrogate can't be encoded, so the decoder above refuses it too.
+        # The decoder above refuses a lone surrogate, so this line refuses it too: it can't be
+        # encoded.
         _ENCODER.encode(value)
     except ValueError as error:
         raise MalformedJsonError(f"the body is not JSON: {error}") from None

@@ -1,9 +1,10 @@
-"""The size limit of a payment: which facts it keeps, and which ones are set aside.
+"""Limits the size of a payment: says which facts a payment keeps, and which are set aside.
 
-Input: facts, in any order. Output: the kept facts, and the key of the first fact that is set aside.
-A payment keeps its earliest facts, by time and then by event id, up to a total size of
-``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts depend only on the set of
-facts. Once a fact is set aside, all later facts are set aside too, and none of them ever returns.
+Input: facts (events that count), in any order. Output: the kept facts, and the key of the first
+fact that is set aside. A payment keeps its earliest facts, by time and then by event id, up to a
+total size of ``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts depend only on
+the set of facts. Once a fact is set aside, all later facts are set aside too, and the payment never
+keeps any of them again.
 """
 
 from bisect import insort
@@ -20,11 +21,11 @@ MOST_FACT_BYTES: Final = 128 * 1024
 
 # A fact has five texts of at most 512 bytes, and JSON writes a byte as at most six bytes. So eight
 # facts always fit, and nearly every payment has fewer. An earlier release may have written longer
-# facts; eight facts are kept even then, so that no payment is without a fact.
+# facts. Even then, a payment keeps eight facts, so that no payment is left without facts.
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
-"""The sort key of a fact: the time at which the event was created, then the event's id."""
+"""The sort key of a fact: the time at which its event was created, then the event's id."""
 
 key_of: Final = attrgetter("created", "event_id")
 _ENCODER: Final = msgspec.json.Encoder()
@@ -33,7 +34,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 class KeptFacts:
     """The facts that a payment keeps; ``first_aside`` is the key of the first fact set aside.
 
-    The size of the facts is computed only if there are more than ``ALWAYS_FIT``.
+    The size of the facts is computed only if there are more than ``ALWAYS_FIT`` facts.
     """
 
     __slots__ = ("_bytes", "_keys", "facts", "first_aside")
@@ -45,7 +46,10 @@ class KeptFacts:
         self._bytes = 0
 
     def add(self, fact: Event) -> list[Event]:
-        """Add a new fact; return the facts (perhaps this one too) to set aside, latest first."""
+        """Add a new fact; return the facts to set aside, latest first.
+
+        The new fact itself may be among them.
+        """
         if self.first_aside is not None and key_of(fact) >= self.first_aside:
             return [fact]
         facts = self.facts

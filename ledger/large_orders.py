@@ -1,8 +1,8 @@
-"""Large orders: an order whose row would grow too long is stored as a head and a row per payment.
+"""Large orders: an order whose row would be too long is stored as a head and one row per payment.
 
 Input: the rows of an order, and the snapshots that arrive for it. Output: the rows that change, and
-the order's document. A fold reads and writes only the head and the rows of the payments that
-arrived, so its cost does not grow with the order.
+the order's document. A fold reads and writes only the head and the rows of those payments whose
+snapshots arrived. So the cost of a fold does not grow with the size of the order.
 
 The table ``orders`` has these rows for an order with the id ``o`` in UTF-8. The byte 0xff is never
 part of UTF-8, so the keys of two orders can't be confused:
@@ -14,12 +14,14 @@ part of UTF-8, so the keys of two orders can't be confused:
                              bytes, is the time of the payment's first or last event
 
 The head holds the counts and sums of the payments (``Tally``). A crash may leave new rows of
-payments in the table while the old head still counts earlier snapshots. Each payment's row
-therefore also holds its earlier snapshot, and both the head and the row name the offset of
-``ledger.payments`` up to which they are folded. When the chunk is folded again, the fold starts
-from the snapshots that the head counts.
+payments in the table while the old head still counts earlier snapshots. So each payment's row also
+holds the payment's earlier snapshot, and the head and each row name an offset of
+``ledger.payments``. If the row's offset is higher than the head's offset, the head counts the
+earlier snapshot; otherwise the head counts the later snapshot. When the same snapshots are folded
+again, the fold starts from the snapshots that the head counts.
 
-An order's form in the table depends on its history; its document does not.
+Whether an order is stored in this form depends on its history, but its document is the same in both
+forms.
 """
 
 from collections.abc import Iterable, Iterator
@@ -56,8 +58,8 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``at`` is the offset of the last snapshot that is counted. ``first`` and ``last`` are the
     order's earliest and latest event, or ``None`` while no payment is in the order, for example
-    because all have moved to other orders. ``rows`` is empty in the table;
-    ``ledger.verification.gathered_orders`` fills ``rows`` with the order's other rows for a check.
+    because all payments have moved to other orders. ``rows`` is empty in the table. For a check,
+    ``ledger.verification.gathered_orders`` fills ``rows`` with the order's other rows.
     """
 
     order_id: str
@@ -69,7 +71,7 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def version(self) -> int:
-        """The number of distinct facts, as for any order."""
+        """The number of distinct facts behind the order, as in ``Order.version``."""
         return self.tally.events
 
     @property
@@ -89,7 +91,7 @@ OrderState = Order | LargeOrder
 class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment of a large order; ``at`` is its snapshot's offset in ``ledger.payments``.
 
-    ``before`` is the snapshot that a head at an earlier offset counts.
+    ``before`` is the snapshot that a head with an earlier offset counts, if it counts one.
     """
 
     at: int
@@ -97,7 +99,7 @@ class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     before: Snapshot | None = None
 
     def counted_at(self, offset: int) -> Snapshot | None:
-        """Return the snapshot that a head at an offset counts."""
+        """Return the snapshot that a head with this offset counts, if it counts one."""
         return self.snapshot if self.at <= offset else self.before
 
 
@@ -112,7 +114,7 @@ class StoredRows(Protocol):
     """The rows in a partition of the table."""
 
     def get(self, key: bytes) -> bytes | None:
-        """Return a row."""
+        """Return the row under a key, if there is one."""
 
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
         """Yield the keys from ``start`` until ``end`` (excluded), ascending or descending."""
@@ -123,7 +125,7 @@ _ROW_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class OrderRows:
-    """The rows of one large order with changes applied; ``changed`` holds the changes."""
+    """The rows of one large order, with unwritten changes; ``changed`` holds these changes."""
 
     def __init__(self, order: LargeOrder, rows: StoredRows) -> None:
         self.changed: dict[bytes, bytes | None] = {}
@@ -142,14 +144,15 @@ class OrderRows:
         return _counted(self.held(payment_id), self.at)
 
     def payment(self, payment_id: str) -> PaymentDocument | None:
-        """Return a payment; ``None`` if it has moved away."""
+        """Return a payment's document; ``None`` if the payment is not in the order."""
         counted = self.counted(payment_id)
         return counted.payment if counted else None
 
     def hold(self, payment: HeldPayment, instead: HeldPayment | None) -> None:
         """Write the row ``payment`` in place of the row ``instead``, and update the calendar.
 
-        The row is written first, so that after a crash it shows which calendar entries may exist.
+        The payment's row is written before its calendar entries. So after a crash, the row shows
+        which calendar entries may exist.
         """
         payment_key = self._payment + payment.snapshot.payment_id.encode()
         self.changed[payment_key] = _ROW_ENCODER.encode(payment)
@@ -158,7 +161,7 @@ class OrderRows:
         self.changed |= dict.fromkeys(self.entries_of(payment.snapshot), b"")
 
     def clear(self) -> None:
-        """Delete every row but the head."""
+        """Delete every row except the head."""
         for start in (self._payment, self._calendar):
             self.changed |= dict.fromkeys(self._rows.keys(start, _after(start), backwards=False))
 
@@ -171,21 +174,24 @@ class OrderRows:
         return next(self._moments(backwards=True), None)
 
     def payments(self) -> Iterator[PaymentDocument]:
-        """Yield the payments that have not moved away, without reading the others."""
+        """Yield the payments in the order, without reading the payments that moved away."""
         for payment_id in {self.moment(key)[1] for key in self.calendar()}:
             payment = self.payment(payment_id)
             if payment is not None:
                 yield payment
 
     def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
-        """Yield the payments after an id, sorted by id; ``None`` for a payment that moved away."""
+        """Yield the ids above an id, sorted, with their payments.
+
+        ``None`` stands for a payment that moved away.
+        """
         start = self._payment + payment_id.encode() + (b"\0" if payment_id else b"")
         for key in self._keys(start, _after(self._payment)):
             found = key.removeprefix(self._payment).decode()
             yield found, self.payment(found)
 
     def all_held(self) -> Iterator[tuple[str, HeldPayment]]:
-        """Yield the row of every payment, with the payment's id."""
+        """Yield the id and the row of every payment."""
         for key in self._keys(self._payment, _after(self._payment)):
             payment_id = key.removeprefix(self._payment).decode()
             held = self.held(payment_id)
@@ -197,7 +203,7 @@ class OrderRows:
         return self._keys(self._calendar, _after(self._calendar), backwards=backwards)
 
     def moment(self, key: bytes) -> Moment:
-        """Return the time and the payment of a calendar entry."""
+        """Return the time and the payment's id in the key of a calendar entry."""
         entry = key.removeprefix(self._calendar)
         return int.from_bytes(entry[:_TIME_BYTES]), entry[_TIME_BYTES:].decode()
 
@@ -208,7 +214,7 @@ class OrderRows:
                 yield self._calendar + time.to_bytes(_TIME_BYTES) + snapshot.payment_id.encode()
 
     def _moments(self, *, backwards: bool = False) -> Iterator[Moment]:
-        """Yield the moments in the calendar that belong to snapshots counted by the head."""
+        """Yield those moments of the calendar that belong to snapshots that the head counts."""
         for key in self.calendar(backwards=backwards):
             moment = self.moment(key)
             payment = self.payment(moment[1])
@@ -255,8 +261,8 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
 def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRows]:
     """Return the head and the rows of a small order that becomes large.
 
-    ``at`` is the offset of the last snapshot. The rows of an attempt that crashed before it wrote
-    the head are deleted.
+    ``at`` is the offset of the last snapshot. If an earlier attempt crashed before it wrote the
+    head, the rows that it wrote are deleted.
     """
     head = LargeOrder(order.order_id, at, tally_of(order.order_id, order.payments.values()))
     order_rows = OrderRows(head, rows)
@@ -301,7 +307,7 @@ def order_of(order_id: str, payments: Iterable[PaymentDocument]) -> Order:
 
 def _head(order_id: str, tally: Tally, rows: OrderRows, before: LargeOrder) -> LargeOrder:
     # After a crash, the calendar may lack entries that the interrupted chunk removed. If no valid
-    # entry is left, the former head's events are kept.
+    # entry is left, the new head keeps the earliest and the latest event of the former head.
     first, last = rows.first() or before.first, rows.last() or before.last
     if not tally.payments:
         first = last = None
@@ -313,7 +319,7 @@ def _counted(held: HeldPayment | None, at: int) -> Snapshot | None:
 
 
 def _first_and_last(payment: PaymentDocument) -> set[int]:
-    # Events are sorted by time.
+    # A payment's events are sorted by time.
     return {payment.events[0].created, payment.events[-1].created}
 
 

@@ -1,9 +1,9 @@
 """The rules that say what an event means: the kind of fact that each event type states.
 
-A rule set is data, and the default one, ``SEED``, knows only the three types that Plexy publishes.
-Input: a rule set and an envelope's type and data. Output: the kind of fact, ``INFORMATIONAL`` for
-a known type that states none, or ``None`` for an unknown type. Invariant: equal rule sets have
-equal digests, whatever their names.
+A rule set is data. The default rule set, ``SEED``, folds only the three types that Plexy publishes.
+Input: a rule set, and the type and the data of an envelope. Output: the kind of fact,
+``INFORMATIONAL`` for a known type that states no fact, or ``None`` for an unknown type. Invariant:
+rule sets that differ only in their names have equal digests.
 """
 
 from collections.abc import Mapping
@@ -45,9 +45,10 @@ MOVES_ITS_AMOUNT: Final = frozenset({Kind.SUCCEEDED, Kind.REFUNDED, Kind.CAPTURE
 ANY_STATUS: Final = "*"
 
 ByStatus = dict[str, Kind]
-"""The kind of fact for each value of ``data.status``, which is compared by ``word_of``.
+"""The kind of fact for each value of ``data.status``.
 
-``ANY_STATUS`` stands for every other value.
+The values are compared in the form that ``word_of`` returns. ``ANY_STATUS`` stands for every other
+value.
 """
 
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -56,13 +57,14 @@ _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     """The kind of fact that each event type states.
 
-    With ``follows_payments``, an event of any kind may name its payment in the payment fields, and
-    a success that names another payment is a capture of that payment. Without ``follows_payments``,
-    only a refund may name its payment.
+    If ``follows_payments`` is true, an event of any kind may name its payment in the payment
+    fields, and a success that names another payment is a capture of that payment. If
+    ``follows_payments`` is false, only an event about a refund may name its payment.
 
     ``captured_fields`` are the fields of ``data`` that hold the amount of a capture or a success.
-    If an event has none of them, ``amount`` holds it. If the rules list any such field, a success
-    whose field ``captured`` is false is an authorisation.
+    If an event has none of these fields, the field ``amount`` holds its amount. If
+    ``captured_fields`` is not empty, a success whose field ``captured`` is false is an
+    authorisation.
     """
 
     name: str
@@ -80,7 +82,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
         """
         kind = self.types.get(event_type)
         if type(kind) is not dict:
-            return kind  # type: ignore[return-value] # only a dict is left out
+            return kind  # type: ignore[return-value] # it is no dict here
         status = data.get("status") if isinstance(data, dict) else None
         if not isinstance(status, str):
             return kind.get(ANY_STATUS)
@@ -115,8 +117,8 @@ def _by_status(**kinds: str) -> ByStatus:
 _OUTCOMES: Final[ByStatus] = {
     "won": Kind.DISPUTE_WON,
     "lost": Kind.DISPUTE_LOST,
-    # With this status, an inquiry ended before it became a dispute, but the opening of the inquiry
-    # may have moved the amount.
+    # With this status, an inquiry ended before it became a dispute. The inquiry's opening may have
+    # moved the amount, so the inquiry counts as won.
     "warning_closed": Kind.DISPUTE_WON,
 }
 # Any other status may be final, so an event with such a status is shown like an event of an unknown
@@ -147,7 +149,7 @@ SEED: Final = RuleSet(
 
 # The names are those that Stripe, Razorpay, Checkout.com, Mollie, Square and Braintree publish,
 # most of them in Plexy's spelling with a dot. `charge.refunded` is left out on purpose: its amount
-# is that of the charge, not of the refund.
+# is the charge's, not the refund's.
 LIFECYCLE: Final = RuleSet(
     name="lifecycle",
     types=_types(

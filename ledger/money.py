@@ -40,7 +40,7 @@ def check_amount(amount_minor: object) -> int:
     >>> check_amount(500000)
     500000
     """
-    # bool is a subclass of int, and True is not one tiyn.
+    # ``isinstance`` would accept True, because bool is a subclass of int.
     if type(amount_minor) is int and 0 <= amount_minor <= MAX_AMOUNT_MINOR:
         return amount_minor
     if amount_minor is None:
@@ -99,7 +99,8 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def __post_init__(self) -> None:
         amount_minor = self.amount_minor
-        # Nearly every amount is good, and two calls for each fact would cost more than the checks.
+        # Nearly every amount is good, and two function calls for each fact would cost more than
+        # these checks.
         if type(amount_minor) is not int or not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
             check_amount(amount_minor)
         if type(self.currency) is not str or self.currency not in MINOR_UNIT_DIGITS:
@@ -117,10 +118,11 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def read_money(amount: object, currency: object) -> Money:
     """Read the amount and the currency of an event; Plexy has changed their JSON types before.
 
-    An amount is an integer of minor units, an integral number, a text of digits, or an object with
-    ``value`` and ``currency``. A currency's code may be in any case.
-    Raises ``MoneyError`` as ``check_amount`` and ``check_currency`` do, or with the reason
-    ``currency_conflicts`` if the two currencies differ.
+    An amount is an integer of minor units, a float such as 5000.0, a text of digits, an object with
+    ``value`` and ``currency``, or a ``WrittenAmount``. A currency's code may be in upper or lower
+    case. Raises ``MoneyError`` for the reasons of ``check_amount`` and ``check_currency``. Further
+    reasons are ``currency_conflicts``, if the object has a different currency, and for a
+    ``WrittenAmount`` also ``amount_not_decimal`` and ``amount_too_precise``.
 
     >>> read_money("5000", "kzt") == read_money({"value": 5000.0, "currency": "KZT"}, None)
     True
@@ -144,7 +146,7 @@ def read_money(amount: object, currency: object) -> Money:
 
 
 def _exact(text: str, digits: int) -> int:
-    """Return a decimal number times ten to the power of ``digits``, if that is an integer."""
+    """Return a decimal number times ten to the power of ``digits``; raise if it is no integer."""
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise MoneyError("amount_not_decimal", f"expected a decimal number, got {text!r:.40}")
@@ -195,7 +197,7 @@ def major_units(
 
 
 def minor_units(text: str, currency: str, digits_of: Mapping[str, int] = MINOR_UNIT_DIGITS) -> int:
-    """Read a non-negative amount in major units; the inverse of ``major_units``.
+    """Read a non-negative amount in major units; this is the inverse of ``major_units``.
 
     The text has digits, and may have a point and decimals. Decimals beyond the currency's own
     number of decimals must be zeros.

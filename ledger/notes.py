@@ -1,15 +1,15 @@
-"""Notes: deliveries that name a payment or an order, and do not count.
+"""Notes: deliveries that name a payment or an order, but do not count.
 
-A delivery with a good signature that is refused for its data, reuses an event id, or has a type
-that is not folded becomes a note. Notes travel through the hops like facts, but carry no money:
-they change anomalies and lists of deliveries, never amounts, statuses, entries, or the order of a
-payment.
+A delivery with a good signature becomes a note if it is refused for its data, reuses an event id,
+or has a type that is not folded. Notes travel through the hops (the steps of the fold) like facts
+(the events that count), but carry no money. They change anomalies and lists of deliveries. They
+never change an amount, a status, an entry, or the order that a payment belongs to.
 
-A payment keeps a set of notes, so neither their order of arrival nor a repetition matters. A note
-with the outcome ``COUNTS`` gives the place (partition and offset) of the delivery that counts for
-an event id. All other notes of that id are then corrected, except notes of deliveries that reuse
-the id. A note about the delivery at that very place is void, because a retry has made the delivery
-count.
+A payment keeps a set of notes, so neither the notes' order of arrival nor a repetition matters. A
+note with the outcome ``COUNTS`` gives the place (partition and offset) of the delivery that counts
+for an event id. All other notes of that id are then marked as corrected, except the notes of
+deliveries that reuse the id. A note about the delivery at that place itself is void, and is not
+shown, because a retry has made this delivery count.
 """
 
 from collections.abc import Iterable
@@ -23,9 +23,9 @@ from ledger.records import Record
 from ledger.rejections import Reason
 
 MOST_NOTES: Final = 64
-"""The limit on the notes that a payment keeps, or a document shows; the earliest are kept.
+"""The largest number of notes that a payment keeps, and that a document shows.
 
-A note has some 300 bytes, at most 3 KiB.
+The earliest notes are kept. A note usually takes some 300 bytes, and never more than 3 KiB.
 """
 
 COUNTS: Final = "counts"
@@ -35,10 +35,10 @@ _REUSED: Final = str(Reason.EVENT_ID_REUSED)
 
 NoteAnomaly = Literal["refused_event", "unfolded_event"]
 NoteKey = tuple[int, str, int, int]
-"""The sort key of a note: its time, its event's id, and its place."""
+"""The sort key of a note: its time, its event's id, and its delivery's place."""
 
 _MARKS_FIRST: Final = -1
-"""The time of a note with the outcome ``COUNTS``, which thus sorts before all other notes."""
+"""The time of every note with the outcome ``COUNTS``: these notes sort before all other notes."""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -47,7 +47,11 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
     event_id: Annotated[Id, meaning("the event's id")]
     type: Annotated[str, meaning("the event's type")]
     created: Annotated[
-        UnixSeconds, meaning("when the event was created; when it arrived, if that is unreadable")
+        UnixSeconds,
+        meaning(
+            "when the event was created; when the delivery arrived, if that time is unreadable or "
+            "implausible"
+        ),
     ]
     partition: Annotated[Position, meaning("the delivery's partition of `plexy.webhooks`")]
     offset: Annotated[Position, meaning("the delivery's offset in the partition")]
@@ -65,7 +69,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
     @property
     def kept_under(self) -> str:
-        """The id of the payment that keeps the note; the event's own id if it names no payment."""
+        """The payment id under which the note is kept; the event's id if no payment is named."""
         return self.payment_id or self.event_id
 
     @property
@@ -82,7 +86,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
-    """Return the note for ``kept_under`` which says that the delivery at this place counts."""
+    """Return a note that says that the delivery at this place counts; ``kept_under`` keeps it."""
     return Note(
         event_id=event_id,
         type="",
@@ -100,7 +104,7 @@ def key_of(note: Note) -> NoteKey:
 
 
 def kept_notes(notes: Iterable[Note]) -> tuple[tuple[Note, ...], NoteKey | None]:
-    """Return the notes that a payment keeps, sorted, and the key of the first note left out."""
+    """Return the notes that a payment keeps, sorted, and the key of the first left-out note."""
     by_key = {key_of(note): note for note in notes}
     keys = sorted(by_key)
     first_left = keys[MOST_NOTES] if len(keys) > MOST_NOTES else None
@@ -119,7 +123,7 @@ def with_note(
 
 
 def shown(notes: Iterable[Note]) -> tuple[Note, ...]:
-    """Return the notes that are not void, and mark those whose event is corrected."""
+    """Return the notes that are not void; mark each note whose event was corrected."""
     notes = tuple(notes)
     places = {_place(note) for note in notes if note.outcome == COUNTS}
     corrected = {event_id for event_id, _, _ in places}

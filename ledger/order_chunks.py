@@ -1,8 +1,8 @@
-"""Folds a chunk of snapshots into orders of any size.
+"""Folds a chunk (the snapshots that are folded together) into orders of any size.
 
 Input: snapshots with their offsets, the earlier states of their orders, and the rows of the table.
-Output: the orders that change, their documents, and the rows to write. The fold itself only reads
-the table.
+Output: the orders that change, their documents, and the rows to write. The fold itself reads the
+table, but does not write to it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class FoldedOrders:
         self._large: dict[str, OrderRows] = {}
         self._last_offset = records[-1].offset if records else 0
         large = {name: each for name, each in known.items() if isinstance(each, LargeOrder)}
-        # Large orders are folded separately; few chunks contain any.
+        # Large orders are folded separately; few chunks contain a snapshot for a large order.
         others = [each for each in snapshots if each.order_id not in large] if large else snapshots
         small = cast("Mapping[str, Order]", known)
         self.changed: dict[str, OrderState] = {**fold_orders(others, small)}
@@ -63,7 +63,7 @@ class FoldedOrders:
         return order is None or snapshot.is_newer_than(order.payments.get(snapshot.payment_id))
 
     def document(self, order_id: str) -> OrderDocument | None:
-        """Return the new document of an order; ``None`` if all its payments have moved away."""
+        """Return the new document of an order; ``None`` if no payment and no note is left in it."""
         order = self.changed[order_id]
         if isinstance(order, Order):
             return describe(order)

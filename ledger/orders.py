@@ -1,7 +1,8 @@
 """Orders: the snapshots of an order's payments, and the order's document.
 
-Input: snapshots of payments, in any order, any number of times. Output: the order's state and its
-document. A document whose payments exceed ``MOST_PAYMENT_BYTES`` is a summary.
+Input: snapshots of payments, in any sequence, each any number of times. Output: the order's state
+and its document. If an order's payments are larger than ``MOST_PAYMENT_BYTES``, its document is a
+summary.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,7 +21,8 @@ MOST_PAYMENT_BYTES: Final = 256 * 1024
 """The maximum size, as JSON, of the payments in a document that lists all of them."""
 
 # A document has at most three ids for an event, and one more for a payment. An id has at most 512
-# bytes, and JSON writes a byte as at most six bytes. So the payments of 16 events always fit.
+# bytes, and JSON writes a byte as at most six bytes. So payments that have 16 events in total
+# always fit.
 _ALWAYS_FIT_EVENTS: Final = 16
 
 OrderStatus = Literal[
@@ -85,7 +87,9 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     that equal states have equal documents.
     """
 
-    order_id: Annotated[Id, meaning("the shop's reference; a payment's own id if it has none")]
+    order_id: Annotated[
+        Id, meaning("the shop's order reference, or a payment's id if the payment names no order")
+    ]
     status: Annotated[
         OrderStatus,
         meaning(
@@ -129,7 +133,7 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         tuple[Note, ...] | UnsetType,
         meaning(
             f"the first {MOST_NOTES} deliveries, by time, that name the order or its payments but "
-            "do not count; absent if there are none, or if there is a `summary`"
+            "do not count; absent if there are no such deliveries, or if there is a `summary`"
         ),
     ] = UNSET
 
@@ -137,8 +141,8 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An order's state: the latest snapshot of every payment that ever named the order.
 
-    If a payment moves to a different order, the snapshot that withdraws it stays here. So an older
-    snapshot that is redelivered after a crash does not bring the payment back.
+    If a payment moves to a different order, the snapshot that withdraws the payment stays in this
+    order. So an older snapshot that is redelivered after a crash does not bring the payment back.
     """
 
     order_id: str
@@ -146,12 +150,16 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """The number of distinct facts: the document's version, 0 without a document."""
+        """The number of distinct facts, which is the version of the document, if there is one."""
         return sum(len(held.payment.events) for held in self.payments.values() if held.payment)
 
     @property
     def last_event(self) -> int:
-        """The Unix time of its payments' latest event, else of its latest note, else 0."""
+        """The Unix time of the latest event of the order's payments.
+
+        If the order has no event, it is the time of the order's latest note, or 0 if there is no
+        note.
+        """
         return max(_times(present_in(self)) or _times_of_notes(self), default=0)
 
     @property
@@ -163,18 +171,18 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
     """Return the order's own anomalies; ``is_payment`` means that a payment has the order's id.
 
-    A payment without a reference is an order under its own id. If other payments name that id as
-    their reference, all of them share one order, perhaps against the shop's intention.
+    A payment that names no order is an order under its own id. If other payments name that id as
+    their order, all these payments share one order, perhaps against the shop's intention.
     """
     return {"order_id_is_payment_id"} if is_payment and payments > 1 else set()
 
 
 class Tally(msgspec.Struct):
-    """Counts and sums over an order's payments; ``add`` and ``take`` update them by one payment.
+    """Counts and sums over an order's payments; ``add`` and ``take`` change them by one payment.
 
     ``payment_bytes`` is the length of the payments as JSON. ``own`` is 1 if a payment has the
-    order's own id, else 0. ``sums`` holds the amounts paid, refunded, disputed and charged back.
-    ``notes`` counts the notes that are shown.
+    order's own id, else 0. ``sums`` holds the amounts paid, refunded, disputed and charged back, by
+    currency. ``notes`` counts the notes that are shown.
     """
 
     payments: int = 0
@@ -238,7 +246,7 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
 
 
 def describe(order: Order) -> OrderDocument | None:
-    """Return the order's document; ``None`` if its payments have moved away and left no notes."""
+    """Return the order's document; ``None`` if no payment and no note is left in the order."""
     # Nearly every order has so few events that its payments always fit, so their size is not
     # computed.
     whole = describe_whole(order)
@@ -253,7 +261,7 @@ def describe(order: Order) -> OrderDocument | None:
 
 
 def describe_whole(order: Order) -> OrderDocument | None:
-    """Return the order's document with all payments, even if a summary would be shorter."""
+    """Return the order's document with all payments, even if ``describe`` returns a summary."""
     payments, notes = present_in(order), notes_of(order)
     if not payments and not notes:
         return None
@@ -324,7 +332,7 @@ def present_in(order: Order) -> list[PaymentDocument]:
 
 
 def notes_of(order: Order) -> tuple[Note, ...]:
-    """Return the notes that an order shows, by time."""
+    """Return the notes that an order shows, sorted by time."""
     notes = [note for held in order.payments.values() if held.notes for note in held.notes]
     return tuple(sorted(notes, key=key_of)) if notes else ()
 
@@ -397,7 +405,7 @@ def _totals(sums: _Sums) -> dict[str, Totals]:
 
 
 def _status(totals: Iterable[Totals], statuses: Collection[str]) -> OrderStatus:
-    """Return the first status that applies, in the order of ``OrderStatus``."""
+    """Return the first status that applies, in the sequence of ``OrderStatus``."""
     is_refunded = has_rest = False
     for total in totals:
         if total.refunded > total.paid:

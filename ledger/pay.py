@@ -1,11 +1,12 @@
 """Read a notification of Plexy's Pay API as an event.
 
 Input: a body such as ``{"name": "transaction.charged", "data": {…}}``, and the unit of its amounts.
-Output: an envelope that ``ledger.events`` reads like that of a signed event, or a ``Rejection``.
-Invariants: no body raises an exception, and no amount becomes a float.
+Output: an envelope that ``ledger.events`` reads like the envelope of a signed event, or a
+``Rejection``. Invariants: no body raises an exception, and no amount becomes a float.
 
-A notification has no event id. Its name, its transaction and its ``updatedAt`` distinguish it from
-every other notification, and are the same in each redelivery, so the id is a digest of the three.
+A notification has no event id. Its name, its transaction's id and its ``updatedAt`` together
+distinguish it from every other notification, and are the same in each redelivery. So the event id
+is a digest of these three values.
 """
 
 from collections.abc import Mapping
@@ -32,10 +33,11 @@ _UPDATED: Final = "updatedAt"
 _DIGEST_BYTES: Final = 16
 
 _REFUND: Final = "refund"
-# The types of a transaction that is a payment; Plexy names only the first one.
+# The types of a transaction that is a payment. Plexy itself names only `payment`.
 _PAYMENT: Final = frozenset({"payment", "purchase", "sale"})
 
-# A refund is a transaction of its own. If it fails, its payment has not failed.
+# A refund is a transaction of its own. If the refund fails, the payment has not failed. So these
+# kinds have another meaning in a refund.
 _OF_REFUND: Final = {
     Kind.FAILED: Kind.REFUND_REVERSED,
     Kind.VOIDED: Kind.REFUND_REVERSED,
@@ -62,7 +64,7 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class PayEnvelope(Envelope, frozen=True, gc=False):
-    """The envelope of a notification; ``created`` is ``updatedAt``, whose zone is UTC."""
+    """The envelope of a notification; ``created`` is ``updatedAt``, in UTC if it has no zone."""
 
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
@@ -121,10 +123,10 @@ def _envelope(
 
 
 def _in_utc(updated: Any) -> Any:
-    """Return ``updatedAt`` with a zone if it lacks one: by Plexy's docs, such times are in UTC."""
+    """Return ``updatedAt``; if it has no zone, add UTC, as Plexy's documentation says."""
     if isinstance(updated, msgspec.Raw):
         return decode_json(bytes(updated))
-    # Nearly every time ends with its zone.
+    # Nearly every time ends with a zone.
     if not isinstance(updated, str) or updated.endswith("Z") or seconds_of(updated) is not None:
         return updated
     in_utc = f"{updated}Z"
@@ -132,12 +134,12 @@ def _in_utc(updated: Any) -> Any:
 
 
 def _bare(value: Any) -> Any:
-    """Return the text in an object such as ``{"Value": "txn_1"}``, and any other value as it is."""
+    """Return the text in an object such as ``{"Value": "txn_1"}``, or another value unchanged."""
     return value["Value"] if isinstance(value, dict) and value.keys() == {"Value"} else value
 
 
 def _amount(name: str, data: Mapping[str, Any], amounts: PayAmounts) -> Any:
-    """Return the captured amount of a charged transaction, else the transaction's amount."""
+    """Return the captured amount of a charged transaction if stated, else ``amount``."""
     amount = data.get("processedAmount") if name == _CHARGED else None
     return _written(data.get("amount") if amount is None else amount, amounts)
 

@@ -1,7 +1,7 @@
 """The document of a payment: the state that its facts produce.
 
-Input: the facts that a payment keeps, in any order. Output: the document that every page, snapshot
-and published order shows. Invariant: equal sets of facts have equal documents.
+Input: the facts that a payment keeps, in any sequence. Output: the document that every page,
+snapshot and published order shows. Invariant: equal sets of facts produce equal documents.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,11 +53,11 @@ Anomaly = Literal[
     "refund_without_payment",
     "voided_and_paid",
 ]
-"""The names, in documents, of contradictions among facts and of data that does not count."""
+"""The names by which documents report contradictions among facts, and data that does not count."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
-# Later versions may add names, so programs downstream must accept unknown ones.
+# Later versions may add names, so programs downstream must accept unknown names.
 ANOMALIES: Final[dict[str, Any]] = {
     "uniqueItems": True,
     "examples": [sorted(get_args(Anomaly))],
@@ -104,14 +104,18 @@ class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     status: Annotated[
         PaymentStatus,
         meaning(
-            "the first that holds of disputed (a dispute is open), charged_back (a dispute is "
-            "lost), succeeded, voided, authorised, failed, unknown"
+            "the first of these that applies: disputed (a dispute is open), charged_back (a "
+            "dispute is lost), succeeded, voided, authorised, failed, unknown"
         ),
     ]
     amount: Annotated[SumMinor | None, meaning("paid, in minor units; null if nothing was paid")]
     currency: Annotated[Currency | None, meaning("ISO 4217 code; null if nothing was paid")]
     created: Annotated[
-        UnixSeconds, meaning("when its earliest success, else its earliest event, was created")
+        UnixSeconds,
+        meaning(
+            "when its earliest success was created; without a success, its earliest capture; "
+            "without both, its earliest event"
+        ),
     ]
     refunds: Annotated[
         tuple[Refund, ...], meaning("each refund once, by the time of its earliest event")
@@ -131,9 +135,9 @@ class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
 
 
 class PlacedPayment(PaymentDocument, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A payment's document, with the payment's order and its number of facts as ``version``.
+    """A payment's document with the payment's order; ``version`` is the payment's number of facts.
 
-    A payment that only ``notes`` name has no facts, and is ``unknown``.
+    If only ``notes`` name a payment, it has no facts, and its status is ``unknown``.
     """
 
     order_id: str
@@ -144,7 +148,7 @@ class PlacedPayment(PaymentDocument, frozen=True, gc=False, kw_only=True, omit_d
 def document_of(
     payment_id: str, kept: Mapping[str, Event], *, is_too_large: bool
 ) -> PaymentDocument:
-    """Return the document of a payment from the facts that it keeps, which are keyed by event id.
+    """Return the document of a payment; ``kept`` holds the facts that it keeps, by event id.
 
     ``is_too_large`` says that the payment has set facts aside.
     """
@@ -163,7 +167,7 @@ def document_of(
         captures = captures_of(payment_id, facts)
         disputes, of_disputes = disputes_of(facts)
         names.update(of_disputes, capture_anomalies(payment_id, facts, captures))
-    # No function is called for each fact, because a payment may have hundreds.
+    # To save time, no function is called for each fact: a payment may have hundreds of facts.
     events = [
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
         for fact in facts
@@ -220,7 +224,7 @@ def _of_one_attempt(payment_id: str, fact: Event, *, is_too_large: bool) -> Paym
 
 
 def _status(kinds: AbstractSet[Kind], disputes: Sequence[Dispute]) -> PaymentStatus:
-    """Return the first status that applies, in the order of ``PaymentStatus``."""
+    """Return the first status that applies, in the sequence of ``PaymentStatus``."""
     for dispute_status, status in _BY_DISPUTE:
         if disputes and any(each.status == dispute_status for each in disputes):
             return status
@@ -238,7 +242,7 @@ def _paid(success: Event | None, captures: Sequence[Capture]) -> tuple[int | Non
 
 
 def _anomalies(facts: list[Event], successes: list[Event], found: set[str]) -> tuple[str, ...]:
-    """Return the names of the payment's anomalies, sorted; ``found`` are those known already."""
+    """Return the names of the payment's anomalies, sorted; ``found`` holds those found so far."""
     if len(facts) == 1 and not found:
         # Nearly every payment has one fact, which contradicts no other fact.
         return facts[0].marks
@@ -265,7 +269,7 @@ def _excess(
     refunds: Sequence[Refund],
     disputes: Sequence[Dispute],
 ) -> Iterator[Anomaly]:
-    """Yield the anomalies of the amounts that went back, compared with the amount paid."""
+    """Yield the anomalies of refunds and disputes, compared with the amount paid."""
     held = [each for each in disputes if each.status != "won" and each.amount is not None]
     if paid is None:
         if refunds:

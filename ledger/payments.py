@@ -1,11 +1,12 @@
-"""Payments: the facts seen under one payment id, and the state they produce.
+"""Payments: the facts about one payment, and the state that these facts produce.
 
-Input: events, in any order, any number of times. Output: the payment's state, the snapshots for its
-order (or orders, when it moves), the journal entries that it posts, and the events that are set
-aside. A payment *is* its set of facts: its status, amounts, refunds, order and anomalies are a pure
-function of that set, so neither the order of arrival nor a repetition changes them. The size of
-the set is limited; ``ledger.kept_facts`` says which facts a payment keeps. Next to its facts, a
-payment keeps notes about deliveries that do not count (``ledger.notes``).
+Input: events, in any sequence, each any number of times. Output: the payment's state, the snapshots
+for its order (or, if the payment moves, for several orders), the journal entries that it posts, and
+the events that are set aside. A payment *is* its set of facts: its status, amounts, refunds, order
+and anomalies are a pure function of that set. So neither the sequence of arrival nor a repetition
+changes them. The size of the set is limited; ``ledger.kept_facts`` says which facts a payment
+keeps. Next to its facts, a payment keeps notes about deliveries that do not count
+(``ledger.notes``).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,9 +31,10 @@ from ledger.standing import Standing
 class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: the facts that it keeps, by event id.
 
-    The facts decide which entries stand in the journal: see ``Standing``. ``first_aside`` is the
-    key of the first fact that was set aside, ``None`` if every fact is kept. ``notes`` are sorted,
-    and ``first_left`` is the key of the first note that was left out.
+    The facts decide which entries stand in the journal (are posted and not reversed): see
+    ``Standing``. ``first_aside`` is the key of the first fact that was set aside, ``None`` if every
+    fact is kept. ``notes`` are sorted, and ``first_left`` is the key of the first note that was
+    left out.
     """
 
     payment_id: str
@@ -43,7 +45,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """The number of kept facts; ``Snapshot`` defines which of two states is later."""
+        """The number of kept facts; ``Snapshot`` defines which of two states is the later one."""
         return len(self.facts)
 
     @property
@@ -53,7 +55,10 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def orders(self) -> set[str]:
-        """The orders that show the payment, or one of its notes that is not void."""
+        """The orders that show the payment or one of its notes.
+
+        A void note (``ledger.notes`` says when a note is void) is never shown.
+        """
         own = {self.order_id} if self.facts else set()
         return own | {
             order_id
@@ -67,13 +72,14 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A message to an order about one payment; ``payment`` is ``None`` unless it is in the order.
+    """A message to an order about one payment.
 
-    ``notes`` are the notes that the order shows, and ``noted`` is the number of all the payment's
-    notes. The later snapshot of a payment replaces the earlier one. Until a fact is set aside,
-    every new fact raises ``version``. After that, a change either lowers ``first_aside``, or leaves
-    it unchanged and raises ``version``. The same holds for ``noted`` and ``first_left``. So each
-    change makes the snapshot later.
+    ``payment`` is the payment's document, or ``None`` if the payment does not belong to this order.
+    ``notes`` are the notes that the order shows, and ``noted`` is the number of all notes of the
+    payment. The later snapshot of a payment replaces the earlier snapshot. Until a fact is set
+    aside, every new fact raises ``version``. After that, a change either lowers ``first_aside``, or
+    leaves it unchanged and raises ``version``. The same rules hold for ``noted`` and
+    ``first_left``. So each change of the payment gives a later snapshot.
     """
 
     order_id: str
@@ -98,7 +104,7 @@ Key = TypeVar("Key", FactKey, NoteKey)
 
 
 def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key | None) -> bool:
-    """Return whether a limited set has gained an element, or has left out an earlier one."""
+    """Return whether a limited set has gained an element, or now leaves out an earlier element."""
     if first_out == first_was_out:
         return count > was
     if first_was_out is None:
@@ -107,10 +113,12 @@ def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key |
 
 
 def _may_show(note: Note) -> str | None:
-    """Return the order that may show a note, whichever order its payment belongs to, or ``None``.
+    """Return the order that may show a note, or ``None``.
 
-    That order is the one that the note names. A refused event without a reference is shown where it
-    would have counted: under the id of its payment, until the payment has facts.
+    The result does not depend on the order that the note's payment belongs to. If the note names an
+    order, this order may show it. If a refused event names no order, the order under its payment's
+    id may show the note until the payment has facts, because the event would have counted under
+    that order.
     """
     return note.order_reference or (note.payment_id if note.is_refused else None)
 
@@ -142,9 +150,9 @@ def _snapshot(payment: Payment, order_id: str, *, is_own: bool) -> Snapshot:
 class FoldedPayments(msgspec.Struct):
     """The result of folding events: the payments that changed, and the records to publish.
 
-    ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets them
-    pass once it has forgotten the id; the earlier fact counts. ``aside`` are the facts that are set
-    aside.
+    ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets such
+    an event pass once it has forgotten the id; the earlier fact counts. ``aside`` are the facts
+    that are set aside.
     """
 
     payments: dict[str, Payment]
@@ -157,9 +165,9 @@ class FoldedPayments(msgspec.Struct):
 def fold_payments(events: Iterable[Event | Note], known: Mapping[str, Payment]) -> FoldedPayments:
     """Fold events and notes into payments; ``known`` holds the payments' earlier states.
 
-    Entries are created for one event at a time, and an order to which a payment belonged only for a
-    moment also gets a snapshot. So if the events are folded again after a crash, the same records
-    are published however the events are cut into chunks.
+    Entries are created for one event at a time. An order to which a payment belonged only between
+    two events also gets a snapshot. So if the events are folded again after a crash, the same
+    records are published, however the events are divided into chunks.
     """
     entries: list[Entry] = []
     reused: list[Event] = []
@@ -229,8 +237,8 @@ def note_anomalies(holder: "Payment | Snapshot") -> set[str]:
 class PaymentFold:
     """A payment while new facts are folded into it.
 
-    The constructor reads every fact once. After that, adding a fact costs the same in a large
-    payment as in a small one.
+    The constructor reads every fact once. After that, the cost of adding a fact does not grow with
+    the size of the payment.
     """
 
     def __init__(self, payment_id: str, before: Payment | None) -> None:
@@ -270,10 +278,11 @@ class PaymentFold:
         return self._post(event)
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Yield a snapshot for the payment's order, and for every other order that may list it.
+        """Yield a snapshot for the payment's order, and for the others that may list the payment.
 
-        The other orders are the payment's former orders, and all that its facts name. So an order
-        knows every payment that ever named it, in whatever sequence the events arrive.
+        The other orders are the payment's former orders, and all orders that its facts or notes
+        name. So an order knows every payment that ever named the order, in whatever sequence the
+        events arrive.
         """
         payment = self.payment
         for order_id in self._others() if self._visited or self.notes else ():
@@ -309,7 +318,7 @@ class PaymentFold:
 
     def _post(self, event: Event) -> list[Entry]:
         changes = self._standing.add(event)
-        # Nearly every fact changes one subject.
+        # Nearly every fact changes the standing facts of one subject.
         if len(changes) == 1:
             return post(*changes[0])
         return [entry for change in changes for entry in post(*change)]
@@ -318,7 +327,8 @@ class PaymentFold:
 def _says_the_same(fact: Event, event: Event) -> bool:
     """Return whether two events are equal, except for their places in the log.
 
-    Whether a time is implausible depends on the record's arrival, so such a time is not compared.
+    An implausible time is replaced by the time of the record's arrival. So if one of the events has
+    such a time, their times and marks are not compared.
     """
     again = msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset)
     if TIME_IMPLAUSIBLE in {*fact.marks, *event.marks}:

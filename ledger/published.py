@@ -1,8 +1,8 @@
 """Annotations that put the meanings and bounds of fields into the schemas of published records.
 
 Some annotated types are shared by several published types. The bounds are promises that the fold
-keeps. They are not checked at run time: a decoder must also read a wrong value, so that ``verify``
-can report it.
+keeps. The bounds are not checked at run time: a decoder must also read a wrong value, so that
+``verify`` can report the value.
 """
 
 from typing import Annotated, Any, Final
@@ -14,7 +14,7 @@ from ledger.money import MAX_AMOUNT_MINOR
 
 
 def meaning(text: str, **keywords: Any) -> msgspec.Meta:
-    """Describe a field of a published type; ``keywords`` go into its JSON Schema as they are."""
+    """Describe a field of a published type; ``keywords`` go into its JSON Schema unchanged."""
     return msgspec.Meta(description=text, extra_json_schema=keywords or None)
 
 

@@ -1,13 +1,15 @@
 """The quarantine: the items in ``plexy.rejected``, and which of them may be put back.
 
 ``Quarantine`` reads the records of ``plexy.rejected``, each partition in offset order, and returns
-items with their state. A rejection that was written twice is one item. An item that was put back to
-one version's events topic stays open for the other versions. An item has the state ``corrected`` if
-a different delivery of its event counts instead.
+items with their state. A rejection that was written twice is one item. If an item was put back to
+the topic ``ledger.events`` of one version of the ledger, the item stays open for the other
+versions. If a different delivery of an item's event counts instead, the item has the state
+``corrected``.
 
-``judge_logged`` and ``judge_delivery`` judge an item and its record again. ``judge_logged`` returns
-the event to append, and ``judge_delivery`` the envelope of the delivery to append; each may return
-a ``Refusal`` instead. Both use the current code and settings, as a fold from scratch would.
+``judge_logged`` and ``judge_delivery`` judge a rejected record again, with the current code and
+settings, as a fold from scratch does. ``judge_logged`` returns the event to append, and
+``judge_delivery`` returns the envelope of the delivery to append. Each of them may return a
+``Refusal`` instead.
 """
 
 from collections.abc import Iterable
@@ -28,9 +30,9 @@ from ledger.topics import TopicNames
 from ledger.trust import Trust
 
 _UNKNOWN: Final = "unknown"
-# 64 bits, in hex, identify a body, and are short enough to type.
+# The first 64 bits of a body's digest identify the body, and in hex they are short enough to type.
 _ID_DIGITS: Final = 16
-# The longest detail has a thousand characters of at most four bytes.
+# The longest detail has a thousand characters, of at most four bytes each.
 _MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
@@ -72,10 +74,10 @@ class PutBack(NamedTuple):
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One rejected record or delivery, however often its rejection was written.
 
-    ``source`` is its place in a topic, ``None`` for a delivery that ingress refused; ``origin``
-    names the topic, or is ``http``. ``kept`` is the partition and offset of its first record in
-    ``plexy.rejected``, and ``at_ms`` is that record's time. ``unkept`` describes bytes that are too
-    large for ``plexy.rejected``; the source has them.
+    ``source`` is the item's place in a topic, or ``None`` for a delivery that ingress refused.
+    ``origin`` is the name of the topic, or ``http``. ``kept`` is the partition and offset of the
+    item's first record in ``plexy.rejected``, and ``at_ms`` is that record's time. If the rejected
+    bytes are too large for ``plexy.rejected``, ``unkept`` describes them, and the source has them.
     """
 
     id: str
@@ -92,7 +94,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def position(self) -> tuple[int, str, int, int]:
-        """The item's sort key: its time, then its place in the log."""
+        """The item's sort key: its time, then its source."""
         return (self.at_ms, *(self.source or (self.id, 0, 0)))
 
     @property
@@ -117,8 +119,9 @@ class Refusal(NamedTuple):
 class Quarantine:
     """The items of ``plexy.rejected`` by id, as one version of the ledger sees them.
 
-    All versions share that topic. An item that was put back to the log is closed for every version;
-    an item that was put back to a different version's events is still open for this version.
+    All versions share that topic. An item that was put back to the log is closed for every version.
+    An item that was put back to the ``ledger.events`` of a different version is still open for this
+    version.
     """
 
     def __init__(self, names: TopicNames) -> None:
@@ -136,14 +139,14 @@ class Quarantine:
         return sorted(self.items.values(), key=attrgetter("position"))
 
     def of(self, key: bytes) -> list[Item]:
-        """Return the items with an event's id as their key, newest last."""
+        """Return the items whose key is an event's id, newest last."""
         items = [self.items[item_id] for item_id in self._ids.get(key, ())]
         return sorted(items, key=lambda each: each.at_ms)
 
     def before(self, item: Item) -> Item | None:
-        """Return an open item of the same event with an earlier place in the log.
+        """Return an open item of the same event whose place in the log is earlier, if there is one.
 
-        The earlier item must be put back first, because the first place of an event counts.
+        The earlier item must be put back first, because an event counts at its first place.
         """
         if item.source is None:
             return None
@@ -177,12 +180,13 @@ def judge_logged(
 ) -> Event | Refusal:
     """Judge a rejected record of the log again.
 
-    ``kept`` is the value of the rejection, and ``record`` is the rejected record in the log.
-    ``trust`` is ``None`` if the workers check no signatures.
+    ``kept`` is the value of the item's record in ``plexy.rejected``, and ``record`` is the rejected
+    record in the log. ``trust`` is ``None`` if the workers check no signatures.
 
     Only an event that was rejected for its data can be put back without a rebuild, because the
-    workers recorded its id when they rejected it. If any other record had counted at its place,
-    later records would have been folded differently.
+    workers recorded the event's id when they rejected it. If a record had no good signature, or no
+    readable id, they recorded no id. If such a record had counted at its place, the workers would
+    have judged later records of the same id differently.
     """
     if item.reason in _DECISIONS:
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
@@ -203,7 +207,7 @@ def judge_logged(
 
 
 def _holds(item: Item, kept: bytes, body: bytes) -> bool:
-    """Return whether a body is the rejected body."""
+    """Return whether a body has the rejected bytes."""
     return item.unkept.describes(body) if item.unkept else body == kept
 
 
@@ -257,5 +261,5 @@ def _put_back(headers: dict[str, str]) -> PutBack | None:
 
 
 def is_delivery(item: Item) -> bool:
-    """Return whether an item is a delivery that ingress refused and the log never had."""
+    """Return whether an item is a delivery that ingress refused, and that the log never had."""
     return item.source is None and item.origin == HTTP

@@ -1,4 +1,4 @@
-"""Read the ids and references of an event.
+"""Read the references of an event: the ids by which it names orders and payments.
 
 Input: the ``data`` of an event, and the names of fields. Output: each reference as text.
 Invariants: a value is a reference only if it has one meaning, and no value raises an exception.
@@ -12,22 +12,23 @@ import msgspec
 
 from ledger.json_values import MalformedJsonError, decode_json
 
-# Programs write these texts where they had no value; they are compared in lower case.
+# Some programs write these texts in place of a missing value. Texts are compared in lower case.
 _PLACEHOLDERS: Final = frozenset({"", "undefined", "null", "none", "nan", "[object object]"})
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 
-# Stands for a text that can't be read, and is no reference itself.
+# This object stands for a text that can't be read; the object is not a reference.
 _UNREADABLE: Final = object()
 
 Reference = tuple[str, str | None]
-"""The name of a field that has a value, and its reference.
+"""The name of a field that has a value, and the reference in the value.
 
-The reference is an empty text if the value stands for none, and ``None`` if it is unusable.
+The reference is an empty text if the value stands for no reference, and ``None`` if the value is
+unusable.
 """
 
 
 class Fields(msgspec.Struct, frozen=True, dict=True):
-    """The names of fields that may hold a reference, the preferred one first.
+    """The names of fields that may hold a reference, the preferred field first.
 
     A name with dots is a path through objects, JSON texts, and the elements of lists. A key may
     itself contain dots, so a name with dots is looked up both as a key and as a path.
@@ -37,7 +38,7 @@ class Fields(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def paths(self) -> list[tuple[str, str, list[str]]]:
-        """The first key of each field's path, the field's name, and the other keys."""
+        """For each path: its first key, the field's name, and the path's other keys."""
         paths = []
         for name in self.names:
             head, *rest = name.split(".")
@@ -72,7 +73,7 @@ def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
         if head not in holder:
             continue
         value = _value_at(holder[head], rest) if rest else holder[head]
-        # Nearly every value is a text, which is the reference unless it stands for no value.
+        # Nearly every value is a text, which is the reference unless the text stands for no value.
         if type(value) is str and not is_placeholder(value):
             found.append((name, value))
             continue
@@ -84,11 +85,11 @@ def references(holder: Mapping[str, Any], fields: Fields) -> list[Reference]:
 
 
 def metadata_references(metadata: object, fields: Fields) -> list[Reference]:
-    """Return the references in an object, a list of objects, or either as a JSON text.
+    """Return the references in an object or a list of objects; either may be a JSON text.
 
     An unreadable JSON text counts as a placeholder, because it may be a remark in brackets.
     """
-    # Nearly all metadata is an object without a reference.
+    # Nearly all metadata is an object that holds no reference.
     if type(metadata) is dict and fields.heads.isdisjoint(metadata):
         return []
     if isinstance(metadata, str):
@@ -121,7 +122,8 @@ def _value_at(holder: object, steps: list[str]) -> object:
         if not isinstance(holder, dict | list):
             return holder if holder is _UNREADABLE else None
         if steps[done:] == ["id"]:
-            # A list's elements may be ids themselves, and an element without an id is unreadable.
+            # ``_text`` reads the ``id`` later. So an element of a list may also be the id itself,
+            # and an element that has no id is unusable, not missing.
             return holder
         if isinstance(holder, list):
             return [_value_at(each, steps[done:]) for each in holder]
@@ -130,10 +132,10 @@ def _value_at(holder: object, steps: list[str]) -> object:
 
 
 def _one_of(value: object) -> object:
-    """Return the only distinct element of a list; return any other value unchanged.
+    """Return the element of a list whose elements are equal; return other values unchanged.
 
-    Elements that are ``None`` are left out. A list with several distinct elements is returned as a
-    list, and a list without elements as ``None``.
+    Elements that are ``None`` are left out. If the elements of a list differ, the list is returned.
+    If a list has no elements, ``None`` is returned.
     """
     if not isinstance(value, list):
         return value

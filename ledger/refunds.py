@@ -1,7 +1,7 @@
 """Refunds: the amounts of a payment that were paid back.
 
-Input: the facts of a payment, sorted by time. Output: each refund that counts once, and the
-anomalies of refunds. A reversed refund does not count.
+Input: the facts of a payment (the events about it that count), sorted by time. Output: the refunds
+that count, each of them once, and the anomalies of refunds. A reversed refund does not count.
 """
 
 from collections.abc import Sequence
@@ -63,10 +63,10 @@ def refunds_of(payment_id: str, facts: Sequence[Event]) -> tuple[list[Refund], s
 
 
 def _are_uncertain(payment_id: str, facts: Sequence[Event]) -> bool:
-    """Return whether it is uncertain to which refund a fact without an id of its own belongs.
+    """Return whether it is uncertain which refund is meant by a fact that has no refund's id.
 
-    A refund without an id is identified by its event. It may be the same as a refund with an id if
-    both have the same money.
+    A refund that has no id is identified by its event. If it has the same money as a refund that
+    has an id, the two may be the same refund.
     """
     unnamed = [fact for fact in facts if fact.kind in OF_REFUND and fact.data_id == payment_id]
     if len(unnamed) != 1 or unnamed[0].kind is REFUND_REVERSED:

@@ -2,9 +2,9 @@
 
 Input: a body, its rejection, and the place from which the body was read. Output: key, value and
 headers of the record. Nothing is ever removed from ``plexy.rejected``: if the bytes of a rejection
-are put back, or a corrected delivery of the event counts, a further record marks that. A body that
-is too large to be kept twice is represented by its size and its SHA-256; the place that the
-rejection names has the bytes.
+are put back, or a corrected delivery of the event counts, a further record (a mark) says so. If a
+body is too large to be kept twice, the record has the size and the SHA-256 of the body instead. The
+bytes are then at the place that the rejection names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,14 @@ from ledger.kept_facts import MOST_FACT_BYTES
 from ledger.published import Digits, NotEmpty, Sha256, meaning
 from ledger.rejections import Reason, Rejection
 
-# The source of a delivery that ingress refused: the delivery has no place in the log.
+# The source topic that a rejection names if ingress refused the delivery, which has no place in a
+# topic.
 HTTP: Final = "http"
 
 # A topic takes records of up to 10 MiB. A tenth of that is enough for every body that ingress
 # accepts by default, and leaves room for the key and the headers of any rejection.
 MAX_KEPT_BYTES: Final = 1024 * 1024
-# A detail may quote the rejected bytes, and a header should be short.
+# A detail may quote the rejected bytes, so it is cut to keep the header short.
 _MAX_DETAIL_CHARS: Final = 1000
 
 RejectedRecord = tuple[bytes, bytes, Sequence[tuple[str, bytes]]]
@@ -36,7 +37,7 @@ _Absent = msgspec.UnsetType
 class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The headers next to the bytes of a rejection; every value is UTF-8 text."""
 
-    # Later versions may add reasons, so programs downstream must accept unknown ones.
+    # Later versions may add reasons, so programs downstream must accept unknown reasons.
     reason: Annotated[NotEmpty, meaning("why it is not counted", examples=[str(r) for r in Reason])]
     detail: Annotated[str, meaning("a sentence for people; it names the field")]
     source_topic: Annotated[
@@ -55,11 +56,11 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
         UNSET
     )
     dialect: Annotated[
-        str | _Absent, meaning("`pay` for a notification of the Pay API; absent if signed")
+        str | _Absent, meaning("`pay` for a notification of the Pay API; absent for a signed event")
     ] = UNSET
-    amounts: Annotated[str | _Absent, meaning("the unit of its amounts: `minor` or `major`")] = (
-        UNSET
-    )
+    amounts: Annotated[
+        str | _Absent, meaning("the unit of the notification's amounts: `minor` or `major`")
+    ] = UNSET
     authenticated_by: Annotated[
         str | _Absent, meaning("`bearer`: a token, which is not kept, authenticated the sender")
     ] = UNSET
@@ -90,8 +91,8 @@ class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     corrected: Annotated[
         NotEmpty | _Absent,
         meaning(
-            "`true` if it was corrected: `put-back-to` is a different delivery of its event, which "
-            "counts instead"
+            "`true` if the rejection was corrected: `put-back-to` is the place of a different "
+            "delivery of the event, which counts instead"
         ),
     ] = UNSET
 
@@ -123,9 +124,9 @@ def rejected_record(
     """Return key, value and headers; ``source`` is topic, partition and offset, or ``None``.
 
     The key is the event's id if it could be read, else ``key_without_id``. So a rejection that is
-    written again after a crash has the same key and the same bytes. A body of more than
-    ``keep_bytes`` that has a source is represented by its size and digest. A body without a source
-    is kept whole, because no other copy of it exists.
+    written again after a crash has the same key and the same bytes. If a body has a source and is
+    longer than ``keep_bytes``, the record has the body's size and digest instead. A body that has
+    no source is kept whole, because no other copy of it exists.
     """
     key = event_id.encode() if event_id else key_without_id(body)
     detail = rejection.detail[:_MAX_DETAIL_CHARS]
@@ -146,7 +147,7 @@ def rejected_record(
 
 
 def set_aside_record(event: Event, topic: str) -> RejectedRecord:
-    """Return the record about a fact that its payment has no room for.
+    """Return the record about a fact for which its payment has no room.
 
     The value is empty: the log of record, ``topic``, has the bytes at the place in the headers.
     """
@@ -160,7 +161,7 @@ def set_aside_record(event: Event, topic: str) -> RejectedRecord:
 
 
 def unkept(headers: Mapping[str, str]) -> Unkept | None:
-    """Return the description of bytes that a rejection lacks; ``None`` if it has them all."""
+    """Return the description of the bytes that a rejection lacks; ``None`` if it has all bytes."""
     size = headers.get("body-bytes", "")
     return Unkept(headers.get("body-sha256", ""), int(size)) if is_number(size) else None
 
@@ -174,7 +175,9 @@ def is_number(text: str) -> bool:
 def put_back_record(
     key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], to: str, at_ms: int
 ) -> RejectedRecord:
-    """Return the mark that a rejection, given by its key, value and headers, was put back.
+    """Return the mark which says that a rejection was put back.
+
+    The arguments ``key``, ``value`` and ``headers`` are those of the rejection.
 
     The mark has the key and the value of the rejection, and names the same source, but no reason.
     """
@@ -184,7 +187,7 @@ def put_back_record(
 
 
 def corrected_record(corrected: Corrected, topic: str) -> RejectedRecord:
-    """Return the mark that a delivery of the log of record, ``topic``, was corrected."""
+    """Return the mark which says that a delivery was corrected; ``topic`` is the log of record."""
     partition = corrected.partition
     source = [
         ("source-topic", topic.encode()),

@@ -39,9 +39,9 @@ class Reason(StrEnum):
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
-    """The rejection of a record: ``detail`` is a sentence for people, ``field`` the wrong field.
+    """The rejection of a record; ``detail`` is a sentence for people.
 
-    ``field`` is a path such as ``data.amount``, or empty.
+    ``field`` is the path of the wrong field, such as ``data.amount``, or empty.
     """
 
     reason: Reason

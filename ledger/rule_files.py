@@ -1,8 +1,8 @@
 """Read a shop's own rule set from the text of a JSON or TOML file.
 
 Input: the file's name and text. Output: a ``RuleSet``, or a ``RuleFileError`` that names the file,
-the line and the remedy. A file may extend a built-in rule set: the file's types are then added, and
-replace the built-in types of the same name.
+the line and the remedy. A file may extend a built-in rule set: the file's types are then added to
+the built-in types, and replace those of the same name.
 """
 
 import json
@@ -82,8 +82,8 @@ def _document(name: str, text: str) -> Any:
         if name.endswith(".toml"):
             return tomllib.loads(text)
         document = json.loads(text, object_pairs_hook=_without_repeats)
-        # Python's reader accepts half of a surrogate pair, which UTF-8 text can't contain; the
-        # reader of msgspec refuses it.
+        # Python's reader accepts half of a surrogate pair, which UTF-8 text can't contain. The
+        # reader of msgspec refuses such a text.
         msgspec.json.decode(text)
     except tomllib.TOMLDecodeError as error:
         found = _TOML_LINE.search(str(error))
@@ -107,7 +107,7 @@ def _document(name: str, text: str) -> Any:
 
 
 class _RepeatedError(ValueError):
-    """A JSON object has a key twice, and a reader would silently take the last value."""
+    """A JSON object has a key twice; Python's reader itself would silently take the last value."""
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,9 +118,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_unquoted_names(name: str, text: str, types: Any) -> None:
-    """Refuse a type such as ``shop.paid`` without quotes: TOML reads it as a table ``shop``.
+    """Refuse an unquoted type such as ``shop.paid``, which TOML reads as a table ``shop``.
 
-    It would be the type ``shop`` with the status ``paid``, and no event would have that type.
+    The rules would then have the type ``shop`` with the status ``paid``, and no event has the type
+    ``shop``.
     """
     for each, kind in types.items() if isinstance(types, dict) else ():
         bare = rf"""^[^#"'\n]*(?<![\w-]){re.escape(each)}\s*[.\]]"""
@@ -158,7 +159,7 @@ def _wrong_kinds(kind: Any) -> list[Any]:
 
 
 def _line_of(text: str, key: str, *, last: bool = False) -> int:
-    """Return the number of the line that has a key: the first one, or the last one."""
+    """Return the number of the first line that has a key; if ``last``, of the last such line."""
     found = [match.start() for match in _KEY.finditer(text) if _name_in(match[1]) == key]
     return 1 + text.count("\n", 0, found[-1 if last else 0]) if found else 1
 

@@ -1,9 +1,9 @@
 """Checks Plexy's signature, which shows that a body comes from Plexy and was signed recently.
 
 Input: the ``Plexy-Signature`` header, the raw body, the secrets and the time. Output: ``None`` if
-the signature is good, else a ``SignatureFault``. Invariants: no header raises an exception, and the
+the signature is good, else a ``SignatureFault``. Invariants: no header causes an exception, and the
 time that a comparison takes reveals nothing about a secret. The pages of Plexy's webhook reference
-disagree on the signed bytes; hence ``SignedForm``.
+disagree about which bytes are signed, so a ``SignedForm`` selects them.
 """
 
 import hmac
@@ -16,7 +16,7 @@ DEFAULT_TOLERANCE_S: Final = 300
 
 
 class SignedForm(StrEnum):
-    """The bytes that Plexy signs: its current page says the body, and an older page ``t.body``."""
+    """The bytes that Plexy signs: the body on its current page, ``t.body`` on an older page."""
 
     BODY = "body"
     TIMESTAMPED = "timestamped"
@@ -52,8 +52,9 @@ def verify(  # noqa: PLR0913 - all that the answer depends on
 ) -> SignatureFault | None:
     """Check a delivery's signature at Unix time ``now_s``, against each of ``secrets``.
 
-    Any ``v1`` may match any secret, because the sender or this server may be rotating a secret. The
-    time is checked last, so that only a holder of a secret learns the time of our clock.
+    It is enough that one ``v1`` matches one secret, because the sender or this server may be
+    replacing a secret. The time is checked last, so that only a holder of a secret learns the time
+    of our clock.
     """
     if not header:
         return SignatureFault.MISSING
@@ -96,7 +97,8 @@ def _parse(header: str) -> tuple[str, list[bytes]] | None:
     pairs = [part.strip().partition("=") for part in header.split(",")]
     timestamps = [value for name, _, value in pairs if name == "t"]
     given = [value for name, _, value in pairs if name == "v1"]
-    # A malformed signature matches nothing, and does not spoil a good one next to it.
+    # A malformed ``v1`` matches nothing, and does not make a good ``v1`` in the same header
+    # invalid.
     digests = [bytes.fromhex(value) for value in given if _HEX_SHA256.fullmatch(value)]
     if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]) or not digests:
         return None
@@ -118,7 +120,7 @@ def _matches(
 
 
 def _signed(timestamp: str, body: bytes, form: SignedForm) -> Iterator[bytes]:
-    """Yield the bytes that may have been signed, first the form on Plexy's current page."""
+    """Yield the messages that may have been signed, first that of Plexy's current page."""
     if form is not SignedForm.TIMESTAMPED:
         yield body
     if form is not SignedForm.BODY:

@@ -1,9 +1,10 @@
-"""Standing facts: which facts of a payment move money, whatever the order of their arrival.
+"""Standing facts: the facts of a payment that move money, whatever their order of arrival.
 
-Input: the facts of one payment, one at a time. Output: the facts on which each movement rests.
-Invariants: a movement rests on the earliest facts that can carry it, so an earlier fact may replace
-the facts of a movement, and a later one never does. Facts that stood once and were replaced never
-stand again, not even after later facts have been set aside; so an entry is never posted twice.
+Input: the facts of one payment, one at a time. Output: the facts on which each movement of money
+rests; these facts stand. Invariants: a movement rests on the earliest facts that can carry it. So
+an earlier fact may replace the facts of a movement, and a later fact never does. Facts that were
+replaced never stand again, not even after later facts have been set aside. So an entry is never
+posted twice.
 """
 
 from bisect import insort
@@ -33,12 +34,12 @@ def earlier(one: Event | None, other: Event) -> Event:
 
 
 def own_id(payment_id: str, fact: Event) -> str:
-    """Return the id of a refund or capture: the event's id if the fact has only the payment's."""
+    """Return a refund's or capture's id; the event's id if the fact has only the payment's id."""
     return fact.data_id if fact.data_id != payment_id else fact.event_id
 
 
 def subject_of(payment_id: str, fact: Event) -> Subject | None:
-    """Return the subject of a fact's own entry; ``None`` if the fact alone posts no entry."""
+    """Return the subject of the entry that a fact posts by itself; ``None`` if it posts none."""
     kind = fact.kind
     if kind is SUCCEEDED:
         return Subject(payment_id)
@@ -52,8 +53,8 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
 def reversal_among(refund: Event, reversals: Iterable[Event]) -> Event | None:
     """Return the reversal of a refund: the earliest reversal that does not precede the refund.
 
-    A refund that failed before it succeeded still counts, so an earlier reversal is passed over.
-    ``reversals`` are sorted by time.
+    If a refund first fails and then succeeds, it counts. So a reversal that precedes the refund is
+    passed over. ``reversals`` are sorted by time.
     """
     return next((fact for fact in reversals if fact.created >= refund.created), None)
 
@@ -62,7 +63,7 @@ class Standing:
     """The standing facts of a payment.
 
     ``facts`` has the standing facts of each subject. ``order_id`` is the order reference of the
-    earliest fact that has one, or the payment's own id.
+    earliest fact that has one or, if no fact has one, the payment's own id.
     """
 
     __slots__ = ("_carrier", "_groups", "_payment_id", "facts", "names_several")
@@ -72,7 +73,8 @@ class Standing:
         self.names_several = False
         self._payment_id = payment_id
         self._carrier: Event | None = None
-        # Few payments have facts that count together, and only those payments get their own dict.
+        # Few payments have facts that count together as a group. Only such a payment gets a dict of
+        # its own.
         self._groups: dict[Subject, _Group] = _NO_GROUPS
         for fact in facts:
             self.add(fact)
@@ -108,7 +110,7 @@ class Standing:
     def remove(self, fact: Event) -> Sequence[Change]:
         """Forget the latest fact; return the subjects whose standing facts change.
 
-        No other fact takes its place, because an earlier fact would already stand.
+        No other fact takes its place: if an earlier fact could stand, it would already stand.
         """
         if self._carrier is fact:
             self._carrier = None
@@ -171,7 +173,7 @@ _NO_GROUPS: Final[dict[Subject, _Group]] = {}
 def _movements(
     base: Subject, standing: Facts | None, facts: list[Event]
 ) -> Iterator[tuple[Subject, Facts]]:
-    """Yield the movements of a group; ``standing`` is the success or refund of ``base``."""
+    """Yield a group's movements; ``standing`` holds the standing success or refund of ``base``."""
     payment_id, refund_id, is_dispute, dispute_id, _ = msgspec.structs.astuple(base)
     if is_dispute:
         yield from _of_dispute(payment_id, dispute_id, facts)
@@ -191,7 +193,8 @@ def _of_dispute(
 ) -> Iterator[tuple[Subject, Facts]]:
     """Yield the movements of a dispute: its opening by its first fact, and each outcome.
 
-    The amount is that of the earliest fact that states one; if no fact does, nothing moves.
+    The amount is that of the earliest fact that states an amount. If no fact states an amount, no
+    money moves.
     """
     amount = next((fact for fact in facts if fact.money is not None), None)
     if amount is None:

@@ -1,8 +1,8 @@
 """The statuses that contradict the type of their event.
 
-Input: what an event's type states, and the text of its ``status``. Output: whether the two
-contradict each other. The type decides what an event counts as; an unknown status contradicts
-nothing.
+Input: the kind of fact that an event's type states, and the text of the event's ``status``. Output:
+whether the two contradict each other. The type, not the status, decides how an event counts. An
+unknown status contradicts nothing.
 """
 
 from functools import lru_cache

@@ -13,11 +13,12 @@ from typing import Final
 
 _DAY_S: Final = 24 * 3600
 _YEAR_2000_S: Final = 946_684_800
-# In seconds, this value is a time in the year 5138; in milliseconds, a time in 1973.
+# Read as seconds, this value is a time in the year 5138; read as milliseconds, a time in 1973.
 LEAST_MILLISECONDS: Final = 10**11
-# A fraction of a second is dropped. By default, Python refuses to convert a longer text.
+# A fraction of a second is dropped. By default, Python refuses to convert a longer text to an
+# integer.
 _DIGITS: Final = re.compile(r"([0-9]{1,4300})(?:\.[0-9]+)?")
-# A time without a zone has many meanings.
+# A time must have a zone, because without a zone it has many meanings.
 _ISO_8601: Final = re.compile(
     r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,][0-9]+)?)?"
     r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
@@ -49,7 +50,8 @@ def seconds_of(created: object) -> int | None:
 def plausible(created_s: int, arrived_ms: int) -> bool:
     """Return whether an event was created since the year 2000, and at most a day after it arrived.
 
-    A clock in the wrong unit or the wrong year must not decide which fact of a payment stands.
+    A clock with a wrong unit or a wrong year must not decide which fact of a payment is the
+    earliest.
     """
     return _YEAR_2000_S <= created_s <= arrived_ms // 1000 + _DAY_S
 

@@ -3,7 +3,7 @@
 Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
 names and ``Topic`` values, from which ``runtime.kafka.topics`` creates and checks the topics.
 Invariant: no two versions write to the same derived topic, because the older version could
-overwrite the state of the newer one.
+overwrite the state of the newer version.
 """
 
 import re
@@ -12,36 +12,38 @@ from typing import Final, Literal
 
 import msgspec
 
-# This size has room for the largest body that ingress can be set to accept, with its headers.
+# A record of this size has room for the largest body that ingress can be set to accept, and for the
+# headers.
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
 LIMIT: Final = "max.message.bytes"
 """The setting that bounds the size of a topic's batches, and thereby of its records."""
 
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
-"""How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
+"""How long a tombstone stays after Kafka first compacts it; the value is Kafka's own default."""
 
 _MADE_WITH: Final = "plexy.partitions-"
 _LOG_RECORD: Final = "plexy.log-"
 _TOPICS_RECORD: Final = "ledger.topics-"
-# Eight whole ids would make the name of a topic too long. The first 48 random bits of each id
-# suffice.
+# Eight whole ids would make the name of a topic too long. The first 48 bits of each id, which are
+# random, suffice.
 _ID_BEGINNING: Final = 8
 _FOREVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 TableName = Literal["seen", "payments", "orders"]
 TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
-"""The tables, in the order of the hops that fold them; ``TopicNames.hops`` has their topics."""
+"""The tables, each filled by one hop (a step of the fold), from the first hop to the last."""
 
 
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
     """A topic setting that the guarantees rest on, with Kafka's own name and value.
 
     A topic is created with ``value``. ``accepts`` defines which values an existing topic may have:
-    the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
-    not know a ``newer`` setting, so it is neither set nor checked on such brokers. If a
-    ``refuses_some`` setting is wrong, the broker refuses some records, but none is lost.
+    the same value only, any number that is not smaller, or any value. If a setting is ``newer``,
+    brokers before Kafka 3.6 do not know it, so it is neither set nor checked on such brokers. If a
+    setting with ``refuses_some`` has a wrong value, the broker refuses some records, but no record
+    is lost.
     """
 
     name: str
@@ -88,13 +90,13 @@ _EVERY_TOPIC: Final = (
         value=str(MAX_RECORD_BYTES),
         accepts="no less",
         refuses_some=True,
-        why="the largest body that ingress may accept fits, with its headers",
+        why="a record has room for the largest body that ingress may accept, and for its headers",
     ),
     TopicSetting(
         name="message.timestamp.type",
         value="CreateTime",
-        why="a record keeps the time with which it was written: event ids are forgotten by this "
-        "time, and a backup restores it",
+        why="a record keeps the time with which it was written: this time decides when an event id "
+        "is forgotten, and a restore from a backup keeps this time",
     ),
     TopicSetting(
         name="message.timestamp.before.max.ms",
@@ -215,7 +217,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_MADE_WITH}{partitions}"
 
     def recorded_partitions(self, existing: Iterable[str]) -> list[int]:
-        """Return the partition counts that existing topics record; a sound ledger has only one.
+        """Return the partition counts that existing topics record; a sound ledger has one count.
 
         >>> TopicNames().recorded_partitions(["plexy.webhooks", "plexy.partitions-4"])
         [4]
@@ -295,7 +297,7 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     @property
     def hops(self) -> tuple[str, str, str]:
-        """The topics that the workers read, in the order of the path."""
+        """The topics that the workers' hops read, from the first hop to the last."""
         return (self.webhooks, self.events, self.payments)
 
     def source_of(self, table: TableName) -> str:
@@ -303,7 +305,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return self.hops[TABLES.index(table)]
 
     def fed_by(self, table: TableName) -> str | None:
-        """Return the topic that a table's hop writes for the next hop; ``None`` for the last."""
+        """Return the topic that a table's hop writes for the next hop, if there is a next hop."""
         return {"seen": self.events, "payments": self.payments}.get(table)
 
     def _derived(self, name: str) -> str:
@@ -311,7 +313,7 @@ class TopicNames(msgspec.Struct, frozen=True):
 
 
 def beginning_of(topic_id: str) -> str:
-    """Return the part of a topic's id that ``TopicNames.topics_record`` has."""
+    """Return the beginning of a topic's id, as ``TopicNames.topics_record`` contains it."""
     return topic_id[:_ID_BEGINNING]
 
 
@@ -323,8 +325,8 @@ def changelog_name(group_id: str, table: str) -> str:
 def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
     """Return the topics that ingress appends to, and that all versions of a ledger share.
 
-    Extra partitions of ``plexy.rejected`` do no harm: no program writes to them, or reads them by
-    key.
+    Extra partitions of ``plexy.rejected`` do no harm: no program writes to them, and no program
+    looks up a key there.
     """
     return (Topic(name=names.webhooks), Topic(name=names.rejected, spare_partitions=True))
 
@@ -332,8 +334,9 @@ def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
 def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
-    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next. They keep
-    it for a week, so workers may be down for up to a week. A rebuild starts from the log instead.
+    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next agent. They
+    keep the data for a week, so workers may be down for up to a week. A rebuild does not need these
+    data, because it starts from the log.
     """
     return [
         *log_topics(names),

@@ -1,7 +1,7 @@
 """Trust: the check that a record of the log was signed by Plexy and was fresh when it arrived.
 
 A record that a bearer token authenticated has no signature. Only ingress saw the token, so such a
-record is trusted if the ledger accepts the Pay API at all, and is reported as ``bearer``.
+record is trusted if the ledger accepts the Pay API. It is reported as ``bearer``.
 
 Input: records with the headers that ingress stored next to each body, and the endpoint's secrets.
 Output: the reason why a record's signature is not good, or ``None``. Invariant: the result depends
@@ -17,14 +17,15 @@ from ledger.dialects import is_bearer
 from ledger.records import SignedRecord
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
 
-# Ingress writes four headers, and a rejection has ten. A stranger's record may have millions.
+# Ingress writes four headers, and a rejection has ten. A stranger's record may have millions, of
+# which only the first are read.
 MAX_HEADERS: Final = 100
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for a good signature; ``since`` is the first offset to check, by partition.
 
-    With ``expects_bearer``, a record that says it came with a bearer token is trusted.
+    If ``expects_bearer``, a record is trusted if its headers say that it came with a bearer token.
     """
 
     secrets: tuple[bytes, ...]
@@ -34,7 +35,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     since: Mapping[int, int] = {}
 
     def fault(self, record: SignedRecord) -> str | None:
-        """Return why a record's signature is not good; ``None`` if it is good, or is not checked.
+        """Return why a record's signature is not good; ``None`` if it is good or not checked.
 
         The time in the signature is compared with the time of arrival that ingress recorded.
         """

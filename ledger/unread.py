@@ -1,8 +1,9 @@
 """The value that stands for a batch of records that could not be read.
 
 Input: the offsets of a batch, and the reason why it was not read. Output: the value of one record
-at the last offset, which every fold rejects like any other value that is not an event. Only the
-reader of a topic (``runtime.kafka.fetched``) creates such values; Kafka never contains one.
+at the batch's last offset. Every fold rejects this value, like any other value that is not an
+event. Only the reader of a topic (``runtime.kafka.fetched``) creates such values; Kafka never
+contains such a value.
 """
 
 from typing import Self
@@ -37,7 +38,7 @@ def first_offset_of(offset: int, value: bytes | None) -> int:
 
 
 def unread_or(rejection: Rejection, value: bytes | None) -> Rejection:
-    """Return ``rejection``, or the reason why the value's batch was not read."""
+    """Return ``rejection`` or, if the value stands for a batch, why the batch was not read."""
     if isinstance(value, UnreadBatch):
         return Rejection(reason=value.reason, detail=value.decode())
     return rejection

@@ -2,8 +2,9 @@
 
 Equal values are encoded to equal bytes, and decoding returns the encoded value. The public topics
 (``ledger.orders``, ``ledger.entries``) hold JSON; docs/events says what may change in them. The
-topics and tables that only the workers read hold MessagePack, with fields by position: within a
-version of the ledger, a field may be added only at the end, with a default.
+topics and tables that only the workers read hold MessagePack, in which the position of a field
+identifies the field. So within a version of the ledger, a new field must come last and have a
+default.
 """
 
 from collections.abc import Callable
@@ -60,11 +61,11 @@ def _event_format() -> Format[Event | Note]:
     event, note = _msgpack(Event), _msgpack(Note)
 
     def decode(value: bytes) -> Event | Note:
-        # A note is a map of few fields, and its first byte in MessagePack is below that of any
-        # array.
+        # In MessagePack, an event is an array. A note is a map with few fields, whose first byte is
+        # lower than the first byte of any array.
         return note.decode(value) if value[:1] < _FIRST_ARRAY else event.decode(value)
 
-    # The encoder takes any value.
+    # The encoder of events also encodes notes, because it takes any value.
     return Format(event.encode, decode)  # type: ignore[arg-type]
 
 
@@ -82,7 +83,8 @@ PAYMENTS: Final = _msgpack(Payment)
 
 
 def _order_format() -> Format[OrderState]:
-    # The sums of a large order may exceed 64 bits, the longest integers of MessagePack.
+    # Large orders are JSON, because their sums may exceed 64 bits, the longest integers of
+    # MessagePack.
     small, large = _msgpack(Order), _json(LargeOrder)
 
     def encode(order: OrderState) -> bytes:

@@ -1,7 +1,8 @@
 """Starts ``plexy-ledger``, unless another project's package hides one of this project's packages.
 
-The other packages of this project have common names, so another project's package may come first on
-``sys.path``. Hence the entry point is in a separate package with an uncommon name.
+The other packages of this project have common names, such as ``cli``. A package of another project
+may have the same name and come first on ``sys.path``; it then hides ours. So the entry point has a
+package of its own, whose name is uncommon.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Activity: the amounts posted to each account, by currency and day.
 
 Input: entries or payments. Output: sums in minor units; the sums over all days are the trial
-balance. An entry belongs to the day of its fact, in UTC. An entry and its reversal have the same
-day and cancel out.
+balance. An entry counts on the day, in UTC, on which its event was created. An entry and its
+reversal count on the same day, so they cancel each other out.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ DAY_S: Final = 24 * 3600
 Key = TypeVar("Key")
 
 Activity = Mapping[tuple[str, str, int], int]
-"""Minor units by account, currency and day, in days since 1970-01-01."""
+"""Amounts in minor units, by account, currency and day (a number of days since 1970-01-01)."""
 
 
 def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
@@ -31,7 +31,7 @@ def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
 
 
 def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
-    """Sum the standing entries of a payment."""
+    """Sum a payment's standing entries: those that are posted and not reversed."""
     return activity_of(entry_of(*standing) for standing in standing_of(payment).facts.items())
 
 

@@ -1,8 +1,9 @@
 """Reconciliation: matches the lines of a settlement file with the journal's standing entries.
 
-Input: the file's lines, the standing entries, and the period that the file covers. Output: the
-number of matches, each line or entry without a match, and the totals of both sides. Invariants: no
-sum mixes currencies, and each line and each entry of the period counts exactly once.
+Input: the file's lines, the standing entries (those that are posted and not reversed), and the
+period that the file covers. Output: the number of matches, the mismatches, and the totals of both
+sides. Invariants: no sum mixes currencies, and each line and each entry of the period counts
+exactly once.
 
 Payments are matched by id. The refunds of a payment are matched by amount, because the file has no
 refund ids. An entry outside the period counts only if a line matches it.
@@ -23,7 +24,7 @@ LineKind = Literal["payment", "refund"]
 
 
 class Discrepancy(StrEnum):
-    """How a line and an entry differ: *here* is the ledger, *there* is the file."""
+    """How a line and an entry differ; in the names, *here* is the ledger, and *there* the file."""
 
     MISSING_HERE = "missing_here"
     MISSING_THERE = "missing_there"
@@ -32,7 +33,7 @@ class Discrepancy(StrEnum):
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """A payment or refund in the file, with its line number."""
+    """A payment or a refund in the file, with the number of its line."""
 
     number: int
     payment_id: str
@@ -41,7 +42,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The time from ``since`` until ``before`` (excluded), in Unix seconds; ``None``: no bound."""
+    """A period from ``since`` to ``before`` (excluded), in Unix seconds; ``None`` is no bound."""
 
     since: int | None = None
     before: int | None = None
@@ -63,7 +64,7 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
-    """The number and sum, in minor units, of one kind and currency on both sides."""
+    """The counts of lines and entries of one kind and currency, and their sums in minor units."""
 
     kind: LineKind
     currency: str
@@ -82,7 +83,7 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
 
 def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -> Reconciliation:
-    """Match a file's lines with standing entries; both may be unsorted."""
+    """Match a file's lines with standing entries; lines and entries may be unsorted."""
     groups: defaultdict[tuple[str, LineKind], _Group] = defaultdict(_Group)
     for each in lines:
         groups[each.payment_id, each.kind].lines.append(each)
@@ -105,7 +106,7 @@ def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -
 def settled(standing: Mapping[Subject, Entry]) -> list[Entry]:
     """Return the standing entries of the payments, captures and refunds that still count.
 
-    A settlement file has no lines for disputes.
+    The entries of disputes are left out, because a settlement file has no lines for them.
     """
     return [
         entry
@@ -116,7 +117,7 @@ def settled(standing: Mapping[Subject, Entry]) -> list[Entry]:
 
 
 def _taken_back_by(subject: Subject) -> Subject:
-    """Return the movement that takes back the whole amount of a success or a refund."""
+    """Return the subject of the movement that takes back a success or a refund in full."""
     movement: Movement = "replacement" if subject.refund_id is None else "refund_reversal"
     return Subject(subject.payment_id, subject.refund_id, movement)
 
@@ -136,20 +137,21 @@ Pair = tuple[Line | None, Entry | None]
 
 
 class _Group:
-    """The lines and entries of one payment and kind."""
+    """The lines and entries of one payment that have the same kind."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.entries: list[Entry] = []
 
     def pairs(self, kind: LineKind, period: Period) -> list[Pair]:
-        """Return each line, and each entry of the period, once, with its closest match."""
+        """Return every line and every entry of the period exactly once, in pairs where possible."""
         # If several entries have a line's amount, an entry of the period is matched first.
         self.lines.sort(key=lambda line: line.number)
         self.entries.sort(key=lambda entry: (entry not in period, *_place(entry)))
         found = self._take(lambda money: money)
         if kind == "refund":
-            # An entry that differs from a line in both amount and period is a different refund.
+            # No line has the amount of a remaining entry. If such an entry is also outside the
+            # period, it is a different refund.
             self.entries = [entry for entry in self.entries if entry in period]
         self.lines.sort(key=lambda line: line.money.amount_minor)
         self.entries.sort(key=lambda entry: money_of(entry).amount_minor)
@@ -159,7 +161,10 @@ class _Group:
         return found + [(None, entry) for entry in self.entries if entry in period]
 
     def _take(self, what: Callable[[Money], Hashable]) -> list[Pair]:
-        """Remove and return pairs with equal ``what``; a line gets the first remaining entry."""
+        """Remove and return the pairs of a line and an entry for which ``what`` returns the same.
+
+        Each line gets the first entry that remains.
+        """
         waiting: defaultdict[Hashable, deque[Entry]] = defaultdict(deque)
         for entry in self.entries:
             waiting[what(money_of(entry))].append(entry)

@@ -1,8 +1,9 @@
-"""The journal at one moment: all entries in the order of their facts, and the standing entries.
+"""The journal at one moment: all entries, sorted, and the standing entries.
 
-Input: the records of ``ledger.entries`` up to any offset of each partition, in any order, with
-repeats. Output: the entries by id, the entries in the order of their facts, the standing entries,
-and the corrections that were only partly read. An unusable record raises ``JournalFaultError``.
+Input: the records of ``ledger.entries`` up to some offset of each partition, in any order; a record
+may occur several times. Output: the entries by id, the entries sorted by their events' times, the
+standing entries (those that are not reversed), and the corrections of which only a part was read.
+An unusable record raises ``JournalFaultError``.
 """
 
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ class JournalSnapshot:
     def read(
         self, key: bytes | None, value: bytes | None, subjects: set[Subject] | None = None
     ) -> None:
-        """Take one record if its subject is in ``subjects``; ``None`` means all subjects.
+        """Take one record if its entry's subject is in ``subjects``; ``None`` means all subjects.
 
-        Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier one.
+        Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier
+        record.
         """
         entry = _decode(key, value)
         if subjects is not None and subject_of_entry(entry) not in subjects:
@@ -35,23 +37,24 @@ class JournalSnapshot:
             raise JournalFaultError(f"entry {entry.entry_id!r} occurred before with other content")
 
     def ordered(self) -> list[Entry]:
-        """Return each entry once, sorted by time, then by the fact's place in the log of record.
+        """Return each entry once, sorted by time, then by its event's place in the log of record.
 
-        An entry comes before its reversal. The order depends only on the entries, not on when the
-        partitions were read or corrections posted.
+        An entry comes before its reversal. The sequence depends only on the entries. It depends
+        neither on when the partitions were read, nor on when corrections were posted.
         """
         return sorted(self.entries.values(), key=_place)
 
     def standing(self) -> dict[Subject, Entry]:
-        """Return the unreversed entry of each subject."""
+        """Return the standing entry of each subject: the entry that is not reversed."""
         return {subject_of_entry(entry): entry for entry in self._unreversed()}
 
     def cut_corrections(self) -> set[Subject]:
-        """Return the subjects with a correction that was only partly read.
+        """Return the subjects that have a correction of which only a part was read.
 
-        A correction is a reversal and a new entry in two partitions, so only one may have been
-        read. In a complete journal, each subject has exactly one standing entry, and the entry that
-        a reversal reverses is never missing.
+        A correction is a reversal and a new entry. They may be in two partitions, so possibly only
+        one of them was read. In a complete journal, each subject has exactly one standing entry,
+        unless its payment has set aside the facts to post; and the entry that a reversal reverses
+        is never missing.
         """
         cut: set[Subject] = set()
         standing: set[Subject] = set()

@@ -1,4 +1,4 @@
-"""Checks and explains the ledger's state from the log of record alone, with pure functions.
+"""Pure functions that check and explain the ledger's state, given the log of record.
 
 ``truth``            the state that the log produces, folded with the ledger's rules
 ``audit``            each value of a table or topic, judged by the truth
@@ -8,6 +8,6 @@
 ``replicas``         the workers' disks, compared with the changelogs
 ``differences``      the kinds of difference that the checks find
 ``fields``           the fields in which two values differ
-``history``          the outcome of each delivery, and an order at any time
+``history``          the outcome of each delivery, and the state of an order at any time
 ``proof``            one file that lets anybody check an order
 """

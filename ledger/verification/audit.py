@@ -3,10 +3,10 @@
 Input: the truth (``ledger.verification.truth``), and the value of a table or topic under a key, or
 ``None`` for no value. Output: the differences, or nothing if the log explains the value.
 
-A value is judged by the facts that it names. They must be facts of the log, the rest of the value
-must follow from exactly these facts, and no settled fact may be missing. (A fact is settled if the
-workers had folded it before any value was read.) So a value may be newer than the other values that
-were read, but not older.
+A value is judged by the facts (the events that count) that it names. These must be facts of the
+log, the rest of the value must follow from exactly these facts, and no settled fact may be missing.
+A fact is settled if the workers had folded it before any value was read. So a value may contain
+facts that are not settled yet, but it must contain every settled fact.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,9 +68,10 @@ def check_seen(
 
 
 def _row_read_earlier(truth: Truth, partition: int, key: bytes, held: Seen, now: Seen) -> Seen:
-    """Return the expected row of a table that was read before the log.
+    """Return the row that is expected in a table that was read before the log.
 
-    The row may lack repeats, and a delivery that counts although others of its id came first.
+    The row may lack the latest repeats. It may also lack the delivery that counts, if that delivery
+    corrected earlier deliveries of the id.
     """
     settled = truth.settled.get(partition, 0)
     before = truth.uncorrected.get(partition, {}).get(key)
@@ -189,7 +190,10 @@ def check_document(
 def _judge_summary(
     truth: Truth, order_id: str, document: OrderDocument, kind: DifferenceKind
 ) -> Iterator[Difference]:
-    """Judge a document that may leave out facts and notes, once all of them are settled."""
+    """Judge a document that may leave out facts and notes.
+
+    Until all facts and notes are settled, the document is not judged.
+    """
     named = list(truth.naming(order_id))
     if not all(map(truth.is_at_rest, named)):
         return
@@ -239,7 +243,7 @@ def _notes_of(truth: Truth, payment_id: str) -> tuple[Note, ...]:
 
 
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
-    """Name a payment's fact that the log lacks; return an empty text if it lacks none."""
+    """Say what is wrong with a payment's facts; return an empty text if nothing is wrong."""
     if held.payment_id != payment_id:
         return f"its stored id is {held.payment_id}"
     for event_id, fact in held.facts.items():
@@ -254,7 +258,7 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
 def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
     """Name the facts that a payment should have but lacks; return an empty text if it lacks none.
 
-    The facts that a payment sets aside are only known once all its facts are settled.
+    Which facts a payment sets aside is known only once all its facts are settled.
     """
     whole = truth.payment(payment_id)
     if whole.first_aside is not None and not truth.is_at_rest(payment_id):
@@ -308,7 +312,10 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:
-    """Say how a snapshot differs from that of its facts; return an empty text if they are equal."""
+    """Say how a snapshot differs from what its facts produce.
+
+    The text is empty if there is no difference.
+    """
     if not follows.facts:
         return "its snapshot names no event"
     if follows.order_id != held.order_id:
@@ -319,17 +326,19 @@ def _content_fault(held: Snapshot, follows: Payment) -> str:
 
 
 def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
-    """Say why a withdrawn snapshot can't be right; return an empty text if it can.
+    """Say why the snapshot of a payment that left the order can't be right.
 
-    The number of facts that the payment had when it left depends on their order of arrival, so only
-    the bounds of the number are checked.
+    The text is empty if the snapshot can be right.
+
+    How many facts the payment had when it left depends on the sequence in which the facts arrived.
+    So only the bounds of the number are checked.
     """
     payment_id, count = held.payment_id, len(truth.facts.get(held.payment_id, {}))
     belongs = count and truth.payment(payment_id).order_id == held.order_id
     if belongs and truth.is_at_rest(payment_id):
         return "recorded as having left the order, but it belongs to the order"
     if held.noted:
-        # A note, perhaps void by now, brought the snapshot here.
+        # The snapshot is here because of a note, which may be void by now.
         return ""
     if not truth.has_named(held.order_id, payment_id):
         return "it left the order, but was never in it"
@@ -351,7 +360,8 @@ def _order_of(document: OrderDocument, order_id: str) -> Order:
     order = order_of(order_id, document.payments)
     for held in order.payments.values():
         if held.payment and TOO_LARGE in held.payment.anomalies:
-            # A document does not say which fact was the first to be set aside.
+            # A document does not say which fact was set aside first, so this key stands for any
+            # key.
             order.payments[held.payment_id] = replace(held, first_aside=(0, ""))
     for note in document.notes or ():
         held = order.payments.get(note.kept_under) or Snapshot(order_id, note.kept_under, 0, None)

@@ -3,10 +3,11 @@
 Input: the values of each version, and the truth (``ledger.verification.truth``) of the log that
 both versions fold. Output: the differences, each with its events.
 
-Two folds of the same log interleave its partitions differently, so they pass through different
-states. The final state of a payment or an order does not depend on the interleaving, but the former
-orders of a payment and the reversed entries do. A value with unsettled facts is never compared,
-because one version may be ahead of the other.
+Two folds of the same log interleave the log's partitions differently, so they pass through
+different states. The final state of a payment or an order does not depend on the interleaving. The
+former orders of a payment and the reversed entries do depend on the interleaving. A value with an
+unsettled fact (a fact that one version may not have folded yet) is never compared, because one
+version may be ahead of the other version.
 """
 
 from collections import Counter, defaultdict
@@ -33,8 +34,9 @@ Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """One kind of compared values; ``says`` returns a value's content, ``facts`` a key's facts.
+    """One kind of compared values.
 
+    ``says`` returns the content of a value, and ``facts`` returns the facts and notes of a key.
     ``gather`` turns the rows of a partition into one value for each key that is compared.
     """
 
@@ -65,7 +67,7 @@ class Versions(NamedTuple):
 
 
 def is_equal(held: Held) -> bool:
-    """Return whether both versions have the same content; a missing value equals an empty one."""
+    """Return whether both versions have the same content; a missing value equals an empty value."""
     return held.old == held.new or _says(held.view, held.old) == _says(held.view, held.new)
 
 
@@ -98,7 +100,7 @@ class JournalComparison:
         self._only: dict[int, dict[str, list[Record]]] = {}
 
     def read(self, versions: Versions, old: set[Record], new: set[Record]) -> None:
-        """Take one partition of both journals; only records that one of them lacks are kept."""
+        """Take one partition of both journals; keep only the records that one journal lacks."""
         self.same += len(old & new)
         for version, records in ((versions.old, old - new), (versions.new, new - old)):
             by_fact = self._only.setdefault(version, defaultdict(list))
@@ -143,7 +145,7 @@ def _cancel_out(entries: Iterable[Entry | None]) -> bool:
 
 
 def _fact_of(record: Record) -> str:
-    """Return the id of a record's entry or, for a reversal, of the reversed entry."""
+    """Return the id of a record's entry or, for a reversal, the id of the reversed entry."""
     entry = decoded(ENTRIES.decode, record[1])
     return _text(record[0]) if entry is None else entry.reverses or entry.entry_id
 
@@ -175,7 +177,7 @@ def _text(key: bytes) -> str:
 
 
 def _order_says(value: bytes) -> Any:
-    """Return an order's content, which is empty if all its payments have moved away."""
+    """Return an order's content, which is empty if no payment and no note is left in it."""
     document = describe_whole(whole_order(ORDERS.decode(value)))
     return {} if document is None else document
 

@@ -14,7 +14,7 @@ from ledger.payment_documents import EventReference
 
 
 class DifferenceKind(StrEnum):
-    """The kinds of differences; most say that a value is missing, differs, or is unexplained.
+    """The kinds of differences; for most, a value is missing, wrong, or not explained by the log.
 
     The kinds ``replica_…`` concern a worker's disk, which is compared with the changelogs.
     ``versions_differ`` is a difference between two versions of a ledger.

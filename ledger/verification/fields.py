@@ -16,7 +16,7 @@ Say = Callable[[str, str], str]
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value by its path, nested ones too; empty containers have no field.
+    """Return each field of a value, also of nested values, by path; empty containers have no field.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})

@@ -24,7 +24,7 @@ from ledger.wire import ORDERS, decoded
 def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return one value for each order; the head of a large order then holds the other rows.
 
-    A crash can leave rows without a large order's head; such rows are left out.
+    A crash can leave rows of a large order that has no head; such rows are left out.
     """
     values = {key: row for key, row in rows.items() if is_order_key(key)}
     others: dict[bytes, list[tuple[bytes, bytes]]] = {}

@@ -1,11 +1,11 @@
 """History: the outcome of each delivery of an order's events, and the order at any earlier time.
 
-Input: the log's records of every delivery of some events. Output: each delivery with its outcome,
-and the order after the deliveries up to any time. The records are folded again with the ledger's
-own rules, so the result is the state that the ledger had at that time.
+Input: the log's records of all deliveries of some events. Output: each delivery with its outcome,
+and the state of the order at any time, after all deliveries up to that time. The records are folded
+again with the ledger's own rules, so the result is the state that the ledger had at that time.
 
-The time of a delivery is its time of arrival. An event that *occurred* earlier may have arrived
-later, and counts only from its arrival on.
+The time of a delivery is its time of arrival. An event may *occur* before a given time, but arrive
+after that time. The event counts only from its arrival on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ BEARER: Final = "bearer"
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The settings with which the log is folded.
 
-    With ``signed_only``, a delivery without a good signature does not count.
+    If ``signed_only``, a delivery that has no good signature does not count.
     """
 
     reading: Reading = Reading()
@@ -50,11 +50,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept but not
     folded), ``accepted`` (in the log, but not judged yet), or the reason for its rejection, which
     ``detail`` explains in a sentence. ``created`` is the time by which the event is sorted among
-    others, in Unix seconds; ``received_at_ms`` is the delivery's time of arrival, in Unix
+    other events, in Unix seconds; ``received_at_ms`` is the delivery's time of arrival, in Unix
     milliseconds. A delivery that counts has ``amount``, in minor units, and ``currency``.
     ``signature`` is ``good``, ``not_checked``, ``bearer`` (a token authenticated the sender, so
-    there is no signature), or a fault that a check found now. ``headers`` and ``body`` are
-    unchanged, base64 in JSON, and only present on request.
+    there is no signature), or the fault that a check finds now. ``headers`` and ``body`` are
+    unchanged; JSON has them as base64. They are present only on request.
     """
 
     event_id: str
@@ -74,7 +74,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The order after one delivery; without an order, ``version`` is 0 and ``status`` is ``None``.
+    """The order after one delivery; a missing order has the version 0 and the status ``None``.
 
     ``entries`` are the entries that the delivery posted to the journal.
     """
@@ -101,7 +101,7 @@ class _Judged(msgspec.Struct, frozen=True):
 
     @property
     def facts(self) -> list[Event | Note]:
-        """The event and the notes that the payments fold for the record."""
+        """The record's event and notes, which are folded into payments."""
         return [*([self.event] if self.event else ()), *self.notes]
 
 
@@ -239,15 +239,15 @@ def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -
 
 
 def _outcome(outcomes: list[str]) -> str:
-    """Return the outcome of a single record, without its type or reason."""
+    """Return the outcome of a single record, without the type or reason after the dot."""
     (name,) = outcomes
     return name.partition(".")[0]
 
 
 def _by_arrival(records: Iterable[SignedRecord]) -> list[tuple[int, SignedRecord]]:
-    """Return records in the order of the log's time, each with that time in Unix milliseconds.
+    """Return records sorted by the log's time, each with this time in Unix milliseconds.
 
-    Within a partition the log's time never goes back, although clocks may.
+    Within a partition, the log's time never goes back, although a clock may go back.
     """
     latest: dict[int, int] = {}
     timed = []

@@ -1,9 +1,9 @@
-"""The audit of the journal: each entry against its fact, each balance against the log's facts.
+"""The audit of the journal: compares entries with their facts, and balances with all facts.
 
 Input: the truth (``ledger.verification.truth``), and the records of ``ledger.entries``, in any
-order and each any number of times. Output: the differences: entries that the log does not explain,
-money that is posted twice or not at all, and wrong balances. To save memory, only the ids of an
-explained entry's payment and events are kept.
+sequence and each any number of times. Output: the differences, which are entries that the log does
+not explain, money that is posted twice or not at all, and wrong balances. Once the log explains an
+entry, only the ids of the entry's payment and events are kept, to save memory.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ _Name = tuple[str, ...]
 
 
 class AuditedBalance(msgspec.Struct, frozen=True):
-    """An account's balance in the journal, and according to the log, in minor units."""
+    """An account's balance in minor units, as the journal has it and as the log produces it."""
 
     account: str
     currency: str
@@ -46,14 +46,16 @@ class JournalAudit:
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
-        # These sets name the facts whose entries or reversals were read. A name has the payment
-        # too, because a forgotten event id may occur again with a different payment.
+        # These sets contain the names (``_name``) of the movements whose entries or reversals were
+        # read. A name also contains the payment id. The ledger forgets old event ids, so the same
+        # event id may occur again with a different payment.
         self._posted: set[_Name] = set()
         self._reversed: set[_Name] = set()
-        # The movements that rest on several facts and whose entries were read, by payment.
+        # For each payment, the movements that rest on several facts and whose entries have been
+        # read.
         self._joint: dict[str, dict[_Name, tuple[Subject, Facts]]] = {}
         self._sums: Counter[tuple[str, str]] = Counter()
-        # The log may explain these entries after more of the log has been read.
+        # The log may explain these entries once more of the log has been read.
         self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
 
     @property
@@ -62,7 +64,7 @@ class JournalAudit:
         return len(self._posted) + len(self._reversed)
 
     def read(self, key: bytes, value: bytes | None) -> str | None:
-        """Take one record; return the entry's payment, or ``None`` if unreadable."""
+        """Take one record; return the entry's payment, or ``None`` if the entry is unreadable."""
         entry = decoded(ENTRIES.decode, value)
         difference = self._fault(key, entry)
         record = (key, value or b"")
@@ -125,13 +127,18 @@ class JournalAudit:
         return _about(DifferenceKind.ENTRY_DIFFERS, name, detail, facts, entry.payment_id)
 
     def _facts_of(self, entry: Entry) -> Facts:
-        """Return the facts that an entry rests on; they alone must produce the entry's movement."""
+        """Return the facts that an entry names.
+
+        These facts, without any others of the payment, must be enough to produce the entry's
+        movement.
+        """
         known = self._truth.facts.get(entry.payment_id, {})
         ids = (entry.event_id, *entry.other_event_ids)
         return tuple(known[event_id] for event_id in ids if event_id in known)
 
     def _count(self, entry: Entry) -> None:
-        # The facts' ids are in memory already; the entry's ids would be second copies.
+        # The name is built from the facts' ids, which are in memory already. The ids in the entry
+        # would be second copies.
         subject, facts = subject_of_entry(entry), self._facts_of(entry)
         name = _name(subject, facts)
         there = self._reversed if entry.reverses else self._posted
@@ -185,7 +192,10 @@ class JournalAudit:
         return (name in self._posted) - (name in self._reversed)
 
     def _due(self, payment_id: str) -> Iterator[tuple[tuple[Posting, ...], int]]:
-        """Yield the legs that must be posted; for a payment not at rest, yield the posted legs."""
+        """Yield the legs that must be posted.
+
+        If a payment is not at rest, the legs that are posted are taken as right.
+        """
         if self._truth.is_at_rest(payment_id):
             for standing in standing_of(self._truth.payment(payment_id)).facts.items():
                 yield entry_of(*standing).postings, 1
@@ -209,8 +219,8 @@ def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:
 def _name(subject: Subject, facts: Facts) -> _Name:
     """Return a name for a movement.
 
-    A movement that rests on one fact is named after that fact, because one fact alone has at most
-    one movement.
+    A movement that rests on one fact is named after that fact, because a single fact causes at most
+    one movement by itself.
     """
     ids = ids_of(facts)
     return (facts[0].payment_id, *ids) if len(ids) == 1 else (*ids, subject.entry_id(*ids))

@@ -1,7 +1,8 @@
 """Audits all notes of a payment, or only those that a given order shows.
 
-Input: the truth (``ledger.verification.truth``), the notes that are shown, and the notes that the
-log has. Output: a text that says what is wrong, empty if the log explains the notes.
+Input: the truth (``ledger.verification.truth``), the notes that are shown, and the notes that
+should be shown according to the log. Output: a text that says what is wrong; the text is empty if
+the log explains the notes.
 """
 
 from collections.abc import Iterable
@@ -28,13 +29,14 @@ def note_fault(
     for key, note in got.items():
         if key not in (due if is_at_rest else known):
             return f"it should have no note about {_place(note)}"
-        # A delivery that corrects the event may not be settled yet.
+        # Before the payment is at rest, the mark ``corrected`` may differ, because the workers may
+        # not have folded the correcting delivery yet.
         right = known[key] if is_at_rest else replace(known[key], corrected=note.corrected)
         if note != right:
             return f"its note about {_place(note)}: {unlike(right, note)}"
     for key, note in due.items():
-        # Until the payment is at rest, the only notes that an order certainly shows are those that
-        # name it.
+        # Until the payment is at rest, the only notes that an order certainly shows are the notes
+        # that name the order.
         is_due = is_at_rest or order_id in {None, note.order_reference}
         if is_due and truth.is_settled(note) and key not in got:
             return f"it lacks the note about {_place(note)}"

@@ -61,10 +61,10 @@ class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """An order, and all data from which it follows.
 
-    ``records`` are all deliveries of its events, including those of payments that have moved away.
-    ``rules`` are the settings of the fold, ``rules_digest`` is the digest of their rule set, and
-    ``steps`` has the state of the order after each delivery. ``order`` is the final state, ``None``
-    if all payments have moved away.
+    ``records`` are all deliveries of the order's events, including the deliveries about payments
+    that have moved away. ``rules`` are the settings of the fold, ``rules_digest`` is the digest of
+    their rule set, and ``steps`` has the state of the order after each delivery. ``order`` is the
+    final state, ``None`` if all payments have moved away.
     """
 
     format: str
@@ -119,15 +119,15 @@ def check(
 ) -> ProofCheck:
     """Check a whole proof; if ``trust`` is ``None``, no signature is checked.
 
-    ``rules`` are the ledger's own, and the proof must have the same rules: other rules give the
-    deliveries a different meaning. The events are folded in up to ``sequences`` further sequences,
-    each with some events twice; ``heard`` is called with 1 for each sequence.
+    ``rules`` are the rules of this ledger. The proof must have the same rules, because other rules
+    give the deliveries a different meaning. The events are folded in up to ``sequences`` further
+    sequences, each of which repeats some events. ``heard`` is called with 1 for each sequence.
     """
     faults = list(_place_faults(proof))
     if proof.rules_digest != proof.rules.reading.rules.digest:
         faults.append(
-            f"the digest of the rules is stated as {proof.rules_digest!r:.80}, and is "
-            f"{proof.rules.reading.rules.digest}"
+            f"the proof states {proof.rules_digest!r:.80} as the digest of its rules, but their "
+            f"digest is {proof.rules.reading.rules.digest}"
         )
     if proof.rules != (rules or Rules()):
         faults.append(
@@ -233,8 +233,8 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
 
 
 def _sequences(events: Sequence[Event | Note]) -> Iterator[list[Event | Note]]:
-    """Yield sequences of the events, with some events twice; if there are few events, yield all."""
-    few = len(events) <= 6  # noqa: PLR2004 - 720 orders
+    """Yield sequences of the events, each with some events twice; for few events, all sequences."""
+    few = len(events) <= 6  # noqa: PLR2004 - 720 sequences
     orders: Iterable[Sequence[Event | Note]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):
         again = [event for event in order if _digest(number, event)[0] % 2]
@@ -242,7 +242,10 @@ def _sequences(events: Sequence[Event | Note]) -> Iterator[list[Event | Note]]:
 
 
 def _shuffled(events: Sequence[Event | Note]) -> Iterator[Sequence[Event | Note]]:
-    """Yield shuffled sequences forever, the same in every check, to make failures reproducible."""
+    """Yield shuffled sequences forever.
+
+    They are the same in every check, so a failure can be reproduced.
+    """
     for number in count():
         yield sorted(events, key=partial(_digest, number))
 
@@ -253,5 +256,5 @@ def _digest(number: int, event: Event | Note) -> bytes:
 
 def _unlike(stated: OrderDocument | Step | None, follows: OrderDocument | Step | None) -> str:
     if stated is None or follows is None:
-        return "none is stated" if stated is None else "one is stated, but none follows"
+        return "no order is stated" if stated is None else "an order is stated, but none follows"
     return unlike(stated, follows, "{} is stated, {} follows".format)

@@ -48,9 +48,9 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
     {
         Kind.SIGNATURE_INVALID: Remedy(
             "A record of the log has no good signature of its body.",
-            "If all such records are from one period, add its secret. Otherwise check who may"
-            " write to `plexy.webhooks` (Kafka's ACLs), and compare the event with Plexy's"
-            " dashboard.",
+            "If all such records are from one period, add the secret of that period. Otherwise"
+            " check who may write to `plexy.webhooks` (Kafka's ACLs), and compare the event with"
+            " Plexy's dashboard.",
         ),
         Kind.RECORD_MISPLACED: Remedy(
             "A record is not in its key's partition, so deduplication can't see the record.",
@@ -63,7 +63,8 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
         Kind.SEEN_MISSING: _SEEN,
         Kind.SEEN_DIFFERS: _SEEN,
         Kind.SEEN_UNEXPLAINED: Remedy(
-            "`dedupe` knows an event id that the log does not have, and would drop its delivery.",
+            "`dedupe` has recorded an event id that the log does not have. If the event is"
+            " delivered, `dedupe` drops the delivery.",
             "Look for `log_incomplete`, then rebuild.",
         ),
         Kind.PAYMENT_MISSING: _LOST_PAYMENT_OR_ORDER,
@@ -80,12 +81,12 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
         Kind.DOCUMENT_DIFFERS: _DOCUMENT,
         Kind.DOCUMENT_UNEXPLAINED: _DOCUMENT,
         Kind.ENTRY_MISSING: Remedy(
-            "A success or refund has no standing entry.",
-            "Check `retention.ms=-1` of `ledger.entries`, then rebuild.",
+            "A success or refund has no standing entry (posted, and not reversed).",
+            "Check that `ledger.entries` has `retention.ms=-1`, then rebuild.",
         ),
         Kind.ENTRY_DIFFERS: Remedy(
-            "An entry is not the one that its event posts, two entries stand for the same money,"
-            " or an entry that was never posted was reversed.",
+            "An entry differs from the entry that its event posts, two entries for the same money"
+            " stand, or an entry that was never posted was reversed.",
             _FOREIGN_ENTRY,
         ),
         Kind.ENTRY_UNEXPLAINED: Remedy(
@@ -98,9 +99,9 @@ REMEDIES: Final[Mapping[Kind, Remedy]] = MappingProxyType(
         ),
         Kind.REPLICA_DIFFERS: Remedy(
             "A worker's disk has rows that differ from its changelog at the same offset.",
-            "If values differ from the log too, rebuild. Otherwise stop the worker, delete the"
-            " folder that the line names, and start the worker. Keep its log: this is a bug, or"
-            " somebody wrote to the disk.",
+            "If values also differ from the log of record, rebuild. Otherwise stop the worker,"
+            " delete the folder that the line names, and start the worker. Keep the worker's log"
+            " output: this is a bug, or somebody wrote to the disk.",
         ),
         Kind.REPLICA_DAMAGED: Remedy(
             "A worker found its disk damaged within the last ten minutes, and has restored the"

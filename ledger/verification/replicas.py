@@ -19,11 +19,11 @@ from ledger.verification.differences import Difference, DifferenceKind
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One partition of a table on one worker's disk.
 
-    Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
-    ``digest`` in hex. For a partition that the worker folds, ``end`` is the current end. For any
-    other partition, ``end`` is the end at the time when the whole disk was last read, at
-    ``scrubbed_at_ms`` in Unix milliseconds. ``digest`` is ``None`` until the disk has been read for
-    the first time.
+    It holds the rows of the changelog below the offset ``end``: ``rows`` rows, whose digest
+    (``ledger.digest``) is ``digest``, in hex. For a partition that the worker folds, ``end`` is the
+    current end. For any other partition, ``end`` is the end at ``scrubbed_at_ms`` (in Unix
+    milliseconds), when the whole disk was last read. ``digest`` is ``None`` until the disk has been
+    read for the first time.
     """
 
     table: TableName
@@ -65,8 +65,9 @@ class ReplicaPlace(NamedTuple):
 class Comparison(msgspec.Struct, frozen=True):
     """The result of one comparison.
 
-    ``equal`` replicas agree with their changelogs. ``open`` replicas could not be compared: the
-    worker has not read its disk yet, or the changelog's digest at the replica's end is not known.
+    The replicas in ``equal`` agree with their changelogs. The replicas in ``open`` could not be
+    compared: the worker has not read its disk yet, or the changelog's digest at the replica's end
+    is not known.
     """
 
     equal: frozenset[ReplicaPlace]
@@ -109,8 +110,8 @@ class Replicas:
     def forget_compacted(self) -> None:
         """Forget the digests below the ends of the first reading.
 
-        Below those ends, compaction may have removed values that newer values had replaced. Later
-        readings follow the changelogs closely.
+        Below those ends, compaction may have removed values that newer values had replaced, so
+        these digests may be wrong. Later readings follow the changelogs closely.
         """
         for digest in self._digests.values():
             digest.forget(digest.end)

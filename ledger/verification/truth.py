@@ -1,12 +1,12 @@
-"""The truth: the state to which the ledger's rules alone fold the log of record.
+"""The truth: the state that the ledger's rules produce from the log of record.
 
 Input: the log's records, in offset order within each partition. Output: the facts and notes of
 every payment, the event ids seen, the payments of each order, and the faults of the log itself.
 Invariants: no body is kept, and no table or derived topic is read.
 
 The log grows while tables are read. ``settled`` holds the offsets up to which the workers had
-folded the log *before* any of their output was read. A table must have every fact below these
-offsets; later facts may be missing.
+folded the log *before* any of their output was read. A table must contain every fact below these
+offsets; it may lack later facts.
 """
 
 from collections import Counter
@@ -64,8 +64,8 @@ class Truth:
         # ``seen`` and ``uncorrected`` have an entry for each partition. ``seen`` has only the event
         # ids that are not forgotten.
         self.seen: dict[int, dict[bytes, Seen]] = {}
-        # If no earlier delivery of an id counted and a later one does, the id is corrected. The
-        # id's previous row is kept here; few ids are corrected.
+        # An id is corrected if its earlier deliveries did not count and a later delivery counts.
+        # The previous row of each corrected id is kept here; few ids are corrected.
         self.uncorrected: dict[int, dict[bytes, Seen]] = {}
         self.progress: dict[int, Progress] = {}
         self.faults: list[Difference] = []
@@ -76,8 +76,8 @@ class Truth:
         self._trust = trust
         self._enforced = enforced
         self._next_offset: dict[int, int] = {}
-        # ``_named`` maps an order to the payments that named it: one payment's id, or a dict of
-        # ids.
+        # ``_named`` maps an order to the payments that named the order: to one payment's id, or to
+        # a dict of several ids.
         self._named: dict[str, str | dict[str, None]] = {}
         # ``_made`` caches payments, each with the numbers of facts and notes from which it was
         # built.
@@ -110,7 +110,7 @@ class Truth:
         return result
 
     def reached(self, partition: int, end: int) -> None:
-        """Note that a partition was read up to ``end``; any unread offset below it is missing."""
+        """Note that a partition was read up to ``end``; report the offsets that are missing."""
         self._expect(partition, end)
         was = self.next_offset(partition)
         if end < was:
@@ -167,17 +167,17 @@ class Truth:
         named = [found] if isinstance(found, str) else found
         yield from named
         if self.knows(order_id) and order_id not in named:
-            # A payment without a reference is an order of its own.
+            # A payment that names no order is an order of its own.
             yield order_id
 
     def has_named(self, order_id: str, payment_id: str) -> bool:
-        """Return whether a payment is one of those that ``naming`` yields."""
+        """Return whether ``naming`` yields this payment for this order."""
         named = self._named.get(order_id, {})
         is_named = payment_id == named if isinstance(named, str) else payment_id in named
         return is_named or (payment_id == order_id and self.knows(payment_id))
 
     def residents(self, order_id: str) -> Iterator[str]:
-        """Yield the payments at rest that an order shows, or whose notes it shows."""
+        """Yield those payments at rest that an order shows, or of which it shows a note."""
         for payment_id in self.naming(order_id):
             if order_id in self.payment(payment_id).orders and self.is_at_rest(payment_id):
                 yield payment_id
@@ -199,11 +199,11 @@ class Truth:
         return fact if fact is not None and fact.partition == partition else None
 
     def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
-        """Add ids to ``seen``, which is in the order of the log's time; drop forgotten ids."""
+        """Add ids to ``seen``, which is sorted by the log's time; drop forgotten ids."""
         seen = self.seen[partition]
         for key, value in new.items():
-            # A redelivered id keeps its place in ``seen``, because the time of its first delivery
-            # does not change.
+            # A redelivered id keeps its place in ``seen``, unless its row gets a new offset, and
+            # with it a new time.
             if key in seen and seen[key].offset != value.offset:
                 del seen[key]
             seen[key] = value
@@ -212,7 +212,7 @@ class Truth:
             del seen[key]
 
     def _add(self, event: Event) -> None:
-        # Many events share few types and currencies, so each text is kept once.
+        # Many events share a few types and currencies, so each of these texts is kept only once.
         share = self._strings.setdefault
         money = event.money
         if money is not None:
