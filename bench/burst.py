@@ -26,7 +26,7 @@ class Burst:
         self._batches: list[tuple[int, BatchBuilder]] = []
 
     def prepare(self, deliveries: Sequence[RecordedDelivery], partitions: int) -> None:
-        """Put the deliveries into batches; those of one partition keep their sequence."""
+        """Put the deliveries into batches; within each partition, they keep their sequence."""
         by_partition: dict[int, list[RecordedDelivery]] = defaultdict(list)
         for each in deliveries:
             by_partition[partition_for(each.key, partitions)].append(each)

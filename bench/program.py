@@ -29,7 +29,7 @@ _READY_POLL_S: Final = 0.02
 _LAG_POLL_S: Final = 0.25
 # The slowest peer commits every few seconds; on a busy machine, it takes twice as long.
 _STALLED_AFTER_S: Final = 60.0
-# The shortest session timeout of a peer is 10 s; a longer pause would cost the peer its partitions.
+# The shortest session timeout of a peer is 10 s; after a longer pause, a peer loses partitions.
 _PAUSED_WITHIN_S: Final = 9.0
 
 

@@ -26,7 +26,7 @@ _STEPS: Final = 3
 _FURTHEST_AHEAD_S: Final = 1800
 _DAY_S: Final = 24 * 3600
 _FURTHEST_BACK_S: Final = 7 * _DAY_S
-# Neither the brokers nor the check of signatures tolerate a clock that is wrong by this much.
+# Neither the brokers nor the check of signatures tolerates a clock that is wrong by this much.
 _LEAST_WRONG_S: Final = 2 * 3600
 _READY_WITHIN_S: Final = 90.0
 
@@ -83,7 +83,10 @@ def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def set_workers_clock_ahead(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Replace a worker with an extra worker that ends at its first write: its clock is ahead."""
+    """Replace a worker with an extra worker whose clock is hours ahead.
+
+    The extra worker ends at its first write, because Kafka refuses the timestamp.
+    """
     away, worker = chance.choice(stage.workers), chance.choice(stage.extras)
     clock = _clock_of(worker)
     worker.start()

@@ -161,7 +161,7 @@ def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Change the password on the brokers, cut all connections, then give it to the programs."""
+    """Change the brokers' password, cut all connections, then give the password to the programs."""
     password = f"password {chance.getrandbits(32):x}"
     stage.set_password(password)
     # The time of the fault starts here, because Kafka's tool that sets the password starts slowly.

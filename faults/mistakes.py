@@ -73,8 +73,8 @@ def _create_topics(stage: FaultStage) -> None:
 def lose_changelog(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Delete a changelog's records from a broker's disk; the workers fold the log again.
 
-    The tables of the extra workers are deleted too, because these tables were restored from the
-    lost changelog.
+    The fault also deletes the tables of the extra workers, because the changelog of these tables no
+    longer exists.
     """
     broker, table = chance.choice(stage.brokers), chance.choice(TABLES)
     changelog = changelog_name(stage.settings.group_id, table)

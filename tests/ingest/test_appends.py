@@ -173,7 +173,7 @@ async def test_no_batch_is_larger_than_the_topic_allows():
         await too_large
 
 
-async def test_if_kafka_does_not_acknowledge_in_time_all_records_fail_and_the_producer_is_lost():
+async def test_if_kafka_does_not_acknowledge_in_time_all_records_and_all_later_appends_fail():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()

@@ -172,7 +172,10 @@ class TestSignature:
         assert_problem(answer, 401, "signature_mismatch")
 
     async def test_if_the_time_is_not_signed_a_replay_with_a_newer_time_is_kept(self, running):
-        """Plexy's current page describes this form. The replay has the same event id."""
+        """In the form that Plexy's current page describes, the signature does not cover the time.
+
+        The replay has the same event id, so it is counted once.
+        """
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")

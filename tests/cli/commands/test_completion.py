@@ -146,7 +146,7 @@ def _ran(home: Path) -> list[str]:
 def _completed(home: Path) -> int:
     """Count the answers; fish asks twice, first whether there is an answer, then for the answer.
 
-    The first answer is not counted if there is a second one.
+    If the second answer follows, the first answer is not counted.
     """
     file = home / "completed"
     lines = file.read_text().splitlines() if file.exists() else []

@@ -101,7 +101,7 @@ def test_an_entry_that_no_fold_produces_does_not_validate(field, value):
 
 
 @pytest.mark.parametrize("source", [("plexy.webhooks", 3, 118), None])
-def test_the_headers_of_a_rejection_and_of_the_record_that_marks_its_put_back_validate(source):
+def test_the_headers_of_a_rejection_and_of_the_record_that_marks_it_as_put_back_validate(source):
     rejection = Rejection(reason=Reason.AMOUNT_MISSING, detail="data.amount: it is missing")
     key, body, headers = rejected_record(b"{}", rejection, "evt_1", source)
     if source is None:

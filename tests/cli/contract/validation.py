@@ -1,4 +1,4 @@
-"""Validators of the published schemas: readers have lenient validators, writers strict ones."""
+"""Validators of the published schemas: the reader's is lenient, and the writer's is strict."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The check of a simulation reads all orders, and reports each that is not as predicted."""
+"""The check of a simulation reads all orders, and reports each order that is not as predicted."""
 
 import asyncio
 
