@@ -63,10 +63,7 @@ _COMPILE_FULLY: Final = ("-XX:TieredStopAtLevel=4",)
 def kafka_in_a_folder(
     properties: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[EmbeddedKafka, Path]]:
-    """Run Kafka in a temporary folder, which the ``with`` block may use too; delete it afterwards.
-
-    Yield Kafka and the folder.
-    """
+    """Run Kafka in a temporary folder, which is deleted afterwards; yield Kafka and the folder."""
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,

@@ -33,7 +33,7 @@ Report = Callable[[str, float], None]
 
 
 class Start(NamedTuple):
-    """One start of the worker: the event before it, the seconds until ready, CPU and memory."""
+    """One start of the worker: what came before it, the seconds until ready, CPU and memory."""
 
     after: str
     seconds: float
@@ -69,7 +69,7 @@ class Size:
 
     @property
     def restore_rate(self) -> float:
-        """Changelog records per second of the time from the process's start until it was ready."""
+        """Changelog records restored per second, from the process's start until it was ready."""
         return self.restored_records / self.restore.seconds
 
 
@@ -151,7 +151,7 @@ class Growth:
         return len(deliveries) / (ended_s - began_s)
 
     def _record(self, orders: int) -> list[RecordedDelivery]:
-        """Return the deliveries of the next new orders; ``orders`` is the number of these."""
+        """Return the deliveries of the next ``orders`` new orders."""
         deliveries = record_orders(range(self._orders, self._orders + orders), self._seed)
         self._orders += orders
         return self._counted(deliveries)

@@ -175,7 +175,7 @@ def measure(ledger: Ledger, load: LoadSettings, report: Callable[[float], None])
 
 
 def _send(load: LoadSettings, report: Callable[[float], None]) -> LoadOutcome:
-    """Send a load from a separate process; its output goes to files, so it never waits for us."""
+    """Send a load from a separate process, which never blocks, as its output goes to files."""
     with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as errors:
         child = start_child(
             [sys.executable, "-m", "bench.open_load", msgspec.json.encode(load).decode()],

@@ -90,9 +90,9 @@ def show(console: Console, measured: Sequence[RateResult]) -> None:
 
 _MEANING: Final = """\
 ack: the time until the answer 200 was complete. view: the time until GET /orders/{id} first \
-answered with the event. The event became visible at most `error` before that, because the request \
-sent `error` before that did not show the event. sent late: the delay of the POST itself. CPU: the \
-share of one core that the program used."""
+answered with the event. By then, the event had been visible for at most `error`, because a \
+request that was sent `error` earlier did not show it. sent late: the delay of the POST itself. \
+CPU: the share of one core that the program used."""
 
 
 def _complaints(each: RateResult) -> Iterator[str]:

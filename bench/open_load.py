@@ -7,9 +7,8 @@ latency. ``late_s`` says how late each delivery was sent.
 
 Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
 is the first delivery of its order. After its acknowledgement, the order's document is requested
-repeatedly until it is found. The event became visible between two times: the last request that was
-answered with 404 was sent, and the first answer with the document arrived. A ``Sample`` has both
-times.
+repeatedly until it is found. The event became visible after the last request that was answered with
+404 was sent, and before the first answer with the document arrived. A ``Sample`` has both times.
 """
 
 import asyncio
@@ -159,7 +158,7 @@ def _question(load: LoadSettings, order_id: str) -> bytes:
 
 
 class _Run:
-    """Sends one plan; ``perf_counter`` is its clock, because the event loop's is too coarse."""
+    """Sends one plan with ``perf_counter`` as its clock; the event loop's clock is too coarse."""
 
     def __init__(
         self, load: LoadSettings, due_s: Sequence[float], planned: Sequence[_Planned]

@@ -29,7 +29,7 @@ class ProgramClock:
         }
 
     def set(self, ahead_s: int) -> None:
-        """Set the clock ``ahead_s`` seconds ahead of the right time; a negative value is behind."""
+        """Set the clock ``ahead_s`` seconds ahead of the right time (behind it, if negative)."""
         new = self._file.with_suffix(".new")
         new.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(f"{ahead_s:+d}")

@@ -39,7 +39,7 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
 
     @property
     def is_excused(self) -> bool:
-        """Whether the program ended correctly, because Kafka did not answer at its start."""
+        """Whether this end is correct: Kafka did not answer when the program started."""
         return not self.was_ready and any(SILENT in line for line in self.last_lines)
 
 

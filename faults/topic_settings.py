@@ -23,7 +23,7 @@ from runtime.kafka.topics import TopicSettings
 T = TypeVar("T")
 _Settings = Mapping[str, dict[str, str]]
 
-# Kafka marks a setting that is set on the topic itself with this number.
+# With this number, Kafka marks a setting that is set on the topic itself.
 _OF_THE_TOPIC: Final = 1
 _ANSWERED_WITHIN_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.5

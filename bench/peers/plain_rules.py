@@ -13,7 +13,7 @@ Body = dict[str, Any]
 
 
 def content_digest(body: Body) -> str:
-    """Return a digest of an event's content; the order of the JSON's keys does not change it."""
+    """Return a digest of an event's content; the sequence of the keys does not change it."""
     content = json.dumps([body["type"], body["created"], body["data"]], sort_keys=True)
     return blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -73,7 +73,7 @@ def order_of(payment_id: str, payment: Body) -> str:
 
 
 def journal_entry(payment_id: str, payment: Body, event: Body) -> Body | None:
-    """Return the balanced entry that an event posts; ``None`` if there is none, or it is known."""
+    """Return the balanced entry that an event posts; ``None`` for no entry or a known entry."""
     if event["type"] == "payment.failed":
         return None
     if event["type"] == "payment.succeeded":
@@ -155,7 +155,7 @@ def order_status(held: list[Body], totals: dict[str, dict[str, int]]) -> str:
 
 
 def add(totals: dict[str, dict[str, int]], currency: str, name: str, amount: int) -> None:
-    """Add an amount to the sum of a currency that has this name (``paid`` or ``refunded``)."""
+    """Add an amount to one of the two sums of a currency: ``paid`` or ``refunded``."""
     sums = totals.setdefault(currency, {"paid": 0, "refunded": 0})
     sums[name] += amount
 

@@ -2,10 +2,10 @@
 
 The app has its own virtual environment; see ``bench.peers.quix_streams``. It reads deliveries from
 the log of record, and writes events, entries, snapshots and order documents to the ledger's topics.
-Its three dataframes handle one event at a time. Its state is in RocksDB, and has changelogs. Every
-5 s, which is the default, the app commits offsets, always after the outputs of their records. So it
-processes each record at least once. Its sends need the acks of all in-sync replicas. The app's
-rules are ``plain_rules``.
+Its three dataframes handle one event at a time. Its state is in RocksDB, and has changelogs. The
+app commits offsets every 5 s, which is the default. It commits an offset after the outputs of the
+offset's record, so it processes each record at least once. Its sends need the acks of all in-sync
+replicas. The app's rules are ``plain_rules``.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""At any time, a connection waits for exactly one of three: a request, our answer, or the close."""
+"""A connection always waits for exactly one of three things: a request, our answer, the close."""
 
 from typing import get_args
 

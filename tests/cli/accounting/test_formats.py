@@ -54,7 +54,7 @@ ids = st.tuples(ids, ids).map("".join).filter(bool)
 
 @st.composite
 def entries(draw) -> list[Entry]:
-    """Return entries with any currencies, amounts, times and log offsets, sorted as a snapshot."""
+    """Return entries with any currency, amount, time and log offset, sorted as in a snapshot."""
     made = {}
     for offset in range(draw(st.integers(0, 4))):
         currency = draw(st.sampled_from(["KZT", "JPY", "BHD", "CLF", *MINOR_UNIT_DIGITS]))

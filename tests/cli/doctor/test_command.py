@@ -1,4 +1,4 @@
-"""`doctor` runs every check, even if another check crashes, and fails only if it has a problem."""
+"""`doctor` runs every check, even if another check crashes; it fails only if it finds a problem."""
 
 import io
 import json

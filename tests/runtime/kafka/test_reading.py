@@ -11,7 +11,7 @@ from runtime.kafka.reading import StalledError, read_ranges
 
 
 class Consumer:
-    """A consumer of partitions that have records at these offsets; ``hidden`` ones never arrive."""
+    """A consumer of partitions with records at these offsets; if ``hidden``, no record arrives."""
 
     def __init__(self, offsets: dict[int, list[int]], *, hidden: bool = False) -> None:
         self.assignments: list[set[int]] = []

@@ -136,7 +136,7 @@ final class Rules {
                 .orElse(paymentId);
     }
 
-    /** Returns the entry that an event posts; null if the event posts none, or a known entry. */
+    /** Returns the entry that an event posts; null for no entry or a known entry. */
     static Entry journalEntry(String paymentId, Payment payment, Event event) {
         if (event.type().equals(FAILED)) {
             return null;
