@@ -1,8 +1,9 @@
 """`python -m bench`: fold the same recorded input with each peer, side by side, in one run.
 
 The benchmark prints a table and writes ``build/bench.json``. The exit code is 1 if a peer's result
-differs from the ledger's, and 2 if a measurement failed. The benchmark starts its own Kafka in a
-temporary folder. It skips a peer that this machine can't run, and says why.
+differs from the result of the ledger's rules. It is 2 if a measurement failed. The benchmark starts
+its own Kafka in a temporary folder. If this machine can't run a peer, the benchmark skips that peer
+and says why.
 
     python -m bench --peers ours kafka_streams --events 100000 --repeat 1
 """
@@ -28,7 +29,7 @@ from bench.stage import BROKER, BenchError, Setup
 
 
 def main() -> int:
-    """Measure, show, write; return the exit code."""
+    """Measure, print and write the results; return the exit code."""
     options = _options()
     return exit_code_of(partial(_run, options))
 
@@ -48,13 +49,15 @@ def _options() -> argparse.Namespace:
     parser = parser_of("bench", __doc__)
     peers = list(dict.fromkeys(program.peer for program in PROGRAMS))
     parser.add_argument("--events", type=count, default=200_000, help="events to fold")
-    parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
+    parser.add_argument(
+        "--repeat", type=count, default=3, help="rounds; every second round is reversed"
+    )
     parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="peers to measure")
     parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
     parser.add_argument(
         "--profile",
         metavar="FILE",
-        help="write our worker's stacks (py-spy), but no result, because profiling slows it down",
+        help="write our worker's stacks (py-spy); write no result, as profiling slows the worker",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
@@ -92,7 +95,7 @@ def _measure_all(programs: Sequence[type[Peer]], options: argparse.Namespace) ->
 
 
 def _inputs(programs: Sequence[type[Peer]], options: argparse.Namespace) -> Mapping[float, Input]:
-    """Record the input once; return the part of the input for each share of the events."""
+    """Generate the deliveries once; return the input of each share (the part a program folds)."""
     deliveries = record(options.events + warm_up_of(options.events), options.seed)
     return {
         program.share: Input.of(deliveries, max(1, int(options.events * program.share)))
@@ -103,9 +106,10 @@ def _inputs(programs: Sequence[type[Peer]], options: argparse.Namespace) -> Mapp
 def _schedule(
     programs: Sequence[type[Peer]], measurements: Sequence[FoldRun], rounds: int
 ) -> Iterator[type[Peer]]:
-    """Yield the programs of each round, in reverse order in every other round.
+    """Yield the programs of each round; every second round has them in reverse order.
 
-    All programs run in the first round. After that, only the fastest program of each peer runs.
+    All programs run in the first round. After that, only the fastest program of each peer runs, and
+    no program runs in more rounds than its ``rounds``.
     """
     chosen = list(programs)
     for number in range(rounds):

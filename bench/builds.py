@@ -1,7 +1,8 @@
-"""Builds the peers that the project does not ship, at their first use, under ``build/``.
+"""Builds a peer that the project does not ship, when the benchmark first uses that peer.
 
-A folder is rebuilt if its source files, its commands or the Python interpreter changed. An
-interrupted build is never taken for a complete one, and two builds of a folder never run at once.
+The files of a build are under ``build/``. A peer is rebuilt if its source files, its build commands
+or the Python interpreter changed. An interrupted build is never used. Two processes never build the
+same peer at the same time.
 """
 
 import fcntl
@@ -22,7 +23,8 @@ _LAST_LINES: Final = 25
 
 def build_once(what: str, folder: Path, sources: Iterable[Path], *commands: Sequence[str]) -> None:
     """Run the commands unless the folder is up to date; raise ``BenchError`` on failure."""
-    # Each Python version, and each build of the same version, needs its own build of the peer.
+    # The digest includes the interpreter's path and full version text, because files that were
+    # built for one interpreter may not work with another interpreter.
     by = [repr(commands).encode(), str(Path(sys.executable).resolve()).encode()]
     by.append(sys.version.encode())
     made_of = sha256(
@@ -50,7 +52,7 @@ def _run(what: str, command: Sequence[str]) -> None:
 
 @contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
-    """Hold the lock against other processes; the kernel frees it if this process dies."""
+    """Hold the lock against other processes; the kernel frees the lock if this process dies."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

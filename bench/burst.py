@@ -1,6 +1,6 @@
-"""Prepares an input in advance, as a burst, so that writing the input takes almost no time.
+"""Prepares a burst: an input as finished record batches, which take almost no time to write.
 
-Preparing the input during a measurement would take processor time from the worker.
+Preparing the batches during a measurement would take processor time from the worker.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Burst:
         self._batches: list[tuple[int, BatchBuilder]] = []
 
     def prepare(self, deliveries: Sequence[RecordedDelivery], partitions: int) -> None:
-        """Put the deliveries into batches, keeping each partition's order."""
+        """Put the deliveries into batches; within each partition, they keep their sequence."""
         by_partition: dict[int, list[RecordedDelivery]] = defaultdict(list)
         for each in deliveries:
             by_partition[partition_for(each.key, partitions)].append(each)
@@ -39,7 +39,10 @@ class Burst:
                     batch.append(timestamp=None, **record)
 
     async def write(self) -> float:
-        """Write all batches, await the acknowledgements, and return the start in Unix seconds."""
+        """Write all batches, and wait until the broker has acknowledged them.
+
+        Return the Unix time in seconds at which the writing began.
+        """
         began_s = time.time()
         futures = [
             await self._producer.send_batch(batch, self._topic, partition=partition)
@@ -56,7 +59,7 @@ class Burst:
 
 @asynccontextmanager
 async def prepared(place: Setup, deliveries: Sequence[RecordedDelivery]) -> AsyncIterator[Burst]:
-    """Prepare a burst of the deliveries, in their order and by key, as ingress writes them."""
+    """Prepare a burst; each delivery goes to the partition of its key, as in ingress."""
     async with AIOKafkaProducer(bootstrap_servers=place.bootstrap, **LOAD_OPTIONS) as producer:
         burst = Burst(producer, place.names.webhooks)
         burst.prepare(deliveries, place.partitions)

@@ -1,4 +1,4 @@
-"""Gives the benchmarks' commands their options, a temporary Kafka, and exit codes."""
+"""Provides the shared parts of the benchmark commands: options, a temporary Kafka, exit codes."""
 
 import argparse
 import os
@@ -41,7 +41,7 @@ def count(text: str) -> int:
 
 
 def exit_code_of(measure: Callable[[Console], bool]) -> int:
-    """Measure; return 0 for a good result, 1 for a bad one, 2 for a failure, 130 if stopped."""
+    """Measure; return 0 for a good result, 1 for a bad result, 2 for a failure, 130 if stopped."""
     console = Console()
     if not console.is_terminal:
         console.width = _FILE_WIDTH
@@ -63,7 +63,7 @@ _COMPILE_FULLY: Final = ("-XX:TieredStopAtLevel=4",)
 def kafka_in_a_folder(
     properties: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[EmbeddedKafka, Path]]:
-    """Run Kafka in a temporary folder that the ``with`` block may use, then delete the folder."""
+    """Run Kafka in a temporary folder, which is deleted afterwards; yield Kafka and the folder."""
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
@@ -75,7 +75,7 @@ def kafka_in_a_folder(
 
 
 def progress_bars(*more: ProgressColumn) -> Progress:
-    """Return progress bars, on standard error, for a long measurement."""
+    """Return progress bars for a long measurement; the bars are printed to standard error."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,9 +1,10 @@
-"""Measures one fold: runs a peer (the ledger's worker or a program like it), and checks its result.
+"""Measures one fold: runs a peer (our worker or a similar program), and checks the peer's result.
 
-The result must equal that of the ledger's own rules, applied here in memory to the same deliveries.
-Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
-connections are open and its files exist. Then the peer is paused, and the rest of the input is
-appended to the log. The measurement starts when the peer continues; nothing else runs then.
+This module also applies the ledger's own rules to the same deliveries, in memory. The peer's result
+must equal the result of these rules. Every peer first folds a warm-up that is not measured, so that
+its code is compiled (Java), its connections are open and its files exist. Then the peer is paused,
+and the rest of the input is appended to the log. The measurement starts when the peer continues, so
+no loading takes place during the measurement.
 """
 
 import time
@@ -24,20 +25,20 @@ from ledger.orders import describe, fold_orders
 from ledger.payments import fold_payments
 
 _SHOWN_DIFFERENCES: Final = 5
-# With a smaller share, Java's compiler is still at work during the measurement.
+# With a smaller share, Java would still compile code during the measurement.
 WARM_UP_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True)
 class Input:
-    """The deliveries for a peer: first the ``warm_up``, then the ``measured`` ones."""
+    """The deliveries for a peer: first the ``warm_up``, then the ``measured`` deliveries."""
 
     warm_up: Sequence[RecordedDelivery]
     measured: Sequence[RecordedDelivery]
 
     @classmethod
     def of(cls, deliveries: Sequence[RecordedDelivery], events: int) -> "Input":
-        """Split deliveries into a warm-up and ``events`` to measure."""
+        """Split deliveries into a warm-up and ``events`` measured deliveries."""
         first = warm_up_of(events)
         return cls(deliveries[:first], deliveries[first : first + events])
 
@@ -54,7 +55,10 @@ def warm_up_of(events: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldRun:
-    """One run: ``events`` deliveries in ``seconds``; a correct result has no ``differences``."""
+    """One run: a peer folded ``events`` deliveries in ``seconds``.
+
+    If the result is correct, ``differences`` is empty.
+    """
 
     program: type[Peer]
     events: int
@@ -69,7 +73,7 @@ class FoldRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU time per delivery, in µs; other work on the machine affects it less than ``rate``."""
+        """CPU time per delivery, in µs; other work on the machine affects ``rate`` more."""
         return self.cpu_s / self.events * 1e6
 
 
@@ -80,7 +84,7 @@ async def measure(
     report: Report,
     profile: str | None = None,
 ) -> FoldRun:
-    """Run one peer over its input, on topics of its own; raise ``BenchError`` on failure."""
+    """Let one peer fold its input, on its own topics; raise ``BenchError`` on failure."""
     async with open_stage(place) as stage:
         await stage.load(given.warm_up)
         program = peer(stage)
@@ -138,7 +142,10 @@ def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTo
 
 
 def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTotals]) -> list[str]:
-    """Return a line that counts the differing orders, and the first few; empty if all agree."""
+    """Return a line with the number of differing orders, and a line for each of the first few.
+
+    If all orders agree, the list is empty.
+    """
     wrong = sorted(key for key in got.keys() | expected if got.get(key) != expected.get(key))
     if not wrong:
         return []

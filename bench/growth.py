@@ -1,8 +1,9 @@
 """Measures one worker as its state grows, at several numbers of orders.
 
-At each size, the figures are the rate at which the next events are folded, the worker's memory, the
-bytes of its databases and topics, and the time until the worker is ready again, once with its
-tables in place and once from the changelogs alone. No rate includes the time to prepare the input.
+At each number of orders, the module measures the rate at which the worker folds the next events,
+the worker's memory, and the bytes of its databases and topics. It also measures the time until a
+restarted worker is ready, in two cases: the tables are in place, or the tables were deleted and the
+worker must restore them from the changelogs. No rate includes the time to prepare the input.
 """
 
 import random
@@ -21,9 +22,10 @@ from bench.recording import RecordedDelivery, record_late_refunds, record_orders
 from bench.stage import BenchStage
 
 _ORDERS_AT_ONCE: Final = 10_000
-# This is the average in the input of `bench.recording`, including repeated deliveries.
+# This is the average in the input of `bench.recording`, which includes repeated deliveries.
 DELIVERIES_PER_ORDER: Final = 1.33
-# The limit allows for a restore at only a few hundred records a second.
+# At 3 million orders, which have 11 million changelog records, the limit is enough for a restore at
+# 3,000 records a second.
 _RESTORED_WITHIN_S: Final = 3600.0
 
 Report = Callable[[str, float], None]
@@ -31,7 +33,7 @@ Report = Callable[[str, float], None]
 
 
 class Start(NamedTuple):
-    """One start of the worker: the cause, the seconds until it was ready, its CPU and memory."""
+    """One start of the worker: what came before it, the seconds until ready, CPU and memory."""
 
     after: str
     seconds: float
@@ -43,8 +45,8 @@ class Start(NamedTuple):
 class Size:
     """The figures at ``size`` orders.
 
-    All figures except the rates were measured after the bursts, so they belong to ``orders``, which
-    includes the orders of the bursts.
+    The rates were measured with bursts, which also create orders. All other figures were measured
+    after the bursts, when the state had ``orders`` orders.
     """
 
     size: int
@@ -62,17 +64,17 @@ class Size:
 
     @property
     def rate(self) -> float:
-        """Deliveries folded per second, the median of the bursts."""
+        """Deliveries folded per second: the median over the bursts."""
         return median(self.rates)
 
     @property
     def restore_rate(self) -> float:
-        """Changelog records per second, from the start of the process until it was ready."""
+        """Changelog records restored per second, from the process's start until it was ready."""
         return self.restored_records / self.restore.seconds
 
 
 class Growth:
-    """One worker on one stage, with the counts of its deliveries so far."""
+    """One worker on one stage, and the counts of the deliveries written so far."""
 
     def __init__(self, stage: BenchStage, kafka_folder: Path, seed: int) -> None:
         self._stage = stage
@@ -86,7 +88,7 @@ class Growth:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the worker while the block runs."""
+        """Run the worker while the ``with`` block runs."""
         try:
             await self._worker.start()
             yield
@@ -96,7 +98,7 @@ class Growth:
     async def look(
         self, size: int, *, burst: int, bursts: int, repeat: int, report: Report
     ) -> Size:
-        """Grow to ``size`` orders, and measure there."""
+        """Add orders until the worker has folded ``size`` orders, then measure."""
         await self._grow(size, report)
         rates = [await self._fold_burst(burst, report) for _ in range(bursts)]
         memory, peak = self._worker.memory_bytes(), self._worker.peak_memory_bytes()
@@ -131,8 +133,8 @@ class Growth:
     async def _fold_burst(self, burst: int, report: Report) -> float:
         """Fold a burst of events; return the events per second.
 
-        Half of the events belong to new orders. The other half are refunds and repeated deliveries
-        of orders drawn from all orders so far, so that old rows are read and written again.
+        Half of the events belong to new orders. The other half are refunds and repeated deliveries.
+        Their orders are drawn from all orders so far, so that the worker also uses its old rows.
         """
         old = random.Random(self._orders)  # noqa: S311 - the same orders each time
         again = old.choices(range(self._orders), k=round(burst / 4 / DELIVERIES_PER_ORDER))
@@ -149,13 +151,13 @@ class Growth:
         return len(deliveries) / (ended_s - began_s)
 
     def _record(self, orders: int) -> list[RecordedDelivery]:
-        """Return the deliveries of the next orders, which are all new."""
+        """Return the deliveries of the next ``orders`` new orders."""
         deliveries = record_orders(range(self._orders, self._orders + orders), self._seed)
         self._orders += orders
         return self._counted(deliveries)
 
     def _again(self, numbers: Sequence[int]) -> list[RecordedDelivery]:
-        """Return repeated deliveries of old orders."""
+        """Return the deliveries of old orders; the log already has these deliveries."""
         deliveries = record_orders(numbers, self._seed)
         self._deliveries += len(deliveries)
         return deliveries

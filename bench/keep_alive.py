@@ -1,8 +1,8 @@
 """Implements an HTTP client that keeps connections open and does little work per request.
 
 The client takes requests as bytes, and returns the status of each answer and the time at which the
-answer was complete. A connection has at most one unanswered request. No request waits for a free
-connection, because the client opens a new one if all are busy.
+answer was complete. A connection has at most one unanswered request. If all connections are busy,
+the client opens a new connection, so no request waits for a free connection.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
 
 Answered = Callable[[int, float], None]
-"""Takes the status (``NO_ANSWER`` for a lost connection), and the time on ``perf_counter``."""
+"""Takes the status (``NO_ANSWER`` for a lost connection), and the time from ``perf_counter``."""
 
 
 def whole_answer(received: bytes) -> int | None:
-    """Return the status of a complete answer; ``None`` while a part is missing."""
+    """Return the status of an answer; ``None`` while a part of the answer is missing."""
     head_ends = received.find(_END_OF_HEAD)
     if head_ends < 0:
         return None

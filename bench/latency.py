@@ -1,10 +1,11 @@
 """`python -m bench.latency`, or `make bench-latency`: measure the latency of answers and views.
 
-For each rate, the benchmark measures two times: from the scheduled POST to its acknowledgement, and
-to the first `GET /orders/{id}` that shows the event. It prints the median and the 99th percentile
-as a table, and writes ``build/bench-latency.json``. Ingress and one worker run with default
-settings, on their own Kafka. The exit code is 1 if a delivery was refused, an event was not seen or
-a schedule was not kept, and 2 if a measurement failed.
+For each rate, the benchmark measures two times, which both start when a POST is scheduled. The
+first time ends when the POST is acknowledged. The second time ends when an answer of
+`GET /orders/{id}` first shows the event. The benchmark prints the median and the 99th percentile of
+both times as a table, and writes ``build/bench-latency.json``. Ingress and one worker run with
+default settings, on their own Kafka. The exit code is 1 if a delivery was refused, if an event was
+not seen, or if the deliveries were not sent on time. It is 2 if a measurement failed.
 
     python -m bench.latency
     python -m bench.latency --rates 500 --seconds 60
@@ -42,19 +43,22 @@ from cli.settings import DEVELOPMENT_SECRET
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
-# A new broker compiles its own code for half a minute, which keeps one core busy.
+# The rate of the warm-up. In the first half minute of a broker, Java compiles the broker's code,
+# which keeps one core busy.
 _WARM_UP_PER_S: Final = 500.0
-# After this time, a change of the rate has no further effect.
+# The time at a new rate before the measurement begins. After this time, the change of the rate has
+# no further effect.
 _SETTLED_S: Final = 5.0
 _SAMPLES_PER_S: Final = 10.0
-# No run has this many orders at any rate, so no two runs share an order.
+# The distance between the first order numbers of two loads. No load has this many orders, so no two
+# loads share an order.
 _ORDERS_APART: Final = 1_000_000
 _PREPARED_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.2
 
 
 def main() -> int:
-    """Measure, show, write; return the exit code."""
+    """Measure, print and write the results; return the exit code."""
     options = _options()
     return exit_code_of(partial(_run, options))
 
@@ -71,9 +75,9 @@ def _options() -> argparse.Namespace:
     parser = parser_of("bench.latency", __doc__)
     rates = (100.0, 500.0, 1000.0)
     parser.add_argument(
-        "--rates", nargs="+", type=float, default=rates, help="per second (default 100 500 1000)"
+        "--rates", nargs="+", type=float, default=rates, help="POSTs/s (default 100 500 1000)"
     )
-    parser.add_argument("--seconds", type=float, default=30.0, help="for each rate (default 30)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time per rate (default 30)")
     parser.add_argument(
         "--warm-up", type=float, default=30.0, help="seconds before the first rate (default 30)"
     )
@@ -157,7 +161,7 @@ def installed(bootstrap: str, folder: Path, prefix: str = "") -> Iterator[Ledger
 
 
 def measure(ledger: Ledger, load: LoadSettings, report: Callable[[float], None]) -> RateResult:
-    """Send one load; return its outcome, and the CPU time of ingress and the worker."""
+    """Send one load; return its outcome, and the CPU shares of ingress and the worker."""
     ingest_before_s, worker_before_s = ledger.cpu_s()
     outcome = _send(load, report)
     ingest_s, worker_s = ledger.cpu_s()
@@ -171,7 +175,7 @@ def measure(ledger: Ledger, load: LoadSettings, report: Callable[[float], None])
 
 
 def _send(load: LoadSettings, report: Callable[[float], None]) -> LoadOutcome:
-    """Send a load from a separate process, whose output goes to files so that it never blocks."""
+    """Send a load from a separate process, which never blocks, as its output goes to files."""
     with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as errors:
         child = start_child(
             [sys.executable, "-m", "bench.open_load", msgspec.json.encode(load).decode()],
@@ -191,7 +195,7 @@ def _send(load: LoadSettings, report: Callable[[float], None]) -> LoadOutcome:
         except msgspec.DecodeError:
             printed = errors.read().decode(errors="replace")
             raise BenchError(
-                f"the load ended with code {child.returncode} and without an outcome:\n{printed}"
+                f"the load ended with exit code {child.returncode}, but has no outcome:\n{printed}"
             ) from None
 
 

@@ -1,7 +1,7 @@
 """Reports latencies as a table and as JSON.
 
-The report has percentiles by nearest rank, with the number of samples and the error, and the
-reasons why a measurement is unsound.
+The report has the percentiles (by nearest rank), the number of samples, and the error of the view
+times. If a measurement is unsound, the report says why.
 """
 
 import json
@@ -18,7 +18,8 @@ from rich.table import Table
 
 from bench.open_load import LoadOutcome
 
-# If one delivery in a hundred is later than this, the load did not have its stated rate.
+# If the latest 1 % of the deliveries were sent later than this, the load did not have its stated
+# rate.
 _KEPT_UP_MS: Final = 5.0
 
 
@@ -38,12 +39,12 @@ class RateResult:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every delivery was sent on time and accepted, and every sample was seen."""
+        """Whether the load kept its rate, all deliveries were accepted and all samples seen."""
         return self.kept_up and not self.outcome.refused and not self.outcome.unseen
 
 
 def within_ms(times_s: Sequence[float], share: float) -> float:
-    """Return the percentile of times for a share, in milliseconds, by nearest rank."""
+    """Return the milliseconds within which ``share`` of the times lie (the nearest rank)."""
     if not times_s:
         return math.nan
     rank = max(math.ceil(len(times_s) * share), 1)
@@ -51,8 +52,8 @@ def within_ms(times_s: Sequence[float], share: float) -> float:
 
 
 def show(console: Console, measured: Sequence[RateResult]) -> None:
-    """Print the table, its meaning, and any fault."""
-    table = Table(title="From the scheduled time of a POST, in milliseconds", title_justify="left")
+    """Print the table, an explanation of its columns, and all faults."""
+    table = Table(title="Milliseconds since the scheduled time of a POST", title_justify="left")
     for heading in (
         "deliveries/s",
         "ack p50",
@@ -88,15 +89,16 @@ def show(console: Console, measured: Sequence[RateResult]) -> None:
 
 
 _MEANING: Final = """\
-ack: until the answer 200 was complete. view: until the first answer of GET /orders/{id} that \
-showed the event. The event became visible at most `error` earlier, because the previous request \
-was answered without it. CPU: shares of a core."""
+ack: the time until the answer 200 was complete. view: the time until GET /orders/{id} first \
+answered with the event. By then, the event had been visible for at most `error`, because a \
+request that was sent `error` earlier did not show it. sent late: the delay of the POST itself. \
+CPU: the share of one core that the program used."""
 
 
 def _complaints(each: RateResult) -> Iterator[str]:
     if not each.kept_up:
         yield (
-            f"the load was not sent in time: 1 % was more than "
+            f"the load was not sent on time: 1 % of the deliveries were sent more than "
             f"{within_ms(each.outcome.late_s, 0.99):.1f} ms late"
         )
     if each.outcome.refused:

@@ -1,6 +1,6 @@
 """Starts, watches and stops a measured process, and reads its CPU time.
 
-Every wait has a time limit. A process that died is reported with the last lines of its log.
+Every wait has a time limit. If a process died, the error shows the last lines of its log.
 """
 
 import os
@@ -20,7 +20,7 @@ PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
 class Measured(ABC):
-    """One process, with its files in the folder of its ``place``."""
+    """One process, whose files are in the folder of its ``place``."""
 
     name: ClassVar[str]
     """The name of the process's files."""
@@ -46,7 +46,7 @@ class Measured(ABC):
         return self._process.pid
 
     def launch(self) -> None:
-        """Start the process, with its output in ``log_file``."""
+        """Start the process; its output goes to ``log_file``."""
         self.place.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = start_child(
@@ -64,7 +64,7 @@ class Measured(ABC):
             raise self.failed(f"ended with exit code {code}")
 
     def failed(self, what: str) -> BenchError:
-        """Return an error that says what happened, with the end of the process's log."""
+        """Return an error that says what happened, and shows the end of the process's log."""
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         shown = "\n".join(f"  {line}" for line in lines)
         return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
@@ -80,7 +80,7 @@ class Measured(ABC):
             self.end_at_once()
 
     def end_at_once(self) -> None:
-        """End the process as a crash would, and wait until it is gone."""
+        """Kill the process, which then ends as in a crash; wait until it has ended."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,14 +1,14 @@
-"""Sends an open-loop load: ``bench.latency`` runs `python -m bench.open_load` as its own process.
+"""Sends an open-loop load: ``bench.latency`` runs `python -m bench.open_load` as a new process.
 
 The only argument is a ``LoadSettings`` as JSON, and the process prints a ``LoadOutcome`` as JSON.
 Each delivery is sent at its scheduled time, whether or not earlier deliveries were answered, and
-its latency counts from that time. So time spent waiting for a stalled system counts as latency.
-``late_s`` says how late each delivery was sent.
+its latency counts from that time. So if the ledger stalls, the time that deliveries wait counts as
+latency. ``late_s`` says how late each delivery was sent.
 
 Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
 is the first delivery of its order. After its acknowledgement, the order's document is requested
-repeatedly until it is found. The event became visible between the sending of the last request that
-was answered with 404 and the first answer with the document; a ``Sample`` has both times.
+repeatedly until it is found. The event became visible after the last request that was answered with
+404 was sent, and before the first answer with the document arrived. A ``Sample`` has both times.
 """
 
 import asyncio
@@ -31,10 +31,11 @@ from ledger.signature import sign
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _CONNECTIONS: Final = 32
-# A recording has more deliveries than orders, so this share of orders gives enough deliveries.
+# An order has more than one delivery on average, so a load needs fewer orders than deliveries.
 _ORDERS_PER_DELIVERY: Final = 0.85
-# A request costs the worker a third of a millisecond. The error of a sample is about as long as
-# this pause, and 10 samples a second make about 80 requests a second.
+# The pause before the next request for the same order. The error of a sample is about as long as
+# this pause. With it, 10 samples a second cause about 80 requests a second, and each request costs
+# the worker a third of a millisecond.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
 _ANSWERED_WITHIN_S: Final = 30.0
@@ -59,14 +60,22 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The seconds from the scheduled time until an event was first seen, or was last absent."""
+    """Two times of an event, in seconds from its scheduled time.
+
+    At ``seen_s``, the first answer with the event arrived. At ``not_before_s``, the last request
+    that was answered without the event was sent.
+    """
 
     seen_s: float
     not_before_s: float
 
 
 class LoadOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of the deliveries after the warm-up; times count from each scheduled time."""
+    """The outcome of the deliveries after the warm-up.
+
+    Each time counts from the delivery's scheduled time. ``refused`` also counts deliveries of the
+    warm-up.
+    """
 
     sent: int
     refused: int
@@ -77,14 +86,14 @@ class LoadOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Planned(msgspec.Struct, frozen=True):
-    """One delivery: its request, and the request for its order if it is a sample."""
+    """One delivery: its POST, and for a sample also the GET of its order."""
 
     request: bytes
     question: bytes | None
 
 
 def schedule(rate_per_s: float, seconds: float) -> list[float]:
-    """Return the time of each delivery, in seconds from the start, evenly spaced."""
+    """Return the evenly spaced times of the deliveries, in seconds from the start."""
     return [number / rate_per_s for number in range(round(rate_per_s * seconds))]
 
 
@@ -110,7 +119,7 @@ def plan(load: LoadSettings, due_s: Sequence[float]) -> list[_Planned]:
 def choose_samples(
     deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], load: LoadSettings
 ) -> Iterator[tuple[int, str]]:
-    """Yield the numbers and orders of the samples, evenly spaced after the warm-up.
+    """Yield each sample's number and order; samples are evenly spaced after the warm-up.
 
     Each sample is the first delivery that names its order, so that the order did not exist before.
     """
@@ -127,7 +136,7 @@ def choose_samples(
 
 
 def order_named_in(body: bytes) -> str | None:
-    """Return the order that a delivery names, as the ledger reads it."""
+    """Return the order that a delivery names; the ledger's own code decodes the delivery."""
     envelope = decode_envelope(body)
     if not isinstance(envelope, Envelope):
         return None
@@ -149,7 +158,7 @@ def _question(load: LoadSettings, order_id: str) -> bytes:
 
 
 class _Run:
-    """Sends one plan, timed by ``perf_counter``, because the loop's clock is too coarse."""
+    """Sends one plan with ``perf_counter`` as its clock; the event loop's clock is too coarse."""
 
     def __init__(
         self, load: LoadSettings, due_s: Sequence[float], planned: Sequence[_Planned]
@@ -226,7 +235,7 @@ class _Run:
 
 
 async def _wait_until(due_s: float) -> float:
-    """Wait until ``due_s``; return the current time, which is not earlier."""
+    """Wait until ``due_s``; return the time at the end of the wait."""
     while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - there is no event to await
         await asyncio.sleep(due_s - now_s)
     return now_s
@@ -236,7 +245,7 @@ async def send(load: LoadSettings) -> LoadOutcome:
     """Prepare and send the load, and look for the samples; return the outcome."""
     due_s = schedule(load.rate_per_s, load.warm_up_s + load.seconds)
     planned = plan(load, due_s)
-    # A collection of the prepared objects would interrupt the sending for milliseconds.
+    # A garbage collection of the prepared objects would interrupt the sending for milliseconds.
     gc.collect()
     gc.freeze()
     return await _Run(load, due_s, planned).run()

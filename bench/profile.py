@@ -1,8 +1,8 @@
-"""Profiles a worker: py-spy samples the worker's stacks during the fold.
+"""Profiles a worker or ingress: py-spy samples the stacks of the process during a measurement.
 
-Each line of the file of stacks has the frames from the root, and the number of samples. Only a
-thread that holds the interpreter is sampled, so the time spent waiting for Kafka does not count. A
-profiled run is slower, so its rate must not be compared with that of other runs.
+Each line of py-spy's file has one stack, outermost frame first, and the number of its samples. Only
+a thread that holds the interpreter's lock is sampled, so the time spent waiting for Kafka does not
+count. A profiled run is slower, so its rate must not be compared with the rates of other runs.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from bench.stage import BenchError
 _SAMPLES_PER_S: Final = "100"
 _WRITTEN_WITHIN_S: Final = 60.0
 
-# Frames are matched from the innermost outwards, and a sample counts for the first kind that
-# matches. So the time in C code counts for the Python function that called it.
+# Each kind of work has a pattern, which is searched in the frames of a sample, innermost frame
+# first. The sample counts for the first kind that matches. So the time in C code counts for the
+# Python function that called the C code.
 _KINDS: Final = (
     ("the ledger's rules", re.compile(r"\bledger/")),
     ("hash keys to partitions", re.compile(r"partition_for")),
@@ -43,7 +44,7 @@ _KINDS: Final = (
 
 @asynccontextmanager
 async def profiled(pid: int, path: str | None) -> AsyncIterator[None]:
-    """Record the stacks of one process during the ``with`` block; do nothing without a path."""
+    """Record a process's stacks during the ``with`` block; do nothing if ``path`` is ``None``."""
     if path is None:
         yield
         return
@@ -72,11 +73,11 @@ def _command(pid: int, path: Path) -> list[str]:
 
 def _require_written(path: Path) -> None:
     if not path.is_file():
-        raise BenchError(f"py-spy wrote no {path}: check that it may read our processes")
+        raise BenchError(f"py-spy wrote no {path}: check that py-spy may read our processes")
 
 
 def summarise(path: str, functions: int = 12) -> Iterator[tuple[str, float]]:
-    """Yield the kinds of work, then the functions, each with its share of the samples."""
+    """Yield each kind of work, then the most frequent functions, with their shares of samples."""
     samples = list(_samples(Path(path).read_text().splitlines()))
     total = sum(count for _, count in samples)
     kinds: Counter[str] = Counter()

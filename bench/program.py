@@ -1,12 +1,12 @@
 """Defines a measured program: the interface of every peer, and the code that peers share.
 
-A peer on a loaded stage reports when it was ready to fold, when its last effect was written, and
-each order's totals. Every wait has a time limit, and a program that died is reported with the last
-lines of its log.
+A peer runs on a stage whose input is loaded. It reports when it was ready to fold, when its last
+order document was written, and each order's totals. Every wait has a time limit. If a program died,
+the error shows the last lines of its log.
 
-A peer that runs as one process, with a readiness page and the topics of ``bench.stage``, defines
-only its command, its environment and the decoding of its order documents. A peer that must be built
-first also defines ``prepare``.
+Most peers run as one process, have a readiness page, and use the topics of ``bench.stage``. Such a
+peer defines only its command, its environment and the decoding of its order documents. A peer that
+must be built first also defines ``prepare``.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from bench.stage import BenchError, BenchStage, Setup
 READY_WITHIN_S: Final = 90.0
 _READY_POLL_S: Final = 0.02
 _LAG_POLL_S: Final = 0.25
-# The slowest peer commits every few seconds, and takes twice as long on a busy machine.
+# The slowest peer commits every few seconds; on a busy machine, it takes twice as long.
 _STALLED_AFTER_S: Final = 60.0
-# A peer's shortest session with the broker is 10 s.
+# The shortest session timeout of a peer is 10 s; after a longer pause, a peer loses partitions.
 _PAUSED_WITHIN_S: Final = 9.0
 
 
@@ -50,13 +50,13 @@ class Peer(Measured):
     name: ClassVar[str]
     """The name of the program's topics and files."""
     peer: ClassVar[str]
-    """The peer's key in ``build/bench.json``; of the programs with this key, the fastest counts."""
+    """The peer's key in ``build/bench.json``; the fastest of the programs with this key counts."""
     title: ClassVar[str]
     """The program's name in the table."""
     share: ClassVar[float] = 1.0
     """The share of the input that the program folds; a slow program folds less."""
     rounds: ClassVar[int] = 100
-    """The largest number of measured rounds; a slow program has fewer."""
+    """The largest number of rounds in which the program is measured; a slow program has fewer."""
 
     def __init__(self, stage: BenchStage, place: Setup | None = None) -> None:
         """Put the program on a stage; ``place`` gives a worker its own folder and port."""
@@ -65,12 +65,12 @@ class Peer(Measured):
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Return the requirement that this machine lacks; ``None`` if nothing is missing."""
+        """Return a text that names a missing requirement; ``None`` if nothing is missing."""
         return None
 
     @classmethod
     def prepare(cls) -> None:
-        """Build the program's files, unless they exist."""
+        """Build the program's files, if they do not exist yet."""
 
     @abstractmethod
     def order_totals(self, document: bytes) -> OrderTotals | None:
@@ -88,7 +88,7 @@ class Peer(Measured):
     async def start(self, within_s: float = READY_WITHIN_S) -> float:
         """Start the worker; return the Unix time in seconds at which it was ready to fold.
 
-        The time is the start of the first probe that was answered with 200.
+        That is the time at which the first probe that was answered with 200 was sent.
         """
         self.launch()
         deadline = time.monotonic() + within_s
@@ -103,7 +103,8 @@ class Peer(Measured):
     async def wait(self, report: Report) -> float:
         """Wait until everything is committed; return the Unix time of the last write, in seconds.
 
-        The broker reports the progress of all hops; a worker without progress fails.
+        The broker reports the progress of all hops (the three steps of the fold). If the worker
+        makes no progress for too long, raise ``BenchError``.
         """
         best, moved_at = 0, time.monotonic()
         while True:
@@ -142,7 +143,7 @@ class Peer(Measured):
         await asyncio.to_thread(self.end)
 
     async def kill(self) -> None:
-        """End the worker as a crash would."""
+        """Kill the worker, which then ends as in a crash."""
         await asyncio.to_thread(self.end_at_once)
 
     def memory_bytes(self) -> int:
@@ -153,7 +154,7 @@ class Peer(Measured):
         )
 
     def peak_memory_bytes(self) -> int:
-        """Return the worker's largest memory (RSS) since its start, in bytes; 0 outside Linux."""
+        """Return the worker's peak memory (RSS) since its start, in bytes; 0 outside Linux."""
         status = Path(f"/proc/{self.pid}/status")
         if not status.exists():
             return 0
@@ -180,7 +181,11 @@ def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[s
 
 
 def _share_done(hops: list[tuple[int, int]]) -> float:
-    """Multiply the hops' shares, because a hop's total contains only the output of earlier hops."""
+    """Return the product of the hops' shares.
+
+    A hop's total counts only the records that the earlier hop has written so far, so no hop's share
+    alone is the share of the whole fold.
+    """
     share = 1.0
     for done, total in hops:
         share *= done / total if total else 0.0

@@ -1,10 +1,11 @@
-"""Generates the recorded input: webhook deliveries that Plexy could have sent, in order of arrival.
+"""Generates the recorded input: webhook deliveries that Plexy could have sent, sorted by arrival.
 
-A seed decides every byte, so every program and every run folds the same input.
+A seed decides every byte, so all programs and all runs with the same seed fold the same input.
 
-Each order has a story: perhaps a failed attempt, usually a success, perhaps refunds, half of which
-name only their payment. Deliveries are seconds late, and some of them minutes late, so a refund may
-arrive before its payment. Some deliveries are repeated.
+Each order has a story: perhaps a failed attempt, usually a success, and perhaps refunds. Half of
+the refunds name their payment but not their order. Deliveries arrive seconds after the event, and a
+few of them minutes after the event, so a refund may arrive before its payment. Some deliveries are
+repeated.
 """
 
 import hmac
@@ -16,24 +17,25 @@ from typing import Any, Final, NamedTuple
 
 _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
-# Late refunds occur this long after the first order: after every order's own story, but well before
-# ids are forgotten.
+# Late refunds occur this long after the first order. That is after the stories of all orders, but
+# well before the ledger forgets event ids.
 _LATE_S: Final = 60 * 24 * 3600
 _SECRET: Final = b"whsec_of_the_bench"
 
-# The weights of currencies with two decimals, none, or three.
+# The weights of the currencies. JPY has no decimals, BHD has three, and the others have two.
 _CURRENCIES: Final = {"KZT": 70, "USD": 12, "EUR": 8, "RUB": 6, "JPY": 3, "BHD": 1}
 _UNKNOWN_TYPES: Final = ("payout.paid", "customer.created", "dispute.opened")
 
-# Unless noted, these are shares of orders. They are estimates; no such figures are published.
+# Unless a comment names something else, these are shares of all orders. They are estimates, because
+# no such figures are published.
 _FAILS_FIRST: Final = 0.12
 _NEVER_SUCCEEDS: Final = 0.08
 _REFUNDED: Final = 0.15
-_REFUNDED_TWICE: Final = 0.2  # of the refunded orders
-_REFUND_NAMES_ONLY_ITS_PAYMENT: Final = 0.5  # of the refunds
-_UNKNOWN: Final = 0.01  # events of unknown types, per order
-_DELIVERED_LATE: Final = 0.03  # of the deliveries
-_DELIVERED_TWICE: Final = 0.03  # of the deliveries
+_REFUNDED_TWICE: Final = 0.2  # a share of the refunded orders
+_REFUND_NAMES_ONLY_ITS_PAYMENT: Final = 0.5  # a share of the refunds
+_UNKNOWN: Final = 0.01  # the orders that also have an event of an unknown type
+_DELIVERED_LATE: Final = 0.03  # a share of the deliveries
+_DELIVERED_TWICE: Final = 0.03  # a share of the deliveries
 
 Body = dict[str, Any]
 
@@ -57,11 +59,12 @@ class RecordedDelivery(NamedTuple):
 
 
 def record(events: int, seed: int) -> list[RecordedDelivery]:
-    """Return ``events`` deliveries, in their order of arrival."""
+    """Return ``events`` deliveries, sorted by arrival."""
     chance = random.Random(seed)  # noqa: S311 - the input must be the same each time
     deliveries: list[RecordedDelivery] = []
     number = 0
-    # The last deliveries to arrive are cut off, so that no kind of story is favoured.
+    # Some deliveries more than needed are generated, and the last to arrive are cut off. So the end
+    # of the input contains the same mix of stories as the rest.
     while len(deliveries) < events * 1.05:
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
@@ -71,10 +74,10 @@ def record(events: int, seed: int) -> list[RecordedDelivery]:
 
 
 def record_orders(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
-    """Return all deliveries of these orders, in their order of arrival."""
+    """Return all deliveries of these orders, sorted by arrival."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # Each order has its own generator, so no order depends on the others.
+        # Each order has its own random generator, so no order depends on the other orders.
         chance = random.Random(f"{seed} {number}")  # noqa: S311 - the same input each time
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
@@ -82,10 +85,10 @@ def record_orders(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
 
 
 def record_late_refunds(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
-    """Return a refund for each of these orders, long after the order's own deliveries."""
+    """Return the deliveries of one refund per order, long after the order's other deliveries."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # An order's story draws its payment first, so this is the payment of the story.
+        # An order's story draws its first payment first, so the same generator gives that payment.
         payment = _payment(random.Random(f"{seed} {number}"), number)  # noqa: S311
         chance = random.Random(f"{seed} {number} late")  # noqa: S311
         body = next(_refunds(chance, payment, _FIRST_CREATED_S + _LATE_S))
@@ -94,7 +97,7 @@ def record_late_refunds(numbers: Iterable[int], seed: int) -> list[RecordedDeliv
 
 
 def _story(chance: random.Random, number: int) -> Iterator[Body]:
-    """Yield the events of one order, in the order in which they occurred."""
+    """Yield the events of one order, oldest first."""
     payment = _payment(chance, number)
     created = _FIRST_CREATED_S + int(number * _ORDER_EVERY_S)
     if chance.random() < _UNKNOWN:

@@ -1,7 +1,7 @@
 """Reports the results of the fold benchmark as a table, and as rates for ``bench.results``.
 
 If a program was measured more than once, its rate is the median, and the table shows the spread.
-The rate of a peer is that of its fastest program.
+A peer's rate is the rate of its fastest program.
 """
 
 import os
@@ -23,15 +23,16 @@ MEASURED = f"""\
 Measured: each program first folds a warm-up ({WARM_UP_SHARE:.0%} of the number of measured \
 events), and is paused while its input is appended to plexy.webhooks. The time runs from the \
 moment the program continues to the broker's timestamp of the last record in ledger.orders. A run \
-is complete once every hop has committed its end; the wait for the commits does not count. One \
-worker process, 4 partitions, the broker on the same machine. CPU is the worker's own, per event. \
-Slow programs fold fewer events in fewer rounds. After the first round, only the fastest program \
-of each peer runs.
-Checked: each order's status and totals against the ledger's rules, folded in memory."""
+is complete once every hop has committed all its records; the wait for these commits does not \
+count. A program is one worker process. The topics have 4 partitions, and the broker runs on the \
+same machine. CPU is the CPU time of the worker per event. Slow programs fold fewer events in \
+fewer rounds. After the first round, only the fastest program of each peer runs.
+Checked: each order's status and totals are compared with the result of the ledger's rules, which \
+fold the same events in memory."""
 
 
 def show(console: Console, measurements: Sequence[FoldRun]) -> None:
-    """Print the table, its meaning, and any difference."""
+    """Print the table, an explanation of it, and all differences."""
     table = Table(title="Fold: webhooks → dedupe → payments → orders")
     table.add_column("program")
     for heading in ("events", "rounds", "seconds", "events/s", "spread", "CPU µs", "ours is"):
@@ -48,14 +49,14 @@ def show(console: Console, measurements: Sequence[FoldRun]) -> None:
 
 
 def write(path: Path, measurements: Sequence[FoldRun]) -> None:
-    """Write the peers' rates, in events per second, and each run."""
+    """Write the peers' rates, in events per second, and the figures of each run."""
     machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
     runs = [_run(run) for run in measurements]
     results.keep(path, "fold", rates(measurements), runs=runs, machine=machine)
 
 
 def rates(measurements: Sequence[FoldRun]) -> Mapping[str, float]:
-    """Return each peer's rate, which is that of its fastest program."""
+    """Return each peer's rate, which is the rate of its fastest program."""
     grouped = by_program(measurements)
     return {program.peer: rate(grouped[program]) for program in fastest(measurements)}
 

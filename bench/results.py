@@ -1,6 +1,7 @@
-"""Writes ``build/bench.json``: each program's latest rate per second, one half per benchmark.
+"""Writes ``build/bench.json``, which has each program's latest rate per second.
 
-Writing one half (``fold`` or ``ingest``) leaves the other unchanged.
+The file has one half for each of two benchmarks, ``fold`` and ``ingest``. Writing one half leaves
+the other half unchanged.
 
     {"fold": {"ours": …}, "ingest": {"ours": …}, "details": {"fold": {…}, "ingest": {…}}}
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 
 def keep(path: Path, half: str, rates: Mapping[str, float], **details: Any) -> None:
-    """Replace one half of the file, and its details; keep the other half."""
+    """Replace one half of the file, and the details of that half; keep the other half."""
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     halves = ("fold", "ingest", "details")
     document: dict[str, Any] = {name: before[name] for name in halves if name in before}

@@ -1,11 +1,12 @@
 """`python -m bench.scale`, or `make bench-scale`: measure a worker as its state grows.
 
-At each size, in orders, the benchmark measures the rate of the fold, the worker's memory, the size
-of its databases, and the time until a restarted worker is ready, with its tables in place and from
-the changelogs alone. Then it measures how fast one, two and four workers fold the same log. Results
-are printed as tables, and written to ``build/bench-scale.json``. The benchmark starts its own Kafka
+At each number of orders, the benchmark measures the rate of the fold, the worker's memory and the
+size of the worker's databases. It also restarts the worker and measures the time until the worker
+is ready, once with its tables in place, and once when it must restore them from the changelogs.
+Then the benchmark measures how fast one, two and four workers fold the same log. It prints the
+results as tables, and writes them to ``build/bench-scale.json``. The benchmark starts its own Kafka
 in a temporary folder. The exit code is 1 if a restart with the tables in place took longer than 5 s
-or a result is wrong, and 2 if a measurement failed.
+or if a result is wrong. It is 2 if a measurement failed.
 
     python -m bench.scale
     python -m bench.scale --orders 10000 100000 --workers
@@ -35,8 +36,8 @@ from bench.together import fold_together
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
 
-# With these figures, the benchmark estimates its duration and disk space when it starts. The
-# figures were measured on a machine with two cores, which also ran the broker and generated the
+# With these figures, the benchmark estimates how long it will take, and how much disk space it will
+# need. They were measured on a machine with two cores, which also ran the broker and generated the
 # input.
 _GROWN_PER_S: Final = 8_000
 _RESTORED_PER_S: Final = 200_000
@@ -68,8 +69,8 @@ def _run(options: argparse.Namespace, console: Console) -> bool:
 def _options() -> argparse.Namespace:
     parser = parser_of("bench.scale", __doc__)
     add = parser.add_argument
-    add("--orders", nargs="*", type=count, default=_SIZES, help="sizes (default 10k 100k 1M 3M)")
-    add("--workers", nargs="*", type=count, default=_WORKERS, help="numbers (default 1 2 4)")
+    add("--orders", nargs="*", type=count, default=_SIZES, help="orders (default 10k 100k 1M 3M)")
+    add("--workers", nargs="*", type=count, default=_WORKERS, help="workers (default 1 2 4)")
     add("--burst", type=count, default=20_000, help="events in a burst (default 20000)")
     add("--bursts", type=count, default=5, help="bursts at each size (default 5)")
     add("--events", type=count, default=100_000, help="events for the workers (default 100000)")
@@ -143,7 +144,7 @@ async def _grow(growth: Growth, options: argparse.Namespace, progress: Progress)
 
 
 class _Bar:
-    """One progress bar, with the title of a measurement and its current step or its result."""
+    """One progress bar: it shows a measurement's title, and its current step or its result."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""Reports the figures of a worker with growing state and of several workers, as tables and JSON.
+"""Reports, as tables and JSON, the figures of a worker whose state grows and of several workers.
 
 A fold with a wrong result is always reported as wrong.
 """
@@ -45,7 +45,7 @@ def counted(workers: int) -> str:
 
 
 def show(console: Console, result: Result) -> None:
-    """Print the tables, their meaning, and any difference."""
+    """Print the tables, an explanation of their columns, and all differences."""
     if result.sizes:
         console.print(_grown(result.sizes))
         console.print(_MEANING, highlight=False)
@@ -57,12 +57,13 @@ def show(console: Console, result: Result) -> None:
 
 
 _MEANING: Final = """\
-Folded/s: events per second through all three hops, with that many orders stored; the median of \
-bursts that were prepared in advance. All other figures were measured after the bursts. Ready \
-again: seconds from the start of the process until /readyz answers 200, the median after SIGTERM \
-and SIGKILL. Restored: the same from the changelogs alone, without tables; records/s divides all \
-the changelogs' records by these seconds. MB now, MB at most: RSS, and its maximum since the \
-start."""
+Folded/s: the events per second that pass through all three hops while that many orders are stored \
+(the median of bursts that were prepared in advance). All other figures were measured after the \
+bursts. Ready again: the seconds from the start of the process until /readyz answers 200 (the \
+median of the starts after SIGTERM and SIGKILL). Restored: the same seconds if the tables were \
+deleted and the worker restores them from the changelogs. Records/s: the number of all changelog \
+records, divided by these seconds. MB now: the memory (RSS). MB at most: the largest RSS since the \
+start of the process."""
 
 
 def _grown(sizes: Sequence[Size]) -> Table:

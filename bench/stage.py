@@ -22,7 +22,8 @@ from runtime.kafka.reading import read_ranges
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 PARTITIONS: Final = 4
-# The broker sets a record's time, because some programs give an output the time of its input.
+# The broker sets the time of each record, because some programs copy the time of an input record to
+# the output record.
 BROKER: Final = {"log.message.timestamp.type": "LogAppendTime"}
 # These are the producer options of ingress, with larger batches.
 LOAD_OPTIONS: Final[dict[str, Any]] = {
@@ -49,7 +50,7 @@ class Setup:
 
     @property
     def prefix(self) -> str:
-        """The prefix of the name of every topic of this run."""
+        """The text with which the name of every topic of this run begins."""
         return f"{self.name}."
 
     @property
@@ -86,7 +87,7 @@ class BenchStage:
         self._consumer = consumer
 
     async def load(self, deliveries: Sequence[RecordedDelivery]) -> None:
-        """Append the input to the log of record by key and with headers, as ingress does."""
+        """Append the deliveries to the log of record with keys and headers, as ingress does."""
         bootstrap = self.place.bootstrap
         async with AIOKafkaProducer(bootstrap_servers=bootstrap, **LOAD_OPTIONS) as producer:
             for some in _parts(deliveries, _LOADED_AT_ONCE):
@@ -98,8 +99,8 @@ class BenchStage:
     async def progress(self) -> list[tuple[int, int]]:
         """Return, for each hop, the number of committed records and the total number of records.
 
-        The commits are read before the ends, and a hop writes its outputs before it commits its
-        input. So if every hop is at its end, everything is folded.
+        The commits are read before the ends of the topics, and a hop writes its outputs before it
+        commits its input. So if every hop has committed up to the end, everything is folded.
         """
         committed = await self._admin.list_consumer_group_offsets(self.place.group_id)
         hops = self.place.names.hops
@@ -118,8 +119,8 @@ class BenchStage:
     async def last_written_s(self) -> float:
         """Return the Unix time in seconds at which the last order document was written.
 
-        The time is the latest timestamp of the partitions' last records, in whole milliseconds. It
-        is right only on a broker with the settings in ``BROKER``.
+        The time is the latest timestamp of the partitions' last records, in whole milliseconds.
+        This timestamp is the time of the write only if the broker has the settings in ``BROKER``.
         """
         topic = self.place.names.orders
         ends = {number: end for number, end in (await self._ends(topic)).items() if end}
@@ -134,7 +135,7 @@ class BenchStage:
         return {each.key: each.value async for _, some in records for each in some}
 
     async def members(self) -> int:
-        """Return the number of workers in a stable group, 0 during a rebalance."""
+        """Return the number of workers in the group; 0 while the group rebalances."""
         [answer] = await self._admin.describe_consumer_groups([self.place.group_id])
         [(_, _, state, _, _, members, *_)] = answer.groups
         return len(members) if state == "Stable" else 0
@@ -151,7 +152,7 @@ class BenchStage:
 async def open_stage(place: Setup) -> AsyncIterator[BenchStage]:
     """Create a run's topics, with the project's own settings; delete them after the run.
 
-    Without the deletion, the broker would have more to do in every later run.
+    If the topics were kept, the broker would have more work in every later run.
     """
     await ensure_topics(place.settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
@@ -171,7 +172,8 @@ async def open_stage(place: Setup) -> AsyncIterator[BenchStage]:
 
 
 async def _delete_topics(admin: AIOKafkaAdminClient, place: Setup) -> None:
-    # A changelog's name contains the prefix as part of the group's name, perhaps not at its start.
+    # A changelog's name begins with the group's name, which contains the prefix. So the prefix is
+    # not always at the start of a changelog's name.
     mine = [topic for topic in await admin.list_topics() if place.prefix in topic]
     await admin.delete_topics(mine)
 

@@ -1,7 +1,7 @@
 """Measures the rate at which several workers together fold one log.
 
-The time runs from the write of the first delivery to the last effect. The first delivery is written
-only once the group has assigned its partitions.
+The time runs from the write of the first delivery to the write of the last order document. The
+first delivery is written after the group has assigned its partitions.
 """
 
 import asyncio

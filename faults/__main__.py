@@ -1,8 +1,9 @@
 """`python -m faults` injects faults while deliveries continue, then checks that nothing was lost.
 
-It prints the seed, a table of the faults with the cost of each, and every difference. The exit code
-is 1 if there is a difference or a limit was not kept, and 2 if a program did not start or did not
-recover. All programs run on loopback, in a temporary folder.
+The command prints the seed, a table of the faults, and every difference. The table has the cost of
+each fault: the time until the ledger folded again. The exit code is 1 if there is a difference or
+if a limit was not kept. It is 2 if a program did not start or did not recover. All programs run on
+loopback, in a temporary folder.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from faults.run import Cost, plan, run, sender_options
 from faults.stage import LONG, SHORT, FaultStage, StageError
 from runtime.kafka.topic_looks import TopicsError
 
-# No run sends as many events as this, because the sending ends with the last fault.
+# No run sends as many events as this, because the sending ends after the last fault.
 _EVENTS: Final = 10_000_000
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ T = TypeVar("T")
 def main() -> int:
     """Run the faults, print the result, and return the exit code."""
     options = _options()
-    # The faults take Kafka down, so aiokafka's reports of that are discarded.
+    # The faults stop Kafka, so aiokafka logs many errors; these log records are discarded.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
     if not console.is_terminal:
@@ -119,7 +120,7 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _possible(stage: FaultStage, options: argparse.Namespace, console: Console) -> list[FaultKind]:
-    """Return the chosen kinds that can run on this stage; print those that can't."""
+    """Return the chosen kinds that can run on this stage; print the kinds that can't."""
     possible = []
     for kind in KINDS:
         if options.kinds and kind.name not in options.kinds:

@@ -1,4 +1,4 @@
-"""Judges how long ingress took to answer while faults were injected, as measured by the sender.
+"""Judges the answer times of ingress, which the sender measures while faults are injected.
 
 An attempt is skipped if a fault killed or froze ingress during the attempt.
 """
@@ -12,7 +12,7 @@ _WITHIN_S: Final = 10.0
 
 
 class Answers:
-    """The judged attempts; ``late`` has a line for each attempt longer than ``within_s``.
+    """The judged attempts; ``late`` has a line for each attempt that took over ``within_s``.
 
     ``slack`` multiplies the limit, for a machine that is busy with other work.
     """

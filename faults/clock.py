@@ -1,4 +1,4 @@
-"""Moves the clock that a program sees, with `libfaketime`; the monotonic clock is unaffected.
+"""Uses `libfaketime` to move the clock that a program sees, but not its monotonic clock.
 
 A file contains the number of seconds by which the clock is wrong; the program reads this file every
 second.
@@ -29,7 +29,7 @@ class ProgramClock:
         }
 
     def set(self, ahead_s: int) -> None:
-        """Set the clock ahead of the right time by some seconds; a negative number sets it back."""
+        """Set the clock ``ahead_s`` seconds ahead of the right time (behind it, if negative)."""
         new = self._file.with_suffix(".new")
         new.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(f"{ahead_s:+d}")

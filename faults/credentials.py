@@ -1,7 +1,8 @@
 """Creates and renews the credentials with which brokers and programs authenticate each other.
 
-Output: files in one folder, and the settings of brokers and programs that name these files. A
-program reads a replaced file for its next connection; a broker reads it at its next start.
+The module writes files into one folder, and returns the settings with which brokers and programs
+use these files. After a file is replaced, a program reads the new file for its next connection. A
+broker reads the new file at its next start.
 """
 
 import subprocess
@@ -27,7 +28,7 @@ USER: Final = "ledger"
 
 
 class Credentials:
-    """An authority, a certificate for each side, and the password of the programs' user."""
+    """A certificate authority, certificates of brokers and programs, and the programs' password."""
 
     def __init__(self, folder: Path) -> None:
         # A broker has a working folder of its own, so it needs absolute paths.
@@ -46,7 +47,7 @@ class Credentials:
         client_expires: datetime | None = None,
         authority: trustme.CA | None = None,
     ) -> None:
-        """Replace the authority, and give both sides new certificates that the new one signs."""
+        """Replace the authority, and the certificates, which the new authority signs."""
         authority = authority or trustme.CA()
         authority.cert_pem.write_to_path(self._authority_file)
         chain, key = pems(authority.issue_cert(HOST, not_after=broker_expires))
@@ -99,7 +100,7 @@ def set_password(cache: KafkaCache, bootstrap: str, user: str, password: str) ->
         *("--bootstrap-server", bootstrap, "--alter", "--add-config", config),
         *("--entity-type", "users", "--entity-name", user),
     )
-    # Kafka's tool ends by itself after a minute without an answer.
+    # If Kafka's tool gets no answer, it ends by itself after a minute.
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise EmbeddedKafkaError(
@@ -108,7 +109,7 @@ def set_password(cache: KafkaCache, bootstrap: str, user: str, password: str) ->
 
 
 def pems(certificate: trustme.LeafCert) -> tuple[str, str]:
-    """Return the chain and the key of a certificate in PEM; Kafka reads keys only in PKCS #8."""
+    """Return a certificate's chain and key in PEM; the key is in PKCS #8, as Kafka requires."""
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
     pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

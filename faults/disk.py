@@ -1,6 +1,6 @@
 """Mounts a tmpfs on a folder, as a disk so small that a test can fill it.
 
-The mount lasts until its ``with`` block ends, even after an error.
+The disk is unmounted when its ``with`` block ends, even if the block raises an error.
 """
 
 import os
@@ -24,7 +24,7 @@ class SmallDisk:
         self.folder = folder
 
     def fill(self) -> None:
-        """Write a file until no byte is left on the disk."""
+        """Write a file until the disk is full."""
         with (self.folder / _FILLER).open("wb", buffering=0) as filler:
             try:
                 while True:
@@ -33,7 +33,7 @@ class SmallDisk:
                 pass  # The disk is full, as intended.
 
     def use_up_inodes(self) -> None:
-        """Create files until no inode is left."""
+        """Create empty files until the disk has no free inode."""
         folder = self.folder / _FILLER
         with suppress(OSError):
             folder.mkdir()
@@ -49,7 +49,7 @@ class SmallDisk:
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Refuse every write until the ``with`` block ends."""
+        """Make the disk refuse every write until the ``with`` block ends."""
         _run("mount", "-o", "remount,ro", str(self.folder)).check_returncode()
         try:
             yield
@@ -58,7 +58,7 @@ class SmallDisk:
 
 
 def can_mount() -> bool:
-    """Return whether this process may mount a tmpfs: root on Linux may, but not in a container."""
+    """Return whether this process may mount a tmpfs: only root on Linux, outside a container."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         return False
     # ``unshare`` makes a mount namespace that ends with the command.

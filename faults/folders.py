@@ -1,7 +1,7 @@
-"""Injects faults into workers' folders: full disks, file limits, copies, damaged or older tables.
+"""Injects faults into workers' folders: full disks, file limits, copies, damaged and older tables.
 
-A fault lasts until its ``with`` block ends. After that, the folder is usable, and any copy has been
-deleted.
+A fault lasts until its ``with`` block ends. After that, the folder is usable again, and every copy
+of it has been deleted.
 """
 
 import random
@@ -22,10 +22,10 @@ from faults.refusals import await_end, expect_logged
 from faults.stage import FaultStage
 
 DOWN_AT_MOST_S: Final = 60.0
-"""The longest wait for others to take over a worker's partitions.
+"""The longest wait for other workers to take over a worker's partitions.
 
-The wait is longer than the limit, ``injections.TAKEN_OVER_WITHIN_S``, so that a missed limit is
-measured.
+The wait is longer than the limit, ``injections.TAKEN_OVER_WITHIN_S``, so that a takeover that
+exceeds the limit is still measured.
 """
 
 # A worker may keep running on a full disk for this long, because RocksDB reserves room for its log.
@@ -33,15 +33,15 @@ _NOTICED_WITHIN_S: Final = 20.0
 _ASK_AGAIN_S: Final = 0.2
 # With this limit on open files, Python starts, but no worker can open its databases.
 _TOO_FEW_FILES: Final = 100
-# A running worker that may open at most this many more files may end when it opens another one.
+# If a running worker may open at most this many further files, it may end when it opens a file.
 _FEW_MORE_FILES: Final = 10
 
 
 def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
-    """Return a fault that fills a disk: a worker ends and can't restart, and others take over.
+    """Return a fault that fills a worker's disk: the worker ends, and other workers take over.
 
-    If the running worker ends by itself, it logs ``remedy``. When it is started again on the full
-    disk, it logs ``refusal`` and ``remedy``.
+    If the running worker ends by itself, it logs ``remedy``. When the worker is restarted on the
+    full disk, it ends again and logs ``refusal`` and ``remedy``.
     """
 
     @contextmanager
@@ -75,7 +75,7 @@ def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
     folder = chance.choice(sorted((worker.folder / "tables").rglob("*.db")))
     pattern, damage = chance.choice(_DAMAGES)
     with closing(Rdict(str(folder), Options(raw_mode=True))) as db:
-        # Write all rows to a file, because RocksDB may not have written any file in a short run.
+        # In a short run, RocksDB may have all rows in memory, so it must write them to a file now.
         db.flush()
         db.compact_range(None, None)
     files = sorted(folder.glob(pattern))
@@ -89,7 +89,7 @@ def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 
 
 def _have_the_disk_checked(worker: ProgramUnderFault) -> None:
-    """Ask a worker to check its disk as soon as it is ready; the worker may end before that."""
+    """Once a worker is ready, ask it to check its disk; the worker may end before it is ready."""
     deadline = time.monotonic() + DOWN_AT_MOST_S
     while not worker.wait_ended(_ASK_AGAIN_S) and time.monotonic() < deadline:
         if worker.not_ready() is None:
@@ -118,7 +118,7 @@ _DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
 
 @contextmanager
 def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start a second worker on a copy of a worker's folder; the first worker logs why it ends."""
+    """Start a second worker on a copy of a worker's folder; the first worker ends and logs why."""
     worker = chance.choice(stage.workers)
     twin = stage.twin_of(worker)
     # A frozen worker does not change its folder, so the copy is consistent.
@@ -136,7 +136,7 @@ def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def restore_older_tables(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Replace a worker's tables with a copy that is seconds old, as restoring a disk would."""
+    """Replace a worker's tables with a copy that is seconds old, as if its disk was restored."""
     worker = chance.choice(stage.workers)
     tables, copy = worker.folder / "tables", stage.folder / "older-tables"
     # A frozen worker does not change its folder, so the copy is consistent.
@@ -155,7 +155,7 @@ def restore_older_tables(stage: FaultStage, chance: random.Random) -> Iterator[I
 
 @contextmanager
 def make_read_only(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Make a stopped worker's disk read-only, so that it can't start, and others take over."""
+    """Make a stopped worker's disk read-only: the worker can't start, and others take over."""
     worker, disk = _with_disk(stage, chance)
     worker.stop()
     since_s = time.monotonic()
@@ -168,10 +168,11 @@ def make_read_only(stage: FaultStage, chance: random.Random) -> Iterator[Injecte
 
 @contextmanager
 def lower_file_limit(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Lower a worker's limit on open files, so that it can't restart, and others take over.
+    """Lower a worker's limit on open files: the worker can't restart, and others take over.
 
-    The running worker may open only a few more files. It may end, or go on because it opens few
-    files while nothing changes. In both cases, it is restarted with a limit that is too low.
+    At first, the running worker may open only a few more files. The worker ends if it needs more
+    files; otherwise it keeps running. In both cases, it is then killed, and restarted with a limit
+    that is too low for any worker.
     """
     worker = chance.choice(stage.workers)
     worker.expect_end()

@@ -1,7 +1,7 @@
-"""Moves the commits of the workers' group, and sets programs' clocks wrong.
+"""Moves the committed offsets of the workers' group, and sets programs' clocks wrong.
 
-After the ``with`` block of a fault, every clock is right. Once the workers have restarted, no
-commit is ahead of the tables.
+After the ``with`` block of a fault, every clock is right again. Once the workers have restarted, no
+committed offset is ahead of the tables.
 """
 
 import random
@@ -22,11 +22,11 @@ from faults.topic_settings import answered
 from runtime.kafka.topics import TopicSettings
 
 _STEPS: Final = 3
-# Kafka refuses records that are more than an hour ahead of its own clock.
+# Kafka refuses a record whose timestamp is more than an hour ahead of Kafka's own clock.
 _FURTHEST_AHEAD_S: Final = 1800
 _DAY_S: Final = 24 * 3600
 _FURTHEST_BACK_S: Final = 7 * _DAY_S
-# Brokers, and the check of signatures, tolerate only clock errors that are smaller than this.
+# Neither the brokers nor the check of signatures tolerates a clock that is wrong by this much.
 _LEAST_WRONG_S: Final = 2 * 3600
 _READY_WITHIN_S: Final = 90.0
 
@@ -83,7 +83,10 @@ def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def set_workers_clock_ahead(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Replace a worker with one whose clock is hours ahead, and which ends at its first write."""
+    """Replace a worker with an extra worker whose clock is hours ahead.
+
+    The extra worker ends at its first write, because Kafka refuses the timestamp.
+    """
     away, worker = chance.choice(stage.workers), chance.choice(stage.extras)
     clock = _clock_of(worker)
     worker.start()

@@ -26,7 +26,7 @@ TAKEN_OVER_WITHIN_S: Final = 15.0
 
 @contextmanager
 def _kill_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a worker, and restart it at once or after others have taken over its partitions."""
+    """Kill a worker; restart it at once, or after others may have taken over its partitions."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), chance.choice([0.0, 0.0, 1.0, 15.0]))
@@ -35,7 +35,7 @@ def _kill_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 
 @contextmanager
 def _kill_worker_for_good(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a worker, and restart it only after others fold its partitions."""
+    """Kill a worker, and do not restart it until other workers fold its partitions."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True)
@@ -54,7 +54,8 @@ def _stop_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 def _freeze_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Freeze a worker for less than its session (10 s), or for so long that others take over.
 
-    The worker need not end: Kafka refuses its late writes, and the worker drops its chunks.
+    The worker does not have to end: Kafka refuses its late writes, and the worker then drops its
+    unfinished chunks of records.
     """
     worker = chance.choice(stage.workers)
     worker.freeze()
@@ -64,7 +65,7 @@ def _freeze_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injecte
 
 @contextmanager
 def _lose_tables(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a worker and delete its tables, which it then restores from their changelogs."""
+    """Kill a worker and delete its tables; after its restart, it restores them from changelogs."""
     worker = chance.choice(stage.workers)
     worker.kill()
     shutil.rmtree(worker.folder / "tables", ignore_errors=True)
@@ -74,7 +75,7 @@ def _lose_tables(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 
 @contextmanager
 def _join_and_leave(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start one or two more workers, which then leave one after the other, in any order."""
+    """Start one or two extra workers; later, end them one after the other."""
     joining = chance.sample(stage.extras, chance.choice([1, 2]))
     for each in joining:
         each.start()
@@ -150,7 +151,7 @@ def _freeze_broker(stage: FaultStage, chance: random.Random) -> Iterator[Injecte
 
 @contextmanager
 def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a broker and delete its data, which it then copies from the other two brokers."""
+    """Kill a broker and delete its data; after its restart, it copies the other brokers' data."""
     broker = chance.choice(stage.brokers)
     broker.kill()
     broker.erase()
@@ -160,10 +161,10 @@ def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _change_password(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Change the brokers' password, cut all connections, then change the programs' password."""
+    """Change the brokers' password, cut all connections, then give the password to the programs."""
     password = f"password {chance.getrandbits(32):x}"
     stage.set_password(password)
-    # The fault starts only now, because Kafka's tool, which sets the password, starts slowly.
+    # The time of the fault starts here, because Kafka's tool that sets the password starts slowly.
     since_s = time.monotonic()
     for proxy in stage.proxies:
         proxy.network = Network.REFUSING
@@ -271,8 +272,8 @@ KINDS: Final[tuple[FaultKind, ...]] = (
         takes_credentials=True,
         restarts_broker=True,
     ),
-    # These kinds belong to the layer ``broker``, because a setting can only be changed while no
-    # fault keeps the brokers from answering.
+    # These kinds have the layer ``broker``, so that no other fault of the brokers happens at the
+    # same time. A setting can be changed only while the brokers answer.
     FaultKind("compression changed", "broker", topic_settings.change_compression),
     FaultKind("settings changed", "broker", topic_settings.change_settings, alone=True),
     FaultKind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),

@@ -1,7 +1,7 @@
 """Checks at the end of a run that each acknowledged delivery is in the log and counts once.
 
-Comparing committed offsets with the ends of the partitions can't detect a commit past unfinished
-work. ``verify`` detects such a commit, because the outputs of the skipped records are missing.
+If a commit skips unfinished work, a comparison of committed offsets with the ends of the partitions
+can't show it. ``verify`` shows it, because the outputs of the skipped records are missing.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _CONCURRENCY: Final = 16
 async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
     """Return every difference; the list is empty if nothing was lost or counted twice.
 
-    A check that raises an exception counts as a difference itself, and the other checks still run.
+    If a check raises an exception, this counts as one difference, and the other checks still run.
     """
     parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
         "the fold": partial(_not_folded, stage),
@@ -79,8 +79,8 @@ async def _lost(stage: FaultStage, simulation: Simulation) -> list[str]:
 async def _beyond_the_end(stage: FaultStage) -> list[str]:
     """Compare the committed offsets with the end of each partition, hop by hop.
 
-    The comparison finds a commit beyond the end of a partition, as after a loss of records, but not
-    a commit past unfinished work.
+    The comparison finds a commit beyond the end of a partition, which means that records were lost.
+    It does not find a commit that skips unfinished work.
     """
     differences = []
     async with open_reader(stage.settings) as reader:

@@ -13,7 +13,7 @@ class Injected(msgspec.Struct, frozen=True):
     """The targets of an injected fault, and the number of seconds for which the fault lasts.
 
     If other workers have to ``take_over``, the fault ends as soon as they have done so. ``since_s``
-    is the start of the fault on the monotonic clock, if the fault started after its injection.
+    is the monotonic time at which the fault started; ``None`` if it started with its injection.
     """
 
     targets: tuple[str, ...]
@@ -29,8 +29,9 @@ class FaultKind(msgspec.Struct, frozen=True):
     """One kind of fault; two simultaneous faults have different ``layer``s.
 
     A kind with ``take_over`` is injected alone, because a time limit applies to its cost. A kind
-    that is ``alone`` is injected alone too, because no program can start during such a fault. A
-    kind that ``restarts_broker`` ends a broker.
+    with ``alone`` is also injected alone: no program can start during such a fault, or the fault
+    itself needs programs that can start. A kind with ``restarts_broker`` ends and restarts a
+    broker.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Judges the time limits that a run must keep, each by its worst measurement.
+"""Judges each limit that a run must keep, by the worst measurement for that limit.
 
-A limit without a measurement is not reported as kept.
+A limit that has no measurement is not reported as kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,8 @@ from faults.stage import FaultStage
 
 # A log line may contain a whole traceback, so lines are cut at this length.
 _SHOWN_CHARS: Final = 300
-# Starting, checking its topics, and checking its disk each take a worker less time than this.
+# A worker needs less time than this for each of three things: its start, the check of its topics,
+# and the check of its disk.
 _REFUSED_WITHIN_S: Final = 30.0
 
 
@@ -31,7 +32,7 @@ class Limit(msgspec.Struct, frozen=True):
 def limits(
     stage: FaultStage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
 ) -> list[Limit]:
-    """Return every limit; ``slack`` multiplies the times, for a machine with other work to do."""
+    """Return every limit; ``slack`` multiplies the times, for a machine that has other work."""
     return [
         _folds_again(costs),
         _taken_over(costs, TAKEN_OVER_WITHIN_S * slack),
@@ -46,7 +47,7 @@ def _folds_again(costs: Sequence[Cost]) -> Limit:
     never = [cost for cost in costs if cost.cost_s is None]
     return Limit(
         "every partition folds again after each fault",
-        f"after {len(costs) - len(never)} of {len(costs)}",
+        f"after {len(costs) - len(never)} of {len(costs)} faults",
         tuple(f"fault {cost.number}, {cost.kind}: did not fold again in time" for cost in never),
     )
 
@@ -67,8 +68,8 @@ def _taken_over(costs: Sequence[Cost], within_s: float) -> Limit:
 
 def _answered(answers: Answers) -> Limit:
     return Limit(
-        f"ingress answers within {answers.within_s:g} s, unless killed or frozen",
-        f"longest {answers.longest_s:.1f} s of {answers.judged}" if answers.judged else "",
+        f"ingress answers within {answers.within_s:g} s, unless it is killed or frozen",
+        f"longest of {answers.judged}: {answers.longest_s:.1f} s" if answers.judged else "",
         tuple(answers.late),
     )
 
@@ -125,4 +126,4 @@ def _last(lines: Sequence[str]) -> list[str]:
 
 def _longest(times_s: Iterable[float]) -> str:
     times = list(times_s)
-    return f"longest {max(times):.1f} s of {len(times)}" if times else ""
+    return f"longest of {len(times)}: {max(times):.1f} s" if times else ""

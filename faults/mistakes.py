@@ -1,4 +1,4 @@
-"""Injects an operator's mistakes: a stranger in the group, a deleted topic, a lost changelog.
+"""Injects an operator's mistakes: a worker of other rules, a deleted topic, a lost changelog.
 
 After the ``with`` block of a fault, each topic exists again, and only the stage's own workers run.
 """
@@ -26,7 +26,7 @@ _SHOWN_CHARS: Final = 19
 
 @contextmanager
 def start_stranger(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start a worker whose fold settings differ from the group's, and which must refuse to join."""
+    """Start a worker whose fold settings differ from the group's; the worker must not join."""
     stage.stranger.start_in_vain()
     await_end(stage, stage.stranger, "OtherRulesError", "LEDGER_FORGET_AFTER_DAYS")
     yield Injected((stage.stranger.label,), chance.uniform(0.0, 2.0))
@@ -73,7 +73,8 @@ def _create_topics(stage: FaultStage) -> None:
 def lose_changelog(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Delete a changelog's records from a broker's disk; the workers fold the log again.
 
-    The tables of the extra workers are deleted, because their changelog no longer exists.
+    The fault also deletes the tables of the extra workers, because the changelog of these tables no
+    longer exists.
     """
     broker, table = chance.choice(stage.brokers), chance.choice(TABLES)
     changelog = changelog_name(stage.settings.group_id, table)

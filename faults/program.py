@@ -39,7 +39,7 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
 
     @property
     def is_excused(self) -> bool:
-        """Whether the program ended because it found no Kafka at its start, which is correct."""
+        """Whether this end is correct: Kafka did not answer when the program started."""
         return not self.was_ready and any(SILENT in line for line in self.last_lines)
 
 
@@ -55,7 +55,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The end of a program that could not run, and the seconds that it took to end."""
+    """The end of a program that could not run, and the seconds that the program took to end."""
 
     program: str
     during: str
@@ -75,8 +75,8 @@ class ProgramUnderFault:
         self.clock: ProgramClock | None = None
         self.stops: list[Stop] = []
         self._command = command
-        # The spans during which the program was down after a kill, or was frozen; the last span may
-        # still be open.
+        # The spans during which the program was down after a kill, or was frozen. The last span may
+        # not have ended yet.
         self._away: list[tuple[float, float]] = []
         self._restarting = threading.Lock()
         # The process that was last seen ready.
@@ -94,7 +94,7 @@ class ProgramUnderFault:
         self._is_back()
 
     def start_again(self, during: str) -> UnplannedEnd | None:
-        """Restart the program if it has ended although no fault may end it; return that end."""
+        """If the program has ended although no fault may end it, restart it; return that end."""
         with self._restarting:
             how = self.ended()
             if how is None or self.may_end:
@@ -115,11 +115,13 @@ class ProgramUnderFault:
     def stop(self) -> None:
         """End the program with SIGTERM, and record how long the end took."""
         self.expect_end()
-        # A program that is still starting has no work to finish, and the signal itself kills it.
+        # The signal itself kills a program that is still starting, so the time of that end is not
+        # recorded.
         is_up = self._trouble("/healthz") is None
         began_s = time.monotonic()
         self._command.terminate()
-        # The wait is longer than the limit, so that a missed limit is measured.
+        # The wait is longer than the limit, so that an end that exceeds the limit is still
+        # measured.
         self._command.join(2 * STOPPED_WITHIN_S)
         took_s, code = time.monotonic() - began_s, self._command.exit_code()
         if is_up:
@@ -138,7 +140,7 @@ class ProgramUnderFault:
         return len(list(Path(f"/proc/{self._command.pid}/fd").iterdir()))
 
     def limit_files(self, most: int) -> None:
-        """Lower the limit on open files of the running process, which can't raise it again."""
+        """Lower the running process's limit on open files; the process can't raise the limit."""
         if self._command.pid is not None:
             resource.prlimit(self._command.pid, resource.RLIMIT_NOFILE, (most, most))
 

@@ -27,7 +27,7 @@ class Network(Enum):
 
 
 class Proxy:
-    """A proxy from a port on loopback to ``target_port``, on a thread of its own."""
+    """A proxy from ``port`` to ``target_port``, both on loopback; it runs on its own thread."""
 
     def __init__(self, port: int, target_port: int, *, slow_by_s: float = 0.15) -> None:
         self.port = port

@@ -1,6 +1,6 @@
 """Waits for the end of each program that a fault keeps from running, and checks the logged reason.
 
-Such a program must end by itself, and its output must name what is wrong.
+Such a program must end by itself, and its output must name the reason.
 """
 
 import time
@@ -9,7 +9,8 @@ from typing import Final
 from faults.program import ProgramUnderFault, Refusal
 from faults.stage import FaultStage
 
-# This wait is longer than the limit in ``limits``, so that a missed limit is measured.
+# This wait is longer than the limit in ``limits``, so that an end that exceeds the limit is still
+# measured.
 _WAITED_FOR_S: Final = 120.0
 
 

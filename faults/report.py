@@ -1,4 +1,4 @@
-"""Prints each fault as it ends, and finally the costs by kind, the limits and the differences.
+"""Prints each fault when it ends; prints costs by kind, limits and differences after the run.
 
 Lines have at most 100 columns, but a line with a difference may be longer.
 """
@@ -19,7 +19,7 @@ from faults.run import Cost
 WIDTH: Final = 100
 _COMMITTED: Final = (
     "No committed offset is beyond its partition's end. verify folded the log from scratch, and "
-    "tables, documents and journal agree with it, so no commit skipped unfinished work."
+    "tables, documents and journal equal the result, so no commit skipped unfinished work."
 )
 
 
@@ -63,13 +63,14 @@ def show(
 
 
 def _costs_table(costs: Sequence[Cost]) -> Table:
-    table = _table("Faults, and the seconds from each until every partition folds again")
+    table = _table("Faults, and the seconds from a fault until every partition folds again")
     table.add_column("fault")
     for heading in ("times", "held", "median", "longest", "never", "SIGTERM", "answer"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.caption = (
-        "held, SIGTERM and answer show the longest of each kind. SIGTERM: time until the program "
-        "ended. answer: time that ingress took to answer while it was neither killed nor frozen."
+        "held, SIGTERM and answer show the longest time of each kind. held: how long the fault "
+        "lasted. SIGTERM: the time until the program ended. answer: the time that ingress took to "
+        "answer while it was neither killed nor frozen."
     )
     by_kind: dict[str, list[Cost]] = {}
     for cost in costs:

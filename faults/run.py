@@ -1,7 +1,7 @@
 """Runs a schedule of faults drawn from a seed, while deliveries arrive at a steady rate.
 
-The next fault waits until the ledger folds again; the time until then is the cost of a fault. Some
-faults are injected in pairs.
+After each fault, the run waits until the ledger folds again; the time from the start of the fault
+until then is the cost of the fault. Some faults are injected in pairs.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from faults.program import Stop
 from faults.stage import SECRETS, FaultStage
 from faults.watch import Watch
 
-# A producer may wait this long for an acknowledgement, so a fault may cost as much.
+# A producer may wait this long for an acknowledgement, so a fault may cost this much time.
 _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
 _IN_PAIRS: Final = 0.2
@@ -113,7 +113,10 @@ def sender_options(stage: FaultStage, rate_per_s: float) -> SenderOptions:
 
 
 async def _all_acknowledged(stage: FaultStage, sending: asyncio.Task[None]) -> None:
-    """Wait for the sender; note a timeout. The judge reports each unacknowledged event."""
+    """Wait for the sender; add a finding on a timeout.
+
+    The judge reports each event that was not acknowledged.
+    """
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
     except TimeoutError:

@@ -1,7 +1,7 @@
 """Starts the programs of a run with faults: Kafka, an ingress, workers, and a proxy per broker.
 
-A fault can kill, freeze, stop and start each program. A program that ends by itself is restarted,
-as a supervisor would do, and reported at the end.
+A fault can kill, freeze, stop and start each program. If a program ends by itself, the stage
+restarts it, as a supervisor would do, and the run reports this end.
 """
 
 import asyncio
@@ -36,10 +36,11 @@ _OTHER_LOOPBACK: Final = "127.0.0.2"
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.25
 # A worker notices a full disk only after it has used up the space that RocksDB reserves for write
-# buffers. At a test's rate, this takes a while, so the space is as small as the setting allows.
+# buffers. This takes a while at the rate of a run, so the space is as small as the setting allows.
 _TABLE_MEMORY_MB: Final = 24
 _DISK_MB: Final = 1024
-# A worker's tables need far fewer inodes, but a fault uses up this number fast, with empty files.
+# A worker's tables need far fewer inodes than this. A fault that creates empty files uses up this
+# number quickly.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
 # The default is 90 days.
@@ -57,7 +58,7 @@ class Pauses(msgspec.Struct, frozen=True):
 
 LONG: Final = Pauses(worker_frozen=(2.0, 5.0, 14.0), worker_joined=(4.0, 12.0), calm=2.0)
 SHORT: Final = Pauses(worker_frozen=(0.5, 1.5, 11.0), worker_joined=(0.2, 3.0), calm=0.3)
-"""With these pauses, a rebalance starts before the previous one has settled."""
+"""With these pauses, a rebalance starts before the previous rebalance has settled."""
 
 
 class StageError(RuntimeError):
@@ -98,7 +99,7 @@ class FaultStage:
         self.ingest = self._clocked("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
         self.extras = [self._clocked(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
-        # This worker's fold settings differ from those of the others.
+        # This worker's fold settings differ from the fold settings of the other workers.
         self.stranger = self._program("stranger", "worker", more=_OTHER_SETTINGS)
         self.unplanned: list[UnplannedEnd] = []
         # The findings of the faults and of the sender, one per line.
@@ -227,10 +228,10 @@ class FaultStage:
         )
 
     def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
-        """Return a worker that gets a given worker's name by using a copy of that worker's folder.
+        """Return a worker that will use a copy of a given worker's folder, and so have its name.
 
-        A worker's name contains its port, so both use the same port, on different addresses. The
-        twin is never restarted.
+        A worker's name contains its port, so both workers use the same port, on different
+        addresses. The stage never restarts the returned worker.
         """
         port = int(worker.url.rpartition(":")[2])
         twin = self._program(f"copy of {worker.label}", "worker", port, _OTHER_LOOPBACK)
@@ -238,7 +239,7 @@ class FaultStage:
         return twin
 
     def _clocked(self, label: str, command: str) -> ProgramUnderFault:
-        """Return a program, with a clock of its own if libfaketime is installed."""
+        """Return a program; if libfaketime is installed, the program has its own clock."""
         clock = ProgramClock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
         program = self._program(label, command, more=clock.environment if clock else {})
         program.clock = clock

@@ -24,7 +24,10 @@ _MOST_NAMED: Final = 5
 
 
 class Database(msgspec.Struct):
-    """One partition of a table in one worker's folder; it reflects the changelog below ``end``."""
+    """One partition of a table in one worker's folder.
+
+    Its rows reflect the changelog up to the offset before ``end``.
+    """
 
     path: Path
     end: int
@@ -90,7 +93,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
         if not (key := items.key()).startswith(RESERVED):
             rows[key] = items.value()
         items.next()
-    # A damaged block ends the iterator too, and ``status`` then raises an error.
+    # The iterator also ends at a damaged block; ``status`` then raises an error.
     items.status()
     return rows
 

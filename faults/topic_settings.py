@@ -23,7 +23,7 @@ from runtime.kafka.topics import TopicSettings
 T = TypeVar("T")
 _Settings = Mapping[str, dict[str, str]]
 
-# Kafka's code for the source of a setting that is set on the topic itself.
+# With this number, Kafka marks a setting that is set on the topic itself.
 _OF_THE_TOPIC: Final = 1
 _ANSWERED_WITHIN_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.5
@@ -63,7 +63,7 @@ def change_compression(stage: FaultStage, chance: random.Random) -> Iterator[Inj
 
 @contextmanager
 def change_settings(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Give the log or a changelog a forbidden setting, which may make ingress answer 503."""
+    """Give the log of record or a changelog a forbidden setting; ingress may then answer 503."""
     names = stage.settings.names
     if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
         topic, (name, value) = names.webhooks, chance.choice(_OF_SOURCES)
@@ -110,7 +110,7 @@ def changed(stage: FaultStage, changes: Mapping[str, Mapping[str, str]]) -> Iter
 
 
 def administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-    """Call ``ask`` with an admin client, until a broker answers."""
+    """Call ``ask`` with an admin client; repeat the call until a broker answers."""
 
     async def once() -> T:
         admin = AIOKafkaAdminClient(**settings.client_options())
@@ -124,7 +124,7 @@ def administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awa
 
 
 def answered(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Ask until Kafka answers without an error, because a broker may just have been restarted."""
+    """Call ``ask`` until Kafka answers without an error; a broker may just have been restarted."""
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         try:

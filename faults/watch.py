@@ -20,7 +20,7 @@ Marks = dict[TopicPartition, int]
 
 
 class Watch:
-    """A consumer that uses the workers' group, but never joins it."""
+    """A consumer that reads the offsets of the workers' group, but never joins the group."""
 
     def __init__(self, settings: TopicSettings) -> None:
         self._settings = settings

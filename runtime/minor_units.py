@@ -35,9 +35,9 @@ class MinorUnits:
                 raise ValueError(_expected("each with 0 to 4 decimals"))
             code = pair[1].upper()
             if code not in MINOR_UNIT_DIGITS:
-                raise ValueError(_expected(f"but the ledger does not know the currency {code}"))
+                raise ValueError(_expected(f"each known to the ledger ({code} is unknown)"))
             if code in changed:
-                raise ValueError(_expected(f"with {code} only once"))
+                raise ValueError(_expected(f"each only once ({code} is repeated)"))
             changed[code] = int(pair[2])
         self._text = text
         self.digits_of: Final[Mapping[str, int]] = MappingProxyType(

@@ -1,9 +1,9 @@
 """Measures ingress next to its peers: `python -m bench.ingest`, or `make bench-ingest`.
 
-``deliveries.lua``  the deliveries that `wrk` sends, each signed and with its own event id
-``load``            runs `wrk`, and reads its result
-``servers``         the programs that are measured, and their table
-``empty``, ``plain``, ``go_handler``  the handlers of the peers
-``run``             one measured run, and the check of the log after it
-``report``          the table on the terminal, and the ingest half of ``build/bench.json``
+``deliveries.lua``  generates the deliveries that `wrk` sends
+``load``            runs `wrk`, and reads the result
+``servers``         defines the programs that are measured, and their table
+``empty``, ``plain``, ``go_handler``  are the handlers of the peers
+``run``             performs one measured run, and then checks the log
+``report``          prints the table, and computes the ingest half of ``build/bench.json``
 """

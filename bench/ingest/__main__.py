@@ -1,9 +1,10 @@
 """`python -m bench.ingest`: measure ingress next to an empty, a plain and a Go handler.
 
 The benchmark prints a table and writes the half `ingest` of `build/bench.json`. The exit code is 1
-if an answer was 400 or more or the log lacks an acknowledged delivery, and 2 if a measurement
-failed. The benchmark starts its own Kafka in a temporary folder, and needs `wrk`. Without Go, it
-leaves out the Go handler.
+if an answer had a status of 400 or more, if a delivery got no answer, or if the log lacks an
+acknowledged delivery. The exit code is 2 if a measurement failed. The benchmark starts its own
+Kafka in a temporary folder, and needs `wrk`. If Go is not installed, the benchmark leaves out the
+Go handler.
 
   python -m bench.ingest                                  three rounds, about three minutes
   python -m bench.ingest --servers ours go --repeat 1     two servers, one round
@@ -29,12 +30,13 @@ from bench.recording import record
 from bench.results import keep
 from bench.stage import Setup
 
-# These bodies exceed the caches of the server and of wrk, so more bodies would change nothing.
+# All bodies together exceed the caches of the server and of wrk, so more bodies would change
+# nothing.
 _BODIES: Final = 5_000
 
 
 def main() -> int:
-    """Measure, show, write; return the exit code."""
+    """Measure, print and write the results; return the exit code."""
     options = _options()
     return exit_code_of(partial(_run, options))
 
@@ -53,7 +55,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--servers", nargs="+", choices=names, default=names, help="servers to measure"
     )
-    parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
+    parser.add_argument(
+        "--repeat", type=count, default=3, help="rounds; every second round is reversed"
+    )
     parser.add_argument("--seconds", type=count, default=8, help="per run, after the warm-up")
     parser.add_argument("--warm-up", type=int, default=2, help="seconds before each run")
     parser.add_argument("--connections", type=count, default=256, help="open connections")
@@ -97,7 +101,7 @@ def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -
 
 
 def _schedule(servers: Sequence[type[Server]], repeat: int) -> Iterator[type[Server]]:
-    """Yield the servers of each round, in reverse order in every other round."""
+    """Yield the servers of each round; every second round has them in reverse order."""
     for number in range(repeat):
         yield from reversed(servers) if number % 2 else servers
 

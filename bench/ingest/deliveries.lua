@@ -1,12 +1,15 @@
--- The deliveries that wrk sends: recorded bodies, each signed now, and with its own event id.
+-- This script generates the deliveries that wrk sends: each is a recorded body with a new event id and a new
+-- signature.
 --
--- BENCH_BODIES names a file with a recorded body in each line, BENCH_SECRET is the secret that signs them, and
--- BENCH_RUN is a number that no other run on the same log has. At the end, the script prints one line of JSON
--- with times in microseconds. wrk must use one thread, because each thread would count event ids from one.
+-- BENCH_BODIES names a file that has one recorded body per line. BENCH_SECRET is the secret for the signatures.
+-- BENCH_RUN is a number, which must differ between the runs on the same log. At the end, the script prints one
+-- line of JSON with times in microseconds. wrk must use only one thread, because each further thread would begin
+-- its event ids at 1 and so repeat the event ids of the first thread.
 
 local ffi = require("ffi")
 
--- wrk is linked with OpenSSL, so a signature is one call. A signature in Lua would take longer than the server.
+-- wrk is linked with OpenSSL, so one call computes a signature. In Lua, computing a signature would take longer
+-- than the server needs for the delivery.
 ffi.cdef [[
 const void *EVP_sha256(void);
 unsigned char *HMAC(const void *type, const void *key, int key_size, const char *body, size_t body_size,

@@ -1,7 +1,7 @@
-"""Defines the empty handler: the smallest Starlette app, with ingress's uvicorn settings.
+"""Defines the empty handler: the smallest Starlette app, with the uvicorn settings of ingress.
 
-The handler answers every delivery with 200 and reads none. So its measurement shows the time that
-the server and the framework take for any handler.
+The handler answers every delivery with 200, and does not read the delivery. So its measurement
+shows the time that the HTTP server and the framework take for every handler.
 """
 
 from starlette.applications import Starlette

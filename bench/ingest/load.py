@@ -1,6 +1,6 @@
-"""Runs the load generator `wrk`, whose connections each wait for an answer before they send again.
+"""Runs the load generator `wrk`: each connection sends a delivery, then waits for its answer.
 
-No delivery is sent twice to one log, and the status of every answer is counted.
+No delivery is sent to the same log twice. The result counts the answers that have an error status.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from bench.stage import BenchError
 
 SECRET: Final = "whsec_of_the_bench"  # noqa: S105 - only the benchmark uses it
 _SCRIPT: Final = Path(__file__).parent / "deliveries.lua"
-# The limit exceeds the time that any server may take, so that late answers are counted too.
+# The limit exceeds the time that any server may take, so that slow answers also count as answers.
 _ANSWER_WITHIN_S: Final = 15
 _ENDS_WITHIN_S: Final = 30
 
@@ -24,8 +24,8 @@ _ENDS_WITHIN_S: Final = 30
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one run of `wrk`; times are in microseconds.
 
-    ``answered`` counts all answers, ``refused`` the answers above 399, and ``lost`` the deliveries
-    without an answer.
+    ``answered`` is the number of all answers. ``refused`` is the number of answers whose status is
+    above 399. ``lost`` is the number of deliveries that got no answer.
     """
 
     answered: int
@@ -58,7 +58,7 @@ def write_bodies(path: Path, deliveries: Iterable[RecordedDelivery]) -> None:
 
 
 def deliver(port: int, bodies: Path, *, seconds: int, connections: int, run: int) -> Load:
-    """Deliver for ``seconds``; ``run`` is a number that no other load on this log has."""
+    """Deliver for ``seconds``; each load on the same log must have a different ``run``."""
     command = [
         *(require_wrk(), "--threads", "1", "--connections", str(connections)),
         *("--duration", f"{seconds}s", "--timeout", f"{_ANSWER_WITHIN_S}s"),

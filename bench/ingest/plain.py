@@ -2,8 +2,8 @@
 
 The code follows the documentation of Starlette and aiokafka. Each request carries one delivery. The
 handler answers 200 once an idempotent producer has the acknowledgements of all in-sync replicas.
-Wherever possible, the handler saves work: it checks only one signature form and only the id of the
-envelope, and has no log lines and no limits of its own.
+Wherever possible, the handler saves work. It accepts only one form of signature, and reads no field
+of the envelope except the id. It writes no log lines, and has no limits of its own.
 """
 
 import hmac

@@ -1,7 +1,8 @@
 """Reports the measurements as a table, and as data for ``build/bench.json``.
 
-A rate is the median of a server's rounds. A ratio is the median of the ratios within each round,
-because the runs of a round followed each other closely.
+A server's rate is the median over its rounds. For a ratio, the two rates of each round are divided
+first, because the runs of one round followed each other closely. The report shows the median of
+these quotients.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,10 @@ from bench.ingest.run import IngestRun
 from bench.ingest.servers import LedgerIngress, Server
 
 MEASURED = """\
-Measured: answers per second, counted by wrk after a warm-up of the same process. Each connection \
-sends its next delivery once the previous one was answered. Server, broker and wrk share the \
-machine's \
-processors. The ratio is our rate divided by the server's, the median over rounds."""
+Per second: the answers that wrk counted. Each server process is warmed up before it is measured. \
+Each connection sends its next delivery once its previous delivery was answered. The server, the \
+broker and wrk share the machine's processors. Ratio: our rate divided by the server's rate (the \
+median over the rounds)."""
 
 
 def show(console: Console, measurements: Sequence[IngestRun], connections: int) -> None:
@@ -70,7 +71,7 @@ def details(measurements: Sequence[IngestRun]) -> list[dict[str, Any]]:
 
 
 def ratio(server: type[Server], measurements: Sequence[IngestRun]) -> float | None:
-    """Return our rate divided by a server's; ``None`` if our rate was not measured."""
+    """Return our rate divided by a server's rate; ``None`` if our rate was not measured."""
     grouped = by_server(measurements)
     if LedgerIngress not in grouped:
         return None

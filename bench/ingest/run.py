@@ -1,6 +1,7 @@
 """Performs one measured run: starts a server, warms it up, measures it under load, checks the log.
 
-A run has a fault if a delivery was refused or lost, or if the log lacks an acknowledged delivery.
+A run has a fault if a delivery was refused, if a delivery got no answer, or if the log lacks an
+acknowledged delivery.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ class IngestRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery; other work on the machine affects the rate more."""
+        """CPU microseconds per delivery; other work on the machine affects ``rate`` more."""
         return self.cpu_s / self.load.answered * 1e6
 
     @property
@@ -53,7 +54,7 @@ class IngestRun:
             if load.refused or load.lost:
                 faults.append(f"{load.refused} deliveries were refused, {load.lost} got no answer")
         if self.server.keeps and self.kept < acknowledged:
-            faults.append(f"acknowledged {acknowledged} deliveries, the log has {self.kept}")
+            faults.append(f"{acknowledged} deliveries were acknowledged, the log has {self.kept}")
         return faults
 
 

@@ -1,7 +1,7 @@
-"""Defines the measured servers, each a process on its own port, and lists them in ``SERVERS``.
+"""Defines the measured servers, and lists them in ``SERVERS``.
 
-A server runs from ``start`` to ``end``. Every wait for a server has a time limit, and a server that
-died is reported with the last lines of its log.
+Each server is a process with its own port, and runs from ``start`` to ``end``. Every wait for a
+server has a time limit. If a server died, the error shows the last lines of its log.
 """
 
 import shutil
@@ -33,7 +33,7 @@ class Server(Measured):
     title: ClassVar[str]
     """The server's name in the table."""
     keeps: ClassVar[bool] = True
-    """Whether an acknowledged delivery must be in the log."""
+    """Whether each delivery that the server acknowledged must be in the log."""
 
     def __init__(self, place: Setup) -> None:
         super().__init__(place)
@@ -45,7 +45,7 @@ class Server(Measured):
         return None
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables to add to the environment: all that the simple handlers read."""
+        """Return the variables to add to the environment; the simple handlers need no others."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_TOPIC": self.place.names.webhooks,
@@ -95,7 +95,7 @@ class LedgerIngress(Server):
 
 
 class _OnUvicorn(Server):
-    """A module of this package, run with the HTTP server, event loop and parser of ingress."""
+    """A module of this package that uses the same HTTP server, event loop and parser as ingress."""
 
     module: ClassVar[str]
 
@@ -110,7 +110,7 @@ class _OnUvicorn(Server):
 
 
 class EmptyHandler(_OnUvicorn):
-    """``empty``: measures the time of the HTTP server and the framework alone."""
+    """The module ``empty``: it measures only the HTTP server and the framework."""
 
     name = "empty_handler"
     title = "empty handler"
@@ -119,7 +119,7 @@ class EmptyHandler(_OnUvicorn):
 
 
 class PlainHandler(_OnUvicorn):
-    """``plain``: a handler written from the documentation of Starlette and aiokafka."""
+    """The module ``plain``: a handler as the documentation of Starlette and aiokafka shows it."""
 
     name = "plain_handler"
     title = "plain handler"
@@ -127,14 +127,14 @@ class PlainHandler(_OnUvicorn):
 
 
 class GoHandler(Server):
-    """``go_handler``: a handler in Go, whose Kafka client has its own threads."""
+    """The program ``go_handler``: a handler in Go, whose Kafka client has its own threads."""
 
     name = "go"
     title = "Go, franz-go"
 
     @classmethod
     def prepare(cls) -> str | None:
-        """Build the handler, which is quick if nothing has changed."""
+        """Build the handler; the build is quick if the source has not changed."""
         go = shutil.which("go")
         if go is None:
             return "Go is not installed, so the Go handler is left out"

@@ -1,9 +1,10 @@
 """Implements a peer as a plain Faust app that takes one event at a time, as Faust's docs show.
 
-The app has our topology (dedupe by event id and content, fold by payment, fold by order), our
-topics and our state, with tables in RocksDB, changelogs, and acks of all in-sync replicas. Wherever
-there is a choice, the app takes the cheaper option: the rules of ``plain_rules``, no debug logs,
-and no wait for the acknowledgement of a send, because `await topic.send(…)` does not wait either.
+The app has the ledger's topology (dedupe by event id and content, fold by payment, fold by order),
+topics and state. Its tables are in RocksDB and have changelogs, and its sends need the acks of all
+in-sync replicas. Wherever there is a choice, the app takes the cheaper option. It uses the rules of
+``plain_rules``, and writes no debug logs. It never waits for the acknowledgement of a send, because
+`await topic.send(…)` does not wait for it.
 """
 
 import json
@@ -53,14 +54,15 @@ seen = app.Table("seen", key_type=str)
 payments = app.Table("payments", key_type=str)
 orders = app.Table("orders", key_type=str)
 
-# Building debug records, which `-l warn` then drops, would take 10 % of the time.
+# Otherwise the libraries would build debug log records, which takes 10 % of the time, and `-l warn`
+# would then drop these records.
 for library in ("aiokafka", "faust"):
     logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @app.agent(webhooks)
 async def dedupe(stream: Any) -> None:
-    """Pass each event on once, keyed by payment; reject a known id with different content."""
+    """Send each event once, keyed by payment; reject a known event id with different content."""
     async for event_id, body in stream.items():
         digest = content_digest(body)
         first = seen.get(event_id)
@@ -100,7 +102,7 @@ async def fold_orders(stream: Any) -> None:
 
 @app.page("/readyz")
 class ReadyPage(View):
-    """A page that answers 200 once tables are recovered and the worker has its partitions."""
+    """A page that answers 200 once the worker has its partitions and has recovered its tables."""
 
     async def get(self, request: Request) -> Response:  # noqa: ARG002 - Faust passes it
         """Answer 200 once the app folds events, and 503 before that."""
@@ -113,7 +115,7 @@ class FaustPlain(Peer):
 
     name = peer = "faust_plain"
     title = "plain Faust app"
-    # This peer takes more than ten times as long as the others.
+    # For the same events, this peer takes more than ten times as long as every other peer.
     share = 0.15
     rounds = 1
 
@@ -122,7 +124,7 @@ class FaustPlain(Peer):
         return [sys.executable, "-m", "faust", "-A", __name__, "worker", "-l", "warn"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the worker's broker, topics, group, data folder and web port as variables."""
+        """Return variables with the worker's broker, topics, group, data folder and web port."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -133,6 +135,6 @@ class FaustPlain(Peer):
         }
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of the peer's order documents; ``null`` corresponds to our tombstone."""
+        """Read the peer's order document; ``null`` means a removed order, like our tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -1,8 +1,8 @@
 """Implements the rules of the Python peers (the programs that the ledger is compared with).
 
-These are the ledger's own rules, as far as the recorded input needs them, with plain dicts as in
-the peers' documentation. Wherever there is a choice, the module takes the cheaper option: dicts
-instead of classes, no anomalies, no reversals, and no checks of fields.
+The module has only those of the ledger's rules that the recorded input needs. It uses plain dicts,
+as the peers' documentation does. Wherever there is a choice, the module takes the cheaper option:
+dicts instead of classes, no anomalies, no reversals, and no checks of fields.
 """
 
 import json
@@ -13,13 +13,13 @@ Body = dict[str, Any]
 
 
 def content_digest(body: Body) -> str:
-    """Return a digest of an event's content, which does not depend on its serialisation."""
+    """Return a digest of an event's content; the sequence of the keys does not change it."""
     content = json.dumps([body["type"], body["created"], body["data"]], sort_keys=True)
     return blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def read_event(body: Body) -> Body | None:
-    """Return the event of a delivery; ``None`` for a type that is not folded."""
+    """Return the event of a delivery; ``None`` if the delivery's type is not folded."""
     if body["type"] not in ("payment.succeeded", "payment.failed", "refund.succeeded"):
         return None
     data = body["data"]
@@ -38,9 +38,9 @@ def read_event(body: Body) -> Body | None:
 
 
 def fold_payment(payment_id: str, payment: Body, event: Body) -> tuple[Body | None, list[Body]]:
-    """Add a fact to a payment; return the entry that it posts, if any, and the new snapshots.
+    """Add an event to a payment's facts; return the event's entry, if any, and the new snapshots.
 
-    A known fact posts no entry and produces no snapshot.
+    A known event posts no entry and produces no snapshot.
     """
     facts, posted = payment["facts"], payment["posted"]
     if event["event_id"] in facts:
@@ -67,13 +67,13 @@ def fold_order(order: Body, snapshot: Body) -> bool:
 
 
 def order_of(payment_id: str, payment: Body) -> str:
-    """Return the reference on the earliest fact that has one, else the payment's own id."""
+    """Return the order of the earliest fact that names an order; otherwise the payment's id."""
     carriers = [fact for fact in payment["facts"].values() if fact["order"]]
     return min(carriers, key=by_time)["order"] if carriers else payment_id
 
 
 def journal_entry(payment_id: str, payment: Body, event: Body) -> Body | None:
-    """Return the balanced entry that an event posts; ``None`` if nothing is left to post."""
+    """Return the balanced entry that an event posts; ``None`` for no entry or a known entry."""
     if event["type"] == "payment.failed":
         return None
     if event["type"] == "payment.succeeded":
@@ -121,7 +121,7 @@ def describe_payment(payment_id: str, payment: Body) -> Body:
 
 
 def describe_order(order_id: str, order: Body) -> Body | None:
-    """Return an order's document; ``None`` if all its payments have moved away."""
+    """Return an order's document; ``None`` if all its payments have moved to other orders."""
     held = [payment for payment in order["payments"].values() if payment["events"]]
     if not held:
         return None
@@ -144,7 +144,7 @@ def describe_order(order_id: str, order: Body) -> Body | None:
 
 
 def order_status(held: list[Body], totals: dict[str, dict[str, int]]) -> str:
-    """Return an order's status: the first status that applies."""
+    """Return an order's status: the first of these statuses that applies."""
     succeeded = any(payment["status"] == "succeeded" for payment in held)
     if any(sums["refunded"] > sums["paid"] for sums in totals.values()):
         return "over_refunded"
@@ -155,7 +155,7 @@ def order_status(held: list[Body], totals: dict[str, dict[str, int]]) -> str:
 
 
 def add(totals: dict[str, dict[str, int]], currency: str, name: str, amount: int) -> None:
-    """Add an amount to one of a currency's sums."""
+    """Add an amount to one of the two sums of a currency: ``paid`` or ``refunded``."""
     sums = totals.setdefault(currency, {"paid": 0, "refunded": 0})
     sums[name] += amount
 

@@ -1,10 +1,11 @@
-"""Implements the peer as a Quix Streams app, as Quix's documentation shows.
+"""Implements a peer as a Quix Streams app, written as Quix's documentation shows.
 
-The app runs in its own environment; see ``bench.peers.quix_streams``. The app reads deliveries from
+The app has its own virtual environment; see ``bench.peers.quix_streams``. It reads deliveries from
 the log of record, and writes events, entries, snapshots and order documents to the ledger's topics.
-It has three dataframes, which handle one event at a time, and state in RocksDB with changelogs.
-Offsets are committed after the outputs (at least once, every 5 s by default), and sends need the
-acks of all in-sync replicas. The app's rules are ``plain_rules``.
+Its three dataframes handle one event at a time. Its state is in RocksDB, and has changelogs. The
+app commits offsets every 5 s, which is the default. It commits an offset after the outputs of the
+offset's record, so it processes each record at least once. Its sends need the acks of all in-sync
+replicas. The app's rules are ``plain_rules``.
 """
 
 import os
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def dedupe(body: Body, _key: str, _timestamp: int, _headers: Any, state: State) -> list[Body]:
-    """Return a new event, or the body of a known id with different content, to be rejected."""
+    """Return a new event; for a known id with different content, return the body to reject."""
     digest = content_digest(body)
     first = state.get(STATE)
     if first is not None:

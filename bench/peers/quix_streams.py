@@ -1,6 +1,7 @@
-"""Defines the peer Quix Streams, which runs ``quix_app`` in its own environment under ``build/``.
+"""Defines the peer Quix Streams, which runs ``quix_app`` in a separate environment.
 
-Its dependencies are locked in ``requirements/quix.txt``, and the project does not depend on them.
+The environment is under ``build/``, and its packages are locked in ``requirements/quix.txt``. The
+project itself does not depend on these packages.
 """
 
 import json
@@ -43,7 +44,7 @@ class QuixStreams(Peer):
         return [str(_VENV / "bin" / "python"), "-m", "bench.peers.quix_app"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the worker's broker, topic prefix, consumer group and data folder as variables."""
+        """Return variables with the worker's broker, topic prefix, group and data folder."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -52,10 +53,10 @@ class QuixStreams(Peer):
         }
 
     def answers_ready(self) -> bool:
-        """Return ``True``, as there is no readiness page; the warm-up shows that the peer folds."""
+        """Return ``True``: the peer has no readiness page, but its warm-up shows that it folds."""
         return True
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of the peer's order documents; ``null`` corresponds to a tombstone."""
+        """Read the peer's order document; ``null`` means a removed order, like our tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -73,7 +73,7 @@ def show_outcome(
         line(console, outcome.lacking, "bold red")
     if outcome.is_whole:
         if not outcome.is_equal:
-            text = f"Version {new.version} is whole nevertheless: it follows from the log."
+            text = f"Version {new.version} is correct nevertheless: it agrees with the log."
             line(console, text, "bold green")
         line(console, "")
         for text in how_to_switch(old, new):

@@ -1,1 +1,1 @@
-"""Tests of the commands, without Kafka."""
+"""Tests of the commands; these tests need no Kafka."""

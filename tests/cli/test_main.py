@@ -64,7 +64,8 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
         assert f"  {example}\n" in result.output
     for variable in variables(name.split()[0]):
         assert variable in result.output
-    # Typer would print "\b", click's marker against wrapping, so the help must not contain it.
+    # "\b" is the mark with which click prevents wrapping. Typer would print this mark as text, so
+    # the help must not contain it.
     assert "\\b" not in result.output
     assert "\b" not in result.output
     assert "[[" not in result.output.partition("\n")[0]
@@ -88,7 +89,7 @@ def test_each_example_parses_and_sets_only_variables_that_its_command_reads(
     arguments = words[words.index("plexy-ledger") + 1 :]
     depth = len(name.split())
     assert arguments[:depth] == name.split()
-    # The examples read these files.
+    # Some examples read these files.
     monkeypatch.chdir(tmp_path)
     Path("ledger-2026-01-31.log").touch()
     Path("settlement.csv").touch()

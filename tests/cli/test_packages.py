@@ -1,4 +1,4 @@
-"""A foreign package with one of our names causes an error that names the path and a remedy."""
+"""If a foreign package has one of our names, the error names its path and a remedy."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-# SCRIPT starts the program as the installed script does, and MODULE as `run` and `demo` do.
+# SCRIPT starts the program as the installed script does; MODULE starts it as `run` and `demo` do.
 SCRIPT = ["-c", "from plexy_ledger import main; main()"]
 MODULE = ["-m", "cli"]
 

@@ -79,7 +79,7 @@ def test_the_ledger_accepts_the_signature(form):
     assert late is SignatureFault.OUT_OF_TOLERANCE
 
 
-def test_the_event_that_send_builds_is_read_as_a_payment_without_marks():
+def test_the_event_that_send_builds_is_read_as_a_payment_that_has_no_anomaly():
     envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=NOW_S)))
     event = decode_event(envelope, 0, 0, NOW_S * 1000, Reading())
     assert (event.payment_id, event.order_reference, event.money.amount_minor) == (
@@ -100,7 +100,7 @@ def test_a_refund_names_its_payment():
     assert (event.data_id, event.payment_id) == ("re_1", "pay_1")
 
 
-def test_further_data_overrides_the_options():
+def test_the_option_data_overrides_the_other_options():
     options = EventOptions(
         "payment.failed", "pay_1", None, None, 5, "USD", None, None, '{"amount": 1.5, "x": {}}'
     )
@@ -114,7 +114,7 @@ def test_further_data_overrides_the_options():
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "5"])
-def test_further_data_that_is_not_an_object_is_refused(text):
+def test_if_the_option_data_is_not_an_object_it_is_refused(text):
     options = EventOptions("t", "pay_1", None, None, 5, "USD", None, None, text)
     with pytest.raises(WrongOptionError, match="--data"):
         event_of(options, now_s=7)
@@ -137,7 +137,7 @@ def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
     assert DEVELOPMENT_SECRET not in output
 
 
-def test_without_an_address_the_settings_give_the_address_of_ingress(ingress, capsys):
+def test_if_no_address_is_given_the_settings_give_the_address_of_ingress(ingress, capsys):
     port = str(urlsplit(ingress).port)
     identity = SenderIdentity(secret="whsec_test_key_right")
     assert send_event(_OPTIONS, None, identity, {"LEDGER_INGEST_PORT": port})
@@ -151,7 +151,7 @@ def test_the_code_of_a_refusal_is_read_from_the_answer(ingress):
     assert (answer.status, answer.code, answer.accepted) == (401, "signature_mismatch", False)
 
 
-def test_an_address_without_a_listener_is_a_clear_error():
+def test_an_address_where_no_program_listens_is_a_clear_error():
     url = f"http://127.0.0.1:{free_port()}/webhooks/plexy"
     with pytest.raises(DeliveryError, match="no program listens at") as caught:
         send_event(_OPTIONS, url, SenderIdentity(), {})

@@ -41,7 +41,7 @@ def test_the_markdown_has_a_line_of_four_cells_for_each_setting(row):
     assert line.replace("\\|", "").count("|") == 5
 
 
-def test_a_command_without_settings_lists_none():
+def test_a_command_that_reads_no_settings_has_an_empty_list():
     assert variables("version") == []
 
 

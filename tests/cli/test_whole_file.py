@@ -11,7 +11,7 @@ from cli.whole_file import appears_whole
 
 @pytest.fixture(params=["with links", "without links"], autouse=True)
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with hard links, and as if the file system had none."""
+    """Run each test twice: with hard links, and as if the file system had no hard links."""
 
     def refuse(_self: Path, _target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")

@@ -77,7 +77,7 @@ class Ingress:
         self.log = log
 
     async def deliver(self, body: bytes, **headers: str) -> httpx.Response:
-        """Deliver a signed body; ``headers`` (`_` for `-`) replace or extend the usual ones."""
+        """Deliver a signed body; ``headers`` (`_` means `-`) replace or extend usual headers."""
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
         kept = {k: v for k, v in signed(body).items() if k.lower() not in changed}
         return await self.client.post(PATH, content=body, headers=kept | changed)

@@ -23,7 +23,7 @@ def delivery(body: bytes, *headers: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def connecting(log=None, handler=None, **limits):
-    """Serve ingress with these limits; yield a function that opens a connection to it.
+    """Serve ingress with these limits; yield a function that opens a connection to ingress.
 
     If ``handler`` is given, it answers the deliveries instead of ingress's own handler.
     """
@@ -70,5 +70,5 @@ async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
         async with asyncio.timeout(within_s):
             return await reader.read()
     finally:
-        # Without this, the server would wait for the client to close the connection.
+        # Without this abort, the server would wait for the client to close the connection.
         writer.transport.abort()

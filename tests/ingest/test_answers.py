@@ -1,4 +1,4 @@
-"""Every code has a status, and every answer has the headers of its status."""
+"""Every error code has an HTTP status, and every answer has the headers that its status needs."""
 
 import json
 
@@ -10,7 +10,7 @@ from ledger.signature import SignatureFault
 
 
 @pytest.mark.parametrize(("code", "status"), list(STATUS.items()))
-def test_a_problem_is_a_document_of_rfc_9457(code, status):
+def test_a_problem_document_follows_rfc_9457(code, status):
     answer = problem(code, "what happened", field="data.amount")
     document = json.loads(answer.body)
     assert answer.status_code == document["status"] == status
@@ -33,9 +33,9 @@ def test_a_temporary_problem_says_when_to_retry(code):
 
 
 @pytest.mark.parametrize("code", ["request_timeout", "body_too_large"])
-def test_a_connection_with_an_unread_body_is_closed(code):
+def test_an_answer_before_the_whole_body_is_read_closes_the_connection(code):
     assert problem(code, "").headers["connection"] == "close"
 
 
-def test_headers_can_be_added():
+def test_headers_can_be_added_to_a_problem_document():
     assert problem("method_not_allowed", "", headers={"Allow": "POST"}).headers["allow"] == "POST"

@@ -36,14 +36,14 @@ async def test_an_unknown_path_is_answered_with_a_problem_document(running, path
         ("DELETE", "/readyz", "GET, HEAD"),
     ],
 )
-async def test_a_method_that_a_path_does_not_allow_is_405_with_allow(running, method, path, allow):
+async def test_a_forbidden_method_is_405_with_the_allowed_methods(running, method, path, allow):
     answer = await running.client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
     if method != "HEAD":
         assert answer.json()["code"] == "method_not_allowed"
 
 
-async def test_a_bug_is_answered_with_a_problem_document_without_the_text_of_the_exception(
+async def test_a_bug_is_answered_with_a_problem_document_that_hides_the_text_of_the_exception(
     monkeypatch, caplog
 ):
     async def broken(*_):
@@ -57,7 +57,7 @@ async def test_a_bug_is_answered_with_a_problem_document_without_the_text_of_the
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_the_log_runs_while_the_application_does():
+async def test_the_log_runs_as_long_as_the_application_runs():
     log = FakeLog()
     async with serving(create_app(settings(), log)):
         assert log.running

@@ -1,4 +1,4 @@
-"""Records of one turn of the event loop are sent together, in one batch per partition at a time."""
+"""Records of one event-loop turn share batches; a partition has at most one batch in flight."""
 
 import asyncio
 from collections import Counter
@@ -64,7 +64,7 @@ class Producer:
 
 
 class Lost(list):
-    """A callback that records why the producer was given up."""
+    """A callback that records why the producer is no longer used."""
 
     def __call__(self, reason: str) -> None:
         self.append(reason)
@@ -111,7 +111,7 @@ async def test_the_records_of_one_event_loop_turn_form_one_batch_for_each_partit
     await asyncio.gather(*kept)
 
 
-async def test_records_that_arrive_during_a_batch_form_the_next_batch():
+async def test_records_that_arrive_while_a_batch_is_in_flight_form_the_next_batch():
     producer = Producer()
     appends, _ = started(producer)
     first = appends.append(a_record(), far_off())
@@ -127,7 +127,7 @@ async def test_records_that_arrive_during_a_batch_form_the_next_batch():
     await asyncio.gather(*later)
 
 
-async def test_records_that_do_not_fit_join_the_next_batch_and_the_largest_is_sent_alone():
+async def test_a_record_that_does_not_fit_joins_the_next_batch_and_a_large_record_has_its_own():
     producer = Producer(batch_bytes=1000)
     appends, _ = started(producer)
     kept = [appends.append(a_record(size=size), far_off()) for size in (400, 400, 400, 5000, 10)]
@@ -135,7 +135,7 @@ async def test_records_that_do_not_fit_join_the_next_batch_and_the_largest_is_se
     assert producer.records == [2, 1, 1, 1]
 
 
-async def test_a_batch_refused_for_its_size_is_resent_in_parts_under_a_new_identity():
+async def test_a_batch_refused_for_its_size_is_resent_in_parts_under_a_new_producer_identity():
     producer = Producer()
     appends, lost = started(producer)
     kept = [appends.append(a_record(size=400), far_off()) for _ in range(4)]
@@ -147,7 +147,7 @@ async def test_a_batch_refused_for_its_size_is_resent_in_parts_under_a_new_ident
     assert (producer.identities, lost) == (2, [])
 
 
-async def test_a_record_that_is_itself_too_large_fails_alone_until_the_limit_is_raised():
+async def test_only_a_record_that_is_itself_too_large_fails_and_only_until_the_limit_is_raised():
     producer = Producer()
     appends, lost = started(producer)
     large = appends.append(a_record(size=4000), far_off())
@@ -173,7 +173,7 @@ async def test_no_batch_is_larger_than_the_topic_allows():
         await too_large
 
 
-async def test_without_an_acknowledgement_in_time_all_records_fail_and_the_producer_is_given_up():
+async def test_if_kafka_does_not_acknowledge_in_time_all_records_and_all_later_appends_fail():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
@@ -188,7 +188,7 @@ async def test_without_an_acknowledgement_in_time_all_records_fail_and_the_produ
         await appends.append(a_record(), now + 60)
 
 
-async def test_the_deadline_of_an_acknowledged_record_does_not_give_up_the_producer():
+async def test_the_deadline_of_a_record_has_no_effect_once_the_record_is_acknowledged():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
@@ -204,7 +204,7 @@ async def test_the_deadline_of_an_acknowledged_record_does_not_give_up_the_produ
     assert lost == []
 
 
-async def test_each_record_receives_its_partition_and_offset():
+async def test_each_append_returns_the_partition_and_offset_of_its_record():
     producer = Producer()
     appends, _ = started(producer)
     keys = [b"evt_%d" % n for n in range(20)]
@@ -225,7 +225,7 @@ async def test_each_record_receives_its_partition_and_offset():
         lambda batch: batch.set_result(written(0, -1)),
     ],
 )
-async def test_a_batch_that_fails_or_is_dropped_is_never_acknowledged(end):
+async def test_the_records_of_a_batch_that_fails_or_is_dropped_are_never_acknowledged(end):
     producer = Producer()
     appends, lost = started(producer)
     kept = [appends.append(a_record(key), far_off()) for key in (b"evt_1", b"evt_other")]
@@ -235,13 +235,13 @@ async def test_a_batch_that_fails_or_is_dropped_is_never_acknowledged(end):
         with pytest.raises(LogUnavailableError, match="Kafka failed"):
             await each
     assert len(lost) == 1
-    # The other partition's late acknowledgement finds no waiting record.
+    # The acknowledgement of the other partition arrives later, when no record waits for it.
     producer.acknowledge()
     await asyncio.sleep(0.01)
     assert len(producer.batches) == 2
 
 
-async def test_a_cancelled_append_does_not_affect_the_others():
+async def test_a_cancelled_append_does_not_affect_the_other_appends():
     producer = Producer()
     appends, lost = started(producer)
     gone, kept = [appends.append(a_record(), far_off()) for _ in range(2)]

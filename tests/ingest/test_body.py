@@ -37,7 +37,7 @@ async def test_chunks_are_joined():
     assert await read(chunk(b"ab"), chunk(b""), chunk(b"c", more=False)) == b"abc"
 
 
-async def test_a_server_may_leave_out_empty_fields():
+async def test_a_server_may_leave_out_the_empty_fields_of_a_message():
     assert await read({"type": "http.request"}) == b""
 
 
@@ -48,11 +48,11 @@ async def test_the_limit_is_the_largest_size_that_is_read(size, fault):
     assert await read(chunk(body[:6]), chunk(body[6:], more=False)) == (fault or body)
 
 
-async def test_a_body_over_the_limit_is_noticed_before_its_end():
+async def test_a_body_over_the_limit_is_noticed_before_the_whole_body_has_arrived():
     assert await read(chunk(b"x" * 11)) is BodyFault.TOO_LARGE
 
 
-async def test_a_body_that_does_not_arrive_is_too_slow():
+async def test_a_body_that_does_not_arrive_in_time_is_too_slow():
     assert await read(chunk(b"x"), within_s=0.01) is BodyFault.TOO_SLOW
 
 
@@ -68,7 +68,7 @@ async def test_a_cancelled_request_does_not_count_as_slow():
         await reading
 
 
-async def test_a_body_for_which_memory_runs_out_is_not_read_further_and_releases_its_memory():
+async def test_if_there_is_no_memory_left_a_body_is_not_read_further_and_releases_its_memory():
     memory = BodyMemory(max_bytes=2 * SMALL_BYTES)
     large = chunk(b"x" * (2 * SMALL_BYTES))
     no_room = await read(large, chunk(b"x"), limit_bytes=2**20, memory=memory)

@@ -31,7 +31,7 @@ def request(
     sent: bytes | None = None,
     **headers: str,
 ) -> bytes:
-    """Return the request of a case; ``headers`` (`_` for `-`) replace the usual ones."""
+    """Return the request of a case; ``headers`` (`_` means `-`) replace the usual headers."""
     body = body_of(name)
     usual = {"host": "x", "content-length": str(len(body)), "content-type": "application/json"}
     usual["plexy-signature"] = signature or signed(body)["Plexy-Signature"]
@@ -117,7 +117,7 @@ async def test_each_case_gets_the_expected_answer(name):
         assert b"milliseconds" in answer
 
 
-async def test_a_delivery_that_arrives_many_times_at_once_is_in_the_log_each_time():
+async def test_if_a_delivery_arrives_many_times_at_once_every_copy_is_in_the_log():
     """All records have one key, so deduplication counts the delivery once."""
     log = FakeLog()
     async with connecting(log) as connect:

@@ -1,4 +1,4 @@
-"""A connection costs bounded memory and time, and ends with an answer or silently."""
+"""A connection takes only limited memory and time, and ends after an answer, or silently."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ async def test_bytes_that_are_not_a_request_get_a_problem_document_and_end_the_c
         GET[:-2] + b"a" * 400_000,
     ],
 )
-async def test_a_head_that_is_too_large_is_431_before_it_is_complete(raw):
+async def test_a_head_that_is_too_large_is_431_before_the_head_is_complete(raw):
     async with connecting() as connect:
         assert_refused(await said(connect, raw), 431, "head_too_large")
 
@@ -71,8 +71,8 @@ async def test_a_body_in_too_many_chunks_is_413():
         assert_refused(await said(connect, raw), 413, "body_too_large")
 
 
-# A delivery after an unanswered request goes through the application, and any other delivery
-# straight to its handler.
+# A delivery that follows an unanswered request goes through the application. Any other delivery
+# goes directly to its handler.
 BOTH_WAYS = pytest.mark.parametrize("before", [b"", GET], ids=["direct", "application"])
 OPENING = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = OPENING + b"2\r\n{}\r\n0\r\n"
@@ -174,7 +174,7 @@ async def test_chunks_with_extensions_and_trailers_within_the_limit_are_accepted
 
 @BOTH_WAYS
 async def test_a_signature_in_a_trailer_is_ignored(before):
-    """A proxy passes trailers on without checking them."""
+    """A proxy forwards trailers, but does not check them."""
     log = FakeLog()
     raw = chunked(event(), JSON, trailers=signature(event()) + b"\r\n")
     async with connecting(log) as connect:
@@ -216,8 +216,8 @@ def stable_lines(answer: bytes) -> list[bytes]:
 
 
 @BOTH_WAYS
-async def test_a_trailer_that_closes_the_connection_closes_it_after_the_answer(before):
-    """The parser skips all later bytes, so an open connection would swallow the next delivery."""
+async def test_after_a_trailer_with_connection_close_the_answer_closes_the_connection(before):
+    """After such a trailer, the parser skips all bytes, so the next delivery would be ignored."""
     raw = chunked(event(), JSON, signature(event()), trailers=b"Connection: close\r\n")
     async with connecting() as connect:
         answer = await said(connect, before + raw + GET)
@@ -245,8 +245,8 @@ HOSTS = [
 
 @BOTH_WAYS
 @pytest.mark.parametrize("host", HOSTS)
-async def test_an_invalid_host_is_400(before, host):
-    """RFC 9112, section 3.2, also requires refusing a request with no Host or with several."""
+async def test_an_invalid_host_header_is_400(before, host):
+    """RFC 9112, section 3.2, also requires 400 if a request has no Host header, or several."""
     log = FakeLog()
     async with connecting(log) as connect:
         for raw in (delivery(event()), GET, GET.replace(b"healthz", b"elsewhere")):
@@ -327,7 +327,7 @@ async def test_a_trickle_of_bytes_does_not_keep_a_connection_open():
                 await asyncio.wait([closed], timeout=0.05)
 
 
-async def test_a_connection_between_two_requests_may_be_idle_for_longer_than_a_stalled_one():
+async def test_between_two_requests_a_connection_may_be_idle_for_longer_than_a_request_may_stall():
     async with connecting(stalled_after_s=0.2) as connect:
         reader, writer = await connect()
         for _ in range(3):
@@ -346,7 +346,7 @@ async def test_a_sender_that_does_not_read_the_answers_is_cut_off():
                     await writer.drain()
 
 
-async def test_pipelined_requests_are_answered_in_order_up_to_the_limit():
+async def test_pipelined_requests_up_to_the_limit_are_answered_in_their_sequence():
     async with connecting(pipelined=16) as connect:
         reader, writer = await connect()
         writer.write(GET * 15 + CLOSING.replace(b"healthz", b"readyz"))
@@ -356,13 +356,13 @@ async def test_pipelined_requests_are_answered_in_order_up_to_the_limit():
         assert answers.endswith(b'{"status":"ready"}')
 
 
-async def test_one_pipelined_request_too_many_closes_the_connection_after_the_answers():
+async def test_too_many_pipelined_requests_close_the_connection_after_the_allowed_answers():
     async with connecting(pipelined=4) as connect:
         answers = await said(connect, GET * 1000)
         assert answers.count(b"HTTP/1.1 200 ") == answers.count(ALIVE) == 4
 
 
-async def test_one_connection_too_many_replaces_the_connection_with_the_longest_wait():
+async def test_a_connection_beyond_the_limit_replaces_the_connection_that_waits_longest():
     async with connecting(connections=3) as connect:
         oldest, second, third = [await connect() for _ in range(3)]
         # The oldest connection now begins a request, so its wait is no longer the longest.

@@ -1,4 +1,4 @@
-"""At any time, a connection waits for exactly one of a request, our answer, and the close."""
+"""A connection always waits for exactly one of three things: a request, our answer, the close."""
 
 from typing import get_args
 
@@ -10,7 +10,7 @@ REQUEST = ("begun", "head complete", "complete")
 
 
 def after(*steps: str) -> ConnectionState:
-    """Return the state after these steps; the step "answered" is an answer that was sent."""
+    """Return the state after these steps; the step "answered" means that an answer was sent."""
     state = ConnectionState()
     for step in steps:
         if step == "answered":
@@ -49,7 +49,7 @@ def test_a_connection_waits_for_the_party_whose_turn_it_is(steps, wait):
     assert after(*steps).new_wait() == wait
 
 
-def test_a_wait_begins_once_and_begins_again_with_each_request_and_each_answer():
+def test_each_request_and_each_answer_begins_a_new_wait_which_is_returned_only_once():
     state = after("begun")
     assert (state.new_wait(), state.new_wait()) == ("request", None)
     state.move("head complete")
@@ -69,6 +69,6 @@ def test_a_dropped_request_needs_no_answer():
     assert (state.unanswered, state.new_wait()) == (0, "close")
 
 
-def test_an_illegal_step_is_a_bug():
+def test_an_illegal_step_raises_an_error():
     with pytest.raises(KeyError):
         ConnectionState().move("complete")

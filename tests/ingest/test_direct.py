@@ -1,4 +1,4 @@
-"""A delivery that arrives whole bypasses the application, but gets the same answer."""
+"""A delivery that arrives in one piece bypasses the application, but gets the same answer."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class Handler:
         self.failures += 1
 
 
-async def test_whole_requests_go_to_the_handler_and_others_to_the_application():
+async def test_whole_deliveries_go_to_the_handler_and_other_requests_go_to_the_application():
     whole = delivery(event())
     head, _, body = whole.partition(b"\r\n\r\n")
     async with connecting(handler=Handler()) as connect:
@@ -108,7 +108,7 @@ async def test_a_bug_is_answered_with_500_and_never_with_an_acknowledgement(take
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_requests_after_a_waiting_delivery_are_answered_in_order():
+async def test_requests_after_a_waiting_delivery_are_answered_in_their_sequence():
     log = FakeLog()
     log.acknowledging.clear()
     async with connecting(log) as connect:
@@ -139,7 +139,7 @@ async def test_a_connection_without_keep_alive_is_closed_after_the_answer(old, n
     assert b"connection: close" in answer
 
 
-async def test_nothing_after_a_request_that_closes_the_connection_is_read(caplog):
+async def test_ingress_reads_nothing_after_a_request_that_closes_the_connection(caplog):
     """The connection ends after an immediate answer, and after an answer that waits for the log."""
     closing = delivery(event()).replace(b"Host: x", b"Connection: close\r\nHost: x")
     log = FakeLog()
@@ -181,14 +181,14 @@ async def test_a_sender_that_does_not_read_the_answers_to_its_deliveries_is_cut_
                     await writer.drain()
 
 
-async def test_pipelined_requests_that_are_refused_at_once_are_limited_too():
+async def test_the_limit_on_pipelined_requests_includes_requests_that_are_refused_at_once():
     refused = delivery(event()).replace(b"v1=", b"v1=00")
     async with connecting(pipelined=4) as connect:
         reader, writer = await connect()
         writer.write(refused * 100)
         async with asyncio.timeout(10):
             answers = await reader.read()
-    # The first request was answered before the others were read.
+    # The first request was answered before the other requests were read.
     assert answers.count(b"HTTP/1.1 401 ") == 5
 
 

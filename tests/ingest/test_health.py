@@ -1,4 +1,4 @@
-"""Liveness does not depend on the log, and readiness asks the log itself."""
+"""The liveness probe does not depend on the log, and the readiness probe asks the log."""
 
 import asyncio
 

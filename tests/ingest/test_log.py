@@ -1,4 +1,4 @@
-"""The log of ingress refuses appends without Kafka (with Kafka: `test_ingest_on_kafka.py`)."""
+"""Without Kafka, ingress's log refuses appends; `test_ingest_on_kafka.py` tests it with Kafka."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def lines(monkeypatch) -> CapturingLogger:
 
 @pytest.fixture
 async def nobody():
-    """Yield the address of a server that closes each connection without an answer."""
+    """Yield the address of a server that closes each connection and never answers."""
     server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     yield f"{host}:{port}"
@@ -33,7 +33,7 @@ async def nobody():
     await server.wait_closed()
 
 
-async def test_without_kafka_an_append_fails_at_once_and_names_the_reason(nobody):
+async def test_without_kafka_an_append_fails_at_once_and_the_error_names_the_reason(nobody):
     log = WebhookLog(settings(kafka_bootstrap=nobody))
     await log.start()
     try:
@@ -73,14 +73,14 @@ async def test_an_absent_kafka_is_logged_once(nobody, lines, monkeypatch):
     assert logged.kwargs["aiokafka"]
 
 
-async def test_the_reported_trouble_names_no_broker(nobody):
+async def test_the_reported_trouble_does_not_contain_the_address_of_a_broker(nobody):
     log = WebhookLog(settings(kafka_bootstrap=nobody))
     await log.start()
     assert nobody.rpartition(":")[2] not in (await log.trouble())
     await log.close()
 
 
-async def test_aiokafka_logs_its_own_lines_again_after_the_log_is_closed(nobody):
+async def test_once_the_webhook_log_is_closed_aiokafka_logs_its_own_lines_again(nobody):
     logger = logging.getLogger("aiokafka")
     before = (list(logger.handlers), logger.propagate)
     log = WebhookLog(settings(kafka_bootstrap=nobody))

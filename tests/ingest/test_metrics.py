@@ -99,7 +99,7 @@ async def test_other_requests_are_not_counted_as_deliveries():
         assert ingress.scraped().by("outcome", "deliveries_total") == {}
 
 
-async def test_a_delivery_that_the_log_does_not_keep_is_counted_without_its_bytes():
+async def test_if_the_log_does_not_keep_a_delivery_the_delivery_is_counted_but_not_its_bytes():
     async with counted() as ingress:
         ingress.log.reason = "Kafka does not answer"
         assert (await ingress.deliver(event())).status_code == 503
@@ -153,7 +153,7 @@ async def test_a_delivery_that_waits_for_the_log_is_in_flight_until_its_answer()
         await until(lambda: ingress.scraped().by("process", "in_flight") == {})
 
 
-async def test_the_log_is_polled_and_its_state_is_reported_with_the_time():
+async def test_the_log_is_polled_and_its_state_is_reported_with_the_time_of_the_poll():
     async with counted() as ingress:
         await until(lambda: ingress.scraped().by("process", "log_available") == {"0": 1})
         looked_at = ingress.scraped().value("looked_timestamp_seconds", process=0)
@@ -164,7 +164,7 @@ async def test_the_log_is_polled_and_its_state_is_reported_with_the_time():
         assert ingress.scraped().value("looked_timestamp_seconds", process=0) > looked_at
 
 
-def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
+def test_a_time_is_counted_in_every_bucket_whose_bound_it_does_not_exceed():
     rows = new_rows(1)
     counts = ProcessCounts(rows[0])
     times = (0.0, 0.001, 0.0011, 0.5, 9.999, 10.0, 11.0)

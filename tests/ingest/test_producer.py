@@ -16,7 +16,7 @@ def test_a_lost_request_can_be_retried_before_the_answer_is_due():
     assert options["request_timeout_ms"] * 2 < 10_000
 
 
-def test_the_connection_settings_are_those_of_every_program():
+def test_the_connection_settings_are_the_same_as_in_every_other_program():
     options = producer_options(settings(kafka_bootstrap="a:1, b:2", kafka_tls=True))
     assert options["bootstrap_servers"] == ["a:1", "b:2"]
     assert options["security_protocol"] == "SSL"

@@ -28,7 +28,7 @@ def test_missing_headers_are_empty_and_the_length_is_unknown():
     assert delivery((b"host", b"x")) == DeliveryHead(b"", b"", None, 1700000000123)
 
 
-def test_repeated_headers_are_joined():
+def test_headers_that_are_repeated_with_different_values_are_joined():
     read = delivery((b"plexy-signature", b"a"), (b"plexy-signature", b"b"))
     assert read.signature == b"a,b"
 
@@ -54,7 +54,7 @@ def test_json_is_recognized_by_the_media_type(content_type, is_json):
     assert delivery((b"content-type", content_type)).is_json is is_json
 
 
-def test_a_rejected_delivery_is_kept_with_its_reason_and_its_source():
+def test_a_rejected_delivery_is_kept_with_the_reason_and_the_source():
     rejection = Rejection(reason=Reason.INVALID_ENVELOPE, detail="expected `id`", field="id")
     head = delivery((b"plexy-signature", b"t=1"), (b"content-type", b"application/json"))
     record = rejected_delivery_record(TopicNames("a."), head, b"{}", rejection, "evt_1")

@@ -66,7 +66,7 @@ def test_ingress_serves_without_kafka_until_sigterm(as_module):
         assert get(port, "/readyz").status_code == 503
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=20)
-    # uvicorn's own command raises the signal again, while our command ends with 0.
+    # uvicorn's own command ends by raising the signal again; our command ends with exit code 0.
     assert process.returncode == (-signal.SIGTERM if as_module else 0)
     assert "Traceback" not in log
 
@@ -90,7 +90,7 @@ def test_our_server_does_not_reveal_its_software_and_ends_with_exit_code_0(numbe
     ]
 
 
-def test_the_error_for_a_port_in_use_names_its_setting():
+def test_the_error_for_a_port_in_use_names_the_setting_of_the_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with started(["-c", SERVE], port) as process:
@@ -100,13 +100,13 @@ def test_the_error_for_a_port_in_use_names_its_setting():
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
-def test_the_error_for_an_address_of_another_machine_names_its_setting(host, monkeypatch):
+def test_the_error_for_an_address_of_another_machine_names_the_setting(host, monkeypatch):
     monkeypatch.setattr("ingest.server.configure", lambda *_: None)
     with pytest.raises(SettingsError, match=f"LEDGER_INGEST_HOST={host}"):
         serve(settings(ingest_host=host, ingest_port=free_port()))
 
 
-def test_metrics_are_served_only_on_a_port_of_their_own():
+def test_the_metrics_are_served_only_on_a_separate_port():
     port, metrics = free_port(), free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_METRICS_PORT=str(metrics)) as process:
         eventually(lambda: get(port, "/healthz"))
@@ -123,7 +123,7 @@ def test_metrics_are_served_only_on_a_port_of_their_own():
 
 @contextlib.contextmanager
 def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
-    """Start an ingress with two children; yield the parent, the port, and the children's pids."""
+    """Start an ingress with two child processes; yield the parent, the port and the child pids."""
     port = free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **more) as process:
         try:
@@ -135,7 +135,7 @@ def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
 
 
 def listeners(parent: int, port: int, count: int) -> set[int]:
-    """Return the children's pids once ``count`` of them listen, and until then an empty set."""
+    """Return the children's pids once ``count`` children listen; until then, an empty set."""
     children = set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
     table = Path("/proc/net/tcp").read_text()
     return children if table.count(f"0100007F:{port:04X} 00000000:0000 0A") == count else set()
@@ -157,7 +157,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestSeveralProcesses:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_two_processes_serve_one_port_and_end_with_0_after_a_signal(self, number):
+    def test_two_processes_serve_one_port_and_end_with_exit_code_0_after_a_signal(self, number):
         with several() as (process, port, children):
             assert len(children) == 2
             assert all(get(port, "/healthz").status_code == 200 for _ in range(20))
@@ -210,7 +210,7 @@ class TestSeveralProcesses:
             process.kill()
             eventually(lambda: all(map(gone, children)))
 
-    def test_a_second_ingress_cannot_share_the_port_of_two_processes(self):
+    def test_a_second_ingress_cannot_share_the_port_of_an_ingress_with_two_processes(self):
         with (
             several() as (_, port, _),
             started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2") as second,

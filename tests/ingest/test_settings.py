@@ -1,4 +1,4 @@
-"""Ingress starts only with valid settings and, unless it allows unsigned deliveries, a secret."""
+"""Ingress starts only if its settings are valid, and if it has a secret or needs no signatures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from ledger.signature import SignedForm
 from runtime.settings import SettingsError, describe
 
 
-def test_only_a_secret_must_be_set():
+def test_the_secret_is_the_only_setting_that_must_be_set():
     settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1"})
     assert (settings.ingest_host, settings.ingest_port) == ("127.0.0.1", 8000)
     assert (settings.signed_form, settings.signature_tolerance_s) == (SignedForm.EITHER, 300)
@@ -51,7 +51,7 @@ def test_without_a_secret_ingress_starts_if_unsigned_deliveries_are_allowed():
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused_with_the_name_of_its_setting(name, value):
+def test_an_invalid_value_is_refused_with_the_name_of_the_setting(name, value):
     with pytest.raises(SettingsError, match=f"LEDGER_{name}: .*{value}"):
         IngestSettings.from_environment(
             {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", f"LEDGER_{name}": value}
@@ -72,7 +72,7 @@ def test_the_settings_of_the_connection_to_kafka_are_also_checked():
         )
 
 
-def test_every_setting_has_a_description_without_a_full_stop_at_the_end():
+def test_every_setting_has_a_description_that_does_not_end_with_a_full_stop():
     for line in describe(IngestSettings):
         assert line.text, line.variable
         assert not line.text.endswith("."), line.variable

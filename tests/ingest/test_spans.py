@@ -64,7 +64,7 @@ async def tracing(log: FakeLog, *, in_pieces: bool) -> AsyncIterator[Connection]
 
 
 def request(body: bytes, *, in_pieces: bool, **headers: str) -> list[bytes]:
-    """Return a delivery in the pieces to send; ``headers`` replace or extend the usual ones."""
+    """Return the pieces of a delivery; ``headers`` replace or extend the usual headers."""
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
     given = {**{name.lower(): value for name, value in signed(body).items()}, **changed}
     lines = [f"POST {PATH} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
@@ -112,20 +112,22 @@ async def test_the_span_is_part_of_the_trace_that_the_sender_names(receiver, in_
     assert kept.startswith(f"00-{TRACE}-{span.span_id}-".encode())
 
 
-async def test_a_trace_that_the_sender_does_not_sample_is_not_sampled(receiver, in_pieces):
+async def test_ingress_does_not_sample_a_trace_that_the_sender_does_not_sample(receiver, in_pieces):
     (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED)
     assert (receiver.spans, traceparents(record)) == ([], [])
 
 
 @pytest.mark.parametrize("named", ["", "x", f"00-{'0' * 32}-{PARENT}-01", SAMPLED + "-more"])
-async def test_an_invalid_traceparent_begins_a_trace(receiver, in_pieces, named):
+async def test_a_delivery_with_an_invalid_traceparent_begins_a_new_trace(
+    receiver, in_pieces, named
+):
     (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=named)
     span = only(receiver)
     assert (span.parent_id, span.links) == ("", [])
     assert traceparents(record) == [span.traceparent]
 
 
-async def test_the_trace_of_an_unsigned_request_is_only_linked(receiver, in_pieces):
+async def test_the_span_of_a_badly_signed_request_only_links_to_its_trace(receiver, in_pieces):
     stranger = {"plexy_signature": f"t={int(time.time())},v1={'0' * 64}"}
     await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED, **stranger)
     span = only(receiver)
@@ -138,7 +140,7 @@ async def test_the_trace_of_an_unsigned_request_is_only_linked(receiver, in_piec
     assert not span.is_error
 
 
-async def test_the_span_of_a_rejected_delivery_names_the_offset_of_its_record(receiver, in_pieces):
+async def test_the_span_of_a_rejection_names_the_offset_of_the_rejected_record(receiver, in_pieces):
     (record,) = await deliver(event("evt_8", type=7), in_pieces=in_pieces)
     span = only(receiver)
     assert span.attributes["ledger.outcome"] == "invalid_envelope"
@@ -172,7 +174,7 @@ async def test_the_span_of_a_bug_is_an_error_with_the_name_of_the_exception(rece
     assert b"somebody@example.com" not in receiver.raw
 
 
-async def test_a_delivery_cut_off_by_the_shutdown_is_not_a_bug(receiver, in_pieces, monkeypatch):
+async def test_a_delivery_that_the_shutdown_ends_is_not_a_bug(receiver, in_pieces, monkeypatch):
     monkeypatch.setattr("ingest.server.LONGEST_ANSWER_S", 0)
     log = FakeLog()
     log.acknowledging.clear()
@@ -192,7 +194,7 @@ async def test_a_delivery_cut_off_by_the_shutdown_is_not_a_bug(receiver, in_piec
         assert receiver.spans == []
 
 
-async def test_a_span_has_no_signature_and_only_the_event_id_of_the_body(receiver, in_pieces):
+async def test_a_span_has_no_signature_and_of_the_body_only_the_event_id(receiver, in_pieces):
     data = {"id": "pay_1", "amount": 12345678, "email": "somebody@example.com"}
     body = event("evt_9", type="type.of.nobody", data=data)
     (record,) = await deliver(body, in_pieces=in_pieces)
@@ -202,7 +204,9 @@ async def test_a_span_has_no_signature_and_only_the_event_id_of_the_body(receive
         assert secret not in receiver.raw
 
 
-async def test_the_sampler_of_opentelemetry_applies(receiver, in_pieces, monkeypatch):
+async def test_ingress_uses_the_sampler_that_is_set_for_opentelemetry(
+    receiver, in_pieces, monkeypatch
+):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
     (record,) = await deliver(event(), in_pieces=in_pieces)

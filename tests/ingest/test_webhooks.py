@@ -63,7 +63,7 @@ async def test_the_content_of_data_is_not_validated(running):
     assert answer.status_code == 200
 
 
-async def test_the_same_delivery_twice_is_kept_twice(running):
+async def test_a_delivery_that_arrives_twice_is_kept_twice(running):
     body = event()
     assert [(await running.deliver(body)).status_code for _ in range(2)] == [200, 200]
     assert [record.value for record in running.log.records] == [body, body]
@@ -156,7 +156,7 @@ class TestSignature:
             assert started.log.records == []
 
     @pytest.mark.parametrize("form", [SignedForm.BODY, SignedForm.TIMESTAMPED])
-    async def test_a_delivery_that_was_recorded_is_refused_later_in_either_form(
+    async def test_a_recorded_delivery_that_is_replayed_later_is_refused_in_either_form(
         self, running, form
     ):
         header = sign(event(), SECRET.encode(), int(time.time()) - 310, form)
@@ -164,15 +164,18 @@ class TestSignature:
         assert_problem(answer, 401, "timestamp_out_of_tolerance")
         assert running.log.records == []
 
-    async def test_a_recorded_time_that_is_signed_cannot_be_made_fresh(self, running):
+    async def test_if_the_time_is_signed_a_replay_cannot_have_a_newer_time(self, running):
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.TIMESTAMPED)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")
         answer = await running.deliver(event(), plexy_signature=fresh)
         assert_problem(answer, 401, "signature_mismatch")
 
-    async def test_an_unsigned_recorded_time_can_be_made_fresh_under_the_same_id(self, running):
-        """In the form that Plexy's current page describes, a replayed delivery is kept again."""
+    async def test_if_the_time_is_not_signed_a_replay_with_a_newer_time_is_kept(self, running):
+        """In the form that Plexy's current page describes, the signature does not cover the time.
+
+        The replay has the same event id, so it is counted once.
+        """
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")
@@ -181,8 +184,8 @@ class TestSignature:
         assert [record.key for record in running.log.records] == [b"evt_1"]
 
     @pytest.mark.parametrize("form", [SignedForm.EITHER, SignedForm.BODY])
-    async def test_a_recorded_time_and_body_replayed_as_a_raw_body_is_not_kept(self, form):
-        """The signature of `t.body` also fits these bytes as a raw body, with any new `t`."""
+    async def test_a_signed_time_and_body_that_are_replayed_as_a_raw_body_are_not_kept(self, form):
+        """The signature of `t.body` also fits the raw body `t.body`, whatever the header's `t`."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 10_000, SignedForm.TIMESTAMPED)
         body = b"%d.%b" % (now - 10_000, event())
@@ -247,7 +250,9 @@ class TestEnvelope:
             (event(type="payment\n"), "control_characters", "type"),
         ],
     )
-    async def test_an_invalid_envelope_is_400_and_names_the_field(self, running, body, code, field):
+    async def test_the_answer_to_an_invalid_envelope_is_400_and_names_the_field(
+        self, running, body, code, field
+    ):
         document = assert_problem(await running.deliver(body), 400, code)
         assert document.get("field") == field
         assert [record.topic for record in running.log.records] == ["plexy.rejected"]
@@ -297,7 +302,9 @@ class TestEnvelope:
         [record] = running.log.records
         assert record.key == hashlib.sha256(body).hexdigest().encode()
 
-    async def test_an_invalid_envelope_that_cannot_be_kept_is_503_for_a_retry(self, running):
+    async def test_an_invalid_envelope_that_cannot_be_kept_is_503_so_that_it_is_retried(
+        self, running
+    ):
         running.log.reason = "Kafka does not answer"
         assert_problem(await running.deliver(b"{}"), 503, "log_unavailable")
 
@@ -308,11 +315,11 @@ class TestEnvelope:
 
 class TestAccepted:
     @pytest.mark.parametrize("created", [None, "2026-11-29T10:00:00Z", "now", 1.5, True, [], -1])
-    async def test_any_time_is_accepted_for_the_worker_to_judge(self, running, created):
+    async def test_ingress_accepts_any_time_because_the_worker_judges_it(self, running, created):
         assert (await running.deliver(event(created=created))).status_code == 200
 
     @pytest.mark.parametrize("data", [None, [], "text", 7])
-    async def test_any_data_is_accepted_for_the_worker_to_judge(self, running, data):
+    async def test_ingress_accepts_any_data_because_the_worker_judges_it(self, running, data):
         assert (await running.deliver(event(data=data))).status_code == 200
 
     async def test_an_integer_id_becomes_a_key_in_decimal_text(self, running):
@@ -330,13 +337,13 @@ class TestAccepted:
         body = event().replace(b'"amount"', b'"x": 1e400, "amount"')
         assert (await running.deliver(body)).status_code == 200
 
-    async def test_an_object_with_half_a_surrogate_pair_is_refused_and_kept(self, running):
+    async def test_an_object_with_half_a_surrogate_pair_is_kept_as_rejected(self, running):
         body = event().replace(b"pay_1", b"x\\ud83d")
         assert_problem(await running.deliver(body), 400, "malformed_json")
         [record] = running.log.records
         assert (record.topic, record.key, record.value) == ("plexy.rejected", b"evt_1", body)
 
-    async def test_a_refusal_mentions_that_the_time_of_a_signature_is_in_milliseconds(
+    async def test_if_the_time_of_a_signature_is_in_milliseconds_the_refusal_mentions_it(
         self, running
     ):
         signature = sign(event(), SECRET.encode(), time.time_ns() // 1_000_000)
@@ -344,7 +351,7 @@ class TestAccepted:
         document = assert_problem(answer, 401, "timestamp_out_of_tolerance")
         assert "milliseconds" in document["detail"]
 
-    async def test_a_malformed_signature_does_not_spoil_a_good_one(self, running):
+    async def test_a_good_signature_next_to_a_malformed_signature_is_accepted(self, running):
         good = signed(event())["Plexy-Signature"]
         for header in (f"{good},v1=zz", good.replace(",", ",v1=,")):
             answer = await running.deliver(event(), plexy_signature=header)
@@ -373,14 +380,14 @@ class TestMediaType:
     @pytest.mark.parametrize(
         "content_type", ["text/plain", "application/jsonx", "application/+json", "application/xml"]
     )
-    async def test_any_other_media_type_is_415(self, running, content_type):
+    async def test_a_media_type_other_than_json_is_415(self, running, content_type):
         answer = await running.deliver(event(), content_type=content_type)
         document = assert_problem(answer, 415, "unsupported_media_type")
         assert "Content-Type" in document["detail"]
         assert running.log.records == []
 
     @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
-    async def test_an_encoded_body_is_415_and_the_header_is_named(self, running, encoding):
+    async def test_an_encoded_body_is_415_and_the_answer_names_the_header(self, running, encoding):
         answer = await running.deliver(event(), content_encoding=encoding)
         document = assert_problem(answer, 415, "unsupported_media_type")
         assert "Content-Encoding" in document["detail"]
@@ -389,7 +396,7 @@ class TestMediaType:
     async def test_the_encoding_identity_is_accepted(self, running):
         assert (await running.deliver(event(), content_encoding="Identity")).status_code == 200
 
-    async def test_a_missing_media_type_is_taken_for_json(self, running):
+    async def test_a_body_that_has_no_media_type_is_treated_as_json(self, running):
         headers = {"Plexy-Signature": signed(event())["Plexy-Signature"]}
         answer = await running.client.post(PATH, content=event(), headers=headers)
         assert answer.status_code == 200
@@ -404,13 +411,13 @@ class TestSize:
             assert (await started.deliver(body)).status_code == 200
             assert_problem(await started.deliver(body + b" "), 413, "body_too_large")
 
-    async def test_a_mebibyte_is_accepted_by_default_but_not_one_more_byte(self, running):
+    async def test_by_default_one_mebibyte_is_accepted_and_one_byte_more_is_refused(self, running):
         body = event(padding="")
         body = body.replace(b'"padding": "', b'"padding": "' + b"x" * (2**20 - len(body)))
         assert (await running.deliver(body)).status_code == 200
         assert_problem(await running.deliver(body + b" "), 413, "body_too_large")
 
-    async def test_the_limit_applies_without_a_content_length(self, running):
+    async def test_the_limit_also_applies_to_a_body_without_a_content_length(self, running):
         async def chunks():
             for _ in range(40):
                 yield b" " * 2**16
@@ -429,7 +436,9 @@ class TestSize:
         assert answer.status_code == 200
         assert running.log.records[0].value == event()
 
-    async def test_a_content_length_beyond_the_limit_is_refused_before_the_body(self, running):
+    async def test_a_content_length_beyond_the_limit_is_refused_before_the_body_arrives(
+        self, running
+    ):
         reader, writer = await running.connect()
         writer.write(
             b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -455,7 +464,7 @@ class TestTime:
             assert head.startswith(b"HTTP/1.1 408 ")
             assert json.loads(body)["code"] == "request_timeout"
 
-    async def test_without_an_acknowledgement_the_answer_is_503_within_the_limit(self):
+    async def test_if_kafka_does_not_acknowledge_the_answer_is_503_within_the_time_limit(self):
         async with ingress(answer_within_s=1.0) as started:
             started.log.acknowledging.clear()
             began = time.monotonic()
@@ -481,7 +490,7 @@ class TestTime:
 
 
 async def _trickle(sender: socket.socket) -> None:
-    """Send a body that does not end, until the connection is closed."""
+    """Send the bytes of an endless body until the connection is closed."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         await loop.sock_sendall(
@@ -497,8 +506,8 @@ async def _trickle(sender: socket.socket) -> None:
 async def _received(sender: socket.socket) -> bytes:
     """Return everything that arrives until the connection is closed or reset.
 
-    A byte that is sent after the close resets the connection. The socket returns the answer first,
-    whereas a stream of asyncio raises the reset in place of the answer that it has received.
+    A byte that the sender sends after the server's close resets the connection. Even then, a socket
+    returns the answer first. A stream of asyncio would raise the error of the reset instead.
     """
     loop, received = asyncio.get_running_loop(), b""
     with contextlib.suppress(ConnectionError):
@@ -508,7 +517,7 @@ async def _received(sender: socket.socket) -> bytes:
 
 
 class TestLoad:
-    async def test_strangers_who_announce_large_bodies_take_no_place(self):
+    async def test_a_body_that_has_not_arrived_does_not_count_as_a_delivery_in_flight(self):
         async with ingress(max_in_flight=1) as started:
             head = (
                 b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -522,7 +531,7 @@ class TestLoad:
             for writer in writers:
                 writer.transport.abort()
 
-    async def test_strangers_who_send_large_bodies_leave_room_for_small_ones(self, monkeypatch):
+    async def test_large_bodies_without_a_signature_leave_room_for_small_bodies(self, monkeypatch):
         monkeypatch.setattr("ingest.webhooks.BodyMemory", lambda: BodyMemory(max_bytes=100_000))
         async with ingress() as started:
             _, writer = await started.connect()
@@ -535,7 +544,7 @@ class TestLoad:
             assert (await started.deliver(event())).status_code == 200
             writer.transport.abort()
 
-    async def test_a_delivery_beyond_the_limit_is_503_and_those_in_flight_continue(self):
+    async def test_a_delivery_beyond_the_limit_is_503_and_the_deliveries_in_flight_continue(self):
         async with ingress(max_in_flight=2) as started:
             started.log.acknowledging.clear()
             taken = [asyncio.create_task(started.deliver(event())) for _ in range(2)]
@@ -565,7 +574,7 @@ class TestLogLine:
         monkeypatch.setattr(webhooks, "_log", captured)
         return captured
 
-    async def test_each_delivery_has_one_line(self, running, lines):
+    async def test_each_delivery_has_one_log_line(self, running, lines):
         await running.deliver(event("evt_1"))
         await running.deliver(event("evt_2", type=None))
         await running.deliver(event("evt_3"), plexy_signature="x")
@@ -580,7 +589,7 @@ class TestLogLine:
         ]
         assert all(call.kwargs["ms"] >= 0 for call in lines.calls)
 
-    async def test_the_line_has_neither_body_nor_signature_nor_secret(self, running, lines):
+    async def test_the_log_line_has_neither_body_nor_signature_nor_secret(self, running, lines):
         answer = await running.deliver(event(note="in the body only"))
         seen = repr(lines.calls)
         for hidden in ("in the body only", SECRET, answer.request.headers["plexy-signature"]):

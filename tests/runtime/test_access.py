@@ -1,4 +1,4 @@
-"""A server without a token answers only under loopback names; tokens are long and must match."""
+"""A server that has no token answers only under loopback names; a token is long, and must match."""
 
 import pytest
 
@@ -47,13 +47,13 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_a_loopback_name_is_allowed_with_a_token_and_without(host):
+def test_a_loopback_name_is_allowed_if_the_server_has_a_token_and_if_it_has_none(host):
     assert wrong_host([host], None) is None
     assert wrong_host([host], TOKEN) is None
 
 
 @pytest.mark.parametrize("host", OTHERS)
-def test_any_other_name_is_allowed_only_if_the_server_has_a_token(host):
+def test_a_name_that_is_not_loopback_is_allowed_only_if_the_server_has_a_token(host):
     problem = wrong_host([host], None)
     assert problem is not None
     assert (problem.status, problem.code) == (421, "host_not_allowed")
@@ -64,7 +64,7 @@ def test_any_other_name_is_allowed_only_if_the_server_has_a_token(host):
 
 @pytest.mark.parametrize("token", [None, TOKEN])
 @pytest.mark.parametrize("hosts", [[], ["localhost", "localhost"], *([host] for host in MALFORMED)])
-def test_anything_except_one_valid_host_is_a_400_that_does_not_quote_the_host(hosts, token):
+def test_a_request_without_exactly_one_valid_host_is_400_and_the_host_is_not_shown(hosts, token):
     problem = wrong_host(hosts, token)
     assert problem is not None
     assert (problem.status, problem.code) == (400, "invalid_host")
@@ -84,14 +84,14 @@ def test_a_server_without_a_token_may_listen_on_loopback(address):
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.1", "worker"])  # noqa: S104
-def test_a_server_beyond_loopback_needs_a_token(address):
+def test_a_server_that_listens_beyond_loopback_needs_a_token(address):
     assert not is_loopback(address)
     with pytest.raises(SettingsError, match=f"^LEDGER_WEB_BIND={address} .*LEDGER_API_TOKEN"):
         require_token("LEDGER_WEB_BIND", address, None)
     require_token("LEDGER_WEB_BIND", address, TOKEN)
 
 
-def test_a_short_token_is_refused_without_being_shown():
+def test_a_short_token_is_refused_and_not_shown():
     with pytest.raises(ValueError, match="at least 16 characters, got 15") as caught:
         Token("x" * 15)
     assert "xxx" not in str(caught.value)

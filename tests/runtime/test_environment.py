@@ -16,8 +16,8 @@ _READS = re.compile(
     r"""os\.environ(?:\.get)?[\[(]\s*["'](\w+)|["'](\w+)["'] (?:not )?in os\.environ|"""
     r"""env\.get\(["'](\w+)|(?<!def )_getenv\(["'](\w+)"""
 )
-# These variables are kept on purpose: some set the look of text or the machine's certificates, and
-# the others are read only by examples and other programs.
+# These variables are kept on purpose. Some of them set the look of text or the machine's
+# certificates. The others are read only by a library's examples or by other programs.
 _KEPT = {
     "aiohttp": {"FOO", "NETRC", "PYTHONASYNCIODEBUG"},
     "faust": {"BROKER_PASSWORD", "BROKER_USERNAME", "SHELL"},
@@ -56,7 +56,7 @@ def test_each_variable_that_a_library_reads_is_ignored_or_kept_on_purpose(librar
     assert kept == _KEPT.get(library, set())
 
 
-def test_variables_of_the_ledger_of_opentelemetry_and_of_the_system_are_kept():
+def test_the_variables_of_the_ledger_and_opentelemetry_and_the_system_are_kept():
     kept = {"LEDGER_WEB_PORT", "OTEL_EXPORTER_OTLP_ENDPOINT", "PATH", "HOME", "TZ", "HTTPS_PROXY"}
     assert not any(map(is_foreign, kept))
 

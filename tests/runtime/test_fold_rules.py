@@ -17,7 +17,7 @@ def read(**values: Any) -> WorkerSettings:
     return WorkerSettings.from_environment(values)
 
 
-def test_settings_that_do_not_change_the_fold_do_not_change_the_name():
+def test_settings_that_do_not_change_the_fold_do_not_change_the_protocol_name():
     other = read(
         LEDGER_CHUNK_RECORDS="7", LEDGER_WEBHOOK_SECRETS="whsec_test_key_1", LEDGER_WEB_PORT="1"
     )
@@ -33,13 +33,13 @@ def test_each_secret_of_the_workers_adds_a_protocol_name_that_does_not_contain_t
     )
 
 
-def test_there_is_no_difference_from_a_group_without_a_protocol_name_or_with_our_name():
+def test_a_group_that_has_no_protocol_name_or_has_our_name_is_not_a_difference():
     settings = read(**SECRETS)
     assert not difference(settings, "")
     assert not any(difference(settings, agreed) for agreed in protocols(settings))
 
 
-def test_a_group_whose_name_has_no_settings_runs_another_release():
+def test_a_group_whose_protocol_name_has_no_settings_runs_a_different_release():
     found = str(difference(read(), "faust"))
     assert (
         "with settings that differ from this program's: the workers run a different release"
@@ -47,20 +47,20 @@ def test_a_group_whose_name_has_no_settings_runs_another_release():
     )
 
 
-def test_a_group_with_a_different_fold_runs_another_release():
+def test_a_group_whose_protocol_name_has_a_different_fold_runs_a_different_release():
     rules = msgspec.json.decode(protocols(read())[0], type=FoldRules)
     later = msgspec.json.encode(msgspec.structs.replace(rules, fold=FOLD + 1)).decode()
     assert "the workers run a different release" in str(difference(read(), later))
 
 
-def test_signature_checks_on_only_one_side_are_reported_as_the_only_difference():
+def test_if_only_one_side_checks_signatures_no_other_difference_is_reported():
     (agreed,) = protocols(read())
     fault = difference(read(**SECRETS), agreed)
     assert fault
     assert fault.what.endswith("SIGNATURES is ingress in the group and worker in this program")
 
 
-def test_secrets_are_a_difference_only_if_the_group_and_the_program_share_none():
+def test_secrets_are_a_difference_only_if_the_group_and_the_program_share_no_secret():
     settings = read(**SECRETS)
     (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_3"}))
     fault = difference(settings, other)
@@ -73,14 +73,14 @@ def test_secrets_are_a_difference_only_if_the_group_and_the_program_share_none()
     assert fault.what.endswith("TOLERANCE_S is 9 in the group and 300 in this program")
 
 
-def test_workers_that_check_signatures_agree_on_whether_bearer_records_are_expected():
+def test_workers_that_check_signatures_must_agree_on_whether_they_expect_bearer_records():
     (agreed,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_test_key_1"}))
     fault = difference(read(**SECRETS, LEDGER_PAY_AMOUNTS="minor"), agreed)
     assert fault
     assert fault.what.endswith("LEDGER_PAY_AMOUNTS is unset in the group and minor in this program")
 
 
-def test_a_ledger_of_the_pay_api_alone_has_one_name_without_a_secret():
+def test_a_ledger_that_takes_only_the_pay_api_has_one_protocol_name_without_a_secret():
     only_pay = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_PAY_AMOUNTS": "major"}
     (name,) = protocols(read(**only_pay))
     assert '"pay_amounts":"major"' in name

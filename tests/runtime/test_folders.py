@@ -1,4 +1,4 @@
-"""Only the user of the programs may enter their data folders."""
+"""Only the user that runs a program may enter the program's data folders."""
 
 import os
 from pathlib import Path

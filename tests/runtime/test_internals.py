@@ -1,4 +1,7 @@
-"""Private names of libraries are listed, exist in the pinned version, and stay in few modules."""
+"""The project lists every private name of a library that it uses.
+
+Each name exists in the pinned version of its library, and only a few modules may use these names.
+"""
 
 import ast
 import subprocess
@@ -91,7 +94,7 @@ def overridden(path: Path, text: str) -> set[str]:
 
 
 def libraries_with(name: str) -> set[str]:
-    """Return the libraries that have a private name according to the table."""
+    """Return the libraries that have this private name according to the table."""
     having = {place for place, names in PLACES.items() if name in names.split()}
     return {place.partition(":")[0].partition(".")[0] for place in having}
 
@@ -130,11 +133,11 @@ def test_private_names_of_a_library_are_used_only_in_the_listed_modules():
     assert elsewhere == set()
 
 
-def test_each_listed_module_uses_private_names_of_its_library():
+def test_each_listed_module_uses_private_names_of_the_library_that_it_is_listed_for():
     using = {(library, path) for path, _, libraries in uses() for library in libraries}
     listed = {(library, path) for library, paths in MODULES.items() for path in paths}
     assert listed - using == set()
-    # The search itself finds a replaced method, and an overridden method.
+    # The search works: it finds a replaced method and an overridden method.
     found = {(path, name) for path, name, _ in uses()}
     assert ("runtime/kafka/corrections.py", "AIOKafkaConnection.send") in found
     assert ("ingest/connection.py", "_start_asgi_task") in found
@@ -153,7 +156,7 @@ def test_every_private_name_that_the_linter_ignores_is_in_the_table():
 def test_every_private_name_that_a_class_shares_with_a_library_is_in_the_table():
     found = {f"{path}: {name}" for path, text in sources() for name in overridden(path, text)}
     assert {each for each in found if each.rpartition(" ")[2] not in NAMES} == set()
-    # The search itself finds an overridden method, and an attribute that is only read.
+    # The search works: it finds an overridden method, and an attribute that a class only reads.
     assert "processors/engine/internals.py: _crash" in found
     assert "processors/engine/internals.py: _thread" in found
 
@@ -167,7 +170,7 @@ def test_the_pinned_version_has_every_name(place):
 @pytest.mark.parametrize(
     "place", ["aiokafka.client:AIOKafkaClient", "aiokafka.client", "rocksdict:RdictIter"]
 )
-def test_a_name_that_its_library_lacks_is_reported_as_missing(place):
+def test_a_name_that_the_library_lacks_is_reported_as_missing(place):
     import_module(place.partition(":")[0])
     assert list(missing_at(place, "_no_such_name")) == [f"{place}._no_such_name"]
     assert list(missing_at("aiokafka.client:NoSuchClass", "_x")) == ["aiokafka.client:NoSuchClass"]
@@ -221,7 +224,7 @@ def test_a_command_reports_the_missing_name_without_a_traceback():
 
 
 @pytest.mark.parametrize(("found", "level"), [(None, "info"), ("99.1", "warning")])
-def test_the_versions_are_logged_and_a_wrong_one_is_a_warning(monkeypatch, found, level):
+def test_the_versions_are_logged_and_a_wrong_version_is_a_warning(monkeypatch, found, level):
     expected = internals.expected()
     if found:
         monkeypatch.setattr(internals, "installed", lambda _library: found)

@@ -52,7 +52,7 @@ def test_no_line_is_lost_when_the_program_ends(end):
     assert [line for line in lines if '"ms": 3' in line]
 
 
-def test_without_a_loop_a_line_is_written_at_once():
+def test_if_no_event_loop_runs_a_line_is_written_at_once():
     code = PROGRAM.partition("async def")[0].format(log_format="json", level="info")
     code += "write(log, 1)\nimport os; os._exit(0)"
     ended = subprocess.run(
@@ -67,5 +67,5 @@ def test_in_the_pretty_format_no_line_is_json():
     assert not any(line.startswith("{") for line in lines)
 
 
-def test_below_the_level_no_line_is_written():
+def test_a_line_below_the_log_level_is_not_written():
     assert logged(level="warning") == ""

@@ -1,4 +1,4 @@
-"""A program's logs have their documented form; each test runs a process of its own."""
+"""A program's logs have their documented form; each test runs its own process."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_standard_output_has_only_results():
     assert run().stdout == "a result\n"
 
 
-def test_an_exception_is_part_of_its_line():
+def test_an_exception_is_part_of_the_line_that_reports_it():
     failed = lines()[-1]
     assert (failed["event"], failed["level"]) == ("failed", "error")
     assert failed["exception"].startswith("Traceback")
@@ -72,7 +72,7 @@ def test_libraries_log_in_the_same_form_with_their_names():
         ("error", ["failed"], {"error"}),
     ],
 )
-def test_libraries_log_less_than_the_program_at_each_level(level, ours, libraries):
+def test_at_each_level_the_libraries_log_no_more_than_the_program(level, ours, libraries):
     logged = events(level)
     assert [event for event in logged if " says " not in event] == ours
     shown = {event.split()[-1] for event in logged if event.startswith("faust.app ")}
@@ -80,7 +80,7 @@ def test_libraries_log_less_than_the_program_at_each_level(level, ours, librarie
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_aiokafka_logs_only_warnings_and_timers_only_errors(level):
+def test_aiokafka_logs_only_warnings_and_errors_and_the_timers_log_only_errors(level):
     logged = events(level)
     assert [e for e in logged if e.startswith("aiokafka")] == [
         "aiokafka.conn says warning",

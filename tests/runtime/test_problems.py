@@ -1,4 +1,4 @@
-"""Problem documents have the form of RFC 9457, without unknown members."""
+"""Problem documents have the form of RFC 9457, and have only the members that are documented."""
 
 import json
 from http import HTTPStatus
@@ -12,7 +12,7 @@ def decoded(**fields: object) -> dict:
     return json.loads(Problem(**{"status": 404, "code": "c", "detail": "d", **fields}).encode())
 
 
-def test_a_document_has_status_code_detail_and_the_title_of_its_status():
+def test_a_document_has_a_status_and_a_code_and_a_detail_and_the_title_of_the_status():
     assert decoded(status=503, code="not_ready", detail="wait") == {
         "status": 503,
         "code": "not_ready",
@@ -30,7 +30,7 @@ def test_an_explicit_title_is_kept():
     assert decoded(title="Slow down")["title"] == "Slow down"
 
 
-def test_the_field_at_fault_is_optional():
+def test_the_name_of_the_field_that_is_wrong_is_optional():
     assert decoded(field="data.amount")["field"] == "data.amount"
     assert "field" not in decoded()
 
@@ -47,5 +47,5 @@ def test_encoding_does_not_change_a_problem():
         problem.status = 500
 
 
-def test_the_media_type_is_that_of_the_rfc():
+def test_the_media_type_is_the_media_type_of_the_rfc():
     assert MEDIA_TYPE == "application/problem+json"

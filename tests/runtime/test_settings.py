@@ -1,4 +1,4 @@
-"""Settings are read from a given environment, and an error names the variable and its value."""
+"""Settings are read from a given environment; an error names the variable and the wrong value."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,7 +29,7 @@ def read(**values: str) -> Example:
     return Example.from_environment({f"LEDGER_{name.upper()}": v for name, v in values.items()})
 
 
-def test_without_variables_the_settings_are_the_defaults():
+def test_if_no_variable_is_set_the_settings_are_the_defaults():
     assert read() == Example()
 
 
@@ -67,7 +67,7 @@ def test_settings_that_contradict_each_other_are_refused():
         read(quiet="true", mode="b")
 
 
-def test_other_variables_are_ignored():
+def test_unknown_variables_are_ignored():
     assert Example.from_environment({"PORT": "1", "LEDGER_UNKNOWN": "x"}) == Example()
 
 
@@ -82,7 +82,7 @@ def test_secrets_are_read_and_hidden():
         assert "pass_3" not in shown
 
 
-def test_secrets_are_equal_if_their_texts_are():
+def test_secrets_are_equal_if_their_texts_are_equal():
     assert Secret("a") == Secret("a") != Secret("b")
     assert len({Secret("a"), Secret("a")}) == 1
     assert Secret("a") != "a"
@@ -93,7 +93,7 @@ def test_a_secret_is_never_shown(value):
     assert repr(Secret(value)) == "Secret('…')" == str(Secret(value))
 
 
-def test_every_setting_is_listed_with_its_default_and_meaning():
+def test_every_setting_is_listed_with_its_default_and_its_description():
     lines = {line.variable: (line.default, line.text) for line in describe(Example)}
     assert lines["LEDGER_PORT"] == ("80", "a port")
     assert lines["LEDGER_SHARE"] == ("0.5", "a share")

@@ -42,7 +42,7 @@ def end(tracing: Tracing, span: SpanContext | None) -> None:
 
 
 @KINDS
-def test_if_the_extra_tracing_is_not_installed_the_error_names_it(kind, monkeypatch):
+def test_if_the_extra_tracing_is_not_installed_the_error_names_this_extra(kind, monkeypatch):
     monkeypatch.setattr(traces, "find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*pip install '\.\[tracing\]'"):
         kind.from_environment(ALL)
@@ -64,7 +64,7 @@ def test_a_program_without_opentelemetry_ends_with_an_error_that_names_the_extra
 
 
 @KINDS
-def test_a_value_other_than_off_and_otlp_is_refused(kind):
+def test_a_value_other_than_off_or_otlp_is_refused(kind):
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES: .*'jaeger'"):
         kind.from_environment(ALL | {"LEDGER_TRACES": "jaeger"})
 
@@ -78,7 +78,7 @@ def test_a_value_other_than_off_and_otlp_is_refused(kind):
         ("OTEL_TRACES_SAMPLER", "always_on "),
     ],
 )
-def test_values_that_opentelemetry_would_ignore_are_refused(name, value):
+def test_a_value_that_opentelemetry_itself_would_ignore_is_refused(name, value):
     with pytest.raises(SettingsError, match=f"{name}={value}: .*(http|parentbased_traceidratio)"):
         Tracing("program", {name: value})
 
@@ -117,7 +117,7 @@ def test_a_sampler_of_opentelemetry_is_accepted_without_an_argument(sampler, emp
         ("HEADERS", "authorization=\xfchush"),
     ],
 )
-def test_the_error_for_a_wrong_value_does_not_contain_its_password(
+def test_the_error_for_a_wrong_value_does_not_contain_the_password_in_the_value(
     of, name, value, monkeypatch, caplog
 ):
     monkeypatch.setenv(of + name, value)
@@ -168,7 +168,7 @@ def test_a_queue_smaller_than_a_batch_is_refused(monkeypatch):
         Tracing("program", {})
 
 
-def test_otel_sdk_disabled_turns_traces_off():
+def test_the_variable_otel_sdk_disabled_turns_traces_off():
     for disabled in ("true", "false"):
         tracing = Tracing("program", {"OTEL_SDK_DISABLED": disabled})
         span = tracing.begin("span", SpanKind.SERVER, NO_CONTEXT)
@@ -177,7 +177,7 @@ def test_otel_sdk_disabled_turns_traces_off():
 
 
 def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog):
-    """All spans begin before any of them ends, as with a slow Kafka."""
+    """All spans begin before the first span ends, as if Kafka were slow."""
     monkeypatch.setattr("runtime.tracing._LOGGED_AGAIN_AFTER_S", 0)
     with receiving() as receiver:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8"}
@@ -201,7 +201,7 @@ def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog)
 
 
 @pytest.mark.parametrize("chosen", ["off", "otlp"])
-def test_off_does_not_import_opentelemetry(chosen, tmp_path):
+def test_if_traces_are_off_opentelemetry_is_not_imported(chosen, tmp_path):
     """The case ``otlp`` shows that the test detects an import."""
     code = (
         "import os, sys\n"

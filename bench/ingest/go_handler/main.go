@@ -1,8 +1,9 @@
-// The peer: net/http and franz-go, one delivery per request, as their documentation shows.
+// A peer of ingress in Go. It uses net/http and franz-go as their documentation shows, with one delivery per request.
 //
-// It checks the same signature as ingress, in both forms, and the same envelope. It writes the same record
-// (acks of all in-sync replicas, idempotent), and answers once the record is acknowledged. Wherever there is
-// a choice, the peer takes the cheaper option: no log line, no limits of its own, no record of refused deliveries.
+// It accepts both forms of signature that ingress accepts, and checks the same envelope. It writes the same
+// record with an idempotent producer, and answers once all in-sync replicas have acknowledged the record.
+// Wherever there is a choice, the peer takes the cheaper option: it writes no log lines, limits nothing except
+// the size of a body, and keeps no record of refused deliveries.
 package main
 
 import (
@@ -83,7 +84,7 @@ func main() {
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("BENCH_PORT"), nil))
 }
 
-// verified reports whether a signature covers the body, or its time and the body, and is recent.
+// verified reports whether a signature is recent, and covers either the body or the signature's time and the body.
 func verified(header string, body, secret []byte, now time.Time) bool {
 	var timestamp string
 	var given []byte

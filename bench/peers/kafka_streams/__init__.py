@@ -1,11 +1,11 @@
 """Defines a peer: a Kafka Streams application in Java, whose source is in this folder.
 
-It has our topology (dedupe by event id and content, fold by payment, fold by order), our topics and
-our state. It uses the Processor API as Kafka's developer guide shows: RocksDB stores with
-changelogs and a cache, JSON with Jackson's data binding, at-least-once processing, and acks of all
-in-sync replicas. ``Rules.java`` has the cheaper rules of ``plain_rules`` (no anomalies, no
-reversals, no checks of fields). All settings have their defaults, except those in this module.
-``Tuned`` shows the gain from tuning the Java virtual machine.
+The application has the ledger's topology (dedupe by event id and content, fold by payment, fold by
+order), topics and state. It uses the Processor API as Kafka's developer guide shows: RocksDB stores
+with changelogs and a cache, JSON with Jackson's data binding, at-least-once processing, and acks of
+all in-sync replicas. ``Rules.java`` has the cheaper rules of ``plain_rules`` (no anomalies, no
+reversals, no checks of fields). All settings have their defaults, except the settings that this
+module and ``App.java`` name. ``Tuned`` shows the gain from tuning the Java virtual machine.
 """
 
 import json
@@ -19,14 +19,14 @@ from bench.program import OrderTotals, Peer, totals_by_currency
 
 _SOURCE: Final = Path(__file__).parent
 _BUILT: Final = BUILD / "kafka_streams"
-# The default is 30 s, but the benchmark waits for the last commit.
+# The default is 30 s, and the benchmark would have to wait that long for the last commit.
 _COMMIT_MS: Final = "5000"
-# The default is 16 KiB, which makes the broker so busy that the whole run is slower.
+# With the default of 16 KiB, the broker is so busy that the whole run is slower.
 _BATCH_BYTES: Final = "131072"
 
 
 class KafkaStreams(Peer):
-    """`java peer.App`, with a number of threads."""
+    """The peer that runs as `java peer.App`, with ``threads`` threads."""
 
     peer = "kafka_streams"
     threads: ClassVar[int]
@@ -34,7 +34,7 @@ class KafkaStreams(Peer):
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Return the build tool that this machine lacks; ``None`` if it has all of them."""
+        """Return a text that names a missing build tool; ``None`` if no build tool is missing."""
         absent = [name for name in ("java", "javac", "mvn") if shutil.which(name) is None]
         if not absent:
             return None
@@ -58,7 +58,7 @@ class KafkaStreams(Peer):
         return ["java", *self.jvm, quiet, "-cp", jars, "peer.App"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the worker's place as variables."""
+        """Return variables with the worker's broker, topics, group, folder, port and options."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -78,7 +78,7 @@ class KafkaStreams(Peer):
 
 
 class OneThread(KafkaStreams):
-    """One thread, the default."""
+    """One thread, which is the default of Kafka Streams."""
 
     name = "kafka_streams-1"
     title = "Kafka Streams, 1 thread"
@@ -86,7 +86,7 @@ class OneThread(KafkaStreams):
 
 
 class TwoThreads(KafkaStreams):
-    """A thread for each core of the machine on which the project's figures were measured."""
+    """One thread for each core of the machine on which the project's figures were measured."""
 
     name = "kafka_streams-2"
     title = "Kafka Streams, 2 threads"
@@ -94,7 +94,7 @@ class TwoThreads(KafkaStreams):
 
 
 class FourThreads(KafkaStreams):
-    """A thread for each partition."""
+    """One thread for each partition."""
 
     name = "kafka_streams-4"
     title = "Kafka Streams, 4 threads"

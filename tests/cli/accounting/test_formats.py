@@ -1,4 +1,4 @@
-"""Each format's own program reads the exported entries back exactly, for any ids."""
+"""Each export format's own program reads the exported entries back exactly, whatever the ids."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ MILLISECONDS = 1_767_225_600_000
 # For two of the currencies, the setting's number of decimals differs from Plexy's.
 DIGITS_OF = MinorUnits("BHD:3,CLF:4").digits_of
 
-# Each of these texts has a meaning in one of the formats; Hypothesis adds other texts.
+# Each of these texts has a special meaning in some format; Hypothesis adds other texts.
 HOSTILE = (
     *('"', "\\", '\\"', "\n", "\r\n", "\n2026-01-01 open Assets:Mine", '"\n  Assets:Mine  1 KZT'),
     *(";", ", b:c", "a:b", "|", "%", "%2F", "%25", "'", "=1+1", "-1", "+1", "@x", "\t=1", "()"),
@@ -54,7 +54,7 @@ ids = st.tuples(ids, ids).map("".join).filter(bool)
 
 @st.composite
 def entries(draw) -> list[Entry]:
-    """Return entries of any currency, amount, time and place, in a snapshot's order."""
+    """Return entries with any currency, amount, time and log offset, sorted as in a snapshot."""
     made = {}
     for offset in range(draw(st.integers(0, 4))):
         currency = draw(st.sampled_from(["KZT", "JPY", "BHD", "CLF", *MINOR_UNIT_DIGITS]))
@@ -88,7 +88,7 @@ def written(kind, given_entries: list[Entry]) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """Return the fields of an entry that a reader must find, except its postings."""
+    """Return the fields of an entry that a reader must find in the file, without the postings."""
     found = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,
@@ -118,7 +118,7 @@ def test_a_quoted_id_has_no_special_character_and_is_read_back_exactly(text):
 
 
 @given(st.text(string.ascii_letters + string.digits + "_", max_size=20))
-def test_an_id_of_the_usual_form_is_not_changed(text):
+def test_quoting_does_not_change_an_id_of_the_usual_form(text):
     assert quoted(text) == text
 
 
@@ -177,7 +177,7 @@ def test_beancount_loads_every_entry_exactly_and_without_an_error(given_entries)
 
 @given(st.lists(entries(), min_size=10, max_size=40))
 @settings(max_examples=10)
-def test_hledger_reads_every_entry_exactly_under_its_strictest_checks(several):
+def test_hledger_reads_every_entry_exactly_even_with_the_strictest_checks(several):
     snapshot = JournalSnapshot()
     for entry in {entry.entry_id: entry for some in several for entry in some}.values():
         snapshot.read(entry.entry_id.encode(), ENTRIES.encode(entry))
@@ -202,7 +202,7 @@ def test_hledger_reads_every_entry_exactly_under_its_strictest_checks(several):
 
 
 @pytest.mark.parametrize("kind", [beancount, hledger, csv_table])
-def test_an_amount_has_the_decimals_that_the_setting_gives_its_currency(kind):
+def test_an_amount_has_as_many_decimals_as_the_setting_gives_the_currency(kind):
     fact = Event(
         *("evt_1", PAYMENT_SUCCEEDED, 1_767_225_600, "pay_1", Money(1_234_567, "BHD"), None),
         *(None, None, 0, 0, Kind.SUCCEEDED),
@@ -212,7 +212,7 @@ def test_an_amount_has_the_decimals_that_the_setting_gives_its_currency(kind):
 
 
 @pytest.mark.parametrize("kind", [beancount, hledger, csv_table])
-def test_a_journal_without_entries_is_a_valid_file(kind):
+def test_the_file_of_a_journal_that_has_no_entries_is_valid(kind):
     text = written(kind, [])
     if kind is beancount:
         assert loader.load_string(text)[1] == []

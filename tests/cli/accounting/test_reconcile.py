@@ -39,7 +39,7 @@ def test_a_file_is_read_line_by_line(read):
     ]
 
 
-def test_columns_may_be_in_any_order_and_among_other_columns(read):
+def test_the_columns_may_be_in_any_sequence_and_the_file_may_have_other_columns(read):
     text = 'kind,fee,currency,note,payment_id,amount\nrefund,0.10,JPY,"a, b\nc",pay 1,7\n'
     assert read(text) == [Line(3, "pay 1", "refund", Money(7, "JPY"))]
 
@@ -49,14 +49,14 @@ def test_a_file_from_a_spreadsheet_is_read(read):
     assert read(text) == [Line(2, "pay_1", "payment", Money(500, "KZT"))]
 
 
-def test_minor_units_are_read_unchanged_and_must_be_digits(read):
+def test_an_amount_in_minor_units_is_read_unchanged_and_must_consist_of_digits(read):
     assert read(HEADER + "p,500,BHD,payment\n", minor=True)[0].money == Money(500, "BHD")
     for amount in ("5.00", "-5", "", str(MAX_AMOUNT_MINOR + 1), "9" * 31):
         with pytest.raises(WrongOptionError, match=rf"line 2: amount: .*got '{amount}'"):
             read(f"{HEADER}p,{amount},KZT,payment\n", minor=True)
 
 
-def test_a_refund_may_have_a_minus_but_a_payment_may_not(read):
+def test_the_amount_of_a_refund_may_be_negative_but_the_amount_of_a_payment_may_not(read):
     assert read(HEADER + "p,-5.00,KZT,refund\n")[0].money == Money(500, "KZT")
     assert read(HEADER + "p,-500,KZT,refund\n", minor=True)[0].money == Money(500, "KZT")
     with pytest.raises(WrongOptionError, match=r"line 2: amount: .*got '-5\.00'"):
@@ -88,7 +88,7 @@ def test_a_refund_may_have_a_minus_but_a_payment_may_not(read):
         ('p,5.00,KZT,"pay"ment', "',' expected after"),
     ],
 )
-def test_the_error_for_an_invalid_value_names_its_line(read, row, why):
+def test_the_error_for_an_invalid_value_names_the_line_of_the_value(read, row, why):
     with pytest.raises(WrongOptionError, match=rf"settlement\.csv, line 3: {why}"):
         read(f"{HEADER}p,1.00,KZT,payment\n{row}\n")
 
@@ -104,12 +104,12 @@ def test_the_error_for_an_invalid_value_names_its_line(read, row, why):
         "p,5.00,KZT,payment\n",
     ],
 )
-def test_the_error_for_a_file_without_the_columns_names_them(read, text):
+def test_the_error_for_a_wrong_header_names_the_expected_columns(read, text):
     with pytest.raises(WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind once"):
         read(text)
 
 
-def test_the_error_for_bytes_that_are_not_utf_8_names_the_line_before(read):
+def test_the_error_for_bytes_that_are_not_utf_8_names_the_last_line_before_the_bytes(read):
     with pytest.raises(WrongOptionError, match=r"settlement\.csv, after line .*not UTF-8"):
         read(HEADER.encode() + b"p\xff,5.00,KZT,payment\n")
 
@@ -157,12 +157,12 @@ def test_any_rows_written_as_csv_are_read_back_exactly(tmp_path_factory, rows, m
         (" 1500.50\u00a0", 150050),
     ],
 )
-def test_an_amount_with_separators_is_read_if_it_has_one_meaning(read, amount, minor_units):
+def test_an_amount_with_separators_is_read_if_it_has_only_one_meaning(read, amount, minor_units):
     text = f"Payment_ID;AMOUNT;Currency;kind\np;{amount}; kzt ;Payment \n"
     assert read(text)[0].money == Money(minor_units, "KZT")
 
 
-def test_blanks_around_a_payment_s_id_belong_to_the_id(read):
+def test_blanks_around_a_payment_id_belong_to_the_id(read):
     assert read(HEADER + " p ,5.00,KZT,payment\n")[0].payment_id == " p "
 
 
@@ -176,7 +176,7 @@ def test_blanks_around_a_payment_s_id_belong_to_the_id(read):
         ("1.234", ".", None),
     ],
 )
-def test_the_option_decimal_decides_an_amount_with_two_meanings(
+def test_the_option_decimal_decides_between_two_meanings_of_an_amount(
     tmp_path, amount, decimal, minor_units
 ):
     path = tmp_path / "settlement.csv"
@@ -204,7 +204,7 @@ def test_the_setting_for_minor_units_decides_how_many_decimals_an_amount_may_hav
 
 
 @pytest.mark.parametrize("name", ["Asia/Almaty", "UTC+5", "utc+05:00", "+05:00"])
-def test_a_day_begins_at_midnight_in_its_zone(name):
+def test_a_day_begins_at_midnight_in_the_given_time_zone(name):
     day = datetime(2026, 1, 2)  # noqa: DTZ001
     options = ReconcileOptions(path=Path("x"), zone=zone_of(name), first_day=day, last_day=day)
     begin = int(datetime(2026, 1, 1, 19, tzinfo=UTC).timestamp())
@@ -212,6 +212,6 @@ def test_a_day_begins_at_midnight_in_its_zone(name):
 
 
 @pytest.mark.parametrize("name", ["", "Almaty", "UTC+99", "UTC+5:99", "+05:60", "+5", "../x"])
-def test_the_error_for_an_unknown_zone_gives_an_example(name):
+def test_the_error_for_an_unknown_time_zone_gives_an_example(name):
     with pytest.raises(WrongOptionError, match="Asia/Almaty"):
         zone_of(name)

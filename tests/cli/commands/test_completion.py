@@ -1,6 +1,6 @@
-"""Completion works in real shells: the command installs it, and Tab uses it in a terminal.
+"""Completion works in real shells: the program installs completion, and Tab uses it in a terminal.
 
-Every installed shell is tested, and the program runs from this checkout under its own name.
+Every installed shell is tested. The program runs from this checkout as `plexy-ledger`.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         f'export PYTHONPATH="{ROOT}"\n'
         'case "$_PLEXY_LEDGER_COMPLETE$*" in\n'
-        # The program identifies the shell by its parent process; `exec` keeps the shell as parent.
+        # The program takes its parent process as the shell; `exec` keeps the shell as the parent.
         f'--install*) exec "{sys.executable}" -P -m cli "$@" ;;\n'
         f'complete*) "{sys.executable}" -P -m cli "$@"; code=$?\n'
         '  echo "$_TYPER_COMPLETE_FISH_ACTION $code" >> "$HOME/completed"; exit $code ;;\n'
@@ -125,7 +125,7 @@ def test_after_the_installation_tab_completes_commands_options_values_and_files(
         terminal.until(f"{shell} completion installed in")
     with _terminal(shell, home) as terminal:
         if shell == "zsh":
-            # The first Tab of a shell only loads the completion functions.
+            # The first Tab in a shell loads the completion functions, but completes nothing.
             terminal.type("plexy-ledger \t\n")
             until(lambda: _ran(home), within_s=30, what="the first command")
         for typed in TYPED:
@@ -144,7 +144,10 @@ def _ran(home: Path) -> list[str]:
 
 
 def _completed(home: Path) -> int:
-    """Count the answers; fish asks twice, first whether there is an answer, then for the answer."""
+    """Count the answers; fish asks twice, first whether there is an answer, then for the answer.
+
+    If the second answer follows, the first answer is not counted.
+    """
     file = home / "completed"
     lines = file.read_text().splitlines() if file.exists() else []
     return len([line for line in lines if line != "is-args 0"])

@@ -40,7 +40,7 @@ def test_the_validator_finds_a_fault(official, fault):
     assert list(official.iter_errors(DOCUMENT | fault))
 
 
-def test_every_referenced_schema_is_a_schema_of_asyncapi(official):
+def test_every_referenced_schema_is_valid_inside_an_asyncapi_document(official):
     for schema in schemas().values():
         here = {"components": {"schemas": {"here": schema}}}
         assert [error.message for error in official.iter_errors(DOCUMENT | here)] == []
@@ -65,10 +65,10 @@ def test_every_reference_has_a_target():
             node = node[name]
 
 
-def test_the_document_describes_the_topics_as_they_are_created():
+def test_the_document_describes_the_topics_as_the_ledger_creates_them():
     names = TopicNames()
     published = {names.orders, names.entries, names.rejected}
-    # AsyncAPI's binding for Kafka has only these of the topics' settings.
+    # These are the settings of a topic that AsyncAPI's binding for Kafka can describe.
     described = {"cleanup.policy", "max.message.bytes", "delete.retention.ms"}
     described |= {"retention.ms", "retention.bytes"}
     wanted = {
@@ -95,7 +95,7 @@ def test_the_examples_are_valid_records():
 
 
 def test_every_status_of_the_rules_called_seed_has_an_example():
-    """The demo's sample, from which the examples are made, has no events of other rules."""
+    """The examples come from the demo's sample, which has no events of the other rules."""
     examples = MESSAGES["orderDocument"]["examples"]
     statuses = schemas()["ledger.orders.v2.schema.json"]["properties"]["status"]["enum"]
     of_other_rules = {"authorised", "charged_back", "disputed", "voided"}

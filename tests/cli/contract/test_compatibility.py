@@ -14,7 +14,7 @@ ORDERS = schema_of("ledger.orders")
 
 
 def changed(**edits: object):
-    """Return the schema of orders with values changed by path; ``None`` removes a key."""
+    """Return the schema of orders with new values at some paths; ``None`` removes a key."""
     schema = copy.deepcopy(ORDERS)
     for path, value in edits.items():
         *parents, last = path.split("__")
@@ -28,7 +28,7 @@ def changed(**edits: object):
     return schema
 
 
-def test_no_released_schema_is_broken():
+def test_the_current_schemas_break_no_released_schema():
     assert broken(FOLDER) == [], (
         "this change would break readers of a released schema: docs/events/README.md has the remedy"
     )
@@ -98,7 +98,7 @@ def test_a_type_that_is_only_renamed_needs_no_new_version():
     ("now", "named"),
     [
         (changed(properties__version=None), "$.version is gone"),
-        # Making a field optional breaks readers of v1; requiring a new field breaks older records.
+        # An optional field breaks readers that require it; a new required field breaks old records.
         (changed(required=ORDERS["required"][1:]), "$.required"),
         (changed(properties__note=FIELD, required=[*ORDERS["required"], "note"]), "$.required"),
         (changed(properties__version__type="string"), "$.version.type"),

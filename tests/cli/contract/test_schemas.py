@@ -33,7 +33,7 @@ def test_the_files_match_the_types():
 
 
 @pytest.mark.parametrize("topic", VERSIONS)
-def test_a_schema_is_valid_in_its_own_draft_and_in_the_draft_of_asyncapi(topic):
+def test_a_schema_is_valid_in_its_own_json_schema_draft_and_in_the_draft_of_asyncapi(topic):
     schema = schema_of(topic)
     Draft202012Validator.check_schema(schema)
     Draft7Validator.check_schema(schema)
@@ -82,7 +82,7 @@ def test_ids_and_amounts_at_their_limits_validate_and_a_sum_may_exceed_64_bits()
         ENTRIES.validate(as_json(entry))
 
 
-def test_a_reader_ignores_an_unknown_field_and_a_writer_adds_none():
+def test_a_reader_ignores_an_unknown_field_but_a_writer_must_not_add_one():
     posted = fold_payments([fact()], {}).entries[0]
     more = {**as_json(posted), "note": "new"}
     reader("ledger.entries").validate(more)
@@ -114,7 +114,7 @@ def test_the_headers_of_a_rejection_and_of_the_record_that_marks_it_as_put_back_
         REJECTED.validate(texts(back[:-1]))
 
 
-def test_the_name_of_a_schema_file_has_its_topic_and_version():
+def test_the_name_of_a_schema_file_contains_the_topic_and_the_version():
     assert {schema_file(topic) for topic in VERSIONS} <= {f.name for f in FOLDER.iterdir()}
     assert (FOLDER / RELEASED).is_dir()
 

@@ -1,4 +1,4 @@
-"""Validators of the published schemas: lenient for readers, and strict for writers."""
+"""Validators of the published schemas: the reader's is lenient, and the writer's is strict."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def closed(schema: Any) -> Any:
 
 
 def texts(headers: list[tuple[str, bytes]] | tuple[tuple[str, bytes], ...]) -> dict[str, str]:
-    """Return a record's headers as the schema describes them; each name occurs once."""
+    """Return a record's headers as the schema describes them; each name must occur only once."""
     named = {name: value.decode() for name, value in headers}
     assert len(named) == len(headers), headers
     return named

@@ -1,4 +1,4 @@
-"""The demo's sample deliveries have the expected outcome, here without Kafka or HTTP."""
+"""The demo's sample deliveries have the expected outcome; these tests use no Kafka and no HTTP."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -56,7 +56,7 @@ def test_the_accepted_deliveries_produce_the_expected_orders():
     assert {"duplicate": 2, "unfolded.payout.paid": 1}.items() <= result.counts.items()
 
 
-def test_the_order_of_the_deliveries_does_not_matter():
+def test_the_sequence_of_the_deliveries_does_not_matter():
     backwards = deduplicate(_accepted(reversed(sample.deliveries())), {}, Reading())
     events = [event for event in backwards.events if event.event_id != "evt_1001_2"]
     documents = documents_of([*events, *backwards.notes])

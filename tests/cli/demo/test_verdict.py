@@ -17,7 +17,7 @@ def test_an_outcome_equals_itself_whatever_the_sequence_of_its_refusals_and_reje
     assert differences(_EXPECTED, shuffled) == []
 
 
-def test_a_different_number_is_reported_with_its_order_and_path():
+def test_a_different_value_is_reported_with_the_order_and_path_of_the_value():
     orders = msgspec.json.decode(msgspec.json.encode(_EXPECTED.orders))
     orders["ord_1003"]["totals"]["KZT"]["refunded"] = 1
     orders["ord_1003"]["payments"][0]["refunds"].append("more")
@@ -43,5 +43,5 @@ def test_each_missing_refusal_and_each_repeated_rejection_is_reported():
     assert sum(line.startswith("rejected: got") for line in found) == 1
 
 
-def test_true_is_not_one():
+def test_the_value_true_differs_from_the_number_1():
     assert list(compare({"version": 1}, {"version": True})) == ["version: expected 1, got True"]

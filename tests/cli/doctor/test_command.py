@@ -1,4 +1,4 @@
-"""The command runs every check, even after one crashes, and fails only if there is a problem."""
+"""`doctor` runs every check, even if another check crashes; it fails only if it finds a problem."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def fails(_patient):
     raise ZeroDivisionError("a bug")
 
 
-def test_the_checks_run_in_the_expected_order():
+def test_the_checks_run_in_the_expected_sequence():
     assert list(CHECKS) == ["settings", "versions", "kafka", "topics", "folders", "ports"]
 
 
@@ -41,7 +41,7 @@ def test_a_check_that_crashes_is_a_problem_and_the_other_checks_still_run(patien
     assert printed.endswith("1 problem, 1 warning\n")
 
 
-def test_a_check_without_valid_settings_is_a_warning():
+def test_a_check_whose_settings_are_invalid_becomes_a_warning():
     def refuses(_patient):
         raise SettingsError("LEDGER_WEB_PORT: no port")
 
@@ -53,11 +53,11 @@ def test_a_check_without_valid_settings_is_a_warning():
     ("results", "good"),
     [([ok("a")], True), ([ok("a"), warning("b", "c")], True), ([problem("a", "b")], False)],
 )
-def test_only_a_problem_fails_the_command(patient, monkeypatch, results, good):
+def test_the_command_fails_only_if_there_is_a_problem(patient, monkeypatch, results, good):
     assert look(patient, monkeypatch, only=lambda _: results)[0] is good
 
 
-def test_only_a_run_without_named_programs_suggests_naming_them(patient, monkeypatch, capsys):
+def test_the_command_suggests_naming_programs_only_if_none_is_named(patient, monkeypatch, capsys):
     monkeypatch.setattr("cli.doctor.command.CHECKS", {"only": lambda _: [problem("a", "b")]})
     doctor(patient.environment, (), Console(width=80), as_json=False)
     assert "`plexy-ledger doctor run`" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The check of the worker's folder reports every obstacle, and creates nothing itself."""
+"""The check of the worker's folder reports every obstacle, and creates no files."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def test_a_file_in_place_of_the_folder_is_a_problem(patient, tmp_path):
 
 @pytest.fixture
 def closed() -> Iterator[Path]:
-    """Return a folder that everyone may read and only root may write."""
+    """Return a folder that everyone may read, and to which only root may write."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""The checks of brokers, clocks, versions and replicas; tests/kafka runs them on a real Kafka."""
+"""`doctor` checks brokers, clocks, versions and replicas; tests/kafka also tests it with Kafka."""
 
 import socket
 
@@ -96,12 +96,12 @@ def test_every_fault_of_the_topics_is_reported_and_not_only_the_first():
     assert only(Level.OK, found) == []
 
 
-def test_topics_without_a_fault_are_counted():
+def test_topics_that_have_no_fault_are_counted():
     examination = Examination(states=(state("a", 3), state("b", 3)))
     assert one(Level.OK, judge(examination)).what == "all 2 topics are as expected"
 
 
-def test_an_absent_kafka_is_a_problem_and_the_topics_are_not_checked(patient):
+def test_an_absent_kafka_is_a_problem_and_then_the_topics_are_not_checked(patient):
     bootstrap = patient.environment["LEDGER_KAFKA_BOOTSTRAP"]
     result = one(Level.PROBLEM, check_kafka(patient))
     assert f"Kafka does not answer at {bootstrap}" in result.what
@@ -110,7 +110,7 @@ def test_an_absent_kafka_is_a_problem_and_the_topics_are_not_checked(patient):
     assert "were not checked" in one(Level.WARNING, check_topics(patient)).what
 
 
-def test_a_listener_that_does_not_answer_as_kafka_gets_its_own_remedy(patient):
+def test_a_program_that_listens_but_does_not_answer_as_kafka_has_a_separate_remedy(patient):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         at = f"127.0.0.1:{mute.getsockname()[1]}"
         result = one(Level.PROBLEM, check_kafka(with_settings(patient, kafka_bootstrap=at)))
@@ -118,7 +118,7 @@ def test_a_listener_that_does_not_answer_as_kafka_gets_its_own_remedy(patient):
     assert "LEDGER_KAFKA_TLS" in result.remedy
 
 
-def test_a_file_without_certificates_is_a_problem(patient, tmp_path):
+def test_a_certificate_file_that_contains_no_certificates_is_a_problem(patient, tmp_path):
     file = tmp_path / "ca.pem"
     file.write_text("none")
     secured = with_settings(patient, kafka_tls="true", kafka_ca_file=file)

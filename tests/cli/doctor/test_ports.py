@@ -1,4 +1,4 @@
-"""The check names the process on a taken port, and only warns if a program of the ledger has it."""
+"""The check names the process that has a port; a program of the ledger there is only a warning."""
 
 import os
 import socket
@@ -74,7 +74,7 @@ def test_a_port_taken_by_a_program_of_the_ledger_is_a_warning(patient):
     assert "do nothing if this is the intended program" in result.remedy
 
 
-def test_the_metrics_of_ingress_are_distinguished_from_those_of_other_programs(patient):
+def test_the_metrics_of_ingress_are_distinguished_from_the_metrics_of_other_programs(patient):
     ours = free_port()
     serve_metrics(IngressMetrics(new_rows(1), 1), "127.0.0.1", ours)
     result = one(Level.WARNING, check_ports(with_settings(patient, ingest_metrics_port=ours)))
@@ -103,6 +103,6 @@ def test_only_the_ports_of_the_named_programs_are_checked(patient):
     assert list(check_ports(with_settings(patient, "send"))) == []
 
 
-def test_invalid_settings_do_not_hide_other_ports(patient):
+def test_an_invalid_port_setting_does_not_prevent_the_check_of_other_ports(patient):
     broken = with_settings(patient, "worker", "ingest", web_port="x")
     assert "(ingest)" in one(Level.OK, check_ports(broken)).what

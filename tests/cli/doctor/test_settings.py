@@ -52,7 +52,7 @@ def test_an_unknown_variable_is_a_warning_with_the_most_similar_setting(patient,
     assert meant in result.remedy
 
 
-def test_an_unknown_variable_without_a_similar_setting_is_also_a_warning(patient):
+def test_an_unknown_variable_that_resembles_no_setting_is_also_a_warning(patient):
     result = one(Level.WARNING, check_settings(with_settings(patient, zzzzzzzzzzzz="1")))
     assert "LEDGER_ZZZZZZZZZZZZ" in result.what
     assert "no setting has a similar name" in result.remedy
@@ -64,14 +64,14 @@ def test_unsigned_deliveries_are_a_warning(patient, value):
     assert "LEDGER_ALLOW_UNSIGNED" in one(Level.WARNING, check_settings(unsigned)).what
 
 
-def test_the_public_secret_is_a_warning_that_does_not_show_it(patient):
+def test_the_public_secret_is_a_warning_whose_text_does_not_show_the_secret(patient):
     secrets = f"whsec_test_key_mine,{DEVELOPMENT_SECRET}"
     result = one(Level.WARNING, check_settings(with_settings(patient, webhook_secrets=secrets)))
     assert "the public secret of the documentation" in result.what
     assert "whsec" not in result.what + result.remedy
 
 
-def test_a_secret_in_quotes_is_a_problem_that_does_not_show_it(patient):
+def test_a_secret_in_quotes_is_a_problem_whose_text_does_not_show_the_secret(patient):
     quoted = with_settings(patient, webhook_secrets="'whsec_test_key_mine'")
     found = [each for each in check_settings(quoted) if each.level is Level.PROBLEM]
     assert found

@@ -34,7 +34,7 @@ def test_the_installed_versions_are_those_that_the_package_requires(patient):
     assert "openjdk" not in printed
 
 
-def test_java_is_started_if_the_embedded_kafka_would_run(patient, tmp_path):
+def test_java_is_checked_if_a_program_uses_the_embedded_kafka(patient, tmp_path):
     embedding = with_settings(patient, "run", kafka_bootstrap="", kafka_cache=tmp_path)
     found = list(check_versions(embedding))
     assert any("openjdk" in result.what for result in only(Level.OK, found))
@@ -70,7 +70,7 @@ def test_a_missing_or_wrong_library_is_a_problem(requirement, expected):
     assert [expected in each.what for each in problems] == ([True] if expected else [])
 
 
-def test_a_binding_that_cannot_be_loaded_is_a_problem_that_names_its_purpose():
+def test_a_library_that_cannot_be_loaded_is_a_problem_that_names_the_library_s_purpose():
     result = one(Level.PROBLEM, importable("no_such_module_at_all", "the workers' tables"))
     assert "no_such_module_at_all, for the workers' tables, can't be loaded" in result.what
 
@@ -85,11 +85,11 @@ def test_a_java_that_does_not_start_is_a_problem(tmp_path):
         broken.chmod(0o755)
 
 
-def test_an_extra_of_this_package_may_be_missing():
+def test_the_libraries_of_an_optional_extra_may_be_missing():
     assert list(libraries(["no-such-library-at-all==1; extra == 'tracing'"])) == []
 
 
-def test_a_library_that_lacks_a_name_in_use_is_a_problem_that_names_both_versions(monkeypatch):
+def test_a_library_that_lacks_a_name_that_we_use_is_a_problem_with_both_versions(monkeypatch):
     places = {"aiokafka.client:AIOKafkaClient": "_gone", "aiokafka.no_such_module": "_x"}
     monkeypatch.setattr(internals, "USED", {"aiokafka": places, "no-such-library-at-all": {}})
     result = one(Level.PROBLEM, internals_of_libraries())

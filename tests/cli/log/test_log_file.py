@@ -1,4 +1,4 @@
-"""A log file returns its records byte for byte, or the first damaged block is reported."""
+"""Reading a log file returns its records byte for byte, or reports the first damaged block."""
 
 import hashlib
 import io
@@ -68,7 +68,7 @@ def read(data: bytes) -> tuple[LogFile, list[Block]]:
 
 @st.composite
 def logs(draw: st.DrawFn) -> tuple[list[Block], tuple[int, ...]]:
-    """Draw blocks of up to three partitions, without a gap, and the end of each partition."""
+    """Draw blocks of up to three partitions that have no gap, and the end of each partition."""
     ends = [0] * draw(st.integers(1, 3))
     blocks = []
     for _ in range(draw(st.integers(0, 5))):
@@ -95,13 +95,13 @@ def test_a_log_is_read_byte_for_byte_as_it_was_written(log):
     assert end.records == sum(ends) == file.header.records
 
 
-def test_an_empty_value_is_distinguished_from_a_missing_one():
+def test_an_empty_value_is_distinguished_from_a_missing_value():
     record = LogRecord(0, None, b"", (("", None), ("a", b"")))
     _, (block,) = read(written([Block(0, 0, [record])], (1,))[0])
     assert block.records == [record]
 
 
-def test_the_end_counts_the_records_of_each_partition():
+def test_the_end_of_a_file_has_the_number_of_records_of_each_partition():
     _, end = written([Block(0, 0, [_RECORD] * 2), Block(0, 2, [_RECORD])], (3, 0))
     assert end == End(blocks=2, records=3, partitions=(Extent(3, 0, 2), Extent()))
 
@@ -121,14 +121,14 @@ def test_every_altered_byte_is_detected(change):
             read(bytes(damaged))
 
 
-def test_a_file_truncated_at_any_byte_is_damaged():
+def test_a_file_that_is_truncated_at_any_byte_is_reported_as_damaged():
     data = small()
     for length in range(len(data)):
         with pytest.raises(LogFileError):
             read(data[:length])
 
 
-def test_a_file_that_continues_after_its_end_is_damaged():
+def test_a_file_that_continues_after_its_end_is_reported_as_damaged():
     with pytest.raises(LogFileError, match="continues after it"):
         read(small() + b"\n")
 
@@ -197,7 +197,8 @@ def _with_block(payload: bytes) -> bytes:
     return file.getvalue()
 
 
-# A process starts with its parent's memory, so a small process starts the measured process.
+# The measured peak memory of a new process includes its parent's memory at the time of the fork. So
+# a small process launches the process that is measured.
 _MEASURED = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -207,7 +208,7 @@ sys.exit(code)
 
 
 def _checked(file: Path) -> tuple[int, str, float]:
-    """Run `import-log --check` as a process; return its exit code, output and memory in bytes."""
+    """Run `import-log --check` as a process; return its exit code, output and peak memory."""
     command = [sys.executable, "-m", "cli", "import-log", "--check", str(file)]
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *command], capture_output=True, text=True, check=False
@@ -218,7 +219,7 @@ def _checked(file: Path) -> tuple[int, str, float]:
 
 
 def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_with_little_memory(tmp_path):
-    """An idle command takes about 100 MB."""
+    """A command that does nothing takes about 100 MB."""
     bomb = tmp_path / "bomb.log"
     bomb.write_bytes(_with_block(_zeros(512 * 2**20)))
     assert bomb.stat().st_size < 2**20
@@ -228,7 +229,9 @@ def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_with_little_mem
     assert memory < 300e6
 
 
-def test_memory_contains_only_one_block_even_of_the_densest_records(tmp_path):
+def test_memory_holds_only_one_block_at_a_time_even_if_its_records_are_as_dense_as_possible(
+    tmp_path,
+):
     """An empty header takes three bytes in the file, but about eighty in memory."""
     headers = MAX_BLOCK_BYTES // 3 - 20
     several = b"\xdd" + headers.to_bytes(4, "big") + b"\x92\xa0\xc0" * headers
@@ -245,7 +248,7 @@ def test_memory_contains_only_one_block_even_of_the_densest_records(tmp_path):
     assert memory < 700e6
 
 
-def test_the_largest_block_is_read_and_one_more_byte_is_refused():
+def test_the_largest_block_is_read_and_a_block_of_one_more_byte_is_refused():
     most = MAX_BLOCK_BYTES - 13
     value = bytes(most)
     _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, value, ())])], (1,))[0])
@@ -286,8 +289,8 @@ def test_a_record_too_large_for_a_frame_is_left_out_and_reported():
     assert [block.offset for block in blocks] == [0, 2]
 
 
-def test_the_largest_possible_number_of_headers_fits():
-    """The record has 10 MiB in Kafka, and consists of empty headers of two bytes each."""
+def test_a_record_with_the_largest_possible_number_of_headers_fits_into_a_block():
+    """The record has 10 MiB in Kafka. It consists of empty headers, which have two bytes each."""
     headers = (("", None),) * (MAX_RECORD_BYTES // 2)
     _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, None, headers)])], (1,))[0])
     assert len(block.records[0].headers) == MAX_RECORD_BYTES // 2
@@ -302,7 +305,7 @@ def test_the_largest_possible_number_of_headers_fits():
         b"[]",
     ],
 )
-def test_an_invalid_header_is_damage(payload):
+def test_a_file_whose_header_is_invalid_is_reported_as_damaged(payload):
     file = io.BytesIO()
     writer = LogFileWriter(file, header(()))
     file.seek(len(MAGIC))
@@ -313,7 +316,7 @@ def test_an_invalid_header_is_damage(payload):
         LogFile(io.BytesIO(file.getvalue()))
 
 
-def test_a_file_of_a_different_version_is_refused():
+def test_a_file_of_a_different_format_version_is_refused():
     with pytest.raises(LogFileError, match="not a log file of this version"):
         read(small().replace(b"ledger log 1", b"ledger log 2"))
 
@@ -328,7 +331,7 @@ def test_a_file_of_a_different_version_is_refused():
     ],
     ids=["the beginning", "the middle", "the end", "all"],
 )
-def test_offsets_without_a_record_are_gaps(blocks, ends, gaps):
+def test_offsets_that_have_no_record_are_gaps(blocks, ends, gaps):
     file, found = read(written(blocks, ends)[0])
     assert found == blocks
     assert file.gaps == gaps
@@ -343,7 +346,7 @@ def test_records_around_a_gap_become_two_blocks():
 
 
 @pytest.mark.parametrize("offset", [0, 1, -1])
-def test_the_writer_refuses_a_block_with_an_earlier_offset(offset):
+def test_the_writer_refuses_a_block_whose_offset_is_too_early(offset):
     writer = LogFileWriter(io.BytesIO(), header((9,)))
     writer.write(Block(0, 0, [_RECORD, _RECORD]))
     with pytest.raises(ValueError, match="expected 2 or a later one"):

@@ -20,7 +20,7 @@ def _wait_for_end(command: Command) -> None:
         time.sleep(0.01)
 
 
-def test_each_line_of_a_program_is_shown():
+def test_each_line_that_a_program_prints_is_shown():
     lines: list[str] = []
     command = Command("version", _environment(), lines.append)
     command.start()
@@ -31,7 +31,7 @@ def test_each_line_of_a_program_is_shown():
     assert command.last_lines == lines
 
 
-def test_the_end_of_a_program_raises_an_error_with_its_code_and_last_lines():
+def test_the_end_of_a_program_raises_an_error_with_its_exit_code_and_last_lines():
     command = Command("ingest", _environment())
     command.start()
     _wait_for_end(command)

@@ -1,4 +1,4 @@
-"""Before the first start, `run` chooses settings and ports, and prints commands to paste."""
+"""Before `run` starts a program, it chooses settings and ports, and prints commands to paste."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def _described(*, on_terminal: bool = False, **settings: str) -> str:
     return describe(plan(settings), now_s=_NOW_S, on_terminal=on_terminal)
 
 
-def test_without_settings_the_ports_are_the_defaults():
+def test_if_nothing_is_set_the_ports_are_the_default_ports():
     ports = [(each.variable, each.port) for each in plan({}).ports()]
     assert ports == [
         ("LEDGER_KAFKA_PORT", 19092),
@@ -23,26 +23,26 @@ def test_without_settings_the_ports_are_the_defaults():
     ]
 
 
-def test_with_a_configured_kafka_no_broker_is_started():
+def test_if_a_kafka_is_configured_run_starts_no_broker():
     planned = plan({"LEDGER_KAFKA_BOOTSTRAP": "kafka.example:9092"})
     assert not planned.embeds_kafka
     assert planned.worker.bootstrap_servers == ["kafka.example:9092"]
     assert all(each.program != "kafka" for each in planned.ports())
 
 
-def test_without_a_secret_the_development_secret_is_used_and_reported():
+def test_if_no_secret_is_set_run_uses_the_development_secret_and_reports_this():
     text = _described()
     assert f"-hmac {DEVELOPMENT_SECRET}" in text
     assert "LEDGER_WEBHOOK_SECRETS is not set" in text
 
 
-def test_without_signatures_no_secret_is_needed_and_the_text_reports_this():
+def test_if_unsigned_deliveries_are_allowed_run_needs_no_secret_and_reports_this():
     planned = plan({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert planned.ingest.webhook_secrets == ()
     assert "none is required" in _described(LEDGER_ALLOW_UNSIGNED="true")
 
 
-def test_an_empty_list_of_fields_is_refused():
+def test_an_empty_list_of_order_fields_is_refused():
     with pytest.raises(SettingsError, match="LEDGER_ORDER_FIELDS"):
         plan({"LEDGER_ORDER_FIELDS": ","})
 
@@ -79,11 +79,11 @@ def test_the_curl_line_reads_the_token_from_the_shell_and_does_not_show_it():
     assert "hidden" not in text
 
 
-def test_addresses_are_reachable_from_this_machine():
+def test_the_printed_addresses_are_reachable_from_this_machine():
     text = _described(LEDGER_INGEST_HOST="0.0.0.0", LEDGER_INGEST_PORT="8001")  # noqa: S104
     assert "http://127.0.0.1:8001/webhooks/plexy" in text
 
 
-def test_tls_without_a_configured_kafka_is_refused():
+def test_tls_is_refused_if_no_kafka_is_configured():
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_BOOTSTRAP"):
         plan({"LEDGER_KAFKA_TLS": "true"})

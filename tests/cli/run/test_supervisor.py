@@ -1,4 +1,4 @@
-"""Programs that end are restarted, with a delay that grows until a program has run for a while."""
+"""A program that ends is restarted; the delay grows until the program has run for a while."""
 
 import pytest
 
@@ -15,7 +15,7 @@ class _Clock:
 
 
 class _Program:
-    """A program that ends when the test sets its exit code, and may refuse to start."""
+    """A program that ends when the test sets its exit code, and that may refuse to start."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -82,7 +82,7 @@ def test_repeated_failures_lengthen_the_delay_until_the_program_runs_for_long(cl
         assert program.code is None
 
 
-def test_a_program_that_cannot_start_is_retried_and_the_others_continue(clock):
+def test_a_program_that_cannot_start_is_retried_and_the_other_programs_continue(clock):
     reports: list[str] = []
     kafka, worker = _Program("kafka"), _Program("worker")
     supervisor = Supervisor([kafka, worker], reports.append, clock=clock)

@@ -1,6 +1,6 @@
-"""A small ingress and small views: HTTP servers that answer as the ledger does, or fail on demand.
+"""Provides a fake ingress and fake views, which answer as the ledger does, or fail on demand.
 
-Both run on the test's event loop, each on a free port.
+Both are HTTP servers on the test's event loop, and each has its own free port.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """A server with one route on one port, which can be stopped and restarted."""
+    """A server that has one route and one port, and can be stopped and restarted."""
 
     def __init__(self, path: str, handler: Handler) -> None:
         self._path, self._handler = path, handler
@@ -47,8 +47,9 @@ class Server:
 class Ingress(Server):
     """An ingress that checks signatures and keeps bodies; ``fault`` chooses each attempt's fault.
 
-    ``refuse`` answers 503, ``close`` closes the connection, ``hang`` never answers, and ``lost``
-    keeps the body and then closes the connection.
+    With ``refuse``, the ingress answers 503. With ``close``, it closes the connection. With
+    ``hang``, it does not answer before the test ends. With ``lost``, it keeps the body and then
+    closes the connection.
     """
 
     def __init__(self) -> None:

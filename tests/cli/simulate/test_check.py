@@ -1,4 +1,4 @@
-"""A simulation's check asks for every order, and reports each that differs from the prediction."""
+"""The check of a simulation reads all orders, and reports each order that is not as predicted."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ def _altered(order_id, **fields):
     return msgspec.json.encode(msgspec.structs.replace(_PREDICTED[order_id], **fields))
 
 
-async def test_orders_as_predicted_have_no_difference(views):
+async def test_if_all_orders_equal_the_prediction_no_difference_is_reported(views):
     views.documents = dict(_DOCUMENTS)
     check = Check(_PREDICTED, 4)
     assert await check.run((views.origin,), None, 5) == []
@@ -52,7 +52,7 @@ async def test_the_check_waits_until_the_orders_are_right(views):
     assert await checking == []
 
 
-async def test_an_order_that_becomes_wrong_is_found(views):
+async def test_an_order_that_becomes_wrong_during_the_check_is_found(views):
     views.documents = _DOCUMENTS | {_A: _altered(_A, version=99)}
     checking = asyncio.create_task(_check(views.origin, within_s=3))
     await until(lambda: views.asked.count(_A) > 2)
@@ -67,7 +67,7 @@ async def test_a_worker_that_does_not_answer_is_skipped(views):
 
 
 @pytest.mark.parametrize(("status", "reason"), [(503, "503"), (404, "404"), (500, "500")])
-async def test_an_answer_without_the_order_is_a_difference(views, status, reason):
+async def test_an_answer_that_does_not_have_the_order_is_a_difference(views, status, reason):
     views.status = status
     (found,) = await _check(views.origin, predicted={_GONE: None}, within_s=0.3)
     assert reason in found.lines[0]

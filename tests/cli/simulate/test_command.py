@@ -77,7 +77,7 @@ def _run(options, *, terminal=False, width=200) -> tuple[int, str]:
     return simulate(options, {}, console), shown.getvalue()
 
 
-def test_without_a_check_acknowledged_events_are_a_success(server, tmp_path):
+def test_a_run_without_a_check_succeeds_if_all_events_are_acknowledged(server, tmp_path):
     file = tmp_path / "report.json"
     code, shown = _run(_options(server, json_file=file))
     report = json.loads(file.read_bytes())
@@ -101,7 +101,7 @@ def test_a_missing_order_is_reported_and_the_exit_code_is_1(server, tmp_path):
     assert all(f"order {name}: " in shown for name in sorted(named)[:20])
 
 
-def test_a_terminal_shows_a_bar(server):
+def test_a_terminal_shows_a_progress_bar(server):
     _, shown = _run(_options(server, check=True), terminal=True)
     assert "40/40" in shown
     assert "acknowledged" in shown

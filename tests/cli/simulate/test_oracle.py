@@ -60,7 +60,7 @@ def test_a_small_example_agrees_with_sums_computed_by_hand():
         # The refunds were in these orders while the payments were unknown.
         "pay_1": None,
         "pay_2": None,
-        # Only an event that does not count names this order.
+        # The only event that names this order is not counted.
         "99": CheckedOrder("unknown", 0, {}, ()),
     }
 
@@ -77,7 +77,7 @@ def test_every_order_that_an_unacknowledged_event_may_change_is_undecided():
 
 
 def _record(offset, body, amounts, now_ms):
-    """Return a record of the log with this body, in the body's own dialect."""
+    """Return a record of the log with this body, and with the headers of the body's dialect."""
     is_pay = "name" in msgspec.json.decode(body)
     envelope = decode_notification(body, amounts) if is_pay else decode_envelope(body)
     return SimpleNamespace(

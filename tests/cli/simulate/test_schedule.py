@@ -34,11 +34,11 @@ def sent():
 
 @pytest.fixture(scope="module")
 def events(sent):
-    """Return each event once, in the order of sending."""
+    """Return each event once, sorted by the first sending."""
     return list({each.event_id: json.loads(each.body) for each in sent}.values())
 
 
-def test_the_same_seed_sends_the_same_bytes_in_the_same_order_in_any_process():
+def test_the_same_seed_sends_the_same_bytes_in_the_same_sequence_in_every_process():
     digests = {
         subprocess.run(
             [sys.executable, "-c", _PRINT_DIGEST],
@@ -54,7 +54,7 @@ def test_the_same_seed_sends_the_same_bytes_in_the_same_order_in_any_process():
 
 
 @pytest.mark.parametrize("other", [(4, 500), (5, 501)])
-def test_a_different_run_sends_different_events(other):
+def test_a_different_seed_or_number_of_events_gives_different_events(other):
     ids = {each.event_id for each in deliveries(5, 500)}
     assert not ids & {each.event_id for each in deliveries(*other)}
 
@@ -95,7 +95,7 @@ def test_every_delivery_is_an_event_that_the_ledger_can_read(sent):
     assert {each.marks for each in read if isinstance(each, Event)} == {()}
 
 
-def test_events_arrive_out_of_order_and_some_are_late(events):
+def test_many_refunds_arrive_before_their_payments_and_many_arrive_after_them(events):
     refunded_early = paid = 0
     succeeded = {event["data"]["id"] for event in events if event["type"] == "payment.succeeded"}
     seen = set()
@@ -110,7 +110,7 @@ def test_events_arrive_out_of_order_and_some_are_late(events):
     assert paid > 50
 
 
-def test_references_occur_under_every_documented_name(events):
+def test_references_to_orders_and_payments_occur_under_every_documented_name(events):
     of_refunds = [event["data"] for event in events if event["type"] == "refund.succeeded"]
     for name in PAYMENT_FIELDS:
         assert any(name in data for data in of_refunds), name
@@ -125,7 +125,7 @@ def test_references_occur_under_every_documented_name(events):
         assert any(name in event["data"].get("metadata", {}) for event in events), name
 
 
-def test_amounts_currencies_types_and_ids_are_of_every_kind(events):
+def test_the_events_have_every_kind_of_amount_and_currency_and_type_and_id(events):
     currencies = {event["data"]["currency"] for event in events}
     assert {"JPY", "KZT", "BHD"} <= currencies
     assert {0, 1, 2**53 - 1} <= {event["data"]["amount"] for event in events}
@@ -135,7 +135,7 @@ def test_amounts_currencies_types_and_ids_are_of_every_kind(events):
     assert all(each in ids for each in ("/", " ", "%", "?", "#", "ü", "日"))
 
 
-def test_some_clocks_are_wrong_and_a_few_of_them_by_more_than_the_tolerance(sent):
+def test_some_deliveries_have_a_wrong_clock_and_a_few_exceed_the_tolerance(sent):
     skews = [abs(each.skew) for each in sent]
     assert skews.count(0.0) > len(skews) / 2
     assert sum(0 < each < 1 for each in skews) > len(skews) / 10
@@ -169,7 +169,7 @@ def test_the_pay_dialect_has_every_status_and_one_id_for_all_deliveries_of_a_not
     assert len({key for keys in ids.values() for key in keys}) == len(ids) == 1500
 
 
-def test_the_first_attempts_of_some_notifications_have_a_wrong_token_and_all_retries_a_right_one():
+def test_some_first_attempts_have_a_wrong_token_and_all_retries_have_the_right_token():
     options = SenderOptions(url="http://127.0.0.1", secrets=("s",), tokens=("right",))
     sent = list(deliveries(3, 1500, dialects=Dialects(sdk=False, pay=PayAmounts.MINOR)))
     for is_retry, wrong in ((False, True), (True, False)):

@@ -1,4 +1,7 @@
-"""Every event is delivered in the end, whatever ingress does; unacknowledged events are known."""
+"""Whatever ingress does, every event is delivered in the end, unless the simulation is stopped.
+
+After a stop, the simulation knows which events were not acknowledged.
+"""
 
 import asyncio
 import json
@@ -28,7 +31,7 @@ def _all_sent(events: int = _EVENTS, seed: int = 1) -> list[bytes]:
     return [each.body for each in deliveries(seed, events)]
 
 
-async def test_an_ingress_that_answers_acknowledges_everything(ingress):
+async def test_if_ingress_always_answers_every_delivery_is_acknowledged(ingress):
     simulation = _simulation(ingress.url)
     await simulation.run()
     assert sorted(ingress.kept) == sorted(_all_sent())
@@ -55,7 +58,7 @@ async def test_a_failed_delivery_is_retried_until_it_is_acknowledged(ingress):
     assert acknowledged == Counter(_all_sent())
     assert acknowledged <= Counter(ingress.kept)
     tally = simulation.tally
-    # On a busy machine, an answer may be late, and its delivery then counts as unanswered.
+    # On a busy machine, an answer may be late; then its delivery counts as unanswered.
     assert 0 < tally.refused["503 log_unavailable"] <= ingress.refused
     assert tally.unanswered["timeout"] > 0
     assert tally.unanswered["ServerDisconnectedError"] > 0
@@ -63,12 +66,12 @@ async def test_a_failed_delivery_is_retried_until_it_is_acknowledged(ingress):
     assert tally.retries == tally.attempts - len(_all_sent()) > 0
 
 
-async def test_the_order_of_first_attempts_does_not_depend_on_the_answers(ingress):
+async def test_the_sequence_of_first_attempts_does_not_depend_on_the_answers(ingress):
     random = Random(1)
     ingress.fault = lambda _body: random.choice(("refuse", None))
     simulation = _simulation(ingress.url, concurrency=1)
     await simulation.run()
-    # Duplicates may have the same bytes, so only first attempts are compared.
+    # Duplicates may have the same bytes, so only the first occurrence of each body is compared.
     assert list(dict.fromkeys(ingress.bodies)) == list(dict.fromkeys(_all_sent()))
 
 
@@ -92,7 +95,7 @@ async def test_an_ingress_that_is_down_at_first_and_again_later_gets_everything(
     assert Counter(_all_sent()) <= Counter(ingress.kept)
 
 
-async def test_secrets_are_changed_halfway(ingress):
+async def test_the_signing_secret_changes_halfway_through_the_run(ingress):
     await _simulation(ingress.url, concurrency=1, events=400).run()
     signed = [secret for secret in ingress.signed_with if secret]
     change = signed.index(NEW)
@@ -102,7 +105,7 @@ async def test_secrets_are_changed_halfway(ingress):
     assert 150 < len(seen) < 250
 
 
-async def test_without_a_second_secret_the_first_signs_every_delivery(ingress):
+async def test_if_there_is_no_second_secret_the_first_secret_signs_every_delivery(ingress):
     ingress.secrets = [OLD]
     await _simulation(ingress.url, secrets=(OLD,)).run()
     assert set(ingress.signed_with) <= {OLD, None}
@@ -116,7 +119,7 @@ async def test_a_delivery_with_a_wrong_clock_is_refused_once_and_then_accepted(i
     assert simulation.tally.retries == far_off > 0
 
 
-async def test_after_a_stop_unacknowledged_events_are_owed_and_their_orders_undecided(ingress):
+async def test_after_a_stop_unacknowledged_events_are_owed_and_their_orders_are_undecided(ingress):
     ingress.fault = lambda body: "hang" if json.loads(body)["created"] % 4 == 0 else None
     simulation = _simulation(ingress.url, concurrency=16)
     stop = asyncio.Event()
@@ -126,7 +129,7 @@ async def test_after_a_stop_unacknowledged_events_are_owed_and_their_orders_unde
     async with asyncio.timeout(5):
         await running
     attempted = {json.loads(body)["id"] for body in ingress.bodies}
-    # An event whose request was stopped before reaching ingress is owed too.
+    # An event is also owed if its request was stopped before the request reached ingress.
     assert attempted <= simulation.owed.keys() | simulation.acknowledged.keys()
     assert not simulation.owed.keys() & simulation.acknowledged.keys()
     undecided = simulation.undecided()
@@ -150,7 +153,7 @@ async def test_after_finish_nothing_new_is_sent_and_nothing_is_owed(ingress):
     assert simulation.owed == {}
 
 
-async def test_the_rate_is_kept(ingress):
+async def test_the_simulation_does_not_send_faster_than_the_given_rate(ingress):
     simulation = _simulation(ingress.url, events=20, rate_per_s=40, secrets=(OLD,))
     began_s = asyncio.get_running_loop().time()
     await simulation.run()

@@ -113,7 +113,7 @@ def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
     assert {name: number for name, number in numbers.items() if number} == {"accepted": 2}
 
 
-def test_json_has_every_lag_program_and_problem_and_reports_whether_all_is_well():
+def test_the_json_has_every_lag_and_program_and_problem_and_says_whether_all_is_well():
     problem = StatusProblem("not_ready", "worker http://w", "recovering")
     program = ProgramStatus("worker", "http://w", ready=False, numbers=None)
     document = json.loads(encode(Look(hop(4, 10), [program], [problem])))
@@ -141,7 +141,7 @@ def test_json_has_every_lag_program_and_problem_and_reports_whether_all_is_well(
     }
 
 
-def test_the_text_has_the_same_content_and_no_control_characters():
+def test_the_text_has_the_same_content_as_the_json_and_no_control_characters():
     program = ProgramStatus(
         "worker", "http://w", ready=True, numbers={"folded": 12_000.0, "zero": 0}
     )

@@ -38,11 +38,11 @@ def test_an_id_can_neither_forge_a_line_nor_move_the_cursor():
     show_differences(console, [_difference(f"event {evil}", success(evil))])
     assert "evt\\nNo difference\\x1b[2J" in shown.getvalue()
     assert "\x1b" not in shown.getvalue()
-    # The lines of the difference, its event, the remedy, and the total.
+    # The four lines are the difference, its event, the remedy and the total.
     assert len(shown.getvalue().splitlines()) == 4
 
 
-def test_the_remedy_of_each_kind_is_printed_once():
+def test_the_remedy_of_each_kind_of_difference_is_printed_once():
     console, shown = _terminal()
     show_differences(console, [_difference("order 1"), _difference("order 2")])
     remedy = REMEDIES[DifferenceKind.ORDER_DIFFERS]

@@ -24,7 +24,7 @@ OF_A_LARGE_ORDER = b"b\xffrow"
 
 
 class _Reader:
-    """A cluster with records in one changelog only; a read may fail once, at ``fails_at``."""
+    """A cluster that has records in one changelog; a read may fail once, at offset ``fails_at``."""
 
     names = NAMES
 
@@ -78,7 +78,7 @@ def follower(reader: _Reader) -> Follower:
 
 
 async def about_disks(follower: Follower, tables: AllTables | None) -> list[Difference]:
-    """Run a round; return the differences of the disks, but not those of orders."""
+    """Run a round; return the differences of the disks, but not the differences of orders."""
     return [each for each in await follower.round({}, tables) if each.kind.startswith("replica")]
 
 
@@ -90,7 +90,7 @@ def compared(follower: Follower) -> int:
 async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
     reader, follower, lag
 ):
-    """A standby reports its last reading, whose end may lie before the ends of earlier rounds."""
+    """A standby reports the last reading of its disk, which may be older than earlier rounds."""
     rounds = [
         [CLAIM, (b"a", b"1")],
         [
@@ -107,12 +107,12 @@ async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
         reader.records += new
         end = max(0, len(reader.records) - lag)
         assert await about_disks(follower, reader.tables(end)) == []
-        # Compaction may have removed values below the end of the first reading, so a replica with
-        # a lower end is not compared.
+        # Compaction may have removed values that were written before the end of the follower's
+        # first reading, so a replica with a lower end is not compared.
         assert compared(follower) == (end >= 2)
 
 
-async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_is_restored(
+async def test_a_skipped_record_is_reported_from_the_second_round_until_the_table_is_restored(
     reader, follower
 ):
     reader.records = [(b"a", b"1"), (b"a", b"2"), (b"b", b"1")]
@@ -122,7 +122,7 @@ async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_
     assert found.kind == DifferenceKind.REPLICA_DIFFERS
     assert found.subject == "partition 0 of the table orders on http://one"
     reader.records += [(b"c", b"1")]
-    # The difference stays the same with different digests, and while no worker answers.
+    # The reported difference stays the same while the digests change, and while no worker answers.
     assert await about_disks(follower, reader.tables(4, {**skipped, b"c": b"1"})) == [found]
     assert await about_disks(follower, None) == [found]
     assert compared(follower) == 0

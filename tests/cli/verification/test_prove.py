@@ -1,4 +1,4 @@
-"""`plexy-ledger prove` prints a verdict, and returns it for the exit code."""
+"""`plexy-ledger prove` prints a verdict, and returns the verdict, which sets the exit code."""
 
 import io
 import json
@@ -64,7 +64,7 @@ def test_a_terminal_shows_a_bar_only_for_a_large_proof(deliveries, shown, tmp_pa
     assert ("3/3" in screen.getvalue()) is shown
 
 
-def test_for_scripts_the_output_is_one_document(file, capsys):
+def test_the_output_for_scripts_is_one_json_document(file, capsys):
     assert prove({"LEDGER_ALLOW_UNSIGNED": "true"}, file, 2, Console(), as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "order_id": "ord_1",
@@ -103,7 +103,7 @@ def test_a_proof_is_checked_with_the_rules_of_this_ledger(proof, tmp_path):
     assert not prove(others, path, 2, Console(), as_json=False)
 
 
-def test_without_a_secret_no_proof_passes(file):
+def test_if_no_secret_is_set_no_proof_passes(file):
     with pytest.raises(SettingsError, match="LEDGER_WEBHOOK_SECRETS"):
         prove({}, file, 720, Console(), as_json=False)
 

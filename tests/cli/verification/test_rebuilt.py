@@ -1,4 +1,4 @@
-"""A rebuild suggests a switch only to a version that follows from the log."""
+"""A rebuild suggests switching to the new version only if the log produces exactly that version."""
 
 import io
 from pathlib import Path
@@ -40,11 +40,11 @@ def printed(outcome: RebuildOutcome) -> str:
     return console.file.getvalue()
 
 
-def test_equal_versions_end_with_the_steps_of_the_switch():
+def test_if_the_versions_are_equal_the_output_ends_with_the_steps_of_the_switch():
     text = printed(EQUAL)
     assert EQUAL.is_equal
     assert text.count("No difference") == 3
-    assert "whole nevertheless" not in text
+    assert "correct nevertheless" not in text
     assert "set LEDGER_VERSION=2" in text
 
 
@@ -62,12 +62,12 @@ def test_faults_outside_the_new_version_are_shown_and_do_not_prevent_the_switch(
     outcome = msgspec.structs.replace(EQUAL, **changes)
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (True, False)
-    assert "Version 2 is whole nevertheless" in text
+    assert "Version 2 is correct nevertheless" in text
     assert "set LEDGER_VERSION=2" in text
     assert str(changes.get("lacking", "1 difference\n")) in text
 
 
-def test_a_version_that_does_not_follow_from_the_log_is_never_suggested():
+def test_a_new_version_that_differs_from_the_result_of_the_log_is_never_suggested():
     outcome = msgspec.structs.replace(EQUAL, new=findings(WRONG))
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (False, False)

@@ -53,7 +53,7 @@ def comparison(
 
 
 def test_only_a_difference_found_twice_in_a_row_is_reported():
-    """One difference may be due to a compaction of the changelog after the worker's report."""
+    """A compaction of the changelog after the worker's report may cause a single difference."""
     watch = DiskWatch()
     watch.judge(comparison(differing={PLACE: difference()}), [])
     assert watch.differences == []
@@ -64,7 +64,7 @@ def test_only_a_difference_found_twice_in_a_row_is_reported():
     assert watch.differences == [difference()]
 
 
-def test_a_reported_difference_keeps_its_text_until_an_equal_comparison():
+def test_a_reported_difference_keeps_its_text_until_a_comparison_finds_no_difference():
     watch = DiskWatch()
     for n in range(4):
         watch.judge(comparison(differing={PLACE: difference(f"{n}")}), [])
@@ -101,7 +101,7 @@ def test_the_workers_are_named_by_the_options_or_else_by_the_settings():
 async def answering(
     body: bytes, status: int = 200, asked: list[bytes] | None = None
 ) -> AsyncIterator[str]:
-    """Serve one answer to every request."""
+    """Serve the same answer to every request."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -116,7 +116,7 @@ async def answering(
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_the_first_worker_that_answers_reports_for_all_and_the_token_is_sent():
+async def test_the_first_worker_that_answers_reports_for_all_workers_and_receives_the_token():
     asked: list[bytes] = []
     token = Token("a token of the test")
     async with (

@@ -39,7 +39,7 @@ def _bad_signatures(settings: VerifySettings, old: list[bytes], *secrets: str) -
     return truth.counts["signatures_bad"]
 
 
-def test_only_current_and_old_secrets_and_those_in_the_file_are_good(tmp_path):
+def test_only_current_secrets_and_old_secrets_and_the_secrets_in_the_file_are_good(tmp_path):
     environment = _SECRET | {"LEDGER_OLD_WEBHOOK_SECRETS": "whsec_test_key_1,whsec_test_key_2"}
     settings = VerifySettings.from_environment(environment)
     file = tmp_path / "old"
@@ -64,7 +64,7 @@ def test_verifying_without_a_secret_must_be_chosen_explicitly():
     assert _bad_signatures(settings, [], "anybody") == 0
 
 
-def test_a_file_without_a_secret_is_refused(tmp_path):
+def test_a_file_that_contains_no_secret_is_refused(tmp_path):
     (tmp_path / "old").write_text(" \n")
     with pytest.raises(WrongOptionError, match="the file has no secret"):
         _old_secrets(VerifyOptions(old_secrets=tmp_path / "old"))

@@ -1,4 +1,4 @@
-"""A question to the brokers is repeated until it is answered, or ends with the reason."""
+"""A question to the brokers is repeated until it is answered; otherwise an error says why."""
 
 import pytest
 from aiokafka.errors import NodeNotReadyError, TopicAuthorizationFailedError
@@ -12,7 +12,7 @@ UNANSWERED = (TimeoutError(), NodeNotReadyError(), None)
 
 
 class Asked:
-    """A question that gets these outcomes one after another, and then the last one again."""
+    """A question that gets these outcomes one after another; later, it gets the last outcome."""
 
     def __init__(self, *outcomes: Exception | str | None) -> None:
         self.times = 0
@@ -26,14 +26,14 @@ class Asked:
         return outcome
 
 
-async def test_a_question_without_an_answer_is_asked_again():
+async def test_a_question_that_gets_no_answer_is_asked_again():
     ask = Asked(*UNANSWERED, "yes")
     assert await answer(ask, "the cluster can't be described") == "yes"
     assert ask.times == len(UNANSWERED) + 1
 
 
 @pytest.mark.parametrize("outcome", UNANSWERED)
-async def test_a_question_that_is_never_answered_ends_with_what_was_asked(monkeypatch, outcome):
+async def test_the_error_for_a_question_that_is_never_answered_names_it(monkeypatch, outcome):
     monkeypatch.setattr(administration, "_ANSWERED_WITHIN_S", 0.2)
     with pytest.raises(TopicsError, match=r"the cluster can't be described: \S+.*brokers"):
         await answer(Asked(outcome), "the cluster can't be described")

@@ -1,4 +1,4 @@
-"""``ClientLog`` remembers aiokafka's last warning, and keeps aiokafka's lines out of the log."""
+"""``ClientLog`` remembers aiokafka's last warning, and keeps aiokafka's lines out of our log."""
 
 import logging
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def test_a_line_below_warning_is_not_kept(caplog):
     assert log.last_line == ""
 
 
-def test_later_lines_reach_the_log_again(caplog):
+def test_lines_after_the_with_block_reach_the_log_again(caplog):
     with ClientLog() as log:
         aiokafka.warning("within")
     aiokafka.warning("after")
@@ -49,7 +49,7 @@ def test_lines_after_an_exception_reach_the_log_again(caplog):
     assert [record.getMessage() for record in caplog.records] == ["after"]
 
 
-def test_nested_listeners_both_keep_lines_out_of_the_log(caplog):
+def test_two_nested_client_logs_both_get_a_line_and_keep_it_out_of_the_log(caplog):
     with ClientLog() as outer:
         with ClientLog() as inner:
             aiokafka.warning("to both")

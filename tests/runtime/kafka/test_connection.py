@@ -57,7 +57,7 @@ def test_tls_verifies_the_broker():
     assert context.check_hostname
 
 
-def test_credentials_reach_the_client_but_not_the_repr():
+def test_credentials_reach_the_client_but_not_the_repr_of_the_settings():
     settings = read(**CREDENTIALS)
     options = settings.client_options()
     assert (options["sasl_mechanism"], options["sasl_plain_username"]) == (
@@ -69,14 +69,14 @@ def test_credentials_reach_the_client_but_not_the_repr():
 
 
 @pytest.mark.parametrize("missing", ["kafka_username", "kafka_password"])
-def test_a_mechanism_needs_a_user_and_a_password(missing):
+def test_a_sasl_mechanism_needs_a_user_and_a_password(missing):
     values = {name: value for name, value in CREDENTIALS.items() if name != missing}
     with pytest.raises(SettingsError, match=f"LEDGER_{missing.upper()}"):
         read(**values)
 
 
 @pytest.mark.parametrize("alone", ["kafka_username", "kafka_password"])
-def test_a_user_or_a_password_without_a_mechanism_is_refused(alone):
+def test_a_user_or_a_password_without_a_sasl_mechanism_is_refused(alone):
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_SASL_MECHANISM"):
         read(**{alone: "x"})
 
@@ -100,7 +100,7 @@ def test_a_prefix_of_characters_that_topic_names_allow_is_accepted(prefix):
 
 
 @pytest.mark.parametrize("prefix", ["a/b", "a b", "ü", "x" * 101])
-def test_a_prefix_that_kafka_would_refuse_is_refused_here(prefix):
+def test_a_topic_prefix_that_kafka_does_not_allow_is_refused(prefix):
     with pytest.raises(SettingsError, match="LEDGER_TOPIC_PREFIX"):
         read(topic_prefix=prefix)
 

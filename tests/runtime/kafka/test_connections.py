@@ -1,4 +1,4 @@
-"""Connections close even if the broker has already closed them or ignores the end of TLS."""
+"""A connection closes even if the broker has already closed it, or ignores the end of TLS."""
 
 import asyncio
 import socket

@@ -33,7 +33,7 @@ def test_a_password_is_the_files_current_content(tmp_path):
     assert password.current() == "the second"
 
 
-def test_an_empty_or_missing_file_is_logged_once_and_the_former_password_stays(tmp_path):
+def test_an_empty_or_missing_password_file_is_logged_once_and_the_old_password_stays(tmp_path):
     file = tmp_path / "password"
     file.write_text("the first")
     password = PasswordFile(file)
@@ -92,7 +92,7 @@ def test_the_expiry_of_a_certificate_is_read_in_both_asn1_time_formats(tmp_path,
     assert expires_s(certificate.read_bytes()) == at.timestamp()
 
 
-def test_a_brokers_expiry_is_the_earliest_in_its_certificate_chain():
+def test_the_expiry_of_a_broker_is_the_earliest_expiry_in_its_certificate_chain():
     def certificate(name: str, issuer: str, year: int) -> dict[str, Any]:
         return {"subject": name, "issuer": issuer, "notAfter": f"Jan  1 00:00:00 {year} GMT"}
 
@@ -115,6 +115,6 @@ def test_a_brokers_expiry_is_the_earliest_in_its_certificate_chain():
     certificates.forget_others(())
 
 
-def test_a_file_without_a_certificate_is_refused():
+def test_a_file_that_contains_no_certificate_is_refused():
     with pytest.raises(ValueError, match="expected a PEM file"):
         expires_s(b"nothing")

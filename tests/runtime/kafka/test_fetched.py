@@ -1,4 +1,4 @@
-"""A fetch returns the records that were written, and one record in place of unreadable ones."""
+"""A fetch returns the written records; one record replaces the unreadable records of a batch."""
 
 import gzip
 from typing import Any
@@ -32,7 +32,7 @@ from tests.record_batches import (
 
 
 def fetched(data: bytes, start: int = 0, kind: Any = Batches) -> Any:
-    """Return the records that a consumer reads from these bytes, from ``start`` on."""
+    """Return the records that a consumer reads from these bytes if it begins at ``start``."""
     tp = TopicPartition("topic", 3)
     of_kind = fetcher.PartitionRecords if kind is Batches else _OF_AIOKAFKA
     return of_kind(tp, kind(data), [], start, None, None, True, 0)
@@ -47,7 +47,7 @@ written = st.lists(
 )
 
 
-def test_every_consumer_of_this_process_reads_with_the_limit():
+def test_every_consumer_of_this_process_reads_with_the_limit_on_unpacked_bytes():
     assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (Batches, PartitionRecords)
 
 
@@ -57,7 +57,7 @@ def test_packed_and_unpacked_records_are_read_as_aiokafka_reads_them(batches, co
     for records in batches:
         data += batch(*records, at=at, codec=codec)
         at += len(records)
-    # A broker's answer begins with the batch that contains the offset.
+    # A broker's answer begins with the batch that contains the requested offset.
     start = min(start, len(batches[0]) - 1)
     expected = [*fetched(data, start, MemoryRecords)]
     assert [*fetched(data, start)] == expected
@@ -73,7 +73,7 @@ def test_a_batch_that_the_broker_truncated_is_left_for_the_next_fetch(batches):
         assert Batches(data).size_in_bytes() == len(data)
 
 
-def test_a_batch_that_unpacks_to_too_much_is_one_record_at_its_last_offset():
+def test_a_batch_that_unpacks_to_too_many_bytes_is_read_as_one_record_at_its_last_offset():
     ordinary = batch((b"k", b"v", []))
     many = with_body(batch(*[(b"", b"", [])] * 5, at=1), packed_zeros(300 * MIB))
     (before, unread) = fetched(ordinary + many)
@@ -92,7 +92,7 @@ def test_a_batch_that_unpacks_to_too_much_is_one_record_at_its_last_offset():
 
 
 @pytest.mark.parametrize("codec", PACKERS)
-def test_every_codec_has_the_limit(codec):
+def test_the_limit_on_unpacked_bytes_applies_to_every_codec(codec):
     (unread,) = fetched(bomb(64 * MIB, codec=codec))
     assert unread.value.reason is Reason.BATCH_TOO_LARGE
     (whole,) = fetched(bomb(MIB, codec=codec))
@@ -108,13 +108,13 @@ def test_a_batch_that_exceeds_the_limit_of_a_fetch_is_fetched_again():
     assert [each.offset for each in fetched(data[len(large) * 2 :], start=2)] == [2]
 
 
-def test_a_valid_batch_of_the_largest_size_is_read():
+def test_a_batch_of_the_largest_allowed_size_is_read():
     (record,) = fetched(batch((b"k", bytes(MAX_UNPACKED_BYTES - 100), []), codec=1))
     assert len(record.value) == MAX_UNPACKED_BYTES - 100
 
 
 @pytest.mark.parametrize("codec", [0, 1])
-def test_a_header_name_that_is_not_text_is_read_with_escaped_bytes(codec):
+def test_a_header_name_that_is_not_utf_8_is_read_with_escaped_bytes(codec):
     first, second = (b"k", b"v", [("ok", b"1")]), (b"k", b"v", [("hx", b"2"), ("h", None)])
     plain = batch(first, second, first, at=7)
     broken = placed(plain.replace(b"hx", b"\xff\xfe"), 7)
@@ -125,7 +125,7 @@ def test_a_header_name_that_is_not_text_is_read_with_escaped_bytes(codec):
     assert records[1].headers == (("\\xff\\xfe", b"2"), ("h", None))
 
 
-def test_only_the_first_headers_of_a_record_are_read():
+def test_if_a_record_has_too_many_headers_only_the_first_headers_are_read():
     headers: Headers = [(f"{n:x}", b"") for n in range(300_000)]
     data = batch((b"k", b"v", headers), (b"k", b"v", headers[:MAX_HEADERS]), (b"k", b"v", []))
     assert len(data) > MIB
@@ -149,7 +149,7 @@ def test_bytes_that_are_not_records_become_one_record(body, codec):
     assert len(read) <= 3
 
 
-def test_one_record_stands_for_a_batch_from_its_first_unreadable_record_on():
+def test_one_record_replaces_all_records_from_the_first_unreadable_record_of_a_batch():
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
     records = plain[HEADER.size :]
     size = len(records) // 3
@@ -160,7 +160,7 @@ def test_one_record_stands_for_a_batch_from_its_first_unreadable_record_on():
 
 
 @pytest.mark.parametrize("codec", [0, 1])
-def test_a_batch_with_a_wrong_checksum_causes_an_error_that_names_its_place(codec):
+def test_a_batch_with_a_wrong_checksum_causes_an_error_that_names_its_offset(codec):
     good = batch((b"k", b"v", []))
     damaged = bytearray(batch((b"k", b"some text", []), (b"k", b"v", []), at=1, codec=codec))
     damaged[-3] ^= 1
@@ -170,7 +170,7 @@ def test_a_batch_with_a_wrong_checksum_causes_an_error_that_names_its_place(code
         next(reading)
 
 
-def test_a_batch_of_an_impossible_length_causes_an_error_that_names_its_place():
+def test_a_batch_of_an_impossible_length_causes_an_error_that_names_its_offset():
     good = batch((b"k", b"v", []))
     for length in (-(2**31), -1, 0, 20):
         data = good + bytes(8) + length.to_bytes(4, "big", signed=True) + b"\x02" * 40
@@ -180,7 +180,7 @@ def test_a_batch_of_an_impossible_length_causes_an_error_that_names_its_place():
             next(reading)
 
 
-def test_records_from_before_kafka_0_11_are_read_unless_they_are_packed():
+def test_records_in_the_format_before_kafka_0_11_are_read_unless_they_are_packed():
     def old(codec: int) -> bytes:
         builder = LegacyRecordBatchBuilder(1, codec, 1 << 20)
         builder.append(0, 1000, b"k", b"v")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from runtime.kafka.partitions import partition_for
 
-# These are Kafka's own vectors, `testMurmur2` in `UtilsTest.java`, with Java's signed integers.
+# These are the test values of Kafka itself, from `testMurmur2` in `UtilsTest.java`. The hashes are
+# signed integers, as in Java.
 MURMUR2 = {
     b"21": -973932308,
     b"foobar": -790332482,

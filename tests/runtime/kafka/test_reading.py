@@ -11,7 +11,7 @@ from runtime.kafka.reading import StalledError, read_ranges
 
 
 class Consumer:
-    """A consumer of partitions with records at some offsets; ``hidden`` records never arrive."""
+    """A consumer of partitions with records at these offsets; if ``hidden``, no record arrives."""
 
     def __init__(self, offsets: dict[int, list[int]], *, hidden: bool = False) -> None:
         self.assignments: list[set[int]] = []
@@ -35,7 +35,10 @@ class Consumer:
         return self._at[tp]
 
     async def getmany(self, **_options: int) -> dict[TopicPartition, Any]:
-        """Return two records per partition; move past the last records once none is left."""
+        """Return up to two records per partition.
+
+        Once no record is left, move the positions behind the last records.
+        """
         fetched = {}
         for tp, at in self._at.items():
             found = [offset for offset in self._offsets[tp.partition] if offset >= at][:2]
@@ -58,11 +61,11 @@ async def test_each_partition_is_read_from_its_start_to_its_end():
     consumer = Consumer({0: list(range(9)), 1: list(range(9))})
     found = await offsets_read(consumer, {0: 1, 1: 3}, {0: 6, 1: 4})
     assert found == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 3)]
-    # After the second partition has reached its end, only the first one is read.
+    # After the second partition has reached its end, only the first partition is read.
     assert consumer.assignments == [{0, 1}, {0}]
 
 
-async def test_offsets_without_a_record_before_the_end_are_skipped():
+async def test_offsets_that_have_no_record_are_skipped():
     consumer = Consumer({0: [0, 4]})
     assert await offsets_read(consumer, {0: 0}, {0: 9}) == [(0, 0), (0, 4)]
 
@@ -73,7 +76,7 @@ async def test_an_empty_range_is_not_read():
     assert consumer.assignments == []
 
 
-async def test_a_consumer_that_already_has_the_partition_only_seeks():
+async def test_a_consumer_that_already_has_the_partition_seeks_and_is_not_assigned_again():
     consumer = Consumer({0: list(range(9))})
     for start in (1, 7):
         await offsets_read(consumer, {0: start}, {0: start + 2})

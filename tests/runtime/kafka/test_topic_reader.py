@@ -1,4 +1,4 @@
-"""Reads are limited in number, and in duration if Kafka never answers."""
+"""The number of simultaneous reads is limited, and a read ends even if Kafka never answers."""
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ class RecordedConsumer(topic_reader.AIOKafkaConsumer):
 
 @pytest.fixture
 async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaSettings]:
-    """Run a server that accepts connections and never answers; return the settings for it."""
+    """Run a server that accepts connections and never answers; yield settings with its address."""
     monkeypatch.setattr(topic_reader, "AIOKafkaConsumer", RecordedConsumer)
     monkeypatch.setattr(RecordedConsumer, "made", [])
 
@@ -49,14 +49,15 @@ async def test_the_time_limit_of_a_read_includes_the_wait_for_a_client(silent, m
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(20)]
-    # Three reads at a time, each with its own time limit, would take seven times as long.
+    # Only three reads run at a time. If the limit did not include the wait, 20 reads would take
+    # seven times as long.
     done, late = await asyncio.wait(readings, timeout=5)
     assert not late
     assert {type(each.exception()) for each in done} == {LogUnreadableError}
     await reader.close()
 
 
-async def test_a_read_beyond_the_limit_on_concurrent_reads_is_refused_at_once(silent, monkeypatch):
+async def test_if_too_many_reads_run_a_further_read_is_refused_at_once(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
     monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
     reader = TopicReader(silent)
@@ -72,7 +73,7 @@ async def test_a_read_beyond_the_limit_on_concurrent_reads_is_refused_at_once(si
     await reader.close()
 
 
-async def test_a_client_without_an_answer_is_stopped(silent, monkeypatch):
+async def test_a_client_that_gets_no_answer_is_stopped(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.2)
     reader = TopicReader(silent)
     for _ in range(3):
@@ -86,7 +87,7 @@ async def test_a_client_without_an_answer_is_stopped(silent, monkeypatch):
     gc.collect()
 
 
-async def test_a_wait_for_another_read_of_the_rejections_is_limited_too(silent, monkeypatch):
+async def test_the_wait_for_another_read_of_the_rejections_is_also_limited(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     rejected = rejections.Rejections(reader, TopicNames(), 1)

@@ -12,7 +12,7 @@ TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 
 
 def of(*, replicas: int = 3, **config: str) -> list[Fault]:
-    """Return the faults of a topic whose settings are right, except for the given ones."""
+    """Return the faults of a topic whose settings are right, except for the given settings."""
     given = TOPIC.config(2)
     given |= {key.replace("_", "."): value for key, value in config.items()}
     partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
@@ -24,7 +24,7 @@ def test_a_good_topic_has_no_fault():
     assert of() == []
 
 
-def test_values_above_the_minimum_are_no_fault():
+def test_values_above_the_minimum_and_a_compression_are_no_fault():
     assert of(replicas=4, max_message_bytes="20000000", min_insync_replicas="3") == []
     assert (
         of(delete_retention_ms="99999999999", message_timestamp_after_max_ms=str(2**63 - 1)) == []
@@ -62,14 +62,14 @@ def test_a_setting_that_an_older_broker_lacks_is_not_checked():
         ),
     ],
 )
-def test_a_fault_names_topic_value_and_remedy(given, expected, remedy):
+def test_a_fault_names_the_topic_and_the_value_and_the_remedy(given, expected, remedy):
     (fault,) = of(**given)
     assert fault.what.startswith(f"topic topic.of.the.test {expected}")
     assert remedy in fault.remedy
     assert str(fault) == f"{fault.what}: {fault.remedy}"
 
 
-def test_all_faults_are_reported():
+def test_all_faults_of_a_topic_are_reported():
     assert len(of(replicas=2, retention_ms="1", cleanup_policy="delete")) == 3
 
 
@@ -79,14 +79,14 @@ WANTED = [topic for topic in all_topics(NAMES, "g") if "changelog" not in topic.
 
 
 def miscounted(existing: list[str], expected: int | None = 4, **raised: int) -> list[str]:
-    """Return the faults of topics with four partitions each, except for the ``raised`` topics."""
+    """Return the faults if all topics have four partitions, except for the ``raised`` topics."""
     counts = {topic.name: 4 for topic in WANTED}
     counts |= {getattr(NAMES, name): count for name, count in raised.items()}
     return [str(fault) for fault in partition_faults(NAMES, existing, WANTED, counts, expected)]
 
 
 @pytest.mark.parametrize("existing", [[FOUR], []], ids=["recorded", "of an earlier state"])
-def test_a_raised_number_of_partitions_has_a_remedy_that_moves_no_id(existing):
+def test_the_remedy_for_a_raised_number_of_partitions_leaves_each_id_in_its_partition(existing):
     assert miscounted(existing) == []
     (fault,) = miscounted(existing, webhooks=8)
     assert fault.startswith(f"topic {NAMES.webhooks} has 8 partitions, but this ledger has 4: ")
@@ -95,7 +95,7 @@ def test_a_raised_number_of_partitions_has_a_remedy_that_moves_no_id(existing):
     assert "export-log" in fault
 
 
-def test_the_recorded_number_stays_if_all_topics_and_the_setting_are_raised():
+def test_the_recorded_number_stays_valid_if_all_topics_and_the_setting_are_raised():
     every = dict.fromkeys(("webhooks", "events", "payments", "entries", "orders"), 8)
     faults = miscounted([FOUR], 8, **every)
     assert faults[0] == (
@@ -109,10 +109,10 @@ def test_additional_partitions_of_the_rejections_are_no_fault():
     assert miscounted([FOUR], rejected=8) == []
 
 
-def test_two_records_of_different_numbers_are_both_reported():
+def test_two_topics_that_record_different_numbers_of_partitions_are_both_reported():
     (fault,) = miscounted([FOUR, NAMES.made_with(8)])
     assert f"{FOUR}, {NAMES.made_with(8)} record different numbers" in fault
 
 
-def test_records_of_ledgers_with_other_prefixes_are_ignored():
+def test_topics_that_record_no_valid_number_for_this_ledger_are_ignored():
     assert miscounted(["x.plexy.partitions-8", "plexy.partitions-", "plexy.partitions-eight"]) == []

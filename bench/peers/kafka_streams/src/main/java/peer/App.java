@@ -20,10 +20,10 @@ import org.apache.kafka.streams.state.Stores;
 /**
  * Runs the ledger's fold as a Kafka Streams application, as Kafka's developer guide shows.
  *
- * <p>It reads deliveries from the log of record, and writes events, entries, snapshots and order
- * documents to the ledger's topics. Stores are RocksDB with changelogs and the default cache.
- * Offsets are committed after their outputs (at least once), and sends need the acks of all in-sync
- * replicas.
+ * <p>The application reads deliveries from the log of record, and writes events, entries, snapshots
+ * and order documents to the ledger's topics. The stores use RocksDB, changelogs and the default
+ * cache. An offset is committed after the outputs of its record, so each record is processed at
+ * least once. Sends need the acks of all in-sync replicas.
  */
 public final class App {
     static final String EVENTS = "to-events";
@@ -110,7 +110,7 @@ public final class App {
         return settings;
     }
 
-    /** Answers 200 once all partitions are assigned, restored and read. */
+    /** Answers 200 once this process has all partitions and has restored their stores. */
     private static void serveReadiness(KafkaStreams streams) throws IOException {
         int tasks = SUB_TOPOLOGIES * Integer.parseInt(setting("BENCH_PARTITIONS"));
         int port = Integer.parseInt(setting("BENCH_WEB_PORT"));

@@ -11,7 +11,7 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
 
-/** Passes each event on once, keyed by payment, and rejects a known id with other content. */
+/** Forwards each event once, keyed by payment; rejects a known event id with different content. */
 final class Dedupe implements Processor<String, Rules.Envelope, String, Object> {
     static final String STORE = "seen";
     private static final int DIGEST_BYTES = 16;

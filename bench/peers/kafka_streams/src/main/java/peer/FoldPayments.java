@@ -5,7 +5,7 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
 
-/** Folds the facts of each payment; forwards entries keyed by id, and snapshots keyed by order. */
+/** Folds the facts of each payment; forwards entries by entry id, and snapshots by order. */
 final class FoldPayments implements Processor<String, Rules.Event, String, Object> {
     static final String STORE = "payments";
 

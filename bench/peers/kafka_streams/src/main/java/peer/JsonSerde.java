@@ -19,7 +19,7 @@ final class JsonSerde<T> implements Serde<T> {
             .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
             .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
             .build();
-    /** Writes the same bytes for the same content, whatever the order of its keys. */
+    /** Writes the same content as the same bytes, because it sorts the keys. */
     static final ObjectWriter CANONICAL =
             MAPPER.writer(SerializationFeature.ORDER_MAP_ENTRIES_BY_KEYS);
 

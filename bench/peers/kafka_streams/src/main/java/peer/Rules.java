@@ -13,7 +13,7 @@ import java.util.TreeMap;
 /**
  * The rules, as pure functions: they read an event, and fold a payment and an order.
  *
- * <p>They are the same as in {@code bench/peers/plain_rules.py}, field by field.
+ * <p>The rules and their fields are the same as in {@code bench/peers/plain_rules.py}.
  */
 final class Rules {
     private static final String SUCCEEDED = "payment.succeeded";
@@ -64,7 +64,7 @@ final class Rules {
     @JsonFormat(shape = JsonFormat.Shape.ARRAY)
     record EventReference(String eventId, String type, long created) {}
 
-    /** A payment as its order receives it; without events, it has moved to another order. */
+    /** A payment as its order receives it; no events mean that it has moved to another order. */
     record Snapshot(
             String paymentId,
             int version,
@@ -96,7 +96,7 @@ final class Rules {
             long firstEvent,
             long lastEvent) {}
 
-    /** Returns the event of a delivery; null for a type that is not folded. */
+    /** Returns the event of a delivery; null if the delivery's type is not folded. */
     static Event readEvent(Envelope body) {
         if (!FOLDED.contains(body.type())) {
             return null;
@@ -127,7 +127,7 @@ final class Rules {
                 : null;
     }
 
-    /** Returns the reference on the earliest fact that has one, else the payment's own id. */
+    /** Returns the order of the earliest fact that names an order; otherwise the payment's id. */
     static String orderOf(String paymentId, Payment payment) {
         return payment.facts().values().stream()
                 .filter(fact -> fact.order() != null)
@@ -136,7 +136,7 @@ final class Rules {
                 .orElse(paymentId);
     }
 
-    /** Returns the entry that an event posts; null if it posts none, or the entry is known. */
+    /** Returns the entry that an event posts; null for no entry or a known entry. */
     static Entry journalEntry(String paymentId, Payment payment, Event event) {
         if (event.type().equals(FAILED)) {
             return null;
@@ -186,12 +186,12 @@ final class Rules {
                 events);
     }
 
-    /** Returns the snapshot of a payment that has moved away. */
+    /** Returns the snapshot that tells an order that a payment has moved to another order. */
     static Snapshot withdrawn(String paymentId, int version) {
         return new Snapshot(paymentId, version, "unknown", null, null, List.of(), List.of());
     }
 
-    /** Returns an order's document; null if all of its payments have moved away. */
+    /** Returns an order's document; null if all of its payments have moved to other orders. */
     static OrderDocument describe(String orderId, Order order) {
         List<Snapshot> held = order.payments().values().stream()
                 .filter(payment -> !payment.events().isEmpty())
