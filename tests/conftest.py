@@ -25,7 +25,7 @@ def pytest_configure() -> None:
     """
     if PROCESS:
         count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        # If a process crashes, the process that replaces it has a number of ``count`` or more.
+        # A process that replaces a crashed process has a number that is not below ``count``.
         own = int(PROCESS.removeprefix("gw")) % count
         process._returned.update(port for port in range(2**16) if port % count != own)
 

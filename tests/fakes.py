@@ -84,14 +84,14 @@ class FakeConsumer:
         self.given_back = 0
 
     def chunk(self, partition: int, *offsets: int) -> Chunk:
-        """Return a chunk of one partition's records, in the same form as a fetch returns it."""
+        """Return a chunk of one partition's records, in the form that a fetch returns."""
         tp = TP("topic", partition)
         chunk = Chunk(self, tp, [a_record(tp, offset) for offset in offsets])
         self.offsets.delivered(tp, chunk.next_offset)
         return chunk
 
     async def is_member(self, generation: int) -> bool:
-        """Return whether the generation is current, as the consumer group would answer."""
+        """Return whether the generation is current; the real consumer asks its group."""
         return generation == self.consumer_generation_id
 
     def rebalance(self) -> None:
@@ -117,7 +117,7 @@ sys.stdin.read()
 
 
 def claimed_elsewhere(folder: Path) -> subprocess.Popen[str]:
-    """Start a process that claims a folder as a worker does; the claim lasts until it ends."""
+    """Start a process that claims a folder as a worker does, and keeps the claim until its end."""
     return subprocess.Popen(
         [sys.executable, "-c", CLAIM, str(folder)],
         stdin=subprocess.PIPE,

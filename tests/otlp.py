@@ -36,7 +36,7 @@ class Received(NamedTuple):
 
 
 class Receiver:
-    """The received spans; ``raw`` has all unpacked bodies, ``headers`` has the last headers."""
+    """The received spans, all unpacked bodies (``raw``), and the headers of the last request."""
 
     def __init__(self) -> None:
         self.raw = b""

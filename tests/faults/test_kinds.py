@@ -28,7 +28,7 @@ def everything() -> SimpleNamespace:
 
 
 def test_a_seed_still_draws_the_same_faults_if_the_option_for_credentials_is_not_used():
-    """`docs/guarantees.md` quotes the results of runs, with the seed and the commit of each run."""
+    """`docs/guarantees.md` quotes runs by their seeds, so a seed must draw the same faults."""
     stage = everything()
     kinds = [kind for kind in KINDS if not kind.missing(stage)]
     assert [kind.name for drawn in plan(kinds, 8, 1) for kind in drawn] == [
@@ -73,5 +73,5 @@ def programs() -> str:
 
 @pytest.mark.parametrize("word", sorted(set(expected_words())))
 def test_every_text_that_a_fault_expects_is_logged_by_a_program(programs: str, word: str):
-    """If only the program's message changed, a run would report that the message is missing."""
+    """If a message were changed only in the program, a run would report that it is missing."""
     assert word in programs or hasattr(aiokafka.errors, word)

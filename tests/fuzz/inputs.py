@@ -21,7 +21,7 @@ RETIRED: Final = "whsec_retired_long_ago"
 
 
 class Case(NamedTuple):
-    """One request, and the ``codes`` that its answer may have; empty allows every documented code.
+    """One request, and the ``codes`` that its answer may have; an empty set allows every code.
 
     If ``ends`` is true, the server may also close the connection without an answer.
     """

@@ -217,7 +217,7 @@ def test_after_a_correction_the_rejected_content_is_rejected_again_if_it_is_rede
     assert result.corrected[-1] == Corrected("evt_1", 2, 7, 6, 1_700_000_000_000)
 
 
-def test_until_a_delivery_of_an_id_counts_each_different_content_is_rejected_only_once():
+def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_counts():
     worse = UNUSABLE | {"amount": -2}
     log = [record(data=UNUSABLE, offset=5), record(data=worse, offset=6)]
     log += [record(data=UNUSABLE, offset=7), record(data=worse, offset=8), record(offset=9)]
@@ -229,7 +229,7 @@ def test_until_a_delivery_of_an_id_counts_each_different_content_is_rejected_onl
 
 
 def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_offset():
-    """So a retry or a redelivery after a fix gives the same state as a fold from scratch."""
+    """A retry or a redelivery after a fix must give the same state as a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}
     known = judge(record(data=UNUSABLE, offset=4), record(data=named, offset=5)).seen

@@ -9,7 +9,7 @@ ROWS = st.dictionaries(st.binary(max_size=4), st.binary(max_size=4), max_size=8)
 
 
 @given(ROWS, st.randoms())
-def test_the_order_of_rows_does_not_change_the_digest(rows, chance):
+def test_the_sequence_of_rows_does_not_change_the_digest(rows, chance):
     shuffled = list(rows.items())
     chance.shuffle(shuffled)
     assert digest_of(dict(shuffled)) == digest_of(rows)

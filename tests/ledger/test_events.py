@@ -536,6 +536,6 @@ def test_a_status_that_is_not_a_short_text_is_read_as_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 
-def test_a_fact_belongs_to_the_payment_that_it_names_or_has_its_own_id_as_the_payment_id():
+def test_a_fact_that_names_no_payment_belongs_to_the_payment_with_the_facts_own_id():
     assert decode(VALID, REFUND_SUCCEEDED).payment_id == "pay_1"
     assert decode(VALID | {"payment": "pay_9"}, REFUND_SUCCEEDED).payment_id == "pay_9"

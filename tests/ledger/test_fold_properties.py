@@ -40,7 +40,7 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
 @more
 @given(st.data())
 def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) -> None:
-    """So the history of an order is complete, in whatever sequence the events arrive."""
+    """The history of an order must be complete, in whatever sequence the events arrive."""
     history = data.draw(histories())
     pipeline = Pipeline()
     pipeline.fold(data.draw(chunked(data.draw(st.permutations(history)))))

@@ -166,7 +166,7 @@ def test_a_summary_counts_all_payments_and_shows_the_payments_of_the_first_and_l
     }
 
 
-def test_an_order_that_becomes_small_lists_all_its_payments_and_an_empty_one_has_no_document():
+def test_an_order_that_becomes_small_lists_its_payments_and_an_empty_order_has_no_document():
     pipeline = Pipeline()
     pipeline.fold([many(4)])
     assert pipeline.documents()["ord_1"].summary
@@ -183,7 +183,7 @@ def test_an_order_that_becomes_small_lists_all_its_payments_and_an_empty_one_has
 
 
 def test_a_fold_reads_and_writes_the_same_number_of_rows_for_a_large_and_for_a_huge_order():
-    """So the cost of a fold does not grow with the size of the order."""
+    """The cost of a fold must not grow with the size of the order."""
 
     class Counted(MemoryRows):
         touched = 0

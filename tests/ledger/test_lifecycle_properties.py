@@ -1,4 +1,4 @@
-"""The sequence and repeats of events do not change a result; journal and documents match."""
+"""Sequence and repeats of events do not change the result; the journal and the documents match."""
 
 import pytest
 from hypothesis import given, settings
@@ -105,7 +105,7 @@ def test_a_crash_before_the_state_was_written_changes_nothing(data):
 
 @more
 @given(lifecycles())
-def test_events_entries_and_documents_are_decoded_as_they_were_encoded(history):
+def test_events_and_entries_and_documents_are_decoded_as_they_were_encoded(history):
     pipeline = folded([history])
     assert [EVENTS.decode(EVENTS.encode(event)) for event in history] == history
     for entry in pipeline.entries.values():

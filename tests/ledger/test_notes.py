@@ -180,7 +180,7 @@ def test_a_payment_keeps_its_earliest_notes_and_reports_that_later_notes_were_le
 
 
 def test_a_note_is_no_longer_shown_when_the_delivery_that_it_is_about_counts():
-    """After a fix, a retry makes the same delivery count that was refused before."""
+    """After a fix, a retry makes the delivery count that was refused before."""
     (note,) = deduplicate([delivery("evt_1", BAD, 5)], {}, READING).notes
     assert shown([note, counts("evt_1", 2, 5, "pay_1")]) == ()
     assert shown([note, counts("evt_1", 2, 6, "pay_1")]) == (
@@ -261,7 +261,7 @@ def test_every_cut_of_the_log_into_chunks_gives_the_same_verdicts_and_rows_and_n
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_only_the_first_delivery_of_an_event_id_that_can_be_folded_counts(log):
+def test_of_the_deliveries_of_an_event_id_only_the_first_foldable_delivery_counts(log):
     result = deduplicate(log, {}, READING)
     places = [(event.event_id, event.offset) for event in result.events]
     due: dict[str, int] = {}

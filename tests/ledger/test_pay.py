@@ -265,7 +265,7 @@ def test_a_time_that_has_no_zone_is_read_as_utc_and_a_number_is_read_as_unix_tim
     assert (event.created, event.marks) == (1_767_225_607, ())
 
 
-def test_the_id_depends_only_on_the_name_the_transaction_and_the_time_of_a_notification():
+def test_the_id_depends_only_on_the_name_and_transaction_and_time_of_a_notification():
     first = decode_notification(body_of(), MINOR).id
     assert first == decode_notification(body_of(description="new"), MINOR).id
     assert first == decode_notification(body_of(), MAJOR).id

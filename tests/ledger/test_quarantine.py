@@ -72,7 +72,7 @@ def test_a_rejection_that_was_written_twice_is_one_item():
     assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
 
 
-def test_deliveries_of_equal_bytes_are_one_item_and_of_different_bytes_are_different_items():
+def test_deliveries_with_equal_bytes_are_one_item_and_with_different_bytes_are_two_items():
     quarantine = read(kept(0, b"x", None), kept(1, b"x", None, timestamp=2000), kept(2, b"y", None))
     assert sorted(item.times for item in quarantine.items.values()) == [1, 2]
     assert all(item_id.startswith("http/") for item_id in quarantine.items)
@@ -200,7 +200,7 @@ def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_produces():
     assert (event.partition, event.offset, event.payment_reference) == (2, 118, "pay_9")
 
 
-def test_an_item_that_would_be_rejected_again_stays_and_the_current_reason_is_reported():
+def test_an_item_that_would_be_rejected_again_stays_open_and_the_new_reason_is_reported():
     assert judged(Logged(b"evt_1", TOO_LONG), OLD_READING).why.startswith(
         "it is still rejected: reference_too_long: data.payment_id"
     )

@@ -51,7 +51,7 @@ def read(record):
     return unkept({name: value.decode() for name, value in record[2]})
 
 
-def test_a_body_above_the_limit_is_represented_by_its_size_its_digest_and_its_source():
+def test_a_body_above_the_limit_is_represented_by_its_size_and_its_digest_and_its_source():
     source = ("plexy.webhooks", 3, 7)
     assert (
         rejected_record(b"x" * MAX_KEPT_BYTES, NEGATIVE, None, source)[1] == b"x" * MAX_KEPT_BYTES

@@ -50,7 +50,9 @@ def test_the_changelogs_are_named_according_to_fausts_rule():
         ("app-orders-changelog", "compact", -1),
     ],
 )
-def test_every_topic_is_kept_as_the_design_says(name, policy, retention_ms):
+def test_every_topic_has_the_cleanup_policy_and_the_retention_that_the_design_requires(
+    name, policy, retention_ms
+):
     (topic,) = [topic for topic in all_topics(TopicNames(), "app") if topic.name == name]
     assert (topic.cleanup_policy, topic.retention_ms) == (policy, retention_ms)
 

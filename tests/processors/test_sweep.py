@@ -18,7 +18,7 @@ from tests.rows import write_rows
 FORGET_AFTER_MS = 90 * DAY_MS
 PARTITION = 0
 SMALL_CHUNK = 5
-# A search covers two keys for each record of the chunk, but at least 200.
+# A search covers two keys for each record of the chunk, but at least 200 keys.
 SEARCHED = 200
 
 

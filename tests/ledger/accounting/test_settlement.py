@@ -149,7 +149,7 @@ def files(draw):
 
 
 @given(files(), books(), periods, st.randoms(use_true_random=False))
-def test_the_order_of_lines_and_entries_changes_nothing(lines, entries, period, random):
+def test_the_sequence_of_lines_and_entries_changes_nothing(lines, entries, period, random):
     result = reconcile(lines, entries, period)
     random.shuffle(lines)
     random.shuffle(entries)

@@ -82,7 +82,7 @@ def test_each_missing_part_of_a_correction_is_noticed():
     for cut_key, _ in CORRECTED:
         snapshot = snapshot_of(record for record in CORRECTED if record[0] != cut_key)
         # The refund was never corrected, so it has only one entry. If this entry is missing, no
-        # other entry shows it.
+        # other entry reveals the loss.
         expected = set() if cut_key == refund_key else {Subject("pay_1")}
         assert snapshot.cut_corrections() == expected, cut_key
         snapshot.read(*next(record for record in CORRECTED if record[0] == cut_key))

@@ -257,8 +257,8 @@ def test_a_body_that_is_not_json_is_no_envelope(name):
     assert not isinstance(decode_envelope(text.encode()), Envelope)
 
 
-# For each case: the status of the order with the rule set ``LIFECYCLE``, and then the order's three
-# sums (paid, refunded, charged back).
+# Each case has its order's status and three sums (paid, refunded, charged back) with the rule set
+# ``LIFECYCLE``.
 BY_LIFECYCLE = {
     "refund_failed_after_success": ("paid", 5000, 0, 0),
     "multi_capture_own_ids": ("partially_refunded", 10000, 8000, 0),
@@ -306,7 +306,7 @@ def test_a_closed_inquiry_about_a_payment_withholds_no_amount(kind, opens):
 
 
 @pytest.mark.parametrize("kind", ["dispute", "charge.dispute"])
-def test_an_update_that_says_a_dispute_is_lost_has_the_same_effect_as_a_closing_as_lost(kind):
+def test_an_update_that_says_a_dispute_is_lost_has_the_same_effect_as_the_closing_event(kind):
     dispute = PAYMENT | {"id": "d", "payment_id": "p"}
     deliveries = [
         event("e1", "payment.succeeded", PAYMENT),

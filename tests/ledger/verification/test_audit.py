@@ -57,7 +57,7 @@ def test_a_state_that_is_ahead_of_the_settled_facts_has_no_difference(data: st.D
 
 
 @given(st.data())
-def test_a_state_that_lacks_settled_facts_differs(data: st.DataObject) -> None:
+def test_a_state_that_lacks_settled_facts_is_reported(data: st.DataObject) -> None:
     history = data.draw(histories())
     ledger = Ledger(history)
     late = msgspec.structs.replace(data.draw(st.sampled_from([success(), failure(), refund()])))

@@ -109,7 +109,7 @@ def test_money_that_is_posted_twice_is_reported():
 
 
 def test_an_entry_of_a_later_fact_is_reported_even_if_the_earliest_fact_has_the_same_money():
-    """In one journal with the entry of evt_2, this entry would make the money count twice."""
+    """If the entry of evt_2 were in the same journal, the money would count twice."""
     late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     ledger = Ledger(late_first)
     stays = ledger.entries[0][1]

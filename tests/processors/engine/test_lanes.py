@@ -29,8 +29,8 @@ async def test_chunks_of_one_partition_are_processed_one_by_one():
 
     async def work(chunk: Chunk) -> None:
         steps.append(("begins", chunk.next_offset))
-        # Earlier chunks take longer than later chunks. If a chunk did not wait for the earlier
-        # chunks, it would overtake them.
+        # Earlier chunks take longer than later chunks. If a chunk did not wait, it would overtake
+        # an earlier chunk.
         for _ in range(10 - chunk.next_offset):
             await asyncio.sleep(0)
         steps.append(("ends", chunk.next_offset))

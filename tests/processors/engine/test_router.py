@@ -73,7 +73,7 @@ async def test_a_worker_answers_itself_for_a_key_of_its_own_partition(app):
         await app.router.route_req("orders", KEY, None, None)
 
 
-async def test_status_body_and_caching_headers_are_returned_unchanged(app):
+async def test_status_and_body_and_caching_headers_are_returned_unchanged(app):
     given = b'{"amount": "\xd1\x82"}\n'
 
     async def answers(_request: web.Request) -> web.Response:

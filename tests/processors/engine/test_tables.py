@@ -1,4 +1,4 @@
-"""Tables refuse changelog chunks that begin after the table's end, and share the given memory."""
+"""A table refuses changelog chunks that begin after its end; all tables share the given memory."""
 
 import asyncio
 import time
@@ -101,9 +101,7 @@ def test_a_gap_that_compaction_left_is_accepted(table):
     assert_holds(table, 30, {b"a": b"1", b"b": b"2"})
 
 
-def test_a_table_that_was_written_longer_ago_than_tombstones_are_kept_refuses_a_gap(
-    table, monkeypatch
-):
+def test_a_table_that_may_lack_dropped_tombstones_refuses_a_chunk_with_a_gap(table, monkeypatch):
     """The gap may have contained a tombstone; without a gap, no record is missing."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
@@ -264,7 +262,7 @@ def test_dropping_a_partition_deletes_its_folder(table, tmp_path):
 
 async def test_a_table_that_is_being_read_is_emptied_only_after_the_reading_ends(table):
     """RocksDB writes into a deleted database's folder when the database's last reading ends."""
-    # After it is opened again, the database has a file of rows, and its manifest names the file.
+    # After the database is opened again, it has a file of rows, and its manifest names the file.
     write_rows(table, PARTITION, {b"a": b"1"})
     table.close(PARTITION)
     table.open(PARTITION)

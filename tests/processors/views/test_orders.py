@@ -40,7 +40,7 @@ def order_after(events: int) -> Order:
 
 
 class Worker:
-    """A worker whose order rests, at each read, on the next number of events in ``rests_on``."""
+    """A worker whose order rests on ``rests_on[n]`` events at read number ``n``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
