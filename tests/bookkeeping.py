@@ -1,4 +1,4 @@
-"""Runs the bookkeeping programs for the tests of the exports, and reads their balances."""
+"""Runs bookkeeping programs for the tests of the exports, and reads the programs' balances."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ Balances = dict[tuple[str, str], Decimal]
 
 
 def in_major_units(sums: dict[tuple[str, str], int], digits_of: Mapping[str, int]) -> Balances:
-    """Convert our balances to the form in which the other programs report theirs."""
+    """Convert the ledger's balances to the form that the bookkeeping programs use."""
     return {
         (account, currency): Decimal(amount).scaleb(-digits_of[currency])
         for (account, currency), amount in sums.items()

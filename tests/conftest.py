@@ -14,18 +14,18 @@ from cli.kafka import process
 settings.register_profile("ledger", deadline=None)
 settings.load_profile("ledger")
 
-# The name of this process, "gw0" and so on; it is empty in a run without pytest-xdist.
+# The name that pytest-xdist gives to this process, such as "gw0"; empty without pytest-xdist.
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")
 
 
 def pytest_configure() -> None:
-    """Leave each process its own share of the ports.
+    """Let each process choose only ports from its own share.
 
     Otherwise a process could take a port that another process has chosen but not yet opened.
     """
     if PROCESS:
         count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        # A process that replaces a crashed one has a higher number.
+        # A process that replaces a crashed process has a number that is not below ``count``.
         own = int(PROCESS.removeprefix("gw")) % count
         process._returned.update(port for port in range(2**16) if port % count != own)
 
@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test an id of its own, and start the files with the highest time limits first.
 
     pytest-xdist runs only one of several tests with the same id, and schemathesis gives the same id
-    to the tests of all operations in a document. A file without a limit of its own has short tests,
-    and is started last.
+    to the tests of all operations in a document. A file that sets no limit has short tests, so it
+    starts last.
     """
     for item in items:
         if operation := getattr(item, "operation_label", None):

@@ -1,4 +1,4 @@
-"""Fakes that keep the contract of the real objects, and fail on demand."""
+"""Fakes that keep the contract of the real objects, and fail when a test wants them to fail."""
 
 import asyncio
 import contextlib
@@ -18,9 +18,9 @@ from processors.engine.offsets import ChunkOffsets
 class FakeLog:
     """An append-only log in memory, which implements ``ingest.log.Log``.
 
-    A ``reason`` makes the log unavailable. While ``acknowledging`` is cleared, the log accepts
-    records but acknowledges none. ``asked`` counts the calls of ``trouble``,
-    and ``topic_faults`` is the number of topic faults that the log reports.
+    While ``reason`` is set, the log is unavailable. While ``acknowledging`` is cleared, the log
+    accepts records but acknowledges none. ``asked`` counts the calls of ``trouble``, and
+    ``topic_faults`` is the number of topic faults that the log reports.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class FakeLog:
         self.running = False
 
     async def append(self, record: NewRecord, until: float) -> Place:
-        """Keep the record, and wait for its acknowledgement until the deadline."""
+        """Keep the record, and wait until it is acknowledged or the deadline has passed."""
         if self.reason is not None:
             raise LogUnavailableError(self.reason)
         self.records.append(record)
@@ -84,14 +84,14 @@ class FakeConsumer:
         self.given_back = 0
 
     def chunk(self, partition: int, *offsets: int) -> Chunk:
-        """Return a chunk of records of one partition, as a fetch would."""
+        """Return a chunk of one partition's records, in the form that a fetch returns."""
         tp = TP("topic", partition)
         chunk = Chunk(self, tp, [a_record(tp, offset) for offset in offsets])
         self.offsets.delivered(tp, chunk.next_offset)
         return chunk
 
     async def is_member(self, generation: int) -> bool:
-        """Return whether the generation is current, as the group would."""
+        """Return whether the generation is current; the real consumer asks its group."""
         return generation == self.consumer_generation_id
 
     def rebalance(self) -> None:
@@ -117,7 +117,7 @@ sys.stdin.read()
 
 
 def claimed_elsewhere(folder: Path) -> subprocess.Popen[str]:
-    """Claim a folder as a worker does, in a separate process, until that process ends."""
+    """Start a process that claims a folder as a worker does, and keeps the claim until its end."""
     return subprocess.Popen(
         [sys.executable, "-c", CLAIM, str(folder)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Receives OpenTelemetry's traces on loopback, as Jaeger or a collector does."""
+"""Receives OpenTelemetry traces on loopback, in the same way as Jaeger or a collector."""
 
 import gzip
 import threading
@@ -31,12 +31,12 @@ class Received(NamedTuple):
 
     @property
     def traceparent(self) -> bytes:
-        """The header that names the span; its flags mean a sampled span and a random trace id."""
+        """The span's ``traceparent``, with the flags for a sampled span and a random trace id."""
         return f"00-{self.trace_id}-{self.span_id}-03".encode()
 
 
 class Receiver:
-    """The received spans; ``raw`` holds all unpacked bodies, and ``headers`` the last headers."""
+    """The received spans, all unpacked bodies (``raw``), and the headers of the last request."""
 
     def __init__(self) -> None:
         self.raw = b""

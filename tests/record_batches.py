@@ -1,4 +1,4 @@
-"""Builds, byte by byte, record batches that the ledger never writes, but other producers can."""
+"""Builds record batches that the ledger never writes, but that other producers can write."""
 
 import zlib
 
@@ -16,7 +16,7 @@ PACKERS = {
     DefaultRecordBase.CODEC_ZSTD: zstd_encode,
 }
 _BASE_OFFSET, _LENGTH, _CHECKSUM, _ATTRIBUTES = 0, 1, 4, 5
-# The first offset and the length precede the bytes that the length counts.
+# The length of a batch does not count these bytes, which hold the first offset and the length.
 _BEFORE_LENGTH_COUNTS = 12
 
 Headers = list[tuple[str, bytes | None]]
@@ -24,7 +24,7 @@ Fields = tuple[bytes | None, bytes | None, Headers]
 
 
 def batch(*records: Fields, at: int = 0, codec: int = 0, timestamp_ms: int = 1000) -> bytes:
-    """Return a batch as a broker sends it, with its first record at the offset ``at``."""
+    """Return a batch as a broker sends it, with the first record at the offset ``at``."""
     builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
     for number, (key, value, headers) in enumerate(records):
         assert builder.append(number, timestamp_ms + number, key, value, headers)
@@ -55,7 +55,7 @@ def with_codec(built: bytes, codec: int) -> bytes:
 
 
 def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
-    """Return a gzip stream of ``size`` zeros between ``before`` and ``after``, built in pieces."""
+    """Return the gzip stream of ``before``, ``size`` zeros and ``after``, compressed in pieces."""
     stream = zlib.compressobj(9, wbits=31)
     zeros = bytes(MIB)
     pieces = [stream.compress(before)]
@@ -64,7 +64,7 @@ def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
 
 
 def bomb(size: int, at: int = 0, timestamp_ms: int = 1000, codec: int = GZIP) -> bytes:
-    """Return a batch that a broker accepts: one record, and ``size`` zeros as its value."""
+    """Return a batch that a broker accepts, with one record whose value is ``size`` zeros."""
     small = batch((b"k", b"", []), timestamp_ms=timestamp_ms)
     # A record begins with attributes, two deltas and the key (here one byte). The value and the
     # headers (here none) follow.

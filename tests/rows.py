@@ -8,7 +8,7 @@ from runtime.kafka.batches import Written
 
 
 def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:
-    """Write values as a fold does once the changelog has acknowledged them."""
+    """Write values as a fold does after Kafka has acknowledged the values in the changelog."""
     table.open(partition)
     table.fold(partition)
     rows = NewRows()

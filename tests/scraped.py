@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Scraped:
-    """The samples of one page; callers name them without the program's common prefix."""
+    """The samples of one page; callers name a metric without the prefix of the program."""
 
     def __init__(self, page: str, program: str) -> None:
         self.page = page
@@ -40,5 +40,5 @@ class Scraped:
         return found
 
     def has(self, name: str) -> bool:
-        """Return whether the page has a sample of this name."""
+        """Return whether the page has a sample with this name."""
         return any(sample == self._prefix + name for sample, _ in self._samples)

@@ -13,7 +13,7 @@ PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
 ORDERS = ("ord_1", "ord_2", "№ 3/b")
 REFUNDS = ("re_1", "re_2", *PAYMENTS)
 CURRENCIES = ("KZT", "USD")
-# No id may contain these characters, which form Unicode's category Cc.
+# No id of an event or a payment may contain these characters, which form Unicode's category Cc.
 CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 

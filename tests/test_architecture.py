@@ -8,7 +8,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PATH = re.findall(r"^\d+\. `([\w/]+\.py)` (.+)$", PAGE, re.MULTILINE)
 
 
-def test_the_path_has_10_to_15_modules_each_with_one_sentence():
+def test_the_path_has_10_to_15_modules_and_each_module_has_one_sentence():
     assert 10 <= len(PATH) <= 15
     for module, sentence in PATH:
         assert (ROOT / module).is_file(), f"docs/architecture.md names {module}"
@@ -25,7 +25,7 @@ def test_every_agent_of_the_worker_is_on_the_path():
     assert set(agents) <= {module for module, _ in PATH}
 
 
-def test_the_path_lists_the_packages_in_the_order_in_which_a_delivery_passes_them():
+def test_the_path_lists_the_packages_in_the_order_in_which_a_delivery_passes_through_them():
     packages = [module.rpartition("/")[0] for module, _ in PATH]
     assert list(dict.fromkeys(packages)) == [
         "ingest",

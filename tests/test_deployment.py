@@ -1,7 +1,7 @@
-"""The container files fit the programs: settings, commands, ports, volumes and health checks.
+"""The container files match the programs' settings, commands, ports, volumes and health checks.
 
-These tests need no Docker. Docker's own plug-in checks the format of docker-compose.yml, if
-`make check` finds the plug-in; these tests check the rules of this project.
+These tests need no Docker, and check the rules of this project. If `make check` finds Docker's
+plug-in for Compose, the plug-in checks the format of docker-compose.yml.
 """
 
 import re
@@ -120,7 +120,7 @@ def test_without_a_secret_nothing_starts_and_the_message_says_what_to_set(name):
             [environment(service, given) for service in SERVICES]
 
 
-def test_the_example_lists_every_setting_and_no_secret():
+def test_the_example_lists_every_setting_and_contains_no_secret():
     asked = set(_VARIABLE.findall(COMPOSE_TEXT))
     assert {name for name, _, _ in asked} == set(re.findall(r"(?m)^#?(LEDGER_\w+)=", EXAMPLE))
     assert re.findall(r"(?m)^LEDGER_\w+=.+", EXAMPLE) == []
@@ -144,7 +144,7 @@ def test_uncommenting_the_secrets_makes_the_worker_check_signatures():
         assert (settings.trust is not None) is checks
 
 
-def test_a_service_waits_for_states_that_the_other_services_reach():
+def test_a_service_waits_for_states_that_the_other_services_can_reach():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             ends = SERVICES[other].get("restart", "no") == "no"
@@ -162,7 +162,7 @@ def test_each_volume_is_declared_and_mounted_at_the_data_folder():
     data_dir = settings_of("worker").data_dir
     assert list(mounts["worker"].values()) == [str(data_dir)]
     assert list(mounts["kafka"].values()) == [environment("kafka")["KAFKA_LOG_DIRS"]]
-    assert f"--home-dir {data_dir} " in DOCKERFILE, "the image makes the folder, for its user"
+    assert f"--home-dir {data_dir} " in DOCKERFILE, "the image must create its user's folder"
 
 
 def test_the_broker_has_the_version_that_the_tests_use():
@@ -181,14 +181,14 @@ def foreign_images() -> list[str]:
 
 
 def test_every_third_party_image_is_named_with_its_digest():
-    """The owner of an account can move a tag to other contents, but not a digest."""
+    """The owner of an image can move a tag to other contents; a digest names fixed contents."""
     images = foreign_images()
     assert len(images) >= 4
     for image in images:
         assert re.fullmatch(r"[a-z/]+:[0-9][\w.-]+@sha256:[0-9a-f]{64}", image), image
 
 
-def test_both_stages_of_the_image_have_the_same_python_and_system():
+def test_both_stages_of_the_image_have_the_same_python_and_operating_system():
     build, run = re.findall(r"(?m)^FROM python:(\S+)@", DOCKERFILE)
     assert run.replace("-slim", "") == build
 
@@ -200,10 +200,10 @@ def test_a_container_writes_only_to_its_volumes_and_has_no_privileges(service):
     assert confined["cap_drop"] == ["ALL"]
     assert confined["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in confined
-    assert "tmpfs" not in confined or service == "kafka", "our programs need no more than volumes"
+    assert "tmpfs" not in confined or service == "kafka", "our programs write only to volumes"
 
 
-def test_only_services_with_a_published_port_leave_the_internal_network():
+def test_only_services_with_a_published_port_have_a_network_besides_the_internal_network():
     networks = COMPOSE["networks"]
     assert networks["inside"] == {"internal": True}
     for name, service in SERVICES.items():
@@ -211,7 +211,9 @@ def test_only_services_with_a_published_port_leave_the_internal_network():
         assert inside == "inside"
         assert bool(others) == ("ports" in service), name
     outward = [other for service in SERVICES.values() for other in service["networks"][1:]]
-    assert sorted(outward) == sorted(networks.keys() - {"inside"}), "each has one service"
+    assert sorted(outward) == sorted(networks.keys() - {"inside"}), (
+        "each other network has one service"
+    )
 
 
 def test_the_broker_listens_at_the_address_that_the_programs_use():
@@ -228,7 +230,7 @@ def test_a_published_port_is_on_loopback_and_the_program_listens_on_it(service):
     ingest = isinstance(settings, IngestSettings)
     host = settings.ingest_host if ingest else settings.web_bind
     port = settings.ingest_port if ingest else settings.web_port
-    assert host == "0.0.0.0", "loopback would be the container's own"  # noqa: S104
+    assert host == "0.0.0.0", "Docker can't reach the container's loopback"  # noqa: S104
     ports = [port]
     if isinstance(settings, IngestSettings):
         assert settings.ingest_metrics_host == host

@@ -48,7 +48,7 @@ class Replay:
         self.environment["PATH"] = f"{root / 'python' / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
     def here(self, text: str) -> str:
-        """Return the text with the image's folders moved into this folder."""
+        """Return the text with the image's absolute paths replaced by paths below ``root``."""
         return re.sub(r"(?<![\w.])/(?=opt/|src\b|var/)", f"{self.root}/", text)
 
     def do(self, name: str, rest: str) -> None:

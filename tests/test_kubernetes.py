@@ -1,7 +1,7 @@
-"""The manifests fit Kubernetes, the programs and each other: schemas, settings, ports, names.
+"""The manifests match Kubernetes' schemas, the programs' settings and ports, and each other.
 
-These tests need no cluster. A package provides Kubernetes' own schemas; these tests also check what
-no schema can, such as whether a selector selects anything.
+These tests need no cluster. A package provides Kubernetes' own schemas. The tests also check rules
+that a schema can't express, for example that each selector selects a workload.
 """
 
 import re
@@ -36,7 +36,7 @@ PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # The manifests are checked against the oldest version of Kubernetes that supports them, and against
-# the newest whose schemas the package has.
+# the newest version whose schemas the package has.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 Object = dict[str, Any]
@@ -137,7 +137,7 @@ def settings(program: str, tmp_path: Path) -> Any:
     return KINDS[program].from_environment(environment(program, tmp_path))
 
 
-def test_the_kustomization_has_every_file_but_the_secrets():
+def test_the_kustomization_has_every_file_except_the_secrets():
     files = {path.name for path in FOLDER.glob("*.yaml")}
     assert set(KUSTOMIZATION["resources"]) == files - {"kustomization.yaml", "secrets.example.yaml"}
     assert len(OBJECTS) == sum(len(read(file)) for file in KUSTOMIZATION["resources"])
@@ -307,7 +307,7 @@ def test_a_service_leads_to_a_named_port_of_one_program(service):
 
 
 @pytest.mark.parametrize("program", SERVING)
-def test_a_workload_selects_its_own_pods_and_no_others(program):
+def test_a_workload_selects_its_own_pods_and_no_other_pods(program):
     assert selected(WORKLOADS[program]["spec"]["selector"]["matchLabels"]) == [program]
     for spread in pod(program).get("topologySpreadConstraints", []):
         assert selected(spread["labelSelector"]["matchLabels"]) == [program]
@@ -362,7 +362,8 @@ def test_the_brokers_certificate_authority_is_mounted_at_the_configured_path(pro
     (mount,) = [m for m in container(program)["volumeMounts"] if m["name"] == "kafka"]
     looked_for = OBJECTS["ConfigMap plexy-ledger"]["data"]["LEDGER_KAFKA_CA_FILE"]
     assert looked_for == f"{mount['mountPath']}/ca.crt"
-    # The ConfigMap is not among the objects, because applying it would overwrite the real one.
+    # The ConfigMap is not among the objects, because applying an example would overwrite the
+    # operator's own ConfigMap.
     name = volume["configMap"]["name"]
     assert f"ConfigMap {name}" not in OBJECTS
     assert f"create configmap {name} --from-file=ca.crt" in PAGE

@@ -1,4 +1,4 @@
-"""The monitoring fits the ledger: its alarms and dashboard name existing metrics and pages."""
+"""The alarms and the dashboard name only metrics, labels and pages that exist."""
 
 import json
 import re
@@ -37,7 +37,8 @@ PROMTOOL = shutil.which("promtool") or shutil.which(str(ROOT / "build" / "tools"
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^]]*\]")
 _WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
-# A name may have a selector; a name before a bracket is a function. Numbers are matched whole.
+# A name may have a selector; a name before a bracket is a function. A number is matched as a whole,
+# so that its letters do not count as a name.
 _NAME = re.compile(r"\d[\w.]*|([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?\s*(\()?")
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*""')
 
@@ -134,11 +135,11 @@ def test_an_alarm_says_how_urgent_it_is_and_links_to_an_existing_section(name):
     headings = re.findall(r"(?m)^#+ (.+)$", (ROOT / page).read_text())
     assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
     assert rule["annotations"]["summary"]
-    # The first sentence gives the meaning, and the next one the remedy.
+    # The first sentence gives the meaning, and the next sentence gives the remedy.
     assert re.fullmatch(r"[A-Z0-9].+\. [A-Z].+\.", rule["annotations"]["description"])
 
 
-def test_every_paging_alarm_is_tested():
+def test_every_alarm_with_the_severity_page_is_tested():
     tested = {
         each["alertname"]
         for test in TESTS["tests"]
@@ -148,7 +149,7 @@ def test_every_paging_alarm_is_tested():
     assert {name for name, rule in ALARMS.items() if rule["labels"]["severity"] == "page"} <= tested
 
 
-def test_the_jobs_of_the_alarms_are_scraped():
+def test_prometheus_scrapes_every_job_that_an_alarm_or_a_panel_names():
     jobs = {scrape["job_name"] for scrape in SCRAPES["scrape_configs"]}
     asked = {job for text in EXPRESSIONS.values() for job in re.findall(r'job="([^"]+)"', text)}
     assert asked
@@ -190,11 +191,11 @@ def unknown_to_grafana(dashboard: dict[str, Any]) -> list[str]:
     return list(lost(dashboard, json.loads(kept)))
 
 
-def test_grafana_s_own_types_have_every_field_of_the_dashboard():
+def test_grafanas_own_types_have_every_field_of_the_dashboard():
     assert unknown_to_grafana(DASHBOARD) == []
 
 
-def test_grafana_s_own_types_reveal_a_misspelt_field_anywhere():
+def test_grafanas_own_types_reveal_misspelt_fields_at_any_level():
     wrong = json.loads(json.dumps(DASHBOARD))
     panel = next(each for each in wrong["panels"] if each["type"] == "timeseries")
     wrong["refesh"] = "30s"

@@ -1,4 +1,4 @@
-"""The docs explain each message to an operator, and name the remedy."""
+"""The docs explain each message that an operator may see, and name the remedy."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""The README and the docs are correct: the settings, commands, links and tests in them exist."""
+"""The files and tests that the README and the docs name exist, and the docs name every command."""
 
 import re
 import subprocess

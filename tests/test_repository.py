@@ -39,7 +39,7 @@ MACHINE = re.compile(r"(?<![\w.~}-])/(?:home/[a-z]|Users/[A-Za-z]|root/|work/)")
 def files() -> dict[str, Path]:
     """Return every file that git tracks, or would track, by its name."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("git lists the project's files, and this folder is no checkout, or has no git")
+        pytest.skip("only git can list the project's files; this needs git and a checkout")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
         cwd=ROOT,
@@ -172,7 +172,7 @@ def test_a_lock_satisfies_pyproject(lock):
     versions = locked(lock)
     for requirement in wanted(lock):
         version, _ = versions.get(canonicalize_name(requirement.name), ("", []))
-        # An empty specifier would accept any version.
+        # Without a check of ``version``, an empty specifier would accept a missing package.
         fits = version and requirement.specifier.contains(version.removeprefix("=="))
         assert fits, f"{requirement} is not in {lock}, got {version!r}: run `make lock`"
 
@@ -186,7 +186,7 @@ def test_the_locks_agree_with_each_other():
         assert everything.get(name, version) == version, name
 
 
-def test_the_licence_is_the_one_that_pyproject_names():
+def test_the_licence_is_the_licence_that_pyproject_names():
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License\n                           Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text

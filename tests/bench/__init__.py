@@ -1,1 +1,1 @@
-"""Tests of the measurements: their arithmetic, and the load that they send."""
+"""Tests of the benchmarks: their arithmetic, and the load that they send."""

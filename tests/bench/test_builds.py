@@ -1,4 +1,4 @@
-"""A peer program of a benchmark is built once, and rebuilt only after its source changes."""
+"""A peer (a program that a benchmark measures) is built once, and again if its source changes."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,9 @@ def source(tmp_path):
 def test_a_peer_is_built_once_and_the_build_is_announced(tmp_path, source, capsys):
     folder = tmp_path / "build" / "thing"
     build(folder, source, MAKES)
-    build(folder, source, MAKES)  # A second build would fail, because the folder exists.
+    build(
+        folder, source, MAKES
+    )  # If this call built the peer, it would fail, because the folder exists.
     assert (folder / "thing").exists()
     assert capsys.readouterr().err == "Building the thing, once …\n"
 

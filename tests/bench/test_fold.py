@@ -1,4 +1,7 @@
-"""A peer's orders are compared with those of the ledger's rules, and differences are reported."""
+"""The orders that a peer produces are compared with the orders that the ledger's rules produce.
+
+Every difference is reported.
+"""
 
 from bench.fold import Input, differences
 from bench.program import OrderTotals

@@ -1,4 +1,7 @@
-"""The load on ingress consists of real and distinct deliveries, and faults are reported."""
+"""The load on ingress consists of signed deliveries with distinct event ids.
+
+A run that refuses or loses a delivery reports a fault.
+"""
 
 import asyncio
 import shutil
@@ -23,7 +26,7 @@ needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not i
 
 
 async def load_of(tmp_path: Path, log: FakeLog, secret: str, run: int = 1) -> Load:
-    """Deliver for a second to an ingress with this secret."""
+    """Deliver for one second to an ingress whose webhook secret is ``secret``."""
     bodies = tmp_path / "bodies"
     write_bodies(bodies, record(50, seed=1))
     app = create_app(settings(webhook_secrets=(Secret(secret),)), log)
@@ -73,11 +76,11 @@ def a_run(server: type[Server], rate: int, *, refused: int = 0, kept: int = 10**
         (a_run(LedgerIngress, 100, refused=1, kept=98), 2),
     ],
 )
-def test_a_run_that_refused_or_lost_something_has_a_fault(run, faults):
+def test_a_run_in_which_deliveries_were_refused_or_lost_has_faults(run, faults):
     assert len(run.faults) == faults
 
 
-def test_a_ratio_is_the_median_of_the_ratios_within_each_round():
+def test_the_ratio_of_two_servers_is_the_median_of_their_ratios_in_each_round():
     runs: Sequence[IngestRun] = [
         a_run(server, rate)
         for rates in ((50, 100), (80, 100), (900, 1000))

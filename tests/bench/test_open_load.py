@@ -26,9 +26,10 @@ _LOAD = LoadSettings(
 
 
 class _Server:
-    """Answers each POST with 200 after ``stall_s``; the first GET of a path is answered with 404.
+    """Answers each POST with 200 after ``stall_s``, and the first GET of each path with 404.
 
-    It can also hang up on every client, or once block the process that it shares with the load.
+    With ``hangs_up``, the server closes every connection without an answer. At the 60th POST, the
+    server blocks the process for ``blocks_s``; the sender of the load runs in the same process.
     """
 
     def __init__(
@@ -108,22 +109,22 @@ async def test_a_stalled_server_still_receives_the_next_deliveries():
         outcome = await send(load)
     assert outcome.sent == 100
     assert not outcome.refused
-    # Deliveries that waited for the previous answer would arrive 0.4 s apart.
+    # If each delivery waited for the previous answer, the deliveries would arrive 0.4 s apart.
     assert server.posted[-1] - server.posted[0] < 10
-    # A timer may be early by the clock's resolution.
+    # A timer may fire early, by up to the clock's resolution.
     assert min(outcome.ack_s) > 0.39
 
 
-async def test_a_stalled_load_reports_the_delay_and_counts_it_as_latency():
+async def test_if_the_sender_is_blocked_the_delay_is_reported_and_counts_as_latency():
     async with _serving(_Server(blocks_s=0.5)) as load:
         outcome = await send(load)
-    # Meanwhile, 50 deliveries were due, and the first of these deliveries waited the whole time.
+    # While the process was blocked, 50 deliveries became due. The first of them waited for 0.5 s.
     assert 0.4 < max(outcome.late_s) <= max(outcome.ack_s)
     assert sum(late_s > 0.1 for late_s in outcome.late_s) >= 30
     assert sum(ack_s > 0.1 for ack_s in outcome.ack_s) >= 30
 
 
-async def test_each_sample_is_requested_until_it_is_found_and_has_an_earliest_and_a_latest_time():
+async def test_each_sampled_order_is_requested_until_found_and_has_an_earliest_and_a_latest_time():
     server = _Server()
     async with _serving(server) as load:
         outcome = await send(load)
@@ -134,7 +135,7 @@ async def test_each_sample_is_requested_until_it_is_found_and_has_an_earliest_an
         assert 0 < sample.not_before_s < sample.seen_s
 
 
-async def test_deliveries_on_which_a_server_hangs_up_count_as_refused():
+async def test_deliveries_count_as_refused_if_the_server_closes_their_connections():
     async with _serving(_Server(hangs_up=True)) as load:
         outcome = await send(load)
     assert outcome.refused == 120

@@ -4,7 +4,7 @@ from bench.__main__ import _runnable
 from bench.peers.table import PROGRAMS
 
 
-def test_a_peer_that_this_machine_cannot_run_is_skipped_with_the_reason(
+def test_a_peer_that_this_machine_cannot_run_is_skipped_and_the_reason_is_printed(
     monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setenv("PATH", str(tmp_path))

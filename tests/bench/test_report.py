@@ -1,6 +1,6 @@
-"""The rate of a peer, a program compared with the ledger, is the rate of its fastest setting.
+"""A peer (a program that is compared with the ledger) is reported with its fastest setting.
 
-A setting's rate is the median of its runs. The other settings run only in the first round.
+A setting's rate is the median rate of its runs. The slower settings run only in the first round.
 """
 
 import io
@@ -38,7 +38,7 @@ def test_a_peers_rate_is_the_median_of_its_fastest_setting():
     assert dict(rates(RUNS)) == {"ours": 12_000.0, "kafka_streams": 8_000.0}
 
 
-def test_the_table_shows_the_spread_the_ratio_and_the_differences():
+def test_the_report_shows_the_range_of_each_peers_rates_and_the_ratios_and_the_differences():
     file = io.StringIO()
     show(
         Console(file=file, width=200),
@@ -63,7 +63,7 @@ def test_the_file_has_the_rates_and_every_run(tmp_path):
     assert runs == [("ours", True), ("faust_plain", False)]
 
 
-def test_rounds_alternate_and_a_quick_peer_continues_only_with_its_fastest_setting():
+def test_every_second_round_is_reversed_and_slow_peers_and_slow_settings_run_only_once():
     done: list[FoldRun] = []
     rate = {LedgerWorker: 14_000.0, OneThread: 8_000.0, FourThreads: 9_000.0, FaustPlain: 700.0}
     order = []

@@ -1,4 +1,4 @@
-"""`build/bench.json` keeps each half, ingest and fold, until that half is measured again."""
+"""`build/bench.json` has two halves, ingest and fold; a new measurement replaces only its half."""
 
 import json
 

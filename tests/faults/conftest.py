@@ -1,4 +1,4 @@
-"""Provides fault stages of which only the proxy runs; the other programs are never started."""
+"""Provides stages for runs with faults; only a stage's proxy runs, and no other program starts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from faults.stage import FaultStage
 
 @pytest.fixture
 def describe(tmp_path: Path) -> Iterator[Callable[..., FaultStage]]:
-    """Yield a function that makes a stage with this number of workers, and starts its proxy."""
+    """Yield a function that makes a stage with ``workers`` workers, and starts its proxy."""
     with ExitStack() as stack:
 
         def make(workers: int, **options: bool) -> FaultStage:

@@ -1,4 +1,4 @@
-"""Only a secured stage has credentials, and a renewal replaces all of its certificates and keys."""
+"""Only a secured stage has credentials; a renewal replaces all certificates and all keys."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_only_the_programs_of_a_secured_stage_connect_with_credentials(describe,
     assert stage.settings.client_options()["security_protocol"] == "PLAINTEXT"
 
 
-def test_a_renewal_replaces_the_authority_every_certificate_and_every_key(tmp_path):
+def test_a_renewal_replaces_the_authority_and_every_certificate_and_every_key(tmp_path):
     credentials = Credentials(tmp_path / "files")
     files = sorted((tmp_path / "files").glob("*.pem"))
     former = [file.read_text() for file in files]

@@ -1,4 +1,4 @@
-"""A stage has only the kinds of faults that it supports, and a seed always draws the same ones."""
+"""A stage gets only kinds of faults that it supports, and a seed always draws the same faults."""
 
 import ast
 import re
@@ -27,8 +27,8 @@ def everything() -> SimpleNamespace:
     )
 
 
-def test_without_the_option_for_credentials_a_seed_draws_the_same_faults_as_before_the_option():
-    """`docs/guarantees.md` quotes results, with the seed and the commit of each run."""
+def test_a_seed_still_draws_the_same_faults_if_the_option_for_credentials_is_not_used():
+    """`docs/guarantees.md` quotes runs by their seeds, so a seed must draw the same faults."""
     stage = everything()
     kinds = [kind for kind in KINDS if not kind.missing(stage)]
     assert [kind.name for drawn in plan(kinds, 8, 1) for kind in drawn] == [
@@ -44,7 +44,7 @@ def test_without_the_option_for_credentials_a_seed_draws_the_same_faults_as_befo
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_only_a_secured_stage_has_the_faults_that_change_credentials(describe, secured):
+def test_only_a_secured_stage_supports_the_faults_that_change_credentials(describe, secured):
     stage = describe(2, secured=secured)
     missing = {kind.name: kind.missing(stage) for kind in KINDS if kind.takes_credentials}
     needed = None if secured else "brokers that demand credentials (--secured)"
@@ -66,12 +66,12 @@ def expected_words() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def programs() -> str:
-    """Return the source of the programs; literals that Python joins are one literal here."""
+    """Return the programs' source; adjacent string literals are joined into one literal."""
     files = [file for name in ("processors", "runtime") for file in (ROOT / name).rglob("*.py")]
     return re.sub(r'"\s+f?"', "", "\n".join(file.read_text() for file in files))
 
 
 @pytest.mark.parametrize("word", sorted(set(expected_words())))
 def test_every_text_that_a_fault_expects_is_logged_by_a_program(programs: str, word: str):
-    """In a run, a reworded message would look like a fault that the program did not report."""
+    """If a message were changed only in the program, a run would report that it is missing."""
     assert word in programs or hasattr(aiokafka.errors, word)

@@ -1,4 +1,4 @@
-"""A run is judged by its limits; each violation is reported with its cause."""
+"""A run with faults is judged by its limits; each violated limit is reported with the cause."""
 
 import time
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def with_stop(took_s: float, code: int = 0, **more: object) -> Cost:
 
 
 class Away:
-    """An ingress that was killed or frozen at these times, or never."""
+    """An ingress that was away (killed or frozen) only at the given times."""
 
     def __init__(self, *times: float) -> None:
         self._times = times
@@ -88,13 +88,13 @@ def test_a_late_or_missing_answer_violates_a_limit_unless_ingress_was_away():
 
 
 @pytest.mark.parametrize(("took_s", "code"), [(10.1, 0), (1.0, 1)])
-def test_a_stop_that_is_slow_or_ends_with_an_error_violates_a_limit(took_s, code):
+def test_a_program_that_stops_too_slowly_or_with_an_error_violates_a_limit(took_s, code):
     violation, last_line = broken(with_stop(took_s, code))
     assert f"worker 1 ended with exit code {code}, {took_s} s after SIGTERM" in violation
     assert last_line == "  why"
 
 
-def test_without_kafka_a_program_may_end_with_any_code_but_not_late():
+def test_while_kafka_is_away_a_program_may_stop_with_any_exit_code_but_not_too_late():
     assert broken(with_stop(9.9, 1, kafka_away=True)) == []
     assert broken(with_stop(10.1, 1, kafka_away=True)) != []
 
@@ -106,7 +106,7 @@ def test_a_program_that_cannot_run_and_ends_too_late_violates_a_limit():
     assert broken(refusals=[late], slack=2) == []
 
 
-def test_a_program_that_ended_by_itself_is_reported_with_its_last_lines():
+def test_a_program_that_ended_by_itself_is_reported_with_its_last_lines_of_output():
     end = UnplannedEnd("worker 1", "ended with exit code 1", "broker killed", ("why",))
     assert broken(unplanned=[end]) == [
         "worker 1 ended with exit code 1 during broker killed:",

@@ -7,7 +7,7 @@ from runtime.fault import Fault
 from runtime.kafka.topic_looks import TopicsError
 
 
-def test_a_fault_in_the_topics_of_the_stage_is_printed_with_its_remedy(monkeypatch, capsys):
+def test_a_wrong_setting_of_a_topic_is_printed_with_the_remedy(monkeypatch, capsys):
     def refuse(*_: object) -> int:
         raise TopicsError(Fault("topic t has x=1, expected 2", "change it"))
 

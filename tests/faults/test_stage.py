@@ -1,6 +1,6 @@
 """The stage of a run starts, observes and ends the run's programs.
 
-The judge of the run sees only the environment of the stage.
+The judge, which checks the run's results at the end, gets only the environment of the stage.
 """
 
 import random
@@ -24,7 +24,7 @@ from runtime.fold_rules import difference, protocols
 
 
 class Ended:
-    """A program's command that ends as soon as it is started; each start has a new pid."""
+    """A program's command whose process ends as soon as it starts; each process has a new pid."""
 
     def __init__(self, *last_lines: str) -> None:
         self.pid = 1
@@ -41,7 +41,7 @@ class Ended:
 
 
 class Sleeper(Command):
-    """A program's command that runs until it is killed."""
+    """A program's command whose process runs until it is killed."""
 
     def __init__(self) -> None:
         super().__init__("sleep", {})
@@ -105,13 +105,13 @@ def test_a_stage_that_does_not_become_ready_reports_the_answer_of_the_probe(stag
         stage.settle(0)
 
 
-def test_the_judge_sees_the_settings_of_the_stage_and_no_ledger_setting_of_the_shell(stage):
+def test_the_judge_gets_the_settings_of_the_stage_and_no_ledger_settings_of_the_shell(stage):
     assert "LEDGER_ALLOW_UNSIGNED" not in stage.environment
     assert stage.environment["LEDGER_KAFKA_BOOTSTRAP"] == stage.brokers[0].bootstrap
     assert stage.environment["PATH"]
 
 
-def test_a_fault_is_charged_only_with_the_stops_of_its_own_targets(stage):
+def test_only_the_stops_of_a_faults_own_targets_count_for_the_fault(stage):
     stops = {}
     for program in stage.workers:
         stops[program.label] = Stop(program.label, 5.0, 1.0, "ended", is_clean=True)
@@ -124,7 +124,7 @@ def test_a_fault_is_charged_only_with_the_stops_of_its_own_targets(stage):
     assert list(stage.stops_since(6.0, ("worker 1",))) == []
 
 
-def test_the_worker_called_stranger_has_another_fold_setting_and_the_reason_names_it(stage):
+def test_the_worker_named_stranger_has_a_different_fold_setting_that_its_refusal_names(stage):
     names = []
     for program in (stage.workers[0], stage.stranger):
         settings = WorkerSettings.from_environment(program._command._environment)
@@ -148,7 +148,7 @@ def test_only_ingress_and_the_extra_workers_have_clocks_that_can_be_set(stage):
         ("OtherRulesError: something else", ["did not log OtherRulesError and LEDGER_FORGET"]),
     ],
 )
-def test_a_program_that_cannot_run_must_log_its_reason(stage, last_line, found):
+def test_a_program_that_cannot_run_must_log_the_reason(stage, last_line, found):
     stage.fault = "worker of other rules"
     command = Ended(last_line)
     program = ProgramUnderFault(command, stage.folder, label="stranger", url="")
@@ -158,7 +158,7 @@ def test_a_program_that_cannot_run_must_log_its_reason(stage, last_line, found):
     assert all(words in finding for words, finding in zip(found, stage.findings, strict=True))
 
 
-def test_a_program_that_should_not_run_but_does_is_reported_and_killed(stage, monkeypatch):
+def test_a_program_that_runs_although_it_should_not_run_is_reported_and_killed(stage, monkeypatch):
     monkeypatch.setattr(refusals, "_WAITED_FOR_S", 0.1)
     sleeper = Sleeper()
     program = ProgramUnderFault(sleeper, stage.folder, label="stranger", url="")
@@ -171,7 +171,7 @@ def test_a_program_that_should_not_run_but_does_is_reported_and_killed(stage, mo
     assert program.ended() == "was ended by SIGKILL"
 
 
-def test_a_limit_on_open_files_holds_for_a_running_program(stage):
+def test_the_limit_on_the_open_files_of_a_running_program_can_be_lowered(stage):
     sleeper = Sleeper()
     program = ProgramUnderFault(sleeper, stage.folder, label="worker 1", url="")
     program.start()
@@ -181,7 +181,7 @@ def test_a_limit_on_open_files_holds_for_a_running_program(stage):
     program.kill()
 
 
-def test_a_program_that_outlives_its_expected_end_is_not_started_twice(stage):
+def test_a_program_that_did_not_end_as_expected_is_not_started_a_second_time(stage):
     sleeper = Sleeper()
     program = ProgramUnderFault(sleeper, stage.folder, label="worker 1", url="")
     program.start()

@@ -1,6 +1,7 @@
 """Fuzzes ingress with hostile requests and connections, during honest deliveries.
 
 ``inputs`` draws requests from a seed, ``answers`` judges the answers, ``attacks`` has the hostile
-connections, ``honest`` delivers meanwhile, ``target`` starts ingress and measures its memory, and
-``__main__`` runs everything: `make fuzz`.
+connections, ``honest`` sends the honest deliveries, and ``target`` starts ingress and measures the
+memory of ingress. ``campaign`` combines these modules, and ``__main__`` runs the campaign.
+`make fuzz` starts ``__main__``.
 """

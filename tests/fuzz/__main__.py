@@ -1,7 +1,8 @@
 """Runs `make fuzz`, or `python -m tests.fuzz --count 100000 --seconds 30 --seed 7`.
 
 The program starts the embedded Kafka and an ingress, sends hostile requests drawn from the seed,
-carries out every attack, and prints the figures. It exits with 1 at the first undocumented answer.
+carries out every attack, and prints its measurements. At the first undocumented answer, the
+program ends with exit code 1.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from tests.fuzz.target import running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
 
-# This limit is shorter than the default; a slow body is refused after 60 % of this time.
+# This limit is shorter than the default. Ingress refuses a slow body after 60 % of this time.
 ANSWER_WITHIN_S = 5
 
 

@@ -1,7 +1,7 @@
-"""Checks that a server's bytes are complete, documented answers, or nothing.
+"""Checks that the bytes from a server, if there are any, are complete and documented answers.
 
 Input: the bytes of a connection. Output: the answers in them, or an `UndocumentedError`. The module
-has a strict parser of its own, because a client library would accept faulty answers.
+has its own strict parser, because a client library would also accept some faulty answers.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from ingest.answers import STATUS
 
 PROBLEM: Final = "application/problem+json"
-# The answer to a bug is documented too, but must not occur.
+# A 500, the answer to a bug, is also documented, but it must not occur.
 CODES: Final = {code for code, status in STATUS.items() if status != 500}
 
 
@@ -19,7 +19,11 @@ class UndocumentedError(AssertionError):
 
 
 class Answer(NamedTuple):
-    """One answer; ``code`` is its problem's code, `accepted`, or empty if a problem has no body."""
+    """One answer of the server.
+
+    ``code`` is `accepted` for a 200, and otherwise the code in the problem document; it is empty if
+    the answer has no body.
+    """
 
     status: int
     code: str
@@ -38,7 +42,7 @@ def answers_in(received: bytes) -> list[Answer]:
             received = rest
             continue
         length = int(headers.get("content-length", "-1"))
-        # An answer to HEAD has no body; each body is JSON and begins with a brace.
+        # An answer to HEAD has a length but no body. Every body is JSON, so it begins with a brace.
         body = rest[:length] if rest.startswith(b"{") else b""
         if body and len(body) != length:
             raise UndocumentedError(f"an answer's body is cut off: {received[:200]!r}")

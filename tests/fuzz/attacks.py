@@ -1,6 +1,6 @@
 """Attacks a server with slow or endless requests, and with connections that end too early.
 
-Input: a target, and a duration. Output: the number of connections; their answers are checked.
+Input: a target, and a duration. Output: the number of connections. All answers are checked.
 Invariant: an attacker whose connection is closed opens a new connection at once.
 """
 
@@ -33,7 +33,7 @@ class Attack(NamedTuple):
 
 
 async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
-    """Send the opening, then slowly drop after drop, until the server closes the connection."""
+    """Send the opening, then slowly one drop at a time, until the server closes the connection."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader))
     try:
@@ -48,7 +48,7 @@ async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
 
 
 async def _pour(target: Target, opening: bytes, block: bytes, *, hear: bool = True) -> bytes:
-    """Send the opening, then block after block, as fast as the server accepts them."""
+    """Send the opening, then the same block repeatedly, as fast as the server accepts data."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader) if hear else asyncio.sleep(3600, b""))
     said = asyncio.create_task(_say(writer, opening, block))
@@ -71,7 +71,7 @@ async def _say(writer: asyncio.StreamWriter, opening: bytes, block: bytes) -> No
 
 
 async def _hear(reader: asyncio.StreamReader) -> bytes:
-    """Return the bytes that the server sends before closing, cut off after about one block."""
+    """Read until the server closes the connection; return about the first ``_BLOCK`` bytes."""
     received = bytearray()
     with contextlib.suppress(OSError):
         while chunk := await reader.read(_BLOCK):
@@ -81,7 +81,7 @@ async def _hear(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _go_away(target: Target, raw: bytes, *, politely: bool) -> bytes:
-    """Send bytes and leave, either by closing the sending half or by a reset."""
+    """Send bytes, then either close the sending half of the connection, or reset the connection."""
     if politely:
         return await target.exchange(raw, half_close=True, within_s=20)
     _, writer = await connect(target.port)
@@ -103,7 +103,8 @@ ATTACKS: Final = (
     Attack("slow header lines", 500, lambda t: _drip(t, _POST, b"X")),
     Attack("slow headers", 500, lambda t: _drip(t, _POST, b"A: b\r\n")),
     Attack("slow bodies", 1200, lambda t: _drip(t, _POST + b"Content-Length: 9999\r\n\r\n", b" ")),
-    # The limit covers the bodies (64 MB), as much again while they are joined, and the allocator.
+    # The limit covers the bodies (64 MB), a second copy of the bodies while their parts are joined,
+    # and the allocator's overhead.
     Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b""), most_mb=300),
     Attack("large bodies declared", 300, lambda t: _drip(t, _LARGE, b" ")),
     Attack("chunks without end", 20, lambda t: _pour(t, _CHUNKED, b"1\r\n \r\n" * 8192)),
@@ -126,11 +127,11 @@ ATTACKS: Final = (
     Attack("line ends without end", 20, lambda t: _pour(t, b"", b"\r\n" * 8192)),
     Attack("a path without end", 20, lambda t: _pour(t, b"GET /", b"b" * _BLOCK)),
     Attack("pipelining", 20, lambda t: _pour(t, b"", _GET * 4096)),
-    Attack("pipelining, deaf", 20, lambda t: _pour(t, b"", _GET * 4096, hear=False)),
+    Attack("pipelining, answers not read", 20, lambda t: _pour(t, b"", _GET * 4096, hear=False)),
     Attack("noise", 20, lambda t: _pour(t, b"", bytes(range(256)) * 256)),
-    Attack("half closed", 20, lambda t: _go_away(t, _LARGE + b"{", politely=True)),
-    Attack("gone by reset", 20, lambda t: _go_away(t, _LARGE + b"{", politely=False)),
-    Attack("half closed, whole", 20, lambda t: _go_away(t, _GET, politely=True)),
+    Attack("half closed in a body", 20, lambda t: _go_away(t, _LARGE + b"{", politely=True)),
+    Attack("reset in a body", 20, lambda t: _go_away(t, _LARGE + b"{", politely=False)),
+    Attack("half closed after a request", 20, lambda t: _go_away(t, _GET, politely=True)),
 )
 
 

@@ -54,7 +54,7 @@ async def send_inputs(
 
 
 async def all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all coroutines; the first error cancels the others, and is raised unchanged."""
+    """Wait for all coroutines; the first error cancels the other coroutines, and is raised."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.gather(*tasks)
@@ -67,7 +67,7 @@ async def all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 async def _judge(target: Target, case: Case, seed: int, *, half_close: bool) -> list[str]:
     raw = case.raw
     try:
-        # An incomplete request is answered after its time limit, or never; don't wait long.
+        # Ingress answers an incomplete request only after a time limit, or never. Don't wait long.
         within_s = 4 if case.ends else 30
         received = await target.exchange(raw, half_close=half_close, within_s=within_s)
         answers = answers_in(received)

@@ -1,10 +1,10 @@
 """Sends honest deliveries during an attack, as a proxy in front of ingress would.
 
 Input: the port of the attacked server. Output: how long each delivery took, and the reason for each
-refusal. If the server has closed a kept connection, the sender opens a new one once, as any proxy
-would.
+refusal. If the server has closed the kept connection, the sender repeats the delivery one time on a
+new connection, as any proxy would.
 `python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the result.
-The sender has its own process, so that the work of the attackers does not delay it.
+The sender runs in its own process, so that the work of the attackers does not delay deliveries.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.fuzz.target import PROJECT, connect
 from tests.ingest.conftest import PATH, SECRET
 
 _PAUSE_S = 0.02
-# A delivery that has waited this long when the run ends counts as refused.
+# When the run ends, an unanswered delivery counts as refused if it has waited longer than this.
 _GIVEN_UP_S = 1.0
 
 
@@ -43,7 +43,7 @@ class Fared(msgspec.Struct):
 
 @contextlib.asynccontextmanager
 async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
-    """Deliver during the ``with`` block, at whose end the yielded result is filled in."""
+    """Deliver during the ``with`` block; at the end of the block, fill in the yielded result."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fuzz.honest", str(port)),
         cwd=PROJECT,
@@ -64,7 +64,7 @@ async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
 
 @dataclass
 class _Sender:
-    """A sender that alternates between a kept connection and new ones."""
+    """A sender that alternates between the one kept connection and new connections."""
 
     port: int
     fared: Fared = field(default_factory=Fared)

@@ -1,7 +1,8 @@
-"""Draws hostile requests from a seed: their bodies, signatures and heads.
+"""Draws hostile requests from a seed: the requests' bodies, signatures and heads.
 
-Input: a random generator. Output: a request and the codes that may answer the request. A request is
-whole or broken on purpose; attacks that need time or many connections are in ``attacks``.
+Input: a random generator. Output: a request, and the codes of the answers that are allowed for it.
+A request is either valid or broken on purpose. ``attacks`` has the attacks that need time or many
+connections.
 """
 
 import gzip
@@ -20,9 +21,9 @@ RETIRED: Final = "whsec_retired_long_ago"
 
 
 class Case(NamedTuple):
-    """One request; one of ``codes`` may answer it, or any documented code if ``codes`` is empty.
+    """One request, and the ``codes`` that its answer may have; an empty set allows every code.
 
-    If ``ends`` is true, the connection may also end without an answer.
+    If ``ends`` is true, the server may also close the connection without an answer.
     """
 
     name: str
@@ -226,7 +227,7 @@ def _post(body: bytes, signature: bytes, *more: bytes, framing: bytes | None = N
 
 
 def signed_body(rng: Random) -> Case:
-    """Draw a hostile body with a valid signature; ingress must accept or refuse the body."""
+    """Draw a hostile body with a valid signature, which ingress may accept or refuse."""
     make = rng.choice(BODIES)
     body = make(rng)
     more = [b"Content-Encoding: gzip"] if rng.random() < 0.1 else []
@@ -236,7 +237,7 @@ def signed_body(rng: Random) -> Case:
 
 
 def forged_signature(rng: Random) -> Case:
-    """Draw a signature that was not computed from the secret, this body and this time."""
+    """Draw a signature that was not computed from the secret, the body and the current time."""
     body = rng.choice([json.dumps(an_event(rng)).encode(), rng.choice(BODIES)(rng)])
     return Case("forged", _post(body, _forged(rng, body)), FORGERY_REFUSED)
 
@@ -248,7 +249,7 @@ def good_delivery(rng: Random) -> Case:
 
 
 def notification(rng: Random) -> Case:
-    """Draw a hostile notification of the Pay API, with a token or with something else."""
+    """Draw a hostile notification of the Pay API, with the right token or a wrong authorization."""
     hostile = rng.choice(BODIES)(rng)
     body = rng.choice([hostile, hostile.replace(b'"type"', b'"name"')])
     is_known = rng.random() < 0.7
@@ -266,7 +267,7 @@ def notification(rng: Random) -> Case:
 
 
 def chunked(rng: Random) -> Case:
-    """Draw a body in chunks, good or broken."""
+    """Draw a body in HTTP chunks, which are valid or broken."""
     body = json.dumps(an_event(rng)).encode()
     cut = rng.randrange(len(body))
     good = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (cut, body[:cut], len(body) - cut, body[cut:])
@@ -288,7 +289,7 @@ def chunked(rng: Random) -> Case:
 
 
 def trailers(rng: Random) -> Case:
-    """Draw a chunked delivery with trailers whose names are allowed only as headers."""
+    """Draw a chunked delivery with trailers, which ingress must ignore."""
     body = json.dumps(an_event(rng)).encode()
     good = _good(body, rng)
     names = [
@@ -307,7 +308,7 @@ def trailers(rng: Random) -> Case:
 
 
 def bad_framing(rng: Random) -> Case:
-    """Draw a wrong or repeated length, or a length given in two ways, as for request smuggling."""
+    """Draw a delivery whose length is wrong, or is given twice, as in request smuggling."""
     body = json.dumps(an_event(rng)).encode()
     size = len(body)
     framings = [

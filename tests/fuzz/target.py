@@ -1,7 +1,7 @@
-"""Runs the ingress under attack as a process, measures its memory, and opens bare connections.
+"""Runs the attacked ingress as a process, measures the process's memory, and opens connections.
 
-Input: settings. Output: a running `ingest.server`, with its peak memory. Invariant: no client
-library lies between an attack and the socket.
+Input: settings. Output: a running ingress, and its peak memory. Invariant: an attack writes its
+bytes to the socket directly, because a client library could correct them.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ class Target:
         return int(found.split()[1]) // 1024
 
     def open_sockets(self) -> int:
-        """Count the open sockets of the process."""
+        """Count the open files of the process, which include its sockets."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def exchange(
         self, raw: bytes, *, half_close: bool = False, within_s: float = 30
     ) -> bytes:
-        """Send bytes on a new connection; return all bytes until the server closes.
+        """Send bytes on a new connection; return all bytes that the server sends.
 
-        If the server keeps the connection open, close the connection shortly after the last bytes.
+        If the server keeps the connection open, close it shortly after the server's last bytes.
         """
         reader, writer = await connect(self.port)
         received = bytearray()
@@ -59,7 +59,7 @@ class Target:
 
 
 async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a bare connection."""
+    """Open a connection that sends bytes unchanged."""
     return await asyncio.open_connection("127.0.0.1", port)
 
 
@@ -73,7 +73,7 @@ async def _read(reader: asyncio.StreamReader, quiet_s: float) -> bytes:
 
 @contextlib.asynccontextmanager
 async def running(env: Mapping[str, str], log_file: Path) -> AsyncIterator[Target]:
-    """Run ingress with this environment until the ``with`` block ends."""
+    """Run ingress with the environment ``env`` until the ``with`` block ends."""
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - takes a moment
             SERVE, cwd=PROJECT, env=os.environ | env, stderr=log

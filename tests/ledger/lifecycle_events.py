@@ -1,4 +1,4 @@
-"""Hand-written and generated facts of every kind, about a few payments, refunds and disputes."""
+"""Makes and generates facts of every kind, about a few payments, refunds and disputes."""
 
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ _NEEDS_MONEY = (Kind.SUCCEEDED, Kind.REFUNDED, Kind.CAPTURED)
 
 
 def fact(kind, event_id="evt_1", created=1, amount=500, *, own="pay_1", **more) -> Event:
-    """Create a fact about the payment ``pay_1``; ``amount=None`` means no money."""
+    """Create a fact about the payment ``pay_1``; with ``amount=None``, the fact has no money."""
     currency = more.pop("currency", "KZT")
     fields = {
         "payment_reference": "pay_1",

@@ -1,4 +1,4 @@
-"""Runs the folds of payments and orders one after the other in memory, as the agents do."""
+"""Folds payments and then orders, as the workers' agents do, but in memory."""
 
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ class MemoryRows(dict[bytes, bytes]):
 
 
 class OrdersHop:
-    """The hop ``orders``: its input, its rows, and the last document published under each key."""
+    """The hop (agent) ``orders``: its input, its rows, and the last document under each key."""
 
     def __init__(self) -> None:
         self.arrived: list[Arrived] = []
@@ -42,7 +42,10 @@ class OrdersHop:
         return self.arrived[first:]
 
     def fold(self, arrived: list[Arrived], *, rows_written: int | None = None) -> int:
-        """Fold a chunk and return the number of rows; a crash writes only ``rows_written``."""
+        """Fold a chunk, and return the number of rows that it changes.
+
+        ``rows_written`` simulates a crash after this number of rows has been written.
+        """
         known = {
             name: ORDERS.decode(row)
             for name in {each.snapshot.order_id for each in arrived}
@@ -64,7 +67,7 @@ class OrdersHop:
 
 
 class Pipeline:
-    """The content of the tables and topics; records with equal keys and bytes count as one."""
+    """The content of the tables and topics; a repeated record with the same bytes counts once."""
 
     def __init__(self) -> None:
         self.payments: dict[str, Payment] = {}
@@ -74,7 +77,7 @@ class Pipeline:
         self.hop = OrdersHop()
 
     def fold(self, chunks: Iterable[list[Event]], *, crash_before_state: bool = False) -> None:
-        """Fold chunk by chunk; a crash loses the state that a chunk was about to write."""
+        """Fold the chunks in sequence; ``crash_before_state`` loses the payments' new states."""
         for chunk in chunks:
             folded = fold_payments(chunk, self.payments)
             for entry in folded.entries:

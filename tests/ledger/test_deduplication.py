@@ -66,14 +66,14 @@ def test_a_new_event_is_folded_and_remembered():
     assert (result.rejected, result.counts) == ([], {"folded": 1})
 
 
-def test_the_same_content_again_is_dropped_and_counted():
+def test_later_deliveries_with_the_same_content_are_dropped_and_counted():
     result = judge(record(offset=5), record(offset=6), record(offset=9))
     assert [event.offset for event in result.events] == [5]
     assert (result.seen[b"evt_1"].offset, result.seen[b"evt_1"].repeats) == (5, (6, 9))
     assert (result.rejected, result.counts) == ([], {"folded": 1, "duplicate": 2})
 
 
-def test_the_same_content_again_in_a_later_chunk_is_dropped_and_its_offset_is_remembered():
+def test_the_same_content_in_a_later_chunk_is_dropped_and_its_offset_is_remembered():
     known = judge(record(offset=5)).seen
     result = judge(record(offset=6), known=known)
     assert (result.events, result.rejected) == ([], [])
@@ -81,13 +81,13 @@ def test_the_same_content_again_in_a_later_chunk_is_dropped_and_its_offset_is_re
     assert result.counts == {"duplicate": 1}
 
 
-def test_only_the_first_offsets_of_many_repeats_are_remembered():
+def test_the_offsets_of_only_the_first_repeats_are_remembered():
     result = judge(*(record(offset=n) for n in range(MOST_REPEATS + 10)))
     assert result.seen[b"evt_1"].repeats == tuple(range(1, MOST_REPEATS + 1))
     assert result.counts["duplicate"] == MOST_REPEATS + 9
 
 
-def test_a_replay_of_repeats_adds_nothing():
+def test_repeats_that_are_judged_again_after_a_crash_add_nothing():
     records = [record(offset=5), record(offset=6), record(data=OTHER, offset=7)]
     known = judge(*records).seen
     result = judge(*records, known=known)
@@ -100,7 +100,9 @@ def test_a_replay_of_repeats_adds_nothing():
     "changed",
     [{"data": OTHER}, {"created": 1_700_000_001}, {"kind": "payment.failed"}, {"kind": "other"}],
 )
-def test_different_content_under_a_seen_id_is_quarantined_and_the_first_stands(runs, changed):
+def test_different_content_under_a_known_id_is_quarantined_and_the_first_content_counts(
+    runs, changed
+):
     first, second = record(offset=5), record(offset=6, **changed)
     known = judge(first).seen if runs == 2 else {}
     result = judge(*([first] if runs == 1 else []), second, known=known)
@@ -111,7 +113,7 @@ def test_different_content_under_a_seen_id_is_quarantined_and_the_first_stands(r
     assert result.counts["rejected.event_id_reused"] == 1
 
 
-def test_after_different_content_is_quarantined_the_first_content_is_still_a_duplicate():
+def test_after_other_content_is_quarantined_a_repeat_of_the_first_content_is_a_duplicate():
     records = [record(offset=5), record(data=OTHER, offset=6), record(offset=7)]
     result = judge(*records)
     assert result.outcomes == ["folded", "rejected.event_id_reused", "duplicate"]
@@ -136,7 +138,7 @@ def test_equal_content_that_is_serialised_differently_is_a_duplicate(again):
     assert result.counts == {"folded": 1, "duplicate": 1}
 
 
-def test_a_replay_of_the_first_offset_of_an_id_publishes_nothing():
+def test_the_first_record_of_an_id_publishes_nothing_when_it_is_judged_again():
     for first in (record(offset=5), record(data=UNUSABLE, offset=5), record(kind="x", offset=5)):
         result = judge(first, known=judge(first).seen)
         assert (result.events, result.seen, result.rejected) == ([], {}, [])
@@ -151,7 +153,7 @@ def test_a_record_under_a_wrong_key_is_rejected_and_not_remembered(key):
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"\xff"])
-def test_a_value_that_is_not_json_is_rejected_without_an_id(value):
+def test_a_value_that_is_not_json_is_rejected_and_the_rejection_has_no_event_id(value):
     result = judge(LogRecord(b"evt_1", value, 5))
     assert reasons(result) == [Reason.MALFORMED_JSON]
     assert (result.seen, result.rejected[0].event_id) == ({}, None)
@@ -159,7 +161,7 @@ def test_a_value_that_is_not_json_is_rejected_without_an_id(value):
 
 
 def test_ids_with_control_characters_are_rejected_however_the_log_is_cut_into_chunks():
-    """Earlier versions of ingress accepted such ids, so a rebuild may find some in the log."""
+    """Earlier versions of ingress accepted such ids, so a rebuild may find such ids in the log."""
     odd = "evt_\0\x9b"
     records = [
         record(odd, offset=0),
@@ -181,20 +183,20 @@ def test_ids_with_control_characters_are_rejected_however_the_log_is_cut_into_ch
     assert (one_by_one, known) == (whole.rejected, whole.seen)
 
 
-def test_an_envelope_that_lacks_a_field_is_rejected_without_an_id():
+def test_an_envelope_that_lacks_a_field_is_rejected_and_the_rejection_has_no_event_id():
     result = judge(LogRecord(b"evt_1", b'{"id": "evt_1"}', 5))
     assert reasons(result) == [Reason.INVALID_ENVELOPE]
     assert (result.seen, result.rejected[0].event_id) == ({}, None)
 
 
-def test_a_rejected_event_is_remembered_so_that_its_retry_is_a_duplicate():
+def test_a_rejected_event_is_remembered_so_that_its_redelivery_is_a_duplicate():
     result = judge(record(data=UNUSABLE, offset=5), record(data=UNUSABLE, offset=6))
     assert reasons(result) == [Reason.AMOUNT_NEGATIVE]
     assert list(result.seen) == [b"evt_1"]
     assert result.counts == {"rejected.amount_negative": 1, "duplicate": 1}
 
 
-def test_a_rejected_event_counts_once_it_is_corrected_under_the_same_id():
+def test_after_a_rejection_a_corrected_delivery_with_the_same_id_counts():
     log = [record(data=UNUSABLE, offset=5), record(offset=6), record(offset=7)]
     result = judge(*log)
     assert result.outcomes == ["rejected.amount_negative", "folded", "duplicate"]
@@ -204,7 +206,7 @@ def test_a_rejected_event_counts_once_it_is_corrected_under_the_same_id():
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_rejected_content_that_arrives_again_after_its_correction_is_rejected_again(
+def test_after_a_correction_the_rejected_content_is_rejected_again_if_it_is_redelivered(
     runs,
 ):
     first = [record(data=UNUSABLE, offset=5), record(offset=6)]
@@ -215,7 +217,7 @@ def test_rejected_content_that_arrives_again_after_its_correction_is_rejected_ag
     assert result.corrected[-1] == Corrected("evt_1", 2, 7, 6, 1_700_000_000_000)
 
 
-def test_different_contents_of_an_id_are_each_rejected_once_until_one_counts():
+def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_counts():
     worse = UNUSABLE | {"amount": -2}
     log = [record(data=UNUSABLE, offset=5), record(data=worse, offset=6)]
     log += [record(data=UNUSABLE, offset=7), record(data=worse, offset=8), record(offset=9)]
@@ -226,8 +228,8 @@ def test_different_contents_of_an_id_are_each_rejected_once_until_one_counts():
     assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 9), (6, 9)]
 
 
-def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_place():
-    """A retry after a fix, or a redelivery, thus gives the same state as a fold from scratch."""
+def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_offset():
+    """A retry or a redelivery after a fix must give the same state as a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}
     known = judge(record(data=UNUSABLE, offset=4), record(data=named, offset=5)).seen
@@ -246,7 +248,7 @@ def test_a_corrected_event_whose_first_delivery_is_forgotten_counts_as_new():
     assert result.seen[b"evt_1"].repeats == ()
 
 
-def test_a_correction_is_remembered_for_the_whole_horizon():
+def test_the_time_after_which_an_id_is_forgotten_starts_at_the_correction():
     log = [record(data=UNUSABLE, offset=5), record(offset=6), record(offset=7)]
     log[1].timestamp += FORGET_AFTER_MS
     log[2].timestamp += 2 * FORGET_AFTER_MS
@@ -259,7 +261,7 @@ def test_an_event_that_is_not_folded_is_counted_by_type_and_remembered():
     assert result.counts == {"unfolded.invoice.paid": 1, "duplicate": 1}
 
 
-def test_the_configured_field_names_are_passed_on():
+def test_the_configured_field_names_are_used_to_read_events():
     reading = Reading(FieldNames(order=("bestellung",)))
     (event,) = deduplicate([record(data=GOOD | {"bestellung": "ord_1"})], {}, reading).events
     assert event.order_reference == "ord_1"
@@ -267,7 +269,7 @@ def test_the_configured_field_names_are_passed_on():
 
 @st.composite
 def logs(draw):
-    """Draw a run of records that mixes repeated ids, different contents and defects."""
+    """Draw records with repeated ids, different contents and defects."""
     ids, data = st.sampled_from(["evt_1", "evt_2", "№"]), st.sampled_from([GOOD, OTHER, UNUSABLE])
     kinds = st.sampled_from(["payment.succeeded", "other"])
     bodies = st.builds(body, ids, data, kinds)
@@ -304,7 +306,7 @@ def test_every_record_is_counted_once(log):
 
 @settings(max_examples=100)
 @given(logs())
-def test_a_chunk_judged_again_folds_nothing_and_rejects_nothing(log):
+def test_when_a_chunk_is_judged_again_nothing_is_folded_or_rejected(log):
     first = judge(*log)
     again = judge(*log, known=first.seen, progress=first.progress)
     assert (again.events, again.seen, again.rejected) == ([], {}, [])
@@ -314,14 +316,14 @@ def test_a_chunk_judged_again_folds_nothing_and_rejects_nothing(log):
 
 @settings(max_examples=100)
 @given(logs())
-def test_a_chunk_whose_rows_were_written_without_its_progress_is_not_folded_twice(log):
+def test_a_chunk_is_not_folded_twice_if_its_rows_were_written_but_its_progress_was_not(log):
     first = judge(*log)
     again = judge(*log, known=first.seen)
     assert (again.events, again.seen) == ([], {})
     assert all(item in first.rejected for item in again.rejected)
 
 
-def test_the_known_state_that_is_passed_in_is_not_changed():
+def test_judging_records_does_not_change_the_rows_that_are_passed_in():
     known = judge(record(offset=5)).seen
     before = dict(known)
     judge(record("evt_2", offset=6), record(data=OTHER, offset=7), known=known)

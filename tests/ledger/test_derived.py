@@ -1,4 +1,4 @@
-"""A record that a hop of the worker wrote is read unchanged; any other record is rejected."""
+"""A record that a worker of the ledger wrote is read unchanged; any other record is rejected."""
 
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ def rejected(read: Any, *records: Written) -> list[tuple[Reason, str]]:
     return [(each.rejection.reason, each.rejection.detail) for each in readings.rejected]
 
 
-def test_only_the_records_that_a_hop_wrote_are_read():
+def test_only_the_records_that_a_worker_wrote_are_read():
     bad = Written(b"\xff", b"\x00")
     readings = read_events([bad, written(EVENT), bad])
     assert (readings.records, readings.values) == ([written(EVENT)], [EVENT])
@@ -69,7 +69,7 @@ def test_a_tombstone_and_malformed_bytes_are_unreadable(read, value):
     assert reason is Reason.UNREADABLE
 
 
-def test_a_record_whose_key_is_not_the_payment_or_order_id_is_rejected():
+def test_a_record_whose_key_is_not_the_id_of_its_payment_or_order_is_rejected():
     for key in (b"pay_2", b"\xff", b"ord_1"):
         assert rejected(read_events, written(EVENT, key)) == [
             (Reason.KEY_MISMATCH, "the record's key is not the payment's id")
@@ -80,7 +80,7 @@ def test_a_record_whose_key_is_not_the_payment_or_order_id_is_rejected():
     assert rejected(read_events, Written(None, EVENTS.encode(EVENT)))
 
 
-def test_an_event_that_no_hop_writes_is_rejected():
+def test_an_event_that_no_worker_writes_is_rejected():
     assert rejected(read_events, written(replace(EVENT, kind=Kind.INFORMATIONAL)))
     assert rejected(read_events, written(replace(EVENT, money=None)))
     long = replace(EVENT, order_reference="x" * MAX_EVENT_BYTES)
@@ -88,7 +88,7 @@ def test_an_event_that_no_hop_writes_is_rejected():
     assert detail.startswith(f"expected an event of at most {MAX_EVENT_BYTES} bytes, got ")
 
 
-def test_the_largest_event_that_deduplication_passes_on_is_read():
+def test_the_largest_event_that_deduplication_can_publish_is_read():
     text, number = "x" * MAX_ID_BYTES, 2**63 - 1
     largest = Event(
         event_id=text,
@@ -106,7 +106,7 @@ def test_the_largest_event_that_deduplication_passes_on_is_read():
     assert read_events([written(largest)]).values == [largest]
 
 
-def test_a_snapshot_without_events_or_with_an_impossible_id_is_unreadable():
+def test_a_snapshot_that_has_no_events_or_an_impossible_id_is_unreadable():
     assert SNAPSHOT.payment is not None
     empty = replace(SNAPSHOT, payment=replace(SNAPSHOT.payment, events=()))
     long = replace(SNAPSHOT, payment_id="x" * (MAX_ID_BYTES + 1))
@@ -118,7 +118,7 @@ def test_a_snapshot_without_events_or_with_an_impossible_id_is_unreadable():
     ]
 
 
-def test_an_unread_batch_keeps_its_own_reason():
+def test_a_record_that_stands_for_an_unread_batch_is_rejected_with_the_batchs_reason():
     value = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 0, 3, "is too large")
     assert rejected(read_events, Written(None, value)) == [
         (Reason.BATCH_TOO_LARGE, "the batch of offsets 0 to 3 is too large")
@@ -126,7 +126,7 @@ def test_an_unread_batch_keeps_its_own_reason():
     assert rejected(read_snapshots, Written(None, value))[0][0] is Reason.BATCH_TOO_LARGE
 
 
-def test_a_value_with_additional_fields_is_read_by_an_older_worker():
+def test_a_value_with_the_additional_fields_of_a_later_release_is_read():
     fields = msgspec.msgpack.decode(EVENTS.encode(EVENT))
     later = Written(b"pay_1", msgspec.msgpack.encode([*fields, "new"]))
     assert read_events([later]).values == [EVENT]

@@ -1,4 +1,4 @@
-"""A table's digest depends only on its rows, and every change to the rows changes the digest."""
+"""A table's digest depends only on the table's rows, and every change to the rows changes it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ ROWS = st.dictionaries(st.binary(max_size=4), st.binary(max_size=4), max_size=8)
 
 
 @given(ROWS, st.randoms())
-def test_the_order_of_rows_does_not_change_the_digest(rows, chance):
+def test_the_sequence_of_rows_does_not_change_the_digest(rows, chance):
     shuffled = list(rows.items())
     chance.shuffle(shuffled)
     assert digest_of(dict(shuffled)) == digest_of(rows)
@@ -21,7 +21,7 @@ def test_tables_with_different_rows_have_different_digests(one, other):
 
 
 @given(st.lists(st.tuples(st.binary(max_size=2), st.none() | st.binary(max_size=2))))
-def test_a_running_digest_is_the_digest_of_the_remaining_rows(changes):
+def test_a_running_digest_equals_the_digest_of_the_rows_that_remain(changes):
     rows: dict[bytes, bytes] = {}
     running = RunningDigest()
     for key, value in changes:
@@ -53,7 +53,7 @@ RECORDS = st.lists(
 
 
 class _Changelog:
-    """A changelog partition, and the values that a reader keeps from it."""
+    """A changelog partition, and the latest value of each key that a reader has read."""
 
     def __init__(self, records) -> None:
         self.records, self.end = [], 0
@@ -80,7 +80,7 @@ class _Changelog:
 
 
 @given(RECORDS)
-def test_the_digest_at_each_offset_covers_the_final_values_below_that_offset(records):
+def test_the_digest_at_each_offset_covers_the_last_value_of_each_key_below_that_offset(records):
     changelog, digest = _Changelog(records), ChangelogDigest()
     changelog.read(digest, 0, changelog.end)
     for end in range(changelog.end + 1):
@@ -89,7 +89,7 @@ def test_the_digest_at_each_offset_covers_the_final_values_below_that_offset(rec
 
 
 @given(RECORDS, st.data())
-def test_a_changelog_read_in_rounds_has_a_digest_at_each_offset_that_is_not_forgotten(
+def test_a_changelog_that_is_read_in_rounds_has_a_digest_at_each_offset_not_yet_forgotten(
     records, data
 ):
     changelog, digest = _Changelog(records), ChangelogDigest()
@@ -104,8 +104,8 @@ def test_a_changelog_read_in_rounds_has_a_digest_at_each_offset_that_is_not_forg
         begin = end
 
 
-def test_after_an_interrupted_reading_only_later_offsets_are_known():
-    """The first half is read a second time, on top of the values from the first time."""
+def test_after_an_interrupted_reading_only_the_later_offsets_have_a_digest():
+    """The reader reads the first records a second time, when it already has their values."""
     records = [(1, b"a", b"1"), (1, b"b", b"2"), (1, b"a", b"3"), (1, b"b", None), (1, b"c", b"4")]
     changelog, digest = _Changelog(records), ChangelogDigest()
     changelog.read(digest, 0, 3)

@@ -1,4 +1,4 @@
-"""The examples in the ledger's docstrings do what they show."""
+"""The examples in the docstrings of ``ledger`` give the results that the docstrings show."""
 
 import doctest
 import importlib

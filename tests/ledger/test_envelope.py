@@ -73,7 +73,7 @@ def test_no_depth_of_nesting_raises_an_error(depth, opened, closed):
 @pytest.mark.parametrize("where", ["data", "livemode", "more"])
 @pytest.mark.parametrize(("depth", "kind"), [(MAX_NESTING, Envelope), (MAX_NESTING + 1, Rejection)])
 def test_the_limit_on_nesting_is_the_same_in_every_field(where, depth, kind):
-    """The decoder's own bound depends on its caller's stack, which differs between programs."""
+    """The decoder's own limit depends on the caller's stack, so it differs between programs."""
     value = '{"a":' * depth + '"]]}}[[{{\\"["' + "}" * depth
     fields = {"id": '"e"', "type": '"t"', "created": "1", "data": "{}"} | {where: value}
     body = "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
@@ -98,7 +98,7 @@ def test_unknown_fields_change_nothing(envelope):
 
 
 @given(envelopes)
-def test_the_order_of_the_data_does_not_change_the_digest(envelope):
+def test_the_sequence_of_the_fields_in_data_does_not_change_the_digest(envelope):
     data = dict(reversed(envelope.data.items()))
     again = Envelope(envelope.id, envelope.type, envelope.created, data)
     assert content_digest(again) == content_digest(envelope)
@@ -111,7 +111,7 @@ def test_different_content_has_a_different_digest(one, other):
 
 
 @pytest.mark.parametrize("field", ["id", "type"])
-def test_a_missing_field_is_named(field):
+def test_the_rejection_names_a_missing_field(field):
     whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
     del whole[field]
     rejection = decode_envelope(json.dumps(whole).encode())
@@ -132,7 +132,7 @@ def test_a_missing_field_is_named(field):
         ("type", 7),
     ],
 )
-def test_a_wrong_field_is_named(field, value):
+def test_the_rejection_names_a_field_with_an_unusable_value(field, value):
     whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
     rejection = decode_envelope(json.dumps(whole | {field: value}).encode())
     assert (rejection.reason, rejection.field) == (Reason.INVALID_ENVELOPE, field)
@@ -140,7 +140,7 @@ def test_a_wrong_field_is_named(field, value):
 
 @pytest.mark.parametrize("field", ["id", "type"])
 @pytest.mark.parametrize("ensure_ascii", [True, False], ids=["escaped", "as bytes"])
-def test_every_control_character_in_an_id_or_a_type_is_refused_with_its_reason(field, ensure_ascii):
+def test_every_control_character_in_an_id_or_a_type_is_refused_for_that_reason(field, ensure_ascii):
     whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
     for character in CONTROL_CHARACTERS:
         for text in (f"evt_{character}1", character, "x" * 500 + character):
@@ -151,7 +151,7 @@ def test_every_control_character_in_an_id_or_a_type_is_refused_with_its_reason(f
 
 
 def test_no_other_character_is_a_control_character():
-    """The characters are neighbours of control characters, spaces, and invisible characters."""
+    """The test tries neighbours of control characters, spaces, and other invisible characters."""
     for character in " ~\xa0\xad\u200b\u200e\u2028\u2029\u202e\ufeff\ufffe\ue000\U0010ffff":
         assert not has_control_characters(f"evt_{character}1")
 

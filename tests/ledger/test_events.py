@@ -51,7 +51,7 @@ kinds = st.sampled_from([*sorted(FOLDED_TYPES), "other"])
 
 @settings(max_examples=300)
 @given(kinds, st.booleans(), changes)
-def test_no_json_under_any_name_raises_an_error(kind, is_valid_otherwise, changed):
+def test_no_json_value_in_any_field_of_data_raises_an_error(kind, is_valid_otherwise, changed):
     decoded = decode((VALID if is_valid_otherwise else {}) | changed, kind)
     match decoded:
         case Event():
@@ -77,7 +77,7 @@ def _assert_in_bounds(event):
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("digits", [20, 4299, 4300, 4301, 100_000])
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_a_number_of_any_length_in_a_body_raises_nothing(field, digits, sign):
+def test_a_number_of_any_length_in_a_body_raises_no_error(field, digits, sign):
     data = f'{{"id":"pay_1","amount":5,"currency":"KZT","{field}":{sign}{"9" * digits}}}'
     body = f'{{"id":"e","type":"refund.succeeded","created":1795900000,"data":{data}}}'.encode()
     envelope = decode_envelope(body)
@@ -103,11 +103,11 @@ def test_an_event_has_the_fields_of_its_envelope_and_data():
 
 
 @pytest.mark.parametrize("kind", ["payment.captured", "refund.failed", "", "Payment.Succeeded"])
-def test_an_unknown_type_is_unfolded_whatever_its_data(kind):
+def test_an_event_of_an_unknown_type_is_unfolded_whatever_its_data_is(kind):
     assert decode({"amount": -1.5}, kind) == Unfolded(kind, known=False)
 
 
-def test_an_informational_type_is_unfolded_as_a_known_one():
+def test_an_event_of_an_informational_type_is_unfolded_and_its_type_counts_as_known():
     assert decode({}, "payment.created") == Unfolded("payment.created", known=True)
 
 
@@ -166,7 +166,7 @@ def test_an_amount_whose_own_currency_differs_from_the_currency_of_the_event_is_
     "amount", [500, 500.0, "500", "00500", {"value": "500", "currency": "Kzt"}]
 )
 @pytest.mark.parametrize("currency", ["KZT", "kzt", "Kzt"])
-def test_an_amount_and_a_currency_are_read_in_each_form_that_has_one_meaning(amount, currency):
+def test_an_amount_and_a_currency_are_read_in_every_unambiguous_form(amount, currency):
     assert decode(VALID | {"amount": amount, "currency": currency}).money == Money(500, "KZT")
 
 
@@ -176,7 +176,7 @@ def test_a_currency_that_iso_4217_has_withdrawn_still_counts(code):
 
 
 @pytest.mark.parametrize("changed", [{"amount": None}, {"currency": None}, {"amount": "?"}])
-def test_a_failure_counts_without_money(changed):
+def test_a_failed_payment_counts_even_without_a_usable_amount_or_currency(changed):
     assert decode(VALID | changed, PAYMENT_FAILED).money is None
     assert decode(VALID, PAYMENT_FAILED).money == Money(500, "KZT")
 
@@ -188,7 +188,7 @@ def test_an_integer_id_is_read_as_its_decimal_text(number):
 
 
 @pytest.mark.parametrize("absent", [{}, {"id": None}, {"id": ""}, {"id": "undefined"}])
-def test_a_refund_without_an_id_has_the_id_of_its_payment(absent):
+def test_a_refund_that_has_no_id_gets_the_id_of_its_payment(absent):
     data = {"amount": 5, "currency": "KZT", "payment_id": "pay_9", **absent}
     assert decode(data, REFUND_SUCCEEDED).data_id == "pay_9"
     assert decode(data).reason is Reason.ID_MISSING
@@ -206,7 +206,7 @@ def read_at(created, arrived_s=CREATED):
 
 
 @pytest.mark.parametrize("created", [None, True, "", "yesterday", "2026-11-29T10:00:00", [], {}])
-def test_a_time_that_has_no_single_meaning_is_rejected(created):
+def test_an_unreadable_or_ambiguous_time_is_rejected(created):
     rejection = read_at(created)
     assert (rejection.reason, rejection.field) == (Reason.CREATED_UNREADABLE, "created")
 
@@ -214,13 +214,13 @@ def test_a_time_that_has_no_single_meaning_is_rejected(created):
 @pytest.mark.parametrize(
     "created", [0, 1, -5, 946_684_799, "1999-12-31T23:59:59Z", CREATED + 86_401, CREATED * 10**6]
 )
-def test_an_event_with_an_implausible_time_is_ordered_by_its_arrival(created):
+def test_an_event_with_an_implausible_time_gets_the_time_of_its_arrival(created):
     event = read_at(created)
     assert (event.created, event.marks) == (CREATED, ("time_implausible",))
 
 
 @pytest.mark.parametrize("created", [946_684_800, "2000-01-01T00:00:00Z", CREATED + 86_400])
-def test_a_time_since_2000_and_up_to_a_day_after_the_arrival_is_plausible(created):
+def test_a_time_from_2000_until_one_day_after_the_arrival_is_plausible(created):
     assert read_at(created).marks == ()
 
 
@@ -276,12 +276,12 @@ def test_the_payment_of_a_refund_is_found_in_each_configured_field_of_data_but_n
 
 
 @pytest.mark.parametrize("kind", [PAYMENT_SUCCEEDED, PAYMENT_FAILED])
-def test_only_a_refund_names_another_payment(kind):
+def test_a_payment_reference_in_an_event_about_a_payment_is_ignored(kind):
     event = decode(VALID | {"payment_id": "pay_9"}, kind)
     assert (event.payment_reference, event.payment_id) == (None, "pay_1")
 
 
-def test_the_first_field_that_is_found_counts_and_data_precedes_metadata():
+def test_the_first_configured_field_that_is_found_counts_and_data_precedes_metadata():
     assert order_of(order="last", merchantReference="first") == "first"
     assert order_of(order="data", metadata={"merchantReference": "metadata"}) == "data"
     assert order_of(metadata={"order": "last", "orderId": "first"}) == "first"
@@ -298,12 +298,14 @@ def test_the_first_field_that_is_found_counts_and_data_precedes_metadata():
         ({"transactionId": "txn_1"}, ()),
     ],
 )
-def test_two_fields_that_name_different_payments_are_marked_and_the_first_counts(second, marks):
+def test_two_fields_that_name_different_payments_are_marked_and_the_first_payment_counts(
+    second, marks
+):
     refund = decode(VALID | {"payment_id": "pay_9"} | second, REFUND_SUCCEEDED)
     assert (refund.payment_reference, refund.marks) == ("pay_9", marks)
 
 
-def test_a_shop_can_choose_the_names_of_the_fields():
+def test_the_names_of_the_fields_that_have_references_can_be_configured():
     reading = Reading(FieldNames(order=("bestellung", "№"), payment=("zahlung",)))
     data = VALID | {"order_id": "no", "payment_id": "no", "№": "ord_1", "zahlung": "pay_9"}
     event = decode(data, REFUND_SUCCEEDED, reading)
@@ -321,7 +323,7 @@ def test_without_configured_fields_no_reference_is_read():
 @pytest.mark.parametrize(
     ("number", "text"), [(7, "7"), (0, "0"), (-7, "-7"), (10**30, f"{10**30}")]
 )
-def test_a_number_is_read_as_a_reference_of_its_digits(number, text):
+def test_a_number_is_read_as_a_reference_with_the_same_digits(number, text):
     assert order_of(order_id=number) == text
     assert order_of(metadata={"order_id": number}) == text
     assert payment_of(payment=number) == text
@@ -330,7 +332,7 @@ def test_a_number_is_read_as_a_reference_of_its_digits(number, text):
 @pytest.mark.parametrize(
     "value", [{"id": "ord_1"}, {"id": 7, "x": 1}, ["ord_1"], ["o", {"id": "o"}]]
 )
-def test_an_object_stands_for_its_id_and_a_list_for_its_only_element(value):
+def test_an_object_is_read_as_its_id_and_a_list_is_read_as_its_only_element(value):
     expected = {"ord_1": "ord_1", "7": "7", "o": "o"}
     assert order_of(order=value) in expected
     assert payment_of(payment=value) == order_of(order=value)
@@ -353,7 +355,7 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("value", [*UNREADABLE, {"id": {}}, ["ord_1", "ord_2"], [{"id": ""}]])
-def test_a_field_that_is_present_but_has_no_reference_is_marked(value):
+def test_a_field_that_is_present_but_has_no_readable_reference_is_marked(value):
     for data in ({"order_id": value}, {"metadata": {"order_id": value}}):
         event = decode(VALID | data)
         assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
@@ -370,13 +372,13 @@ def test_a_field_that_is_present_but_has_no_reference_is_marked(value):
         {"order_id": "a"},
     ],
 )
-def test_a_list_of_orders_without_a_single_id_is_marked(orders):
+def test_a_list_of_orders_that_does_not_have_exactly_one_id_is_marked(orders):
     for data in ({"orders": orders}, {"metadata": {"orders": orders}}):
         event = decode(VALID | data)
         assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
 
 
-def test_the_number_of_orders_is_no_reference():
+def test_a_number_in_the_field_orders_is_not_an_order_reference():
     event = decode(VALID | {"orders": 3})
     assert (event.order_reference, event.marks) == (None, ())
 
@@ -395,17 +397,19 @@ def test_the_number_of_orders_is_no_reference():
         ({"orderId": {"id": None}}, ("order_reference_unreadable",)),
     ],
 )  # fmt: skip
-def test_an_unusable_field_is_marked_next_to_a_usable_one_but_a_placeholder_is_not(other, marks):
+def test_next_to_a_usable_field_an_unusable_field_is_marked_but_a_placeholder_is_not_marked(
+    other, marks
+):
     event = decode(VALID | {"orderReference": "ord_1"} | other)
     assert (event.order_reference, event.marks) == ("ord_1", marks)
 
 
 @pytest.mark.parametrize("value", [None, [], [None]])
-def test_a_field_without_a_value_is_not_marked(value):
+def test_a_field_that_has_no_value_is_not_marked(value):
     assert decode(VALID | {"order_id": value}).marks == ()
 
 
-def test_two_fields_that_name_different_orders_are_marked_and_the_first_counts():
+def test_two_fields_that_name_different_orders_are_marked_and_the_first_order_counts():
     event = decode(VALID | {"merchantReference": "one", "metadata": {"order_id": "two"}})
     assert (event.order_reference, event.marks) == ("one", ("conflicting_order",))
     assert decode(VALID | {"order_id": 7, "metadata": {"order": {"id": "7"}}}).marks == ()
@@ -429,19 +433,19 @@ def test_two_fields_that_name_different_orders_are_marked_and_the_first_counts()
         {"metadata": '{"orderDetails": {"orderReference": "ord_1"}}'},
     ],
 )
-def test_an_order_is_found_along_a_path_and_in_a_text_of_json(data):
+def test_an_order_reference_is_found_along_a_path_and_inside_a_string_of_json(data):
     event = decode(VALID | data)
     assert (event.order_reference, event.marks) == ("ord_1", ())
 
 
-def test_a_path_leads_into_metadata_that_is_a_text_of_json():
+def test_a_path_can_lead_into_metadata_that_is_a_string_of_json():
     reading = Reading(FieldNames(order=("metadata.shop.ref",), payment=("metadata.pid",)))
     data = VALID | {"metadata": '{"shop": {"ref": "ord_1"}, "pid": "pay_9"}'}
     event = decode(data, REFUND_SUCCEEDED, reading)
     assert (event.order_reference, event.payment_reference) == ("ord_1", "pay_9")
 
 
-def test_a_name_with_dots_may_also_be_the_name_of_a_single_field():
+def test_a_configured_name_with_dots_may_be_a_path_or_the_name_of_a_single_field():
     reading = Reading(FieldNames(order=("a.b",), payment=("c.d.e",)))
     assert (
         decode(VALID | {"a.b": "flat", "a": {"b": "deep"}}, reading=reading).order_reference
@@ -452,7 +456,7 @@ def test_a_name_with_dots_may_also_be_the_name_of_a_single_field():
 
 
 @pytest.mark.parametrize("value", [None, "", True, False, 7.5, {}, []])
-def test_a_value_that_is_not_a_reference_is_skipped_for_the_next_name(value):
+def test_a_field_whose_value_is_not_a_reference_is_skipped_and_the_next_field_is_read(value):
     assert order_of(order_id=value) is None
     assert order_of(order_id=value, order="ord_2") == "ord_2"
     assert order_of(order_id=value, metadata={"order_id": "ord_2"}) == "ord_2"
@@ -478,7 +482,7 @@ def test_metadata_that_is_not_an_object_is_ignored(metadata):
         '[{"order_id": "q"',
     ],
 )
-def test_a_text_that_is_meant_as_json_and_is_not_json_is_marked(text):
+def test_a_string_that_looks_like_json_but_is_not_json_is_marked(text):
     event = decode(VALID | {"metadata": text})
     assert (event.order_reference, event.marks) == (None, ("order_reference_unreadable",))
     assert decode(VALID | {"metadata": text, "orderId": "ord_1"}).marks == ()
@@ -487,7 +491,7 @@ def test_a_text_that_is_meant_as_json_and_is_not_json_is_marked(text):
 
 
 @pytest.mark.parametrize("text", ["x" * MAX_ID_BYTES, "ü" * 256, "№ 3/b ?#%", " lead", "0"])
-def test_a_reference_is_any_text_up_to_the_bound_and_is_kept_unchanged(text):
+def test_a_reference_may_be_any_text_up_to_the_size_limit_and_is_kept_unchanged(text):
     event = decode(VALID | {"id": text, "order_id": text, "payment_id": text}, REFUND_SUCCEEDED)
     assert event.data_id == event.order_reference == event.payment_reference == text
 
@@ -500,7 +504,7 @@ def test_a_reference_is_any_text_up_to_the_bound_and_is_kept_unchanged(text):
         (lambda text: {"payment": {"id": text}}, "data.payment"),
     ],
 )
-def test_a_reference_over_the_bound_in_bytes_is_rejected(text, data, field):
+def test_a_reference_of_more_bytes_than_the_limit_is_rejected(text, data, field):
     rejection = decode(VALID | data(text), REFUND_SUCCEEDED)
     assert (rejection.reason, rejection.field) == (Reason.REFERENCE_TOO_LONG, field)
 
@@ -513,7 +517,7 @@ def test_a_reference_over_the_bound_in_bytes_is_rejected(text, data, field):
         (lambda text: {"payment": {"id": text}}, "data.payment"),
     ],
 )
-def test_a_control_character_in_an_id_or_a_reference_is_rejected(data, field):
+def test_a_control_character_in_an_id_or_a_payment_reference_is_rejected(data, field):
     for character in CONTROL_CHARACTERS:
         for text in (f"ord_{character}1", "x" * 500 + character):
             rejection = decode(VALID | data(text), REFUND_SUCCEEDED)
@@ -523,7 +527,7 @@ def test_a_control_character_in_an_id_or_a_reference_is_rejected(data, field):
 
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS)
 def test_an_order_reference_keeps_its_control_characters(character):
-    """A rejection would leave the money uncounted, and a replaced character would change the id."""
+    """A rejection would lose the event's money; a replaced character would change the order."""
     assert order_of(order_id=f"{character}x") == f"{character}x"
 
 
@@ -532,6 +536,6 @@ def test_a_status_that_is_not_a_short_text_is_read_as_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 
-def test_a_fact_belongs_to_the_payment_that_it_names_or_else_to_the_payment_with_its_own_id():
+def test_a_fact_that_names_no_payment_belongs_to_the_payment_with_the_facts_own_id():
     assert decode(VALID, REFUND_SUCCEEDED).payment_id == "pay_1"
     assert decode(VALID | {"payment": "pay_9"}, REFUND_SUCCEEDED).payment_id == "pay_9"

@@ -1,4 +1,4 @@
-"""For every history, no permutation or repetition changes the orders, and the journal balances."""
+"""No permutation or repetition of any events changes the orders, and the journal balances."""
 
 from collections import defaultdict
 
@@ -40,7 +40,7 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
 @more
 @given(st.data())
 def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) -> None:
-    """The order's history is therefore complete, whatever the order of arrival."""
+    """The history of an order must be complete, in whatever sequence the events arrive."""
     history = data.draw(histories())
     pipeline = Pipeline()
     pipeline.fold(data.draw(chunked(data.draw(st.permutations(history)))))
@@ -51,10 +51,10 @@ def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) 
 
 @more
 @given(st.data())
-def test_folds_in_different_orders_leave_the_same_entry_standing_for_each_subject(
+def test_folds_in_different_sequences_leave_the_same_entry_standing_for_each_subject(
     data: st.DataObject,
 ) -> None:
-    """This also holds for both journals together, so a reader may switch between the journals."""
+    """Both journals together have the same standing entries, so a reader may switch journals."""
     history = data.draw(histories())
     one, other = Pipeline(), Pipeline()
     one.fold([event] for event in history)
@@ -70,7 +70,7 @@ def test_folds_in_different_orders_leave_the_same_entry_standing_for_each_subjec
 
 
 def _money(entries: dict[str, Entry]) -> dict[tuple[str, str], int]:
-    """Return the balances that are not zero; a correction may leave an account with zero."""
+    """Return the balances that are not zero; after a correction, an account may have zero."""
     return {account: amount for account, amount in balances(entries).items() if amount}
 
 
@@ -159,7 +159,9 @@ def test_totals_equal_an_independent_sum_over_the_facts(history: list[Event]) ->
 
 @more
 @given(histories())
-def test_entries_sum_to_zero_and_equal_the_orders(history: list[Event]) -> None:
+def test_entries_sum_to_zero_and_the_balances_equal_an_independent_sum_over_the_facts(
+    history: list[Event],
+) -> None:
     pipeline = Pipeline()
     pipeline.fold([history])
     paid, refunded = _sums(history)
@@ -173,7 +175,9 @@ def test_entries_sum_to_zero_and_equal_the_orders(history: list[Event]) -> None:
 
 @more
 @given(histories())
-def test_versions_count_the_facts_and_lists_are_sorted(history: list[Event]) -> None:
+def test_the_versions_of_orders_count_their_facts_and_all_lists_are_sorted(
+    history: list[Event],
+) -> None:
     documents = documents_of(history)
     assert sum(document.version for document in documents.values()) == len(history)
     for document in documents.values():
@@ -193,7 +197,7 @@ def _assert_sorted(document: OrderDocument) -> None:
 
 
 def _sums(history: list[Event]) -> tuple[dict[str, int], dict[str, int]]:
-    """Sum money by the design's rules, without the ledger's code."""
+    """Sum the money by the same rules as the ledger, but without the ledger's code."""
     success: dict[str, Event] = {}
     refunds: dict[tuple[str, str], Event] = {}
     for event in sorted(history, key=lambda e: (e.created, e.event_id)):

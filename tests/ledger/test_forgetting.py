@@ -59,7 +59,7 @@ def taken(result: Deduplicated) -> list[int]:
 @pytest.mark.parametrize(
     ("day", "offsets"), [(89.9, [0]), (90, [0]), (90.1, [0, 1]), (400, [0, 1])]
 )
-def test_an_id_is_new_again_only_after_the_horizon(day, offsets):
+def test_an_id_counts_as_new_again_only_after_the_time_limit_for_forgetting(day, offsets):
     assert taken(judge(record(0, 0), record(1, day))) == offsets
     first = judge(record(0, 0))
     again = judge(record(1, day), known=first.seen, progress=first.progress)
@@ -77,12 +77,12 @@ def test_a_duplicate_does_not_extend_the_time_for_which_its_id_is_remembered():
     assert taken(judge(record(0, 0), record(1, 80), record(2, 100))) == [0, 2]
 
 
-def test_the_horizon_is_a_setting():
+def test_the_time_after_which_an_id_is_forgotten_can_be_set():
     assert taken(judge(record(0, 0), record(1, 5), forget_after_ms=4 * DAY_MS)) == [0, 1]
     assert taken(judge(record(0, 0), record(1, 100), forget_after_ms=100 * DAY_MS)) == [0]
 
 
-def test_time_is_the_logs_time_and_never_goes_back():
+def test_ids_are_forgotten_by_the_logs_time_which_never_goes_back():
     """Records from several ingresses have no strict order in time, and a clock may be wrong."""
     result = judge(record(0, 0), record(1, 100, "evt_2"), record(2, 1), record(3, 2))
     # `evt_2` advances the log's time, so `evt_1` is forgotten, and then counts as new.
@@ -91,7 +91,7 @@ def test_time_is_the_logs_time_and_never_goes_back():
     assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS, rules=SEED.digest)
 
 
-def test_a_clock_that_runs_years_ahead_makes_the_ledger_forget_only_once():
+def test_a_timestamp_that_is_years_ahead_makes_the_ledger_forget_an_id_only_one_time():
     result = judge(record(0, 0), record(1, 9999, "evt_2"), *(record(n, n) for n in (2, 3, 4)))
     assert taken(result) == [0, 1, 2]
     assert result.counts["duplicate"] == 2
@@ -116,14 +116,14 @@ def test_judged_records_are_skipped_even_if_their_ids_were_deleted_or_repeated()
 
 
 def test_the_records_of_a_different_log_are_not_skipped():
-    """The offsets of a new log start from 0, so new deliveries would seem to be judged already."""
+    """A new log starts from offset 0, so the ledger could take its records for judged records."""
     progress = judge(record(0, 0), record(1, 1, "evt_2")).progress
     with pytest.raises(AnotherLogError, match="plexy-ledger rebuild"):
         judge(record(0, 2, "evt_3"), progress=progress)
 
 
 class Table:
-    """A partition's table as the agent writes it; a crash may cut the writes off."""
+    """A partition's table as the agent writes it; after a crash, the last writes may be missing."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, Seen | Progress] = {}
@@ -152,7 +152,7 @@ class Table:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Any]:
-    """Draw records over many months, with clocks that disagree."""
+    """Draw records of many months, with timestamps from clocks that disagree."""
     days = st.sampled_from([-120, -1, 0, 0, 0, 1, 30, 89, 91, 200])
     ids, amounts = st.sampled_from(["evt_1", "evt_2", "evt_3"]), st.sampled_from([5, 5, 6, -1])
     drawn = draw(st.lists(st.tuples(days, ids, amounts), max_size=14))
@@ -176,7 +176,7 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
             before = table.progress
             known = {r.key: table.seen[r.key] for r in chunk if r.key in table.seen}
             result = judge(*chunk, known=known, progress=before)
-            # An event that is published twice is equal both times.
+            # An event that is published twice has the same content both times.
             for event in result.events:
                 assert events.setdefault(event.offset, event) == event
             for item in result.rejected:
@@ -208,12 +208,12 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
 
 
 def moved(event: Event, **more: Any) -> Event:
-    """Return a repeat of an event, at a different offset of the log."""
+    """Return the same event at a different offset of the log."""
     return msgspec.structs.replace(event, offset=event.offset + 1000, **more)
 
 
 @given(st.data())
-def test_events_that_are_redelivered_after_they_were_forgotten_change_nothing(data):
+def test_events_that_are_redelivered_after_their_ids_were_forgotten_change_nothing(data):
     history = data.draw(histories())
     pipeline = Pipeline()
     pipeline.fold([history])
@@ -226,7 +226,7 @@ def test_events_that_are_redelivered_after_they_were_forgotten_change_nothing(da
     assert (pipeline.payments, pipeline.orders, pipeline.entries) == before
 
 
-def test_different_content_about_the_same_payment_changes_nothing_and_is_reported():
+def test_other_content_of_a_forgotten_id_about_the_same_payment_is_reported_and_not_folded():
     pipeline = Pipeline()
     pipeline.fold([[success(), refund()]])
     other = moved(success(amount=1, order="ord_9"))
@@ -235,8 +235,8 @@ def test_different_content_about_the_same_payment_changes_nothing_and_is_reporte
     assert folded.reused == [other]
 
 
-def test_different_content_about_a_different_payment_is_a_fact_of_that_payment():
-    """A sender that reuses a forgotten id makes two facts, each with its own entries and order."""
+def test_other_content_of_a_forgotten_id_about_another_payment_is_a_fact_of_that_payment():
+    """If a sender reuses a forgotten id, both events count, each with its own entry and order."""
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
     ledger = Ledger(history, days=[0, 100])
@@ -251,7 +251,7 @@ def test_different_content_about_a_different_payment_is_a_fact_of_that_payment()
         "entry_missing": 1,
         "balance_differs": 2,
     }
-    # The second event is refused as long as the id is remembered.
+    # While the id is remembered, the second event is refused.
     ledger = Ledger(history, days=[0, 80])
     assert ledger.differences() == []
     assert [name for name, each in ledger.pipeline.payments.items() if each.facts] == ["pay_1"]

@@ -1,6 +1,7 @@
-"""Under the rules ``SEED``, the published bytes equal those of the last release without rule sets.
+"""With the rules ``SEED``, the published bytes equal the bytes in ``golden_seed.jsonl``.
 
-That release wrote ``golden_seed.jsonl``: the order's document, and then the order's entries.
+The last release that had no rule sets wrote this file: the document of an order, and then the
+order's entries.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.ledger.pipeline import Pipeline
 GOLDEN = (Path(__file__).parent / "golden_seed.jsonl").read_bytes().splitlines()
 
 
-def test_the_bytes_published_under_the_rules_seed_have_not_changed():
+def test_the_bytes_that_are_published_with_the_rules_seed_have_not_changed():
     pipeline = Pipeline()
     events = [
         failure("evt_f", 1, order="ord/1"),

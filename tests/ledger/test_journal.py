@@ -85,7 +85,9 @@ def test_bytes_of_an_entry_that_does_not_balance_are_not_decoded():
 
 
 @given(subjects, amounts, amounts, currencies, currencies)
-def test_every_posting_and_correction_balances_and_leaves_the_standing_money(subject, a, b, c, d):
+def test_each_posting_and_correction_balances_and_leaves_only_the_money_of_the_standing_fact(
+    subject, a, b, c, d
+):
     old, new = success("evt_1", 2, a, currency=c), success("evt_2", 1, b, currency=d)
     entries = post(subject, (old,), None) + post(subject, (new,), (old,))
     assert post(subject, (new,), (new,)) == []
@@ -122,12 +124,12 @@ def test_a_failure_posts_nothing():
     assert entries_of(failure(), failure("evt_2")) == {}
 
 
-def test_a_later_fact_posts_nothing_because_the_earliest_stands():
+def test_a_later_fact_posts_nothing_because_the_earliest_fact_stands():
     assert list(entries_of(success(), success("evt_2", 2, 400))) == ["payment/pay_1/evt_1"]
     assert list(entries_of(refund(), refund("evt_s", 3))) == ["refund/pay_1/re_1/evt_r"]
 
 
-def test_an_earlier_fact_about_the_same_money_replaces_a_later_one():
+def test_an_earlier_fact_about_the_same_money_replaces_a_later_fact():
     """Otherwise the order of arrival would decide which of the two entries stands."""
     entries = entries_of(success("evt_1", 5), success("evt_2", 4))
     base = "payment/pay_1"
@@ -135,7 +137,7 @@ def test_an_earlier_fact_about_the_same_money_replaces_a_later_one():
     assert balances(entries) == {(PLEXY, "KZT"): 500, (SALES, "KZT"): -500}
 
 
-def test_an_earlier_fact_about_different_money_reverses_the_old_entry_and_posts_a_new_one():
+def test_an_earlier_fact_about_different_money_reverses_the_old_entry_and_posts_a_new_entry():
     entries = entries_of(success("evt_1", 5, 500), success("evt_2", 4, 400, currency="USD"))
     first, reversal, second = entries.values()
     assert shown(reversal) == [(PLEXY, -500, "KZT"), (SALES, 500, "KZT")]
@@ -145,7 +147,7 @@ def test_an_earlier_fact_about_different_money_reverses_the_old_entry_and_posts_
     assert shown(second) == [(PLEXY, 400, "USD"), (SALES, -400, "USD")]
 
 
-def test_an_earlier_fact_about_a_refund_reverses_the_old_entry_and_posts_a_new_one():
+def test_an_earlier_fact_about_a_refund_reverses_the_old_entry_and_posts_a_new_entry():
     entries = entries_of(refund("evt_1", 5, 100), refund("evt_2", 4, 90))
     base = "refund/pay_1/re_1"
     assert list(entries) == [f"{base}/evt_1", f"{base}/evt_1/reversal", f"{base}/evt_2"]
@@ -176,7 +178,7 @@ def test_each_subject_has_its_own_entry():
 # Entry ids.
 
 
-def test_an_entry_id_has_the_same_content_in_whatever_order_the_facts_arrive():
+def test_the_entry_with_an_id_has_the_same_content_in_whatever_order_the_facts_arrive():
     facts = [success(f"evt_{n}", 5 - n, 100 + n) for n in range(3)]
     contents = {}
     for order in permutations(facts):
@@ -198,13 +200,13 @@ def test_ids_are_percent_encoded_in_an_entry_id(subject, entry_id):
 
 
 @given(subjects, subjects, ids, ids)
-def test_two_subjects_or_events_never_share_an_entry_id(one, other, first, second):
+def test_different_subjects_or_events_never_share_an_entry_id(one, other, first, second):
     same = (one, first) == (other, second)
     assert (one.entry_id(first) == other.entry_id(second)) is same
 
 
 @given(subjects, ids)
-def test_a_subject_and_event_can_be_read_from_an_entry_id(subject, event_id):
+def test_a_subject_and_an_event_id_can_be_read_from_an_entry_id(subject, event_id):
     kind, payment_id, *refund_id, event = map(unquote, subject.entry_id(event_id).split("/"))
     assert kind == ("payment" if subject.refund_id is None else "refund")
     assert (Subject(payment_id, *refund_id), event) == (subject, event_id)
@@ -213,7 +215,7 @@ def test_a_subject_and_event_can_be_read_from_an_entry_id(subject, event_id):
 # Balances.
 
 
-def test_balances_sum_by_account_and_currency():
+def test_entries_are_summed_by_account_and_currency():
     entries = entries_of(
         success(amount=500),
         refund("evt_2", amount=100),

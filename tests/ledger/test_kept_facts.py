@@ -1,4 +1,4 @@
-"""A payment keeps the earliest facts that fit into its limit, for any order of arrival."""
+"""A payment keeps its earliest facts, up to a size limit, in whatever sequence the facts arrive."""
 
 import msgspec
 import pytest
@@ -73,7 +73,7 @@ def test_the_kept_facts_do_not_depend_on_sequence_or_repetitions_or_chunks(
 
 @more
 @given(one_payment(), st.data())
-def test_exactly_the_entries_of_the_kept_facts_stand_in_two_journals_alone_or_together(
+def test_the_entries_of_exactly_the_kept_facts_stand_in_each_journal_and_in_both_together(
     history: list[Event], data: st.DataObject
 ) -> None:
     one = folded([[event] for event in history])
@@ -91,7 +91,7 @@ def test_exactly_the_entries_of_the_kept_facts_stand_in_two_journals_alone_or_to
 
 @more
 @given(one_payment(), st.data())
-def test_a_run_that_crashed_before_its_state_was_written_has_the_same_result(
+def test_a_fold_that_crashed_before_its_state_was_written_has_the_same_result(
     history: list[Event], data: st.DataObject
 ) -> None:
     clean = folded([[event] for event in history])
@@ -105,7 +105,9 @@ def test_a_run_that_crashed_before_its_state_was_written_has_the_same_result(
 
 @more
 @given(one_payment())
-def test_the_snapshot_of_each_state_is_newer_than_all_earlier_ones(history: list[Event]) -> None:
+def test_the_snapshot_of_a_changed_payment_is_newer_than_all_earlier_snapshots(
+    history: list[Event],
+) -> None:
     fold, earlier = PaymentFold("pay_1", None), list[Snapshot]()
     for event in history:
         fold.changed = False
@@ -131,7 +133,7 @@ def test_the_kept_facts_fit_but_would_not_fit_with_the_first_fact_that_is_set_as
         assert {key_of(fact) < first_aside for fact in kept.values()} <= {True}
 
 
-def test_a_payment_with_too_many_facts_has_an_anomaly_and_posts_nothing_for_facts_set_aside():
+def test_too_many_facts_are_an_anomaly_and_facts_that_are_set_aside_post_nothing():
     refunds = [refund(f"evt_{n}", n, 10, refund_id=f"re_{n}") for n in range(9, 1, -1)]
     pipeline = folded([[success(amount=500, order="ord_1")], refunds])
     document = pipeline.documents()["ord_1"]
@@ -149,13 +151,13 @@ def test_events_that_are_set_aside_are_reported_each_time_they_are_delivered():
     assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
 
 
-def test_a_payment_older_than_the_limit_on_facts_is_trimmed_with_its_next_fact():
+def test_a_payment_that_was_stored_before_the_limit_existed_is_trimmed_at_its_next_fact():
     facts = {f"evt_{n}": failure(f"evt_{n}", n) for n in range(9)}
     after = fold_payments([failure("evt_9", 9)], {"pay_1": Payment("pay_1", facts)})
     assert after.payments["pay_1"] == payment_of("pay_1", {**facts, "evt_9": failure("evt_9", 9)})
 
 
-def test_a_payment_with_facts_longer_than_any_release_writes_keeps_only_its_first_fact():
+def test_if_each_fact_is_longer_than_any_real_fact_the_payment_keeps_only_its_first_fact():
     longest = [
         msgspec.structs.replace(failure(f"evt_{n}", n), status="x" * 1_000) for n in range(3)
     ]
@@ -164,7 +166,7 @@ def test_a_payment_with_facts_longer_than_any_release_writes_keeps_only_its_firs
     assert after.facts.keys() == {"evt_0"}
 
 
-def test_rows_and_snapshots_older_than_the_limit_on_facts_are_read():
+def test_rows_and_snapshots_that_were_written_before_the_limit_existed_can_be_read():
     payment = msgspec.msgpack.encode(["pay_1", {}])
     assert PAYMENTS.decode(payment) == Payment("pay_1")
     snapshot = msgspec.msgpack.encode(["ord_1", "pay_1", 2, None])
@@ -172,7 +174,7 @@ def test_rows_and_snapshots_older_than_the_limit_on_facts_are_read():
 
 
 def test_eight_facts_with_any_ids_fit():
-    """Nearly every payment has at most eight facts, so their size is not computed."""
+    """The ledger computes the size of facts only for payments with more than eight facts."""
     worst = "\0" * 512
     fact = success(worst, 2**53 - 1, 2**53 - 1, payment=worst, order=worst, offset=2**63 - 1)
     fact = msgspec.structs.replace(fact, status=worst, payment_reference=worst, partition=2**31 - 1)

@@ -1,4 +1,4 @@
-"""An order's document does not depend on whether the order has one row or many in the table."""
+"""An order's document is the same whether the order has one row or many rows in the table."""
 
 import msgspec
 import pytest
@@ -23,7 +23,7 @@ more = settings(max_examples=200, deadline=None)
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_bounds():
-    """Limit a document, and the only row of a small order, to one or two payments."""
+    """Limit a document, and the single row of a small order, to one or two payments."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders, "_ALWAYS_FIT_EVENTS", 0)
         for module in (orders, large_orders):
@@ -33,7 +33,7 @@ def _small_bounds():
 
 
 def snapshots_of(history: list[Event], cut: list[list[Event]]) -> list[Snapshot]:
-    """Return the snapshots that the hop `payments` publishes."""
+    """Return the snapshots that the agent ``payments`` publishes for these chunks."""
     payments, told = {}, list[Snapshot]()
     for chunk in cut:
         folded = fold_payments(chunk, payments)
@@ -44,7 +44,7 @@ def snapshots_of(history: list[Event], cut: list[list[Event]]) -> list[Snapshot]
 
 
 def assert_sound(hop: OrdersHop) -> None:
-    """Assert that the rows of each large order are consistent, and match its document."""
+    """Assert that the rows of each large order are consistent and match the order's document."""
     for value in gather(hop.rows).values():
         state = ORDERS.decode(value)
         whole = whole_order(state)
@@ -55,7 +55,7 @@ def assert_sound(hop: OrdersHop) -> None:
 
 @more
 @given(histories(), st.data())
-def test_every_permutation_repetition_and_cut_gives_the_same_documents(
+def test_every_permutation_repetition_and_cut_into_chunks_gives_the_same_documents(
     history: list[Event], data: st.DataObject
 ) -> None:
     one, other = Pipeline(), Pipeline()
@@ -69,7 +69,7 @@ def test_every_permutation_repetition_and_cut_gives_the_same_documents(
 
 @more
 @given(histories(), st.data())
-def test_the_form_of_an_order_in_the_table_changes_no_document(
+def test_the_number_of_rows_of_an_order_changes_no_document(
     history: list[Event], data: st.DataObject
 ) -> None:
     cut = data.draw(chunked(history))
@@ -88,7 +88,7 @@ def test_the_form_of_an_order_in_the_table_changes_no_document(
 def test_a_crash_between_any_two_rows_changes_nothing(
     history: list[Event], data: st.DataObject
 ) -> None:
-    """The chunk is folded again, cut differently, on top of the rows that the crash left."""
+    """The records are folded again in other chunks, on top of the rows that the crash left."""
     told = snapshots_of(history, [history[n : n + 2] for n in range(0, len(history), 2)])
     clean, crashed = OrdersHop(), OrdersHop()
     for each in clean.publish(told):
@@ -126,7 +126,7 @@ def test_old_snapshots_that_are_redelivered_change_no_row(
 
 @settings(max_examples=100, deadline=None)
 @given(histories(), st.data())
-def test_lists_of_anomalies_are_the_same_from_the_rows_and_from_the_changes(
+def test_reading_all_rows_and_following_the_changes_give_the_same_lists_of_anomalies(
     history: list[Event], data: st.DataObject
 ) -> None:
     pipeline, followed, taken = Pipeline(), AnomalousOrders(), AnomalousOrders()
@@ -150,7 +150,7 @@ def many(number: int, order: str = "ord_1", created: int = 5) -> list[Event]:
     ]
 
 
-def test_a_summary_counts_all_payments_and_shows_the_first_and_the_last():
+def test_a_summary_counts_all_payments_and_shows_the_payments_of_the_first_and_last_event():
     pipeline = Pipeline()
     pipeline.fold([many(9), [refund("evt_r", 99, 150, payment="pay_00003", order="ord_1")]])
     document = pipeline.documents()["ord_1"]
@@ -166,7 +166,7 @@ def test_a_summary_counts_all_payments_and_shows_the_first_and_the_last():
     }
 
 
-def test_an_order_that_shrinks_lists_its_payments_again_and_an_empty_order_has_no_document():
+def test_an_order_that_becomes_small_lists_its_payments_and_an_empty_order_has_no_document():
     pipeline = Pipeline()
     pipeline.fold([many(4)])
     assert pipeline.documents()["ord_1"].summary
@@ -182,8 +182,8 @@ def test_an_order_that_shrinks_lists_its_payments_again_and_an_empty_order_has_n
     assert_sound(pipeline.hop)
 
 
-def test_a_fold_reads_and_writes_as_many_rows_for_a_huge_order_as_for_a_slightly_large_one():
-    """The cost of a fold therefore does not grow with the order."""
+def test_a_fold_reads_and_writes_the_same_number_of_rows_for_a_large_and_for_a_huge_order():
+    """The cost of a fold must not grow with the size of the order."""
 
     class Counted(MemoryRows):
         touched = 0
@@ -210,7 +210,7 @@ def test_a_fold_reads_and_writes_as_many_rows_for_a_huge_order_as_for_a_slightly
     assert costs[0] == costs[1]
 
 
-def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
+def test_an_order_with_few_events_always_lists_its_payments_even_with_the_longest_ids():
     worst = "\0" * 512
     event = success(worst, 2**53 - 1, 2**53 - 1, payment=worst, order=worst, offset=2**63 - 1)
     back = refund(worst[:-1] + "\1", 2**53 - 1, 2**53 - 1, refund_id=worst[:-1] + "\2")
@@ -225,7 +225,7 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
     ("event_id", "payment_id"),
     [("{}", "p"), ("{:\0>512}", "p"), ("{:a>512}", "p"), ("{:a>50}", "p")],
 )
-def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, payment_id):
+def test_the_two_payments_that_a_summary_shows_take_less_than_a_mebibyte(event_id, payment_id):
     """The facts that a payment keeps take about 390 KiB in a document, whatever the ids are."""
     numbers = range(3_000)
     facts = {
@@ -238,7 +238,7 @@ def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, paymen
 
 
 def test_no_row_of_an_order_is_mistaken_for_a_row_of_another_order():
-    """An id may be any text, and no text contains the separator before a payment's id."""
+    """An id may be any text, but no text contains the byte that separates the ids in a key."""
     ids = ["a", "ap", "a\x7f", "aÿ", "aÿppay_00000", "b"]
     pipeline = Pipeline()
     for order in ids:
@@ -256,7 +256,9 @@ def test_no_row_of_an_order_is_mistaken_for_a_row_of_another_order():
 
 
 @given(histories())
-def test_a_summary_describes_the_whole_order_as_a_list_would(history: list[Event]) -> None:
+def test_a_document_with_a_summary_equals_the_full_document_except_for_its_payments(
+    history: list[Event],
+) -> None:
     payments = fold_payments(history, {}).payments.values()
     order = order_of("ord_1", map(describe_placed, payments))
     whole, document = describe_whole(order), describe(order)
@@ -268,14 +270,17 @@ def test_a_summary_describes_the_whole_order_as_a_list_would(history: list[Event
 
 
 class TestIdOfAPayment:
-    """A payment without a reference is an order under its own id, which may also name an order."""
+    """A payment that names no order forms an order with the payment's id.
+
+    Another payment may name an order with the same id.
+    """
 
     def test_an_order_with_the_id_of_one_of_its_payments_has_an_anomaly(self):
         pipeline = Pipeline()
         pipeline.fold([[success("evt_1", payment="A"), success("evt_2", payment="p", order="A")]])
         assert pipeline.documents()["A"].anomalies == ("order_id_is_payment_id",)
 
-    def test_a_payment_that_is_alone_under_its_id_or_has_left_is_not_an_anomaly(self):
+    def test_the_order_has_no_anomaly_if_it_has_only_that_payment_or_if_that_payment_has_left(self):
         pipeline = Pipeline()
         pipeline.fold([[success("evt_1", payment="A")]])
         assert pipeline.documents()["A"].anomalies == ()
@@ -283,7 +288,7 @@ class TestIdOfAPayment:
         pipeline.fold([[success("evt_3", payment="A", order="B")]])
         assert pipeline.documents()["A"].anomalies == ()
 
-    def test_a_large_order_has_the_anomaly_too(self):
+    def test_a_large_order_also_has_the_anomaly(self):
         pipeline = Pipeline()
         pipeline.fold([many(5, "A"), [success("evt_a", payment="A")]])
         document = pipeline.documents()["A"]
@@ -291,12 +296,12 @@ class TestIdOfAPayment:
         assert document.anomalies == ("order_id_is_payment_id",)
 
 
-def test_rows_that_a_crash_left_without_a_head_are_not_an_order():
+def test_after_a_crash_rows_of_payments_without_the_row_of_the_order_are_not_an_order():
     hop = OrdersHop()
     hop.rows[b"A\xffppay_1"] = b"anything"
     assert gather(hop.rows) == {}
 
 
-def test_an_order_is_decoded_in_its_own_form():
+def test_a_small_order_and_a_large_order_are_each_decoded_to_their_own_type():
     for order in (Order("{"), LargeOrder("{", 1, tally_of("{", []))):
         assert ORDERS.decode(ORDERS.encode(order)) == order

@@ -25,7 +25,7 @@ def read(kind, data, reading=LIFE):
 
 
 def told(*events):
-    """Return an order's status, its totals, its anomalies, and the balances of the journal."""
+    """Fold events; return the order's status, totals and anomalies, and the journal's balances."""
     pipeline = Pipeline()
     pipeline.fold([list(events)])
     document = pipeline.documents()["ord_1"]
@@ -47,12 +47,12 @@ PAID = fact("succeeded", "evt_p", 1, 500)
 # Rule sets.
 
 
-def test_the_seed_rules_fold_only_the_published_types():
+def test_the_seed_rules_fold_only_three_types_of_events():
     facts = {name for name, kind in SEED.types.items() if kind is not Kind.INFORMATIONAL}
     assert facts == {"payment.succeeded", "payment.failed", "refund.succeeded"}
 
 
-def test_the_digest_depends_on_the_rules_and_not_on_their_name():
+def test_the_digest_of_a_rule_set_depends_on_its_rules_and_not_on_its_name():
     assert len({rules.digest for rules in BUILT_IN.values()}) == len(BUILT_IN)
     renamed = {**{f: getattr(SEED, f) for f in SEED.__struct_fields__}, "name": "other"}
     assert type(SEED)(**renamed).digest == SEED.digest
@@ -79,7 +79,7 @@ def test_the_digest_depends_on_the_rules_and_not_on_their_name():
         ("payment.succeeded", {"payment_id": "pay_1"}, Kind.SUCCEEDED),
     ],
 )
-def test_the_kind_of_an_event_follows_from_its_type_status_and_payment(name, data, kind):
+def test_the_kind_of_an_event_depends_on_its_type_its_status_and_its_payment(name, data, kind):
     event = read(name, data)
     assert isinstance(event, Event)
     assert (event.kind, event.payment_id) == (kind, "pay_1")
@@ -108,7 +108,7 @@ def test_a_status_that_contradicts_a_type_of_the_lifecycle_is_marked(name, statu
     assert read(name, {"status": status}).marks == expected
 
 
-def test_a_type_or_a_status_that_states_nothing_is_unfolded():
+def test_an_event_whose_type_or_status_states_no_fact_is_unfolded():
     for status in ("pending", "PENDING", "Requires-Action"):
         opened = read("refund.created", {"status": status})
         assert opened == Unfolded("refund.created", known=True)
@@ -123,7 +123,7 @@ def test_a_type_or_a_status_that_states_nothing_is_unfolded():
     assert read("charge.refunded", {}) == Unfolded("charge.refunded", known=False)
 
 
-def test_an_amount_is_required_only_where_money_moves():
+def test_an_amount_is_required_only_for_facts_that_move_money():
     for name in ("payment.canceled", "refund.failed", "dispute.won", "payment.authorized"):
         assert read(name, {"amount": None}).money is None
     assert read("payment.captured", {"amount": None}).reason == "amount_missing"
@@ -142,7 +142,7 @@ def test_an_amount_is_required_only_where_money_moves():
         ({"amount_captured": 400, "capturedAmount": 500}, 400, ("conflicting_capture",)),
     ],
 )
-def test_a_captured_amount_is_preferred_to_the_authorised_one(kind, captured, amount, marks):
+def test_a_captured_amount_is_preferred_to_the_authorised_amount(kind, captured, amount, marks):
     event = read(kind, {"amount": 900} | captured)
     if amount is None:
         assert event.reason == "amount_missing"
@@ -150,7 +150,7 @@ def test_a_captured_amount_is_preferred_to_the_authorised_one(kind, captured, am
         assert (event.money, event.marks) == (Money(amount, "KZT"), marks)
 
 
-def test_a_captured_amount_that_is_null_is_none():
+def test_a_captured_amount_that_is_null_is_ignored():
     data = {"id": "pay_1", "amount": 900, "currency": "KZT", "amount_captured": None}
     envelope = Envelope("evt_1", "charge.captured", CREATED, data)
     event = decode_event(envelope, 0, 0, CREATED * 1000, LIFE)
@@ -165,14 +165,14 @@ def test_a_success_that_was_not_captured_is_an_authorisation():
     assert read("payment.succeeded", data, Reading()).kind is Kind.SUCCEEDED
 
 
-def test_the_marks_of_an_event_are_sorted_and_each_is_listed_once():
+def test_the_marks_of_an_event_are_sorted_and_each_mark_is_listed_once():
     data = {"merchantReference": "a", "orderId": "b", "status": "failed"}
     amounts = {"amount_captured": 1, "capturedAmount": 2}
     event = read("payment.succeeded", data | amounts)
     assert event.marks == ("conflicting_capture", "conflicting_order", "status_contradicts_type")
 
 
-def test_the_payment_field_names_the_payment_of_any_event():
+def test_the_configured_payment_field_is_read_in_events_of_every_type():
     reading = Reading(FieldNames(payment=("charge",)), LIFECYCLE)
     assert read("dispute.created", {"id": "dp_1", "charge": "ch_1"}, reading).payment_id == "ch_1"
 
@@ -190,10 +190,10 @@ def test_the_payment_field_names_the_payment_of_any_event():
         ("dispute.created", {}, "txn_1"),
     ],
 )
-def test_in_an_event_about_a_payment_a_transaction_id_counts_only_without_an_id(
+def test_in_an_event_about_a_payment_a_transaction_id_counts_only_if_the_event_has_no_id(
     name, data, payment_id
 ):
-    """Otherwise, a capture with the bank's id for a payment would count as a second payment."""
+    """Otherwise, a capture that also has the payment's id at the bank would be a second payment."""
     assert read(name, {"transactionId": "txn_1"} | data).payment_id == payment_id
 
 
@@ -203,14 +203,14 @@ def test_in_an_event_about_a_payment_a_transaction_id_counts_only_without_an_id(
      ("charge.dispute.odd", "txn_1")],
 )  # fmt: skip
 @pytest.mark.parametrize("reading", [LIFE, Reading()])
-def test_an_event_that_is_not_folded_is_noted_under_the_payment_that_its_type_suggests(
+def test_the_note_of_an_unfolded_event_is_kept_under_the_payment_that_its_type_suggests(
     name, payment_id, reading
 ):
     envelope = Envelope("evt_1", name, CREATED, {"id": "pay_1", "transactionId": "txn_1"})
     assert named_by(envelope, CREATED * 1000, reading).payment_id == payment_id
 
 
-def test_the_pay_rules_map_each_status_to_its_kind_of_fact():
+def test_the_pay_rules_map_each_status_to_a_kind_of_fact():
     kinds = {name.rpartition(".")[2]: kind for name, kind in PAY.types.items()}
     assert kinds == {
         "authorized": "authorised", "cancelled": "voided", "charged": "succeeded",
@@ -231,7 +231,7 @@ def test_the_progress_of_a_partition_contains_the_digest_of_the_rules():
     assert deduplicate([Logged()], {}, Reading()).outcomes == ["unfolded.payment.captured"]
 
 
-# The effect of facts on an order and its journal.
+# The effect of facts on an order and on the journal.
 
 PLEXY, SALES = "assets:plexy", "income:sales"
 DISPUTED, LOST = "assets:disputed", "expenses:chargebacks"
@@ -353,7 +353,7 @@ def dispute(kind, created, own="dp_1", amount=500):
          ("dispute_amount_missing",), {PLEXY: 500, SALES: -500}),
     ],
 )  # fmt: skip
-def test_the_facts_of_a_payment_have_the_same_effect_in_reverse_order(
+def test_the_facts_of_a_payment_have_the_expected_effect_in_sequence_and_in_reverse(
     events, status, totals, anomalies, sums
 ):
     assert told(*events) == (status, totals, anomalies, sums)

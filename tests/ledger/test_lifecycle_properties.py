@@ -1,4 +1,4 @@
-"""The fold ignores the order and repeats of events, and the journal matches the documents."""
+"""Sequence and repeats of events do not change the result; the journal and the documents match."""
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +35,7 @@ def money(entries):
 
 @more
 @given(st.data())
-def test_every_permutation_repetition_and_cut_gives_the_same_orders(data):
+def test_every_permutation_repetition_and_cut_into_chunks_gives_the_same_orders(data):
     history = data.draw(lifecycles())
     repeated = data.draw(st.lists(st.sampled_from(history))) if history else []
     arrived = data.draw(st.permutations(history + repeated))
@@ -52,7 +52,7 @@ def test_every_cut_into_chunks_posts_the_same_entries(data):
 
 @more
 @given(st.data())
-def test_two_journals_alone_or_together_leave_the_same_entries_standing(data):
+def test_each_of_two_journals_and_both_together_have_the_same_standing_entries(data):
     history = data.draw(lifecycles())
     one = folded([[event] for event in history])
     other = folded([[event] for event in data.draw(st.permutations(history))])
@@ -105,7 +105,7 @@ def test_a_crash_before_the_state_was_written_changes_nothing(data):
 
 @more
 @given(lifecycles())
-def test_events_entries_and_documents_are_decoded_as_they_were_encoded(history):
+def test_events_and_entries_and_documents_are_decoded_as_they_were_encoded(history):
     pipeline = folded([history])
     assert [EVENTS.decode(EVENTS.encode(event)) for event in history] == history
     for entry in pipeline.entries.values():
@@ -116,8 +116,8 @@ def test_events_entries_and_documents_are_decoded_as_they_were_encoded(history):
 
 @more
 @given(data=st.data())
-def test_facts_that_are_set_aside_leave_the_entries_of_the_kept_facts(data):
-    """A movement whose facts were once replaced never stands again."""
+def test_after_facts_are_set_aside_exactly_the_entries_of_the_kept_facts_stand(data):
+    """An entry that was reversed because other facts replaced its facts never stands again."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (kept_facts, payments):
             patch.setattr(module, "ALWAYS_FIT", 1)

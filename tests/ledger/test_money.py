@@ -1,4 +1,4 @@
-"""Money is an integer of minor units and a known currency; all else is refused with a reason."""
+"""Money is an integer of minor units and a known currency; other values are refused."""
 
 from decimal import Decimal
 
@@ -23,18 +23,18 @@ currencies = st.sampled_from(sorted(MINOR_UNIT_DIGITS))
 
 
 @given(amounts, currencies)
-def test_every_amount_in_bounds_of_every_currency_is_money(amount, currency):
+def test_every_amount_up_to_the_largest_amount_is_valid_in_every_currency(amount, currency):
     assert Money(amount, currency).amount_minor == check_amount(amount) == amount
     assert Money(amount, currency).currency == check_currency(currency) == currency
 
 
-def test_the_largest_amount_is_the_largest_exact_number_of_a_double():
+def test_up_to_the_largest_amount_a_double_represents_every_integer_exactly():
     assert MAX_AMOUNT_MINOR == 2**53 - 1
     assert check_amount(2**53 - 1) == 2**53 - 1
 
 
 @given(st.floats())
-def test_every_float_is_refused_even_a_whole_number(amount):
+def test_every_float_is_refused_even_if_it_is_a_whole_number(amount):
     with pytest.raises(MoneyError) as caught:
         Money(amount, "KZT")
     assert caught.value.reason == "amount_not_integer"
@@ -48,7 +48,7 @@ def test_every_negative_amount_is_refused(amount):
 
 
 @given(st.integers(min_value=2**53))
-def test_every_amount_beyond_the_largest_is_refused(amount):
+def test_every_amount_beyond_the_largest_amount_is_refused(amount):
     with pytest.raises(MoneyError) as caught:
         Money(amount, "KZT")
     assert caught.value.reason == "amount_too_large"
@@ -98,7 +98,7 @@ def test_a_value_that_is_not_a_currency_is_refused_with_a_reason(currency, reaso
 
 
 @pytest.mark.parametrize("currency", ["XAU", "XTS", "XXX", "XDR"])
-def test_a_code_without_a_minor_unit_is_not_a_currency(currency):
+def test_a_code_that_has_no_minor_unit_is_not_a_currency(currency):
     with pytest.raises(MoneyError, match="ISO 4217"):
         check_currency(currency)
 
@@ -110,12 +110,12 @@ def test_an_error_quotes_only_the_first_characters_of_the_value():
 
 
 @given(st.integers(0, 2**52 - 1), st.integers(0, 2**52 - 1), currencies)
-def test_amounts_of_one_currency_can_be_added(one, other, currency):
+def test_amounts_in_the_same_currency_can_be_added(one, other, currency):
     assert Money(one, currency) + Money(other, currency) == Money(one + other, currency)
 
 
 @given(amounts, amounts, currencies, currencies)
-def test_amounts_of_two_currencies_cannot_be_added(one, other, currency, other_currency):
+def test_amounts_in_different_currencies_cannot_be_added(one, other, currency, other_currency):
     if currency != other_currency:
         with pytest.raises(MoneyError) as caught:
             Money(one, currency) + Money(other, other_currency)
@@ -134,7 +134,7 @@ def test_a_sum_beyond_the_largest_amount_is_refused():
     assert caught.value.reason == "amount_too_large"
 
 
-def test_money_has_no_order_because_currencies_have_none():
+def test_amounts_of_money_cannot_be_ordered_because_their_currencies_may_differ():
     with pytest.raises(TypeError):
         assert Money(1, "KZT") < Money(2, "USD")
 
@@ -154,7 +154,7 @@ def test_major_units_are_the_same_amount_with_the_currencys_decimals(amount, cur
 
 
 @given(amounts, currencies)
-def test_an_amount_in_major_units_is_read_back_exactly(amount, currency):
+def test_an_amount_that_was_written_in_major_units_is_read_exactly(amount, currency):
     assert minor_units(major_units(amount, currency), currency) == amount
 
 
@@ -182,14 +182,14 @@ def test_more_decimals_than_the_currency_has_are_refused_and_not_rounded(amount,
         *("1,5", "1.500,00", "1 500", "1_000", "1e3", "0x1", "\u0661", "9" * 31, f"1.{'0' * 31}"),
     ],
 )
-def test_a_text_that_is_not_a_plain_decimal_is_refused(text):
+def test_a_text_that_is_not_a_plain_decimal_number_is_refused(text):
     with pytest.raises(MoneyError) as caught:
         minor_units(text, "KZT")
     assert caught.value.reason == "amount_not_decimal"
     assert repr(text)[:40] in str(caught.value)
 
 
-def test_an_amount_beyond_the_largest_is_refused_in_major_units_too():
+def test_an_amount_in_major_units_is_refused_if_it_is_too_large_or_its_currency_is_unknown():
     assert minor_units("90071992547409.91", "KZT") == MAX_AMOUNT_MINOR
     with pytest.raises(MoneyError) as caught:
         minor_units("90071992547409.92", "KZT")

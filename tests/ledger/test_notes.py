@@ -57,7 +57,7 @@ def order(pipeline: Pipeline, order_id="ord_1"):
     return document.status, set(document.anomalies), notes
 
 
-def test_an_order_that_only_a_refused_event_names_is_unknown_and_shows_the_event():
+def test_an_order_that_only_a_refused_event_names_has_the_status_unknown_and_shows_the_event():
     pipeline = folded(delivery("evt_1", BAD, 5))
     assert order(pipeline) == ("unknown", {"refused_event"}, [(5, "amount_missing", False)])
     document = pipeline.documents()["ord_1"]
@@ -93,7 +93,7 @@ def test_an_event_of_an_informational_type_is_shown_without_an_anomaly():
 @pytest.mark.parametrize("bad", [BAD, WORSE, BAD | {"id": None}, BAD | {"id": "pay_2"}])
 @pytest.mark.parametrize("is_late", [False, True])
 def test_the_anomaly_of_a_refused_event_ends_when_a_corrected_delivery_counts(bad, is_late):
-    """The refused delivery may name a different payment, or none, and may arrive later."""
+    """The refused delivery may name a different payment or no payment, and may arrive later."""
     offsets = (6, 5) if is_late else (5, 6)
     records = [delivery("evt_1", bad, offsets[0]), delivery("evt_1", GOOD, offsets[1])]
     pipeline = folded(*sorted(records, key=lambda each: each.offset))
@@ -103,10 +103,10 @@ def test_the_anomaly_of_a_refused_event_ends_when_a_corrected_delivery_counts(ba
 
 @pytest.mark.parametrize("rules", [SEED, LIFECYCLE])
 @pytest.mark.parametrize("kind", ["payment.succeded", "payment.pending", "refund.updated"])
-def test_an_event_that_was_not_folded_counts_once_it_is_corrected_under_the_same_id(kind, rules):
+def test_after_an_unfolded_delivery_a_corrected_delivery_with_the_same_id_counts(kind, rules):
     """The note of the unfolded delivery stays, and says that the event was corrected.
 
-    A retry of the unfolded delivery is a duplicate. The quarantine marks only the refused delivery
+    A repeat of the unfolded delivery is a duplicate. The quarantine marks only the refused delivery
     as corrected, because the quarantine has no unfolded deliveries.
     """
     log = [
@@ -125,7 +125,7 @@ def test_an_event_that_was_not_folded_counts_once_it_is_corrected_under_the_same
     assert order(pipeline) == ("paid", set(), notes)
 
 
-def test_different_events_that_are_not_folded_under_one_id_are_all_shown():
+def test_unfolded_events_with_the_same_id_and_different_content_are_all_shown():
     log = [delivery("evt_1", GOOD, n, f"payment.odd_{n}") for n in range(2)]
     pipeline = folded(*log)
     notes = [(0, "unfolded", False), (1, "unfolded", False)]
@@ -143,7 +143,7 @@ def test_a_delivery_that_reuses_the_id_of_an_event_that_counts_stays_an_anomaly(
     assert order(pipeline, "ord_2") == ("unknown", {"refused_event"}, [reused])
 
 
-def test_a_refused_event_without_a_reference_is_shown_under_its_payment_until_an_order_is_known():
+def test_a_refused_event_that_names_no_order_is_shown_under_its_payment_until_an_order_is_known():
     bad = {"id": "pay_1", "currency": "KZT"}
     pipeline = folded(delivery("evt_1", bad, 5))
     assert order(pipeline, "pay_1")[1] == {"refused_event"}
@@ -152,7 +152,7 @@ def test_a_refused_event_without_a_reference_is_shown_under_its_payment_until_an
     assert order(pipeline)[1] == {"refused_event"}
 
 
-def test_an_event_id_that_equals_a_payment_id_does_not_show_its_note_with_that_payment():
+def test_a_note_that_is_kept_under_an_event_id_is_not_shown_with_a_payment_of_the_same_id():
     """The note of an event that names no payment is kept under the event's id."""
     pipeline = folded(
         delivery("pay_1", BAD | {"id": None, "orderReference": "ord_2"}, 5),
@@ -167,7 +167,7 @@ def test_a_delivery_that_names_neither_a_payment_nor_an_order_leaves_no_note():
     assert (result.notes, result.counts) == ([], {"rejected.id_missing": 1})
 
 
-def test_a_payment_keeps_its_earliest_notes_and_says_that_there_are_more():
+def test_a_payment_keeps_its_earliest_notes_and_reports_that_later_notes_were_left_out():
     records = [delivery(f"evt_{n:03}", BAD, n) for n in range(MOST_NOTES + 3)]
     for log in (records, records[::-1]):
         result = [note for each in log for note in deduplicate([each], {}, READING).notes]
@@ -179,8 +179,8 @@ def test_a_payment_keeps_its_earliest_notes_and_says_that_there_are_more():
         assert order(pipeline)[1] == {"refused_event", TOO_LARGE}
 
 
-def test_a_note_is_void_once_its_own_delivery_counts():
-    """A retry after a fix makes the refused delivery itself count."""
+def test_a_note_is_no_longer_shown_when_the_delivery_that_it_is_about_counts():
+    """After a fix, a retry makes the delivery count that was refused before."""
     (note,) = deduplicate([delivery("evt_1", BAD, 5)], {}, READING).notes
     assert shown([note, counts("evt_1", 2, 5, "pay_1")]) == ()
     assert shown([note, counts("evt_1", 2, 6, "pay_1")]) == (
@@ -195,7 +195,7 @@ def test_a_note_is_read_from_its_topic_as_it_was_written():
 
 @st.composite
 def logs(draw) -> list[LogRecord]:
-    """Draw deliveries of few events, of which many are refused, corrected, or not folded."""
+    """Draw deliveries of a few events; many deliveries are refused, corrected, or not folded."""
     ids = st.sampled_from(["evt_1", "evt_2", "pay_1"])
     payments = st.sampled_from(["pay_1", "pay_2", None])
     orders = st.sampled_from(["ord_1", "pay_2", None])
@@ -245,7 +245,7 @@ def test_every_cut_into_chunks_gives_the_same_orders_and_entries_and_a_note_chan
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_every_cut_of_the_log_gives_the_same_verdicts_rows_and_notes(data):
+def test_every_cut_of_the_log_into_chunks_gives_the_same_verdicts_and_rows_and_notes(data):
     log = data.draw(logs())
     whole = deduplicate(log, {}, READING)
     known, progress, parts = {}, START, []
@@ -261,7 +261,7 @@ def test_every_cut_of_the_log_gives_the_same_verdicts_rows_and_notes(data):
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_only_the_first_delivery_of_an_event_id_that_can_be_folded_counts(log):
+def test_of_the_deliveries_of_an_event_id_only_the_first_foldable_delivery_counts(log):
     result = deduplicate(log, {}, READING)
     places = [(event.event_id, event.offset) for event in result.events]
     due: dict[str, int] = {}
@@ -275,7 +275,7 @@ def test_only_the_first_delivery_of_an_event_id_that_can_be_folded_counts(log):
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_an_unfolded_delivery_leaves_no_anomaly_once_its_event_counts(log):
+def test_an_unfolded_delivery_has_no_anomaly_if_another_delivery_of_its_event_counts(log):
     result = deduplicate(log, {}, READING)
     counted = {event.event_id for event in result.events}
     for note in shown(result.notes):
@@ -298,7 +298,7 @@ def test_kept_notes_depend_only_on_the_set_of_notes(data):
     assert list(map(key_of, kept)) == sorted(map(key_of, notes))[:MOST_NOTES]
 
 
-def test_a_note_changes_neither_its_payment_s_facts_nor_its_order():
+def test_a_note_changes_neither_the_facts_nor_the_order_of_its_payment():
     (note,) = deduplicate([delivery("evt_9", BAD, 5)], {}, READING).notes
     (event,) = deduplicate(
         [delivery("evt_1", GOOD | {"orderReference": "ord_2"}, 6)], {}, READING

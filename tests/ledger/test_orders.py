@@ -1,4 +1,4 @@
-"""The status, totals and version of an order follow from its payments' snapshots."""
+"""The status, totals and version of an order depend only on the snapshots of its payments."""
 
 from itertools import permutations
 
@@ -12,7 +12,7 @@ from tests.ledger.pipeline import documents_of
 
 
 def order_of(*events):
-    """Return the document of the only order in the events."""
+    """Fold the events, and return the document of the only order."""
     (document,) = documents_of(events).values()
     return document
 
@@ -24,12 +24,12 @@ def paid(amount, **more):
 
 
 def back(amount, currency="KZT", event_id="evt_r"):
-    """Create a refund of the payment that ``paid`` creates in a currency."""
+    """Create a refund of the payment that ``paid`` creates in the same currency."""
     more = {"payment": f"p_{currency}", "refund_id": event_id, "order": "A"}
     return refund(f"{event_id}_{currency}", amount=amount, currency=currency, **more)
 
 
-# The first status that applies.
+# The status of an order is the first status that applies.
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def back(amount, currency="KZT", event_id="evt_r"):
         ("failed", [failure(order="A"), failure("evt_2", payment="pay_2", order="A")]),
     ],
 )
-def test_the_status_is_the_first_that_applies(status, events):
+def test_the_status_of_an_order_is_the_first_status_that_applies(status, events):
     for arrived in permutations(events):
         assert order_of(*arrived).status == status
 
 
-def test_a_refund_in_a_currency_that_was_never_paid_makes_an_order_over_refunded():
+def test_a_refund_in_a_currency_that_was_never_paid_gives_the_status_over_refunded():
     document = order_of(paid(500), refund(payment="p_KZT", amount=1, currency="USD"))
     assert document.status == "over_refunded"
     assert document.anomalies == ("currency_mismatch",)
@@ -87,7 +87,7 @@ def test_totals_sum_the_payments_of_the_order_and_count_each_refund_once():
     assert document.version == 5
 
 
-def test_a_currency_that_was_only_refunded_has_totals_and_one_that_only_failed_has_none():
+def test_a_currency_with_only_refunds_has_totals_and_a_currency_with_only_failures_has_none():
     assert order_of(back(4, "USD")).totals == {"USD": Totals(0, 4, -4)}
     assert order_of(failure(order="A")).totals == {}
 
@@ -98,13 +98,13 @@ def test_totals_may_exceed_the_largest_amount():
     assert order_of(*events).totals["KZT"].paid == 3 * largest
 
 
-def test_the_version_counts_distinct_facts_and_the_times_are_those_of_the_first_and_last():
+def test_the_version_counts_distinct_facts_and_the_times_are_of_the_first_and_last_event():
     events = [paid(500, created=5), failure("evt_2", 3, payment="p_2", order="A"), back(1)]
     document = order_of(*events, *events)
     assert (document.version, document.first_event, document.last_event) == (3, 2, 5)
 
 
-def test_the_anomalies_of_all_payments_are_listed_once_and_sorted():
+def test_the_anomalies_of_all_payments_are_listed_without_repetition_and_sorted():
     without = [refund(f"evt_{n}", payment=f"p_{n}", order="A") for n in range(2)]
     document = order_of(*without, success(amount=1, order="A"), refund(amount=2))
     assert document.anomalies == ("refund_exceeds_payment", "refund_without_payment")
@@ -115,7 +115,7 @@ def test_payments_are_sorted_by_id():
     assert [payment.payment_id for payment in order_of(*events).payments] == ["p_0", "p_1", "p_2"]
 
 
-# Snapshots, in any order and any number of times.
+# Snapshots may arrive in any sequence and any number of times.
 
 
 def snapshot(*events, known=None):
@@ -123,7 +123,7 @@ def snapshot(*events, known=None):
     return fold_payments(events, known or {}).snapshots[-1]
 
 
-def test_the_snapshot_with_more_facts_of_a_payment_wins():
+def test_the_snapshot_of_a_payment_with_more_facts_replaces_the_other_snapshot():
     old, new = snapshot(success(order="A")), snapshot(success(order="A"), refund())
     for arrived in ([old, new], [new, old], [old, new, old, new]):
         order = fold_orders(arrived, {})["A"]
@@ -152,13 +152,13 @@ def test_the_version_of_an_order_is_the_version_of_its_document_or_zero():
     assert Order("A").version == 0
 
 
-def test_an_old_snapshot_does_not_bring_a_withdrawn_payment_back():
+def test_an_old_snapshot_does_not_return_a_payment_to_an_order_that_the_payment_has_left():
     there, gone = snapshot(success(order="A")), Snapshot("A", "pay_1", 2, None)
     assert describe(fold_orders([gone, there], {})["A"]) is None
     assert fold_orders([there], fold_orders([gone], {})) == {}
 
 
-def test_an_order_that_one_of_two_payments_left_keeps_the_other():
+def test_an_order_keeps_its_second_payment_after_its_first_payment_moved_away():
     events = [
         success("e1", 5, 1, payment="p_1", order="A"),
         success("e2", payment="p_2", order="A"),
@@ -170,7 +170,7 @@ def test_an_order_that_one_of_two_payments_left_keeps_the_other():
     assert (documents["A"].version, documents["B"].version) == (1, 2)
 
 
-def test_the_known_state_is_not_changed():
+def test_folding_snapshots_does_not_change_the_orders_that_are_passed_in():
     known = fold_orders([snapshot(success(order="A"))], {})
     payments = dict(known["A"].payments)
     fold_orders([snapshot(success("e2", payment="p_2", order="A"))], known)
@@ -181,7 +181,7 @@ def test_the_known_state_is_not_changed():
 
 
 def order_before(*events):
-    """Return the state of the only order in the events."""
+    """Fold the events, and return the state of the only order."""
     (order,) = fold_orders(fold_payments(events, {}).snapshots, {}).values()
     return order
 
@@ -197,7 +197,7 @@ def test_an_anomaly_is_new_only_if_the_order_did_not_have_it_before():
     assert new_anomalies(describe(bad), bad) == set()
 
 
-def test_an_anomaly_that_returns_is_new_again():
+def test_an_anomaly_that_disappears_and_occurs_again_counts_as_new():
     alone, whole = order_before(back(1)), order_before(paid(500), back(1))
     assert new_anomalies(describe(alone), None) == {"refund_without_payment"}
     assert new_anomalies(describe(whole), alone) == set()

@@ -83,7 +83,7 @@ def read(body: bytes, amounts: PayAmounts = MINOR) -> Event | Rejection | str:
         ("rejected", Kind.FAILED, 5000),
     ],
 )
-def test_each_transaction_status_is_read_as_its_kind_of_fact(name, kind, amount):
+def test_each_transaction_status_is_read_as_a_kind_of_fact(name, kind, amount):
     event = read(body_of(f"transaction.{name}", status=name))
     assert (event.type, event.kind, event.money) == (
         f"transaction.{name}",
@@ -115,7 +115,7 @@ def test_transaction_created_is_a_known_type_and_an_invented_type_is_unknown():
 
 
 @pytest.mark.parametrize("parent", ["txn_1", {"Value": "txn_1"}])
-def test_a_refund_is_a_transaction_of_its_own_whose_parent_is_the_payment(parent):
+def test_a_refund_is_a_separate_transaction_whose_parent_is_the_payment(parent):
     body = body_of(
         "transaction.refunded",
         id="txn_2",
@@ -131,7 +131,7 @@ def test_a_refund_is_a_transaction_of_its_own_whose_parent_is_the_payment(parent
     assert event.money == Money(700, "KZT")
 
 
-def test_a_refund_without_a_parent_is_rejected_because_the_transaction_may_be_the_payment():
+def test_a_refund_that_names_no_parent_is_rejected_because_its_id_may_be_the_payments_id():
     rejection = read(body_of("transaction.refunded", status="refunded"))
     assert (rejection.reason, rejection.field) == (Reason.ID_MISSING, "data.parentTransactionId")
 
@@ -168,13 +168,15 @@ REFUND = {"id": "txn_2", "type": "Refund", "parentTransactionId": "txn_1"}
         REFUND | {"type": "null"},
     ],
 )
-def test_a_charged_transaction_that_may_be_no_payment_is_shown_and_not_counted(changes):
+def test_a_charged_transaction_that_may_not_be_a_payment_is_shown_but_does_not_count(changes):
     assert read(body_of(**changes)) == "unfolded.transaction.charged"
 
 
 @pytest.mark.parametrize("changes", [{}, {"type": None}, {"type": "PAYMENT "}, {"type": "sale"}])
 @pytest.mark.parametrize("parent", [..., None, "", "txn_0"])
-def test_a_payment_counts_if_its_type_says_so_or_nothing_says_otherwise(changes, parent):
+def test_a_transaction_is_a_payment_if_its_type_means_payment_or_it_has_no_type_and_no_parent(
+    changes, parent
+):
     event = read(body_of(parentTransactionId=parent, **changes))
     if parent == "txn_0" and changes == {"type": None}:
         assert event == "unfolded.transaction.charged"
@@ -183,7 +185,7 @@ def test_a_payment_counts_if_its_type_says_so_or_nothing_says_otherwise(changes,
 
 
 @pytest.mark.parametrize("name", ["failed", "rejected", "cancelled"])
-def test_a_failed_refund_is_told_from_a_failed_payment_by_its_type_alone(name):
+def test_only_the_type_distinguishes_a_failed_refund_from_a_failed_payment(name):
     assert read(body_of(f"transaction.{name}", **REFUND)).kind is Kind.REFUND_REVERSED
     unsure = read(body_of(f"transaction.{name}", **REFUND | {"type": None}))
     assert unsure == f"unfolded.transaction.{name}"
@@ -234,7 +236,7 @@ def test_an_amount_in_major_units_is_read_exactly(written, currency, amount):
         ("[]", Reason.AMOUNT_NOT_INTEGER),
     ],
 )
-def test_an_amount_that_is_not_exact_in_major_units_is_rejected_with_the_reason(written, reason):
+def test_an_amount_in_major_units_that_is_not_exact_or_not_a_number_is_rejected(written, reason):
     body = body_of(currency="KZT", processedAmount="WRITTEN").replace(
         b'"WRITTEN"', written.encode()
     )
@@ -258,12 +260,12 @@ def test_a_notification_without_a_readable_time_is_rejected_with_the_reason(upda
     ["2026-01-01T00:00:07", "2026-01-01 00:00:07.25", "2026-01-01T05:00:07+05:00", 1767225607,
      1767225607.5, "1767225607.5", 1767225607500],
 )  # fmt: skip
-def test_a_time_without_a_zone_is_in_utc_and_a_number_is_unix_time(updated):
+def test_a_time_that_has_no_zone_is_read_as_utc_and_a_number_is_read_as_unix_time(updated):
     event = read(body_of(updatedAt=updated))
     assert (event.created, event.marks) == (1_767_225_607, ())
 
 
-def test_the_id_is_the_same_in_each_redelivery_and_differs_with_name_transaction_or_time():
+def test_the_id_depends_only_on_the_name_and_transaction_and_time_of_a_notification():
     first = decode_notification(body_of(), MINOR).id
     assert first == decode_notification(body_of(description="new"), MINOR).id
     assert first == decode_notification(body_of(), MAJOR).id
@@ -272,7 +274,7 @@ def test_the_id_is_the_same_in_each_redelivery_and_differs_with_name_transaction
         body_of(id="txn_2"),
         body_of(updatedAt="2026-01-01T00:00:08Z"),
         body_of(updatedAt=...),
-        # The digest keeps its parts apart, so the digest changes if text moves to the next part.
+        # The digest also changes if text moves from one part of its input to the next part.
         body_of("transaction.charged txn_1", id="2026"),
     ]
     ids = {decode_notification(body, MINOR).id for body in others}
@@ -371,7 +373,7 @@ def test_a_bearer_record_is_trusted_only_by_a_ledger_that_accepts_the_pay_api():
 
 
 @pytest.mark.parametrize("trust", [None, Trust(secrets=(b"s",), expects_bearer=True)])
-def test_the_history_shows_bearer_in_place_of_a_signature(trust):
+def test_the_history_shows_bearer_instead_of_the_result_of_a_signature_check(trust):
     (told,) = deliveries([logged(body_of())], Rules(), trust)
     assert (told.signature, told.outcome, told.amount) == (BEARER, "folded", 4000)
     (untrusted,) = deliveries([logged(body_of())], Rules(), Trust(secrets=(b"s",)))
@@ -400,7 +402,7 @@ def test_payments_of_both_dialects_share_one_order():
     assert order.totals["KZT"].paid == 4100
 
 
-def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_status_is_not():
+def test_a_status_that_contradicts_the_name_is_marked_and_an_unknown_status_is_not_marked():
     assert read(body_of(status="failed")).marks == ("status_contradicts_type",)
     for name, status in (("authorized", "rejected"), ("cancelled", "charged")):
         event = read(body_of(f"transaction.{name}", status=status))

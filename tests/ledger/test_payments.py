@@ -1,4 +1,4 @@
-"""A payment's state follows from its set of facts, for any order of arrival."""
+"""A payment's state depends only on the set of its facts, not on the sequence of their arrival."""
 
 from itertools import permutations
 
@@ -10,7 +10,7 @@ from tests.ledger.pipeline import Pipeline
 
 
 def payment_of(*events) -> Payment:
-    """Return the payment; fail unless every order of arrival leads to the same payment."""
+    """Return the payment; fail if the events lead to a different payment in another sequence."""
     folded = [fold_payments(order, {}).payments for order in permutations(events)]
     (payment,) = folded[0].values()
     documents = [describe_placed(next(iter(payments.values()))) for payments in folded]
@@ -27,7 +27,10 @@ def anomalies_of(*events):
 
 
 def published(folded):
-    """Map each order to the number of facts in its snapshot, or to ``withdrawn``."""
+    """Map each order to the number of facts in its snapshot of the payment.
+
+    An order to which the payment does not belong is mapped to ``withdrawn``.
+    """
     return {
         snapshot.order_id: len(snapshot.payment.events) if snapshot.payment else "withdrawn"
         for snapshot in folded.snapshots
@@ -57,12 +60,12 @@ def test_refunds_are_an_anomaly_only_if_they_exceed_the_payment():
     assert anomalies_of(success(amount=499), first, second) == ("refund_exceeds_payment",)
 
 
-def test_refunds_may_not_exceed_the_earliest_success():
+def test_refunds_that_exceed_the_amount_of_the_earliest_success_are_an_anomaly():
     events = [success(amount=100), success("evt_2", 2, 900), refund(amount=101)]
     assert anomalies_of(*events) == ("conflicting_amount", "refund_exceeds_payment")
 
 
-def test_a_refund_in_a_different_currency_is_an_anomaly_and_never_added():
+def test_a_refund_in_a_different_currency_is_an_anomaly_and_is_not_added_to_other_refunds():
     events = [success(amount=500), refund("evt_2", amount=900, currency="USD")]
     assert anomalies_of(*events) == ("currency_mismatch",)
     exceeding = refund("evt_3", amount=501, refund_id="re_2")
@@ -102,7 +105,7 @@ def test_a_failure_is_an_anomaly_only_if_it_was_created_after_the_success(create
     assert len(document.events) == 2
 
 
-def test_each_anomaly_is_listed_once_in_sorted_order():
+def test_anomalies_are_sorted_and_each_anomaly_is_listed_once():
     events = [
         success(order="B"),
         success("evt_2", 2, 400, order="A"),
@@ -122,29 +125,29 @@ def test_each_anomaly_is_listed_once_in_sorted_order():
 # Status, amount and refunds.
 
 
-def test_a_success_outranks_a_failure_and_without_either_the_status_is_unknown():
+def test_a_success_outranks_a_failure_and_the_status_is_unknown_if_there_is_neither():
     assert document_of(failure(), success(), refund()).status == "succeeded"
     assert document_of(failure(), failure("evt_2"), refund()).status == "failed"
     assert document_of(refund()).status == "unknown"
 
 
-def test_the_money_is_that_of_the_earliest_success():
+def test_a_payment_has_the_money_of_its_earliest_success():
     late, early = success("evt_1", 9, 100), success("evt_2", 3, 200, currency="USD")
     document = document_of(late, early, failure(created=1, amount=300))
     assert (document.amount, document.currency, document.created) == (200, "USD", 3)
 
 
-def test_the_smaller_id_decides_between_successes_at_the_same_time():
+def test_the_smaller_event_id_decides_between_successes_at_the_same_time():
     document = document_of(success("evt_b", 3, 100), success("evt_a", 3, 200))
     assert document.amount == 200
 
 
-def test_a_payment_without_success_has_no_money_and_is_as_old_as_its_first_fact():
+def test_a_payment_that_has_no_success_has_no_money_but_has_the_time_of_its_first_fact():
     document = document_of(failure(created=5), refund(created=4))
     assert (document.amount, document.currency, document.created) == (None, None, 4)
 
 
-def test_a_refund_counts_once_under_its_own_id_with_its_earliest_fact():
+def test_a_refund_counts_once_with_the_amount_of_its_earliest_fact():
     (counted,) = document_of(success(), refund("evt_3", 3, 30), refund("evt_2", 2, 20)).refunds
     assert (counted.refund_id, counted.amount) == ("re_1", 20)
     assert (counted.created, counted.event_id) == (2, "evt_2")
@@ -169,7 +172,7 @@ def test_the_same_refund_id_under_two_payments_is_two_refunds():
     assert [len(describe(payment).refunds) for payment in payments.values()] == [1, 1]
 
 
-def test_refunds_are_sorted_by_time_then_id_and_events_by_time_then_id():
+def test_refunds_and_events_are_sorted_by_time_and_then_by_id():
     events = [refund(f"evt_{n}", 9 - n // 2, refund_id=f"re_{n}") for n in range(4)]
     document = document_of(*events)
     assert [held.refund_id for held in document.refunds] == ["re_2", "re_3", "re_0", "re_1"]
@@ -185,16 +188,16 @@ def test_an_event_is_shown_with_its_place_in_the_log():
 # The order to which a payment belongs.
 
 
-def test_the_order_is_the_reference_on_the_earliest_fact_that_carries_one():
+def test_a_payment_belongs_to_the_order_that_its_earliest_fact_with_a_reference_names():
     events = [refund(created=1), success(created=3, order="B"), failure(created=2, order="A")]
     assert payment_of(*events).order_id == "A"
 
 
-def test_the_smaller_id_decides_between_references_at_the_same_time():
+def test_the_smaller_event_id_decides_between_references_at_the_same_time():
     assert payment_of(success("evt_b", order="B"), failure("evt_a", order="A")).order_id == "A"
 
 
-def test_a_payment_without_a_reference_is_its_own_order():
+def test_a_payment_that_names_no_order_forms_an_order_with_its_own_id():
     assert payment_of(success(), refund()).order_id == "pay_1"
 
 
@@ -205,7 +208,7 @@ def test_a_placed_payment_shows_its_order_and_its_number_of_facts():
     assert placed.payment_id == describe(payment).payment_id
 
 
-# The records that a run of events publishes.
+# The records that are published when events are folded.
 
 
 def test_a_known_fact_changes_nothing_and_publishes_nothing():
@@ -214,36 +217,36 @@ def test_a_known_fact_changes_nothing_and_publishes_nothing():
     assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
 
 
-def test_a_late_fact_moves_the_whole_payment_from_its_old_order_to_the_new_one():
+def test_a_late_fact_moves_the_whole_payment_from_its_old_order_to_the_new_order():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     folded = fold_payments([failure("evt_2", 4, order="B")], known)
     assert published(folded) == {"A": "withdrawn", "B": 2}
     assert {snapshot.version for snapshot in folded.snapshots} == {2}
 
 
-def test_a_late_reference_moves_the_payment_out_of_its_own_order():
+def test_a_late_reference_moves_the_payment_out_of_the_order_with_its_own_id():
     known = fold_payments([refund()], {}).payments
     folded = fold_payments([success(order="A")], known)
     assert published(folded) == {"pay_1": "withdrawn", "A": 2}
 
 
-def test_a_late_fact_that_names_the_same_order_withdraws_nothing():
+def test_a_late_fact_that_names_the_same_order_does_not_move_the_payment():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
 
 
-def test_an_order_that_only_a_later_fact_names_receives_a_withdrawal_of_the_payment():
+def test_an_order_that_only_a_later_fact_names_receives_a_snapshot_without_the_payment():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     named = fold_payments([refund(created=9, order="B")], known)
     assert published(named) == {"A": 2, "B": "withdrawn"}
 
 
-def test_a_payment_is_withdrawn_from_every_order_that_it_passed_through_in_one_chunk():
+def test_a_payment_is_removed_from_every_order_that_it_passed_through_in_one_chunk():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABC")]
     assert published(fold_payments(run, {})) == {"A": "withdrawn", "B": "withdrawn", "C": 3}
 
 
-def test_a_payment_that_was_published_before_a_crash_is_withdrawn_when_it_moves():
+def test_a_payment_that_was_published_before_a_crash_is_removed_from_its_order_when_it_moves():
     first, earlier = success("evt_1", 5, order="A"), success("evt_2", 4, order="B")
     pipeline = Pipeline()
     pipeline.fold([[first]], crash_before_state=True)
@@ -253,7 +256,7 @@ def test_a_payment_that_was_published_before_a_crash_is_withdrawn_when_it_moves(
     assert (document.order_id, document.version) == ("B", 2)
 
 
-def test_a_moving_payment_is_in_one_order_after_a_crash_however_its_events_are_chunked():
+def test_a_moving_payment_is_in_one_order_after_a_crash_however_its_events_are_cut_into_chunks():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABAC")]
     for published_before in range(1, 5):
         for cut in range(1, 5):
@@ -263,7 +266,7 @@ def test_a_moving_payment_is_in_one_order_after_a_crash_however_its_events_are_c
             assert list(pipeline.documents()) == ["C"]
 
 
-def test_the_known_state_is_not_changed():
+def test_folding_events_does_not_change_the_payments_that_are_passed_in():
     known = fold_payments([success()], {}).payments
     before = dict(known)
     facts = dict(known["pay_1"].facts)

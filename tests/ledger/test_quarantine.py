@@ -1,4 +1,4 @@
-"""A rejected item is listed once, and is put back in the form in which a fold would write it."""
+"""Each rejected item is listed once, and a retry writes it in the same form as a fold does."""
 
 import json
 from typing import Any, NamedTuple
@@ -72,14 +72,14 @@ def test_a_rejection_that_was_written_twice_is_one_item():
     assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
 
 
-def test_deliveries_of_equal_bytes_are_one_item_and_different_bytes_are_two():
+def test_deliveries_with_equal_bytes_are_one_item_and_with_different_bytes_are_two_items():
     quarantine = read(kept(0, b"x", None), kept(1, b"x", None, timestamp=2000), kept(2, b"y", None))
     assert sorted(item.times for item in quarantine.items.values()) == [1, 2]
     assert all(item_id.startswith("http/") for item_id in quarantine.items)
     assert all(is_delivery(item) for item in quarantine.items.values())
 
 
-def test_an_item_stays_put_back_until_it_is_rejected_again():
+def test_an_item_that_was_put_back_is_closed_until_it_is_rejected_again():
     first = kept(0)
     quarantine = read(first)
     assert quarantine.items["plexy.webhooks/2/118"].is_open
@@ -87,13 +87,13 @@ def test_an_item_stays_put_back_until_it_is_rejected_again():
     item = quarantine.items["plexy.webhooks/2/118"]
     assert item.put_back == ("ledger.events/0/7", 5000, False)
     assert (item.reason, item.times) == ("currency_unknown", 1)
-    # A fold of the whole log by code without the fix rejects the item again.
+    # If a release that cannot read this event folds the whole log, it rejects the item again.
     quarantine.read([kept(2, reason=Reason.ID_MISSING)])
     item = quarantine.items["plexy.webhooks/2/118"]
     assert (item.is_open, item.reason, item.times, item.kept) == (True, "id_missing", 2, (0, 0))
 
 
-def test_an_item_that_was_put_back_for_one_version_is_open_for_another():
+def test_an_item_that_was_put_back_for_one_version_is_still_open_for_other_versions():
     first = kept(0)
     for_one, for_two = marked(first, 1), marked(first, 2, "ledger.events.v2/1/3")
 
@@ -105,7 +105,7 @@ def test_an_item_that_was_put_back_for_one_version_is_open_for_another():
     assert [is_open(version, for_one, for_two) for version in (1, 2, 3)] == [False, False, True]
 
 
-def test_an_item_that_was_put_back_into_the_log_is_put_back_for_every_version():
+def test_an_item_that_was_put_back_into_the_log_is_closed_for_every_version():
     refused = kept(0, b"x", None)
     mark = marked(refused, 1, "plexy.webhooks/2/118")
     for version in (1, 2):
@@ -113,7 +113,7 @@ def test_an_item_that_was_put_back_into_the_log_is_put_back_for_every_version():
         assert item.put_back == ("plexy.webhooks/2/118", 5000, False)
 
 
-def test_the_mark_of_an_item_that_was_put_back_names_the_source_but_no_reason():
+def test_the_record_that_marks_an_item_as_put_back_names_the_source_but_no_reason():
     record = kept(0)
     key, body, headers = put_back_record(record.key, record.value, record.headers, "t/0/1", 7)
     assert (key, body) == (record.key, record.value)
@@ -126,7 +126,7 @@ def test_the_mark_of_an_item_that_was_put_back_names_the_source_but_no_reason():
     ]
 
 
-def test_items_are_sorted_by_time_and_then_in_the_logs_order():
+def test_items_are_sorted_by_time_and_then_by_their_places_in_the_log():
     quarantine = read(
         kept(0, source=9, timestamp=3), kept(1, source=2, timestamp=3), kept(2, source=5)
     )
@@ -143,14 +143,14 @@ def test_items_are_sorted_by_time_and_then_in_the_logs_order():
         [("reason", None), ("body-bytes", b"many"), ("body-sha256", None)],
     ],
 )
-def test_a_strangers_record_is_an_item_without_a_known_place(headers):
+def test_a_record_of_another_program_is_an_item_that_has_no_known_place(headers):
     quarantine = read(Kept(None, None, headers), Kept(None, b"x", headers))  # type: ignore[arg-type]
     assert len(quarantine.items) == 2
     assert all(item.source is None and item.is_open for item in quarantine.items.values())
     assert not any(is_delivery(item) for item in quarantine.items.values())
 
 
-def test_a_strangers_item_takes_little_memory():
+def test_an_item_from_another_program_takes_little_memory():
     long = [("detail", b"x" * 10**6), ("source-topic", b"y" * 10**6)]
     (item,) = read(Kept(b"k" * 10**6, b"", long)).items.values()
     assert len(item.key) + len(item.detail) + len(item.id) + len(item.origin) < 20_000
@@ -190,7 +190,7 @@ def judged(record: Logged | None, reading: Reading = READING, **more: Any) -> Ev
     return judge_logged(item, value or b"", record, reading)
 
 
-def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
+def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_produces():
     record = Logged(b"evt_1", TOO_LONG)
     assert [each.rejection.reason for each in deduplicate([record], {}, OLD_READING).rejected] == [
         Reason.REFERENCE_TOO_LONG
@@ -200,27 +200,30 @@ def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
     assert (event.partition, event.offset, event.payment_reference) == (2, 118, "pay_9")
 
 
-def test_an_item_that_is_still_bad_stays_and_its_current_reason_is_given():
+def test_an_item_that_would_be_rejected_again_stays_open_and_the_new_reason_is_reported():
     assert judged(Logged(b"evt_1", TOO_LONG), OLD_READING).why.startswith(
         "it is still rejected: reference_too_long: data.payment_id"
     )
 
 
 @pytest.mark.parametrize("reason", [Reason.EVENT_ID_REUSED, Reason.KEY_MISMATCH])
-def test_an_item_that_was_rejected_by_a_decision_is_not_put_back(reason):
+def test_an_item_rejected_for_a_reused_id_or_a_wrong_key_is_never_put_back(reason):
     assert "this was a decision" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
 
 
 @pytest.mark.parametrize(
     "reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.CONTROL_CHARACTERS]
 )
-def test_a_record_that_was_rejected_as_not_an_event_needs_a_fold_of_the_whole_log(reason):
+def test_a_record_that_could_not_be_read_as_an_event_counts_only_after_a_rebuild(reason):
     verdict = judged(Logged(b"evt_1", TOO_LONG), reason=reason, event_id=None)
     assert "plexy-ledger rebuild" in verdict.why
 
 
-def test_an_event_with_a_bad_reference_is_put_back_once_the_reference_is_no_longer_read():
-    """A bad event id is rejected for the same reason, but this event's id is valid and was seen."""
+def test_an_event_with_a_bad_reference_is_put_back_if_the_reference_is_no_longer_read():
+    """``CONTROL_CHARACTERS`` is also the reason for a bad event id, but this event's id is valid.
+
+    So the deduplication has already recorded the id.
+    """
     odd = body(payment_id="pay_\0", paymentId="pay_9")
     record = Logged(b"evt_1", odd)
     (rejected,) = deduplicate([record], {}, OLD_READING).rejected
@@ -255,7 +258,7 @@ def test_bytes_that_only_the_log_has_are_identified_by_their_digest():
     assert not quarantine.items["plexy.webhooks/2/118"].is_open
 
 
-def test_a_type_that_is_no_longer_folded_is_not_put_back():
+def test_an_event_of_a_type_that_is_no_longer_folded_is_not_put_back():
     other = TOO_LONG.replace(b"refund.succeeded", b"refund.disputed")
     assert judged(Logged(b"evt_1", other)) == Refusal("events of its type are kept, but not folded")
 
@@ -270,7 +273,7 @@ def delivery(value: bytes, secret: bytes = b"whsec_test_key_now", arrived_s: int
 TRUST = Trust(secrets=(b"whsec_test_key_now",))
 
 
-def test_a_delivery_is_judged_at_the_time_of_its_arrival():
+def test_a_signature_is_checked_against_the_time_of_the_deliverys_arrival():
     assert judge_delivery(delivery(body()), TRUST) == decode_envelope(body())
     late = judge_delivery(delivery(body(), arrived_s=2000), TRUST)
     assert late == Refusal("its signature is not good: timestamp_out_of_tolerance")

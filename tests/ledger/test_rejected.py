@@ -12,7 +12,7 @@ from ledger.rejections import Reason, Rejection
 NEGATIVE = Rejection(reason=Reason.AMOUNT_NEGATIVE, detail="data.amount: ü", field="data.amount")
 
 
-def test_the_headers_name_reason_and_source():
+def test_the_headers_name_the_reason_and_the_source():
     source = ("plexy.webhooks", 3, 2**40)
     assert rejected_record(b"{}", NEGATIVE, "evt/1 ü", source) == (
         "evt/1 ü".encode(),
@@ -51,7 +51,7 @@ def read(record):
     return unkept({name: value.decode() for name, value in record[2]})
 
 
-def test_a_body_above_the_limit_is_represented_by_size_digest_and_source():
+def test_a_body_above_the_limit_is_represented_by_its_size_and_its_digest_and_its_source():
     source = ("plexy.webhooks", 3, 7)
     assert (
         rejected_record(b"x" * MAX_KEPT_BYTES, NEGATIVE, None, source)[1] == b"x" * MAX_KEPT_BYTES
@@ -82,14 +82,14 @@ def test_a_delivery_that_ingress_refused_is_kept_whole_because_no_other_copy_exi
     assert read(record) is None
 
 
-def test_the_record_that_marks_an_unkept_body_as_put_back_also_has_its_digest():
+def test_the_mark_for_an_item_whose_body_was_not_kept_has_the_digest_of_the_body():
     key, value, headers = rejected_record(b"xy", NEGATIVE, "e", ("t", 0, 1), keep_bytes=0)
     mark = put_back_record(key, value, headers, "t/0/1", 5)
     assert mark[:2] == (b"e", b"")
     assert read(mark) == Unkept(sha256(b"xy").hexdigest(), 2)
 
 
-def test_a_digest_describes_only_its_own_bytes():
+def test_a_digest_and_a_size_describe_only_the_bytes_that_have_both():
     named = Unkept(sha256(b"xy").hexdigest(), 2)
     assert named.describes(b"xy")
     assert not named.describes(b"xz")

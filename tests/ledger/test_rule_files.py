@@ -1,4 +1,4 @@
-"""A shop's own rule file is read exactly, or refused with its line and the remedy."""
+"""A rule file that a user wrote is read exactly, or is refused with the line and the remedy."""
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_the_same_rules_in_json_and_in_toml_have_the_same_digest():
         ("r.json", "{}", "r.json, line 1: Object missing required field `types`"),
     ],
 )  # fmt: skip
-def test_the_error_for_a_wrong_file_names_the_line_and_what_was_expected(name, text, message):
+def test_the_error_for_a_wrong_file_names_the_line_and_the_expected_content(name, text, message):
     with pytest.raises(RuleFileError) as error:
         read_rules(name, text)
     assert message in str(error.value)
@@ -89,7 +89,7 @@ def test_the_error_for_a_wrong_file_names_the_line_and_what_was_expected(name, t
     ],
 )
 def test_a_dotted_type_without_quotes_in_toml_is_refused_with_the_remedy(text, line):
-    """TOML would read `shop.paid` as a type `shop` with a status, and no event has that type."""
+    """TOML reads an unquoted `shop.paid` as a type `shop` with a status; no event has that type."""
     with pytest.raises(RuleFileError) as error:
         read_rules("r.toml", text)
     assert f"r.toml, line {line}: the name 'shop' has no quotes" in str(error.value)
@@ -104,6 +104,6 @@ def test_a_dotted_type_without_quotes_in_toml_is_refused_with_the_remedy(text, l
         '[types]\n"shop.paid" = "succeeded"\n\'shop\' = { won = "dispute_won" }\n',
     ],
 )
-def test_a_type_with_statuses_that_has_one_meaning_in_toml_is_read(text):
+def test_a_type_with_statuses_is_read_if_it_is_unambiguous_in_toml(text):
     rules = read_rules("r.toml", text)
     assert rules.kind_of("shop", {"status": "won"}) is Kind.DISPUTE_WON

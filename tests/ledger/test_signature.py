@@ -1,4 +1,4 @@
-"""A good signature is accepted, a bad one gets a named fault, and no header raises an error."""
+"""A good signature is accepted, a bad signature gives a fault, and no header raises an error."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,8 @@ forms = st.sampled_from([SignedForm.BODY, SignedForm.TIMESTAMPED])
 headers = st.one_of(
     st.none(),
     st.text(),
-    # These headers are near misses: the right words in any order, and digits of any script.
+    # These headers are nearly valid: they have the right parts in any sequence, and digits of any
+    # script.
     st.lists(
         st.one_of(
             st.sampled_from(["t=", "v1=", "v0=", ",", "=", " ", "t=1", f"t={NOW_S}", "a" * 64]),
@@ -52,7 +53,7 @@ def test_a_signature_of_a_different_body_is_a_mismatch(body, other, form):
 
 
 @given(bodies, st.integers(0, 10**12))
-def test_a_signature_in_the_other_form_is_a_mismatch(body, at_s):
+def test_a_signature_in_a_form_that_is_not_accepted_is_a_mismatch(body, at_s):
     for made, asked in [
         (SignedForm.BODY, SignedForm.TIMESTAMPED),
         (SignedForm.TIMESTAMPED, SignedForm.BODY),
@@ -83,12 +84,12 @@ def test_an_absent_header_is_reported_as_missing(header):
         f"t={NOW_S},v1={'0' * 64}," + "x=1," * 1100,
     ],
 )
-def test_a_header_of_any_other_shape_is_malformed(header):
+def test_a_header_that_does_not_have_the_expected_shape_is_malformed(header):
     assert faults_of(header) is SignatureFault.MALFORMED
 
 
 @pytest.mark.parametrize("age_s", [-301, 301, 10**9])
-def test_a_time_beyond_the_tolerance_is_refused_in_either_direction(age_s):
+def test_a_time_that_is_too_far_in_the_past_or_in_the_future_is_refused(age_s):
     header = sign(b"{}", SECRET, NOW_S)
     assert faults_of(header, now_s=NOW_S + age_s) is SignatureFault.OUT_OF_TOLERANCE
 
@@ -105,7 +106,7 @@ def test_any_of_several_secrets_may_match_any_of_several_digests():
     assert faults_of(header, known=[b"whsec_test_key_old"]) is SignatureFault.MISMATCH
 
 
-def test_unknown_fields_spaces_and_upper_case_digits_are_accepted():
+def test_unknown_fields_and_spaces_and_upper_case_digits_are_accepted():
     digest = sign(b"{}", SECRET, NOW_S).rpartition("=")[2]
     assert faults_of(f"v1={digest.upper()} , v0=x, t={NOW_S}") is None
 
@@ -116,7 +117,7 @@ def test_without_a_secret_nothing_is_accepted():
 
 @given(bodies, st.integers(1, 10**9), st.integers(-(10**6), 10**6))
 def test_a_signed_time_that_was_changed_is_a_mismatch_in_every_form(body, at_s, shift_s):
-    """A digest of a time and a body fits no other time, whichever form the check accepts."""
+    """The digest of a time and a body matches no other time, whichever form the check accepts."""
     header = sign(body, SECRET, at_s, SignedForm.TIMESTAMPED)
     moved = header.replace(f"t={at_s}", f"t={abs(at_s + shift_s)}")
     if moved != header:
@@ -125,14 +126,14 @@ def test_a_signed_time_that_was_changed_is_a_mismatch_in_every_form(body, at_s, 
 
 
 @given(bodies, forms)
-def test_a_retired_secret_is_a_mismatch(body, form):
+def test_a_signature_with_a_retired_secret_is_a_mismatch(body, form):
     header = sign(body, b"whsec_retired", NOW_S, form)
     assert faults_of(header, body, known=[b"whsec_retired", SECRET]) is None
     assert faults_of(header, body, known=[SECRET]) is SignatureFault.MISMATCH
 
 
 @given(bodies, forms, st.integers(301, 10**6))
-def test_a_recorded_delivery_is_refused_once_the_tolerance_is_over(body, form, later_s):
+def test_a_delivery_that_is_replayed_after_the_tolerance_is_refused(body, form, later_s):
     header = sign(body, SECRET, NOW_S, form)
     assert faults_of(header, body, now_s=NOW_S + 300) is None
     assert faults_of(header, body, now_s=NOW_S + later_s) is SignatureFault.OUT_OF_TOLERANCE

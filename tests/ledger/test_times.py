@@ -1,4 +1,4 @@
-"""A time is read in each form that has one meaning, and as the standard library would read it."""
+"""Every unambiguous form of a time is read, in the same way as the standard library reads it."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -37,7 +37,7 @@ def test_a_time_as_iso_8601_is_read_as_the_standard_library_reads_it(moment, sep
         "1795946400999.5",
     ],
 )
-def test_each_form_of_a_time_is_read(text):
+def test_each_accepted_form_of_a_time_is_read(text):
     assert seconds_of(text) == 1795946400
 
 
@@ -71,5 +71,5 @@ def test_each_form_of_a_time_is_read(text):
         {},
     ],
 )
-def test_a_value_without_a_single_meaning_is_not_read_as_a_time(text):
+def test_a_value_that_is_no_time_or_is_ambiguous_is_not_read_as_a_time(text):
     assert seconds_of(text) is None

@@ -1,4 +1,4 @@
-"""The topics have the names, policies and retention of the design."""
+"""The topics have the names, the cleanup policies and the retention that the design requires."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from ledger.topics import MAX_RECORD_BYTES, TABLES, Topic, TopicNames, all_topic
 WEEK_MS = 7 * 24 * 3600 * 1000
 
 
-def test_the_names_are_those_of_the_design():
+def test_the_topics_have_the_names_that_the_design_requires():
     names = TopicNames()
     assert [names.webhooks, names.rejected] == ["plexy.webhooks", "plexy.rejected"]
     assert [names.events, names.payments] == ["ledger.events", "ledger.payments"]
     assert [names.entries, names.orders] == ["ledger.entries", "ledger.orders"]
 
 
-def test_a_prefix_starts_every_name_except_those_of_changelogs():
+def test_every_topic_name_except_the_names_of_changelogs_starts_with_the_prefix():
     plain, prefixed = all_topics(TopicNames(), "app"), all_topics(TopicNames("shop2."), "app")
     ours = [topic.name for topic in plain if not topic.name.endswith("-changelog")]
     assert [topic.name for topic in prefixed][: len(ours)] == [f"shop2.{name}" for name in ours]
@@ -29,7 +29,7 @@ def test_a_version_has_its_own_names_for_everything_derived_from_the_log():
     assert [topic.config() for topic in first] == [topic.config() for topic in second]
 
 
-def test_the_changelogs_are_named_by_fausts_rule():
+def test_the_changelogs_are_named_according_to_fausts_rule():
     assert changelog_name("ledger-v1", "seen") == "ledger-v1-seen-changelog"
     names = [topic.name for topic in all_topics(TopicNames(), "ledger-v1")]
     assert names[-3:] == [f"ledger-v1-{table}-changelog" for table in TABLES]
@@ -50,17 +50,19 @@ def test_the_changelogs_are_named_by_fausts_rule():
         ("app-orders-changelog", "compact", -1),
     ],
 )
-def test_every_topic_is_kept_as_the_design_says(name, policy, retention_ms):
+def test_every_topic_has_the_cleanup_policy_and_the_retention_that_the_design_requires(
+    name, policy, retention_ms
+):
     (topic,) = [topic for topic in all_topics(TopicNames(), "app") if topic.name == name]
     assert (topic.cleanup_policy, topic.retention_ms) == (policy, retention_ms)
 
 
-def test_the_topics_are_exactly_those_of_the_design_with_distinct_names():
+def test_there_are_exactly_nine_topics_with_distinct_names():
     names = [topic.name for topic in all_topics(TopicNames(), "app")]
     assert len(names) == len(set(names)) == 9
 
 
-def test_the_configuration_uses_kafkas_own_names():
+def test_the_configuration_uses_kafkas_own_names_of_settings():
     topic = Topic(name="t", cleanup_policy="compact", retention_ms=5)
     assert topic.config(2) == {
         "cleanup.policy": "compact",
@@ -78,7 +80,7 @@ def test_the_configuration_uses_kafkas_own_names():
     assert Topic(name="t").config()["retention.ms"] == "-1"
 
 
-def test_each_setting_exists_once_has_a_reason_and_is_right_when_created():
+def test_each_setting_is_unique_and_has_a_reason_and_a_valid_initial_value():
     for topic in all_topics(TopicNames(), "app"):
         settings = topic.settings(2)
         assert len({setting.name for setting in settings}) == len(settings)

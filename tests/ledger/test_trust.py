@@ -1,4 +1,4 @@
-"""If the workers check signatures, a record without a good signature does not count.
+"""If the workers check signatures, a record that has no good signature does not count.
 
 Deduplication, ``Truth``, and the history of an order all follow this rule.
 """
@@ -38,14 +38,14 @@ def test_a_forged_record_is_rejected_and_does_not_take_the_place_of_the_event():
     assert "signature_mismatch" in rejected.rejection.detail
 
 
-def test_if_only_ingress_checks_signatures_the_first_record_stands():
+def test_if_only_ingress_checks_signatures_the_first_record_counts():
     assert [e.money.amount_minor for e in deduplicate(forged_first(), {}, READING).events] == [
         999_999
     ]
 
 
 @pytest.mark.parametrize("enforced", [TRUST, None])
-def test_truth_folds_as_the_workers_do_and_reports_bad_signatures_that_they_accept(enforced):
+def test_truth_folds_like_the_workers_and_reports_bad_signatures_that_the_workers_accept(enforced):
     truth = Truth(READING, TRUST, partition_of, enforced=enforced)
     truth.read(partition_of(b"evt_1"), forged_first())
     (fact,) = truth.facts["pay_1"].values()
@@ -74,7 +74,7 @@ def test_a_proof_states_whether_unsigned_deliveries_count_and_different_rules_ar
 
 
 @pytest.mark.parametrize("headers", [[("plexy-signature", None)], [("received-at-ms", None)], []])
-def test_headers_without_a_value_are_a_fault_and_not_an_error(headers):
+def test_a_header_that_has_no_value_is_a_fault_and_raises_no_error(headers):
     (record, _) = forged_first()
     record.headers = [*record.headers, *headers]
     assert TRUST.fault(record) is not None

@@ -1,4 +1,4 @@
-"""A batch that can't be read is one rejection at its last offset, and leaves no gap in the log."""
+"""A batch that can't be read becomes one rejection, at its last offset, and the log has no gap."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def log_with(value: bytes) -> Log:
     return log
 
 
-def test_an_unread_batch_is_rejected_with_its_own_reason_and_the_events_around_it_are_folded():
+def test_an_unread_batch_is_rejected_with_a_reason_and_the_events_around_it_are_folded():
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     records = log_with(unread).partitions[partition_of(b"evt_1")]
     result = deduplicate(records, {}, READING)

@@ -38,7 +38,7 @@ EVENTS = st.builds(
 
 
 def written(history):
-    """Return everything that the agents write for a history, by format name."""
+    """Return all values that the agents write for a list of events, by the name of their format."""
     pipeline, snapshots = Pipeline(), []
     for event in history:
         snapshots += fold_payments([event], pipeline.payments).snapshots
@@ -69,7 +69,7 @@ def test_every_format_is_tested():
 
 @settings(max_examples=100)
 @given(histories(max_size=6))
-def test_values_of_the_agents_are_read_back_and_written_again_to_the_same_bytes(history):
+def test_a_value_that_the_agents_write_is_decoded_and_encoded_again_to_the_same_bytes(history):
     for name, values in written(history).items():
         for value in values:
             assert_inverse(getattr(wire, name), value)
@@ -127,7 +127,8 @@ def test_sums_beyond_64_bits_are_written_and_read():
     assert_inverse(wire.ORDERS, pipeline.orders["A"])
 
 
-# People and programs downstream rely on this shape: the keys, their order, and their types.
+# People and programs downstream rely on this shape: the keys, the sequence of the keys, and the
+# types of the values.
 
 PAYMENT = (
     '"payment_id":"pay_1","status":"succeeded","amount":500,"currency":"KZT","created":1,'

@@ -1,4 +1,4 @@
-"""A table stores the end offsets up to which its hop has written to the next hop's topic."""
+"""A table stores the offsets at which the outputs of its hop end in the next hop's topic."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,24 +23,24 @@ def table(tmp_path: Path) -> ChunkTable:
 
 
 def fed_after(table: ChunkTable, topic: str | None, written: Written) -> dict[int, int] | None:
-    """Return the end offsets that a chunk notes after it has written to partition 1 of a topic."""
+    """Return the end offsets that a chunk stores after it has written to partition 1 of a topic."""
     producer: Any = SimpleNamespace(create_batch=None)
     effects = Effects(producer, SimpleNamespace(partition=0), table, 4)
     effects._written = {TopicPartition(topic, 1): written}
     return effects._fed()
 
 
-def test_only_the_end_offsets_of_the_topic_of_the_next_hop_are_noted(table):
+def test_only_the_end_offsets_in_the_next_hops_topic_are_stored(table):
     assert table.feeds == "ledger.events"
     assert fed_after(table, table.feeds, Written(5, 9, 5)) == {1: 10}
     assert fed_after(table, "plexy.rejected", Written(5, 9, 5)) is None
 
 
-def test_an_acknowledgement_below_a_noted_end_means_that_records_were_lost(table):
+def test_an_acknowledgement_below_a_stored_end_offset_means_that_records_were_lost(table):
     table._db(0).put(FED_KEY, encode_ends({0: 3, 1: 7}))
     assert table.fed(0) == decode_ends(b"0:3 1:7") == {0: 3, 1: 7}
     assert fed_after(table, table.feeds, Written(7, 8, 2)) == {0: 3, 1: 9}
-    # Kafka returns no offset for a repeated batch that it accepted long before.
+    # If a batch is sent again that Kafka accepted long before, Kafka returns no offset.
     assert fed_after(table, table.feeds, Written(-1, 0, 2)) == {0: 3, 1: 7}
     with pytest.raises(LostOutputsError, match=r"ledger\.events\[1\] has lost records"):
         fed_after(table, table.feeds, Written(5, 9, 5))

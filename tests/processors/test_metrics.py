@@ -1,4 +1,4 @@
-"""A worker counts whole chunks after they are written, with a bounded number of labels."""
+"""A worker counts a chunk after the chunk is written; the number of label values is bounded."""
 
 from collections import Counter
 from pathlib import Path

@@ -28,7 +28,7 @@ PARTITIONS = 2
 
 
 class Numbers:
-    """A summary for tests: the sum of numbers, and the count of those read from the table."""
+    """A summary for tests: the sum of numbers, and the count of numbers read from the table."""
 
     def __init__(self) -> None:
         self.total = self.taken = 0
@@ -57,7 +57,7 @@ class Ledger:
         self.give(0, 1)
 
     def give(self, *partitions: int) -> None:
-        """Give the worker these partitions, in a new generation."""
+        """Assign these partitions to the worker, in a new generation of the group."""
         changelog = self.table.changelog_name
         self.app.assignor._active_tps = {TP(changelog, number) for number in partitions}
         self.worker.consumer_generation_id += 1
@@ -103,7 +103,7 @@ async def test_stored_rows_are_summed_and_the_changes_of_chunks_are_added(ledger
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_a_change_made_while_the_rows_are_read_counts_once(ledger, seed, monkeypatch):
+async def test_a_change_that_is_made_while_the_rows_are_read_counts_once(ledger, seed, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 3)
     monkeypatch.setattr(sums, "_PAUSE_S", 0)
     chance = random.Random(seed)  # noqa: S311
@@ -134,7 +134,7 @@ async def test_a_partition_that_another_worker_wrote_to_is_summed_again(ledger):
     ledger.write(0, {b"a": 1})
     await ledger.sums.look()
     ledger.give(1)
-    # The partition returns before the sums are next updated.
+    # The partition returns before the sums are updated again.
     ledger.take_over(0, {b"a": 5, b"b": 7})
     ledger.give(0, 1)
     assert ledger.total(0) is None
@@ -171,7 +171,9 @@ async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeyp
     assert ledger.sums.of(0).taken == 100
 
 
-async def test_a_partition_lost_while_another_is_being_summed_is_not_summed(ledger, monkeypatch):
+async def test_a_partition_that_is_lost_while_another_partition_is_being_summed_is_not_summed(
+    ledger, monkeypatch
+):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
@@ -187,7 +189,9 @@ async def test_a_partition_lost_while_another_is_being_summed_is_not_summed(ledg
 
 
 @given(st.data())
-def test_anomaly_lists_updated_by_the_fold_equal_lists_rebuilt_from_all_orders(data: st.DataObject):
+def test_anomaly_lists_that_the_fold_updates_equal_lists_that_are_built_from_all_orders(
+    data: st.DataObject,
+):
     pipeline, followed = Pipeline(), AnomalousOrders()
     for chunk in data.draw(chunked(data.draw(histories()))):
         before = dict(pipeline.orders)
@@ -226,7 +230,7 @@ def test_a_list_continues_after_the_key_at_which_a_page_ended():
     assert list(orders.latest("currency_mismatch", None)) == []
 
 
-def test_an_order_missing_from_its_list_is_an_error():
+def test_an_order_that_is_missing_from_its_list_is_an_error():
     pipeline = Pipeline()
     pipeline.fold([[success("evt_1", 1, 5), refund("evt_2", 2, 9)]])
     before = dict(pipeline.orders)

@@ -1,4 +1,4 @@
-"""The search for forgotten ids is bounded, runs only while such ids may exist, and misses none."""
+"""The search for forgotten ids is bounded, runs only while such ids may exist, and finds them."""
 
 import random
 from functools import partial
@@ -18,7 +18,7 @@ from tests.rows import write_rows
 FORGET_AFTER_MS = 90 * DAY_MS
 PARTITION = 0
 SMALL_CHUNK = 5
-# A search covers two keys for each record of the chunk, but at least 200.
+# A search covers two keys for each record of the chunk, but at least 200 keys.
 SEARCHED = 200
 
 
@@ -37,7 +37,7 @@ def held(table: ChunkTable) -> dict[bytes, Seen]:
 
 
 def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) -> Progress:
-    """Write new ids and delete the forgotten ones, as the agent does; return the progress."""
+    """Write new ids and delete forgotten ids, as the agent does; return the progress."""
     now_ms = max(progress.timestamp_ms, int(day * DAY_MS))
     forgotten, progress = sweep(partial(remembered, table), len(ids), progress, FORGET_AFTER_MS)
     after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms)
@@ -62,7 +62,7 @@ def test_while_no_search_is_due_the_table_has_no_forgotten_id(table, seed):
     assert idle
 
 
-def test_a_table_whose_oldest_id_is_remembered_is_not_searched(table, monkeypatch):
+def test_a_table_whose_oldest_id_is_still_remembered_is_not_searched(table, monkeypatch):
     progress = fold(table, START, [b"first"], 20_000)
     progress = fold(table, progress, [b"second"], 20_001)
     assert not progress.searches(FORGET_AFTER_MS)
@@ -80,5 +80,6 @@ def test_a_search_continues_where_it_stopped_until_the_end_of_the_table(table):
     while progress.searches(FORGET_AFTER_MS):
         progress = fold(table, progress, [], 20_200)
         left.append(len(held(table)) - 1)
-    # The first search passed the first ids while they were remembered; the next search finds them.
+    # The first search passed the first ids while these ids were still remembered. The next search
+    # finds them.
     assert left == [2 * SEARCHED, SEARCHED, SEARCHED, 0, 0]

@@ -8,7 +8,9 @@ from processors.worker import Worker
 from runtime import internals
 
 
-def test_a_start_logs_the_installed_and_expected_versions_of_the_libraries(monkeypatch, tmp_path):
+def test_a_worker_logs_the_installed_and_the_expected_versions_of_its_libraries(
+    monkeypatch, tmp_path
+):
     monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     app = new_app(WorkerSettings(data_dir=tmp_path), worker_class=Worker, middlewares=[])
     with capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""The site shows the pictures that the web page's tests took, unless they are out of date."""
+"""The site shows the pictures that the web page's tests took, unless a picture is out of date."""
 
 import os
 from pathlib import Path

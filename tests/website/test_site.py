@@ -38,7 +38,7 @@ from website.reference import (
 )
 
 ROOT = Path(__file__).parents[2]
-# The reference describes both dialects, of which the Pay API's is off by default.
+# The reference describes both dialects. The dialect of the Pay API is off by default.
 INGRESS = ingress_settings(pay_tokens=(Secret("token_of_16_bytes"),), pay_amounts=PayAmounts.MINOR)
 # A browser fetches the URLs in these attributes when it shows a page. It follows an <a> only after
 # a click.
@@ -110,7 +110,7 @@ class _Site:
         return json.loads(script.partition("=")[2])["docs"]
 
     def broken(self, page: _Page) -> Iterator[str]:
-        """Yield the page's links within the site that lead nowhere."""
+        """Yield the page's links to pages or anchors that the site does not have."""
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -188,7 +188,7 @@ def test_the_search_finds_words_of_written_and_generated_pages(site):
     assert any(location.startswith("settings.html") for location in texts)
 
 
-def test_every_page_in_any_folder_loads_the_iframe_worker_before_the_script_that_searches(site):
+def test_every_page_in_any_folder_loads_the_iframe_worker_before_the_search_script(site):
     for name, page in site.pages.items():
         names = [Path(urlsplit(url).path).name.split(".")[0] for url in page.fetched]
         assert names.index("iframe-worker") < names.index("bundle"), name
@@ -260,7 +260,9 @@ def test_a_page_has_the_table_that_the_program_generates(site, page, table):
     ("name", "document"),
     [("ingress", describe_ingress(INGRESS)), ("views", describe_views())],
 )
-def test_the_reference_of_a_service_has_each_operation_parameter_and_field(site, name, document):
+def test_the_reference_of_a_service_has_every_operation_and_every_parameter_and_every_field(
+    site, name, document
+):
     page = site.pages[f"reference/{name}.html"]
     operations = {
         f"{method.upper()} {path}": operation
@@ -285,7 +287,7 @@ def test_links_to_the_source_of_an_openapi_document_lead_to_its_generated_page(s
     assert {"reference/ingress.html", "reference/views.html"} <= set(site.pages["http.html"].links)
 
 
-def test_a_schema_that_words_cannot_describe_fails_the_build():
+def test_a_schema_that_the_reference_cannot_describe_fails_the_build():
     with pytest.raises(ValueError, match="no words for the schema"):
         _value({"not": {}})
 
@@ -298,7 +300,7 @@ def test_the_page_of_commands_has_each_command_with_its_options_and_an_example()
     assert "\\b" not in page
 
 
-def test_a_navigation_entry_without_a_page_is_left_out_and_a_folder_is_replaced_with_its_pages():
+def test_a_navigation_entry_without_a_page_is_left_out_and_a_folder_is_replaced_by_its_pages():
     pages = ["a.md", "b/1.md", "b/README.md"]
     nav = [{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}]
     assert list(_entries(nav, pages)) == [{"A": "a.md"}, {"B": ["b/README.md", "b/1.md"]}]

@@ -1,4 +1,7 @@
-"""The sums by account, currency and day equal those of the entries that are not reversed."""
+"""The sums of all entries, by account, currency and day, equal the sums of the standing entries.
+
+An entry stands unless it is a reversal or was reversed.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ def without_zeros(sums):
     return {key: amount for key, amount in sums.items() if amount}
 
 
-def test_entries_are_summed_by_the_day_of_their_fact():
+def test_entries_are_summed_by_the_day_of_their_facts():
     pipeline = Pipeline()
     pipeline.fold([[success("evt_1", 1, 500), refund("evt_2", DAY_S, 100)]])
     assert activity_of(pipeline.entries.values()) == {
@@ -26,7 +29,7 @@ def test_entries_are_summed_by_the_day_of_their_fact():
 
 
 @given(st.data())
-def test_the_sums_of_all_entries_equal_those_of_the_entries_that_are_not_reversed(
+def test_the_sums_of_all_entries_equal_the_sums_of_the_standing_entries(
     data: st.DataObject,
 ) -> None:
     pipeline = Pipeline()

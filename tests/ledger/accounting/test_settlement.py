@@ -1,4 +1,4 @@
-"""A settlement file is matched line by line, and every line and entry counts exactly once."""
+"""Lines of a settlement file are matched with entries; each line and each entry counts once."""
 
 from collections import Counter
 
@@ -31,7 +31,10 @@ def line(number, kind="payment", amount=500, currency="KZT", payment="pay_1"):
 
 
 def found(lines, entries, period=ALWAYS):
-    """Return the number of matches, and the kind, line number and entry id of each mismatch."""
+    """Return the number of matches, and a tuple for each mismatch.
+
+    The tuple has the discrepancy, the number of the line, and the id of the refund or the payment.
+    """
     result = reconcile(lines, entries, period)
     return result.matched, [
         (
@@ -61,7 +64,7 @@ def test_each_kind_of_mismatch_is_reported(lines, entries, expected):
     assert found(lines, entries) == (0, [expected])
 
 
-def test_a_refund_is_not_a_payment():
+def test_a_line_about_a_refund_does_not_match_the_entry_of_a_payment():
     assert found([line(2, "refund", 500)], [paid()]) == (
         0,
         [(Discrepancy.MISSING_THERE, None, "pay_1"), (Discrepancy.MISSING_HERE, 2, None)],
@@ -72,7 +75,7 @@ def test_a_repeated_line_matches_once():
     assert found([line(2), line(3)], [paid()]) == (1, [(Discrepancy.MISSING_HERE, 3, None)])
 
 
-def test_refunds_of_a_payment_match_as_a_multiset():
+def test_the_refunds_of_a_payment_are_matched_by_their_amounts():
     entries = [refunded("re_1", 10), refunded("re_2", 10), refunded("re_3", 30)]
     lines = [line(2, "refund", 30), line(3, "refund", 10), line(4, "refund", 10)]
     assert found(lines, entries) == (3, [])
@@ -81,7 +84,7 @@ def test_refunds_of_a_payment_match_as_a_multiset():
     assert found(lines, entries) == (2, [(Discrepancy.AMOUNT_DIFFERS, 4, "re_2")])
 
 
-def test_entries_in_the_currency_of_a_line_are_paired_first():
+def test_a_line_is_paired_with_an_entry_of_its_own_currency_before_any_other_entry():
     entries = [refunded("re_1", 10, "USD"), refunded("re_2", 20)]
     lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
     assert found(lines, entries) == (
@@ -102,7 +105,7 @@ def test_entries_outside_the_period_are_not_reported_as_missing():
     )
 
 
-def test_a_refund_of_a_different_amount_outside_the_period_is_never_paired():
+def test_a_line_is_never_paired_with_a_refund_outside_the_period_that_has_another_amount():
     entries = [refunded("re_1", 10, created=1), refunded("re_2", 15, created=11)]
     period = Period(10, None)
     # The line matches the entry inside the period rather than an equal entry outside it.
@@ -115,7 +118,7 @@ def test_a_refund_of_a_different_amount_outside_the_period_is_never_paired():
     )
 
 
-# There are few values of each kind, so that lines and entries often match.
+# The strategies draw few different values, so that lines and entries often match.
 payments = st.sampled_from(["pay_1", "pay_2"])
 kinds = st.sampled_from(["payment", "refund"])
 monies = st.builds(Money, st.integers(0, 3), st.sampled_from(["KZT", "JPY"]))
@@ -146,7 +149,7 @@ def files(draw):
 
 
 @given(files(), books(), periods, st.randoms(use_true_random=False))
-def test_the_order_of_lines_and_entries_changes_nothing(lines, entries, period, random):
+def test_the_sequence_of_lines_and_entries_changes_nothing(lines, entries, period, random):
     result = reconcile(lines, entries, period)
     random.shuffle(lines)
     random.shuffle(entries)
@@ -170,14 +173,16 @@ def test_every_line_and_every_entry_of_the_period_is_counted_once(lines, entries
 
 
 @given(files(), books())
-def test_the_number_of_matches_is_the_size_of_the_common_multiset(lines, entries):
+def test_the_number_of_matches_is_the_size_of_the_multiset_intersection_of_both_sides(
+    lines, entries
+):
     there = Counter((each.payment_id, each.kind, each.money) for each in lines)
     here = Counter((each.payment_id, kind_of(each), money_of(each)) for each in entries)
     assert reconcile(lines, entries, ALWAYS).matched == (there & here).total()
 
 
 @given(files(), books())
-def test_totals_are_the_sums_of_each_side_by_currency_and_kind(lines, entries):
+def test_totals_are_the_sums_of_the_lines_and_of_the_entries_by_currency_and_kind(lines, entries):
     result = reconcile(lines, entries, ALWAYS)
     there: Counter = Counter()
     here: Counter = Counter()

@@ -25,7 +25,8 @@ def snapshot_of(records):
     return snapshot
 
 
-# Three successes arrive in the wrong order, so the earliest stands only after two corrections.
+# Three successes of a payment arrive in the wrong order. So the earliest success stands in the
+# journal only after two corrections.
 LATE, EARLIER, EARLIEST = (success(f"evt_{n}", n, amount=n, offset=9 - n) for n in (3, 2, 1))
 CORRECTED = records_of([LATE, EARLIER, refund(), EARLIEST])
 
@@ -51,7 +52,7 @@ def test_entries_are_sorted_by_time_and_a_reversal_directly_follows_the_entry_it
 
 
 @given(histories())
-def test_the_standing_entries_are_those_of_the_standing_facts_and_sum_to_the_balances(events):
+def test_the_standing_entries_belong_to_the_standing_facts_and_sum_to_the_balances(events):
     snapshot = snapshot_of(records_of(events))
     facts: dict[str, dict] = {}
     for event in events:
@@ -80,8 +81,8 @@ def test_each_missing_part_of_a_correction_is_noticed():
     refund_key = b"refund/pay_1/re_1/evt_r"
     for cut_key, _ in CORRECTED:
         snapshot = snapshot_of(record for record in CORRECTED if record[0] != cut_key)
-        # A refund that was never corrected has only one entry, so no other entry shows that this
-        # one is missing.
+        # The refund was never corrected, so it has only one entry. If this entry is missing, no
+        # other entry reveals the loss.
         expected = set() if cut_key == refund_key else {Subject("pay_1")}
         assert snapshot.cut_corrections() == expected, cut_key
         snapshot.read(*next(record for record in CORRECTED if record[0] == cut_key))
@@ -98,7 +99,7 @@ def test_each_missing_part_of_a_correction_is_noticed():
         (None, CORRECTED[0][1], "another key, ''"),
     ],
 )
-def test_a_record_that_is_not_an_entry_under_its_own_id_is_refused(key, value, why):
+def test_a_record_is_refused_if_it_is_no_entry_or_if_its_key_is_not_the_entrys_id(key, value, why):
     with pytest.raises(JournalFaultError, match="payment/pay_1/evt_") as caught:
         JournalSnapshot().read(key, value)
     assert why in str(caught.value)

@@ -1,4 +1,4 @@
-"""Reads the cases of ``webhooks.jsonl``, each with ordered deliveries and the expected outcome."""
+"""Reads the cases of ``webhooks.jsonl``: each has a list of deliveries and the expected outcome."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 _LINES = (Path(__file__).parent / "webhooks.jsonl").read_text(encoding="utf-8").splitlines()
 CASES = {case["name"]: case for case in map(json.loads, _LINES)}
 
-# tests/ingest/test_cases.py sends these cases over a real connection.
+# Only tests/ingest/test_cases.py tests these cases, over a real connection.
 OVER_HTTP = {
     "query_string",
     "sig_two_v1",

@@ -1,7 +1,7 @@
-"""Every case of ``webhooks.jsonl`` has the outcome that this module expects.
+"""Every case of ``webhooks.jsonl`` has the outcome that the tests expect.
 
-Each delivery goes through the real reading, deduplication and folding. A case about HTTP also goes
-to a real ingress.
+The ledger's own code reads, deduplicates and folds each delivery. The cases about HTTP are tested
+in tests/ingest/test_cases.py instead, with a real ingress.
 """
 
 import json
@@ -23,7 +23,7 @@ _SEED = Reading()
 
 
 class Outcome(NamedTuple):
-    """The outcomes of a case's deliveries in their order, and the resulting events and orders."""
+    """The outcome of each delivery of a case, in sequence, and the resulting events and orders."""
 
     outcomes: list[str]
     events: list[Event]
@@ -32,13 +32,13 @@ class Outcome(NamedTuple):
 
     @property
     def order(self) -> OrderDocument:
-        """The only order."""
+        """The order of a case that has only one order."""
         (order,) = self.orders.values()
         return order
 
 
 def fold(deliveries: list[str], reading: Reading = _SEED) -> Outcome:
-    """Read, deduplicate and fold deliveries, each a second after the one before."""
+    """Read, deduplicate and fold deliveries, which arrive at intervals of a second."""
     records = []
     for number, text in enumerate(deliveries):
         envelope = decode_envelope(text.encode())
@@ -115,7 +115,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_a_payment_counts_in_its_order_without_an_anomaly(name):
+def test_a_payment_counts_in_its_order_which_has_no_anomaly(name):
     order_id, paid = COUNTS[name]
     found = outcome_of(name)
     assert set(found.outcomes) == {"folded"}
@@ -134,7 +134,7 @@ CREATED = {
 
 
 @pytest.mark.parametrize("name", CREATED)
-def test_a_time_is_read_as_unix_seconds(name):
+def test_a_time_in_any_known_format_is_read_as_unix_seconds(name):
     assert outcome_of(name).events[0].created == CREATED[name]
 
 
@@ -165,12 +165,12 @@ def test_a_failure_before_the_success_is_no_anomaly():
     assert fold([paid, earlier]).order.anomalies == ()
 
 
-def test_an_event_with_an_implausible_time_is_ordered_by_its_arrival():
+def test_an_event_with_an_implausible_time_gets_the_time_of_its_arrival():
     (event,) = outcome_of("created_future").events
     assert event.created == ARRIVED_S
 
 
-def test_two_payments_with_a_placeholder_are_two_orders_with_an_anomaly():
+def test_two_payments_whose_order_reference_is_a_placeholder_get_two_orders_with_an_anomaly():
     orders = outcome_of("oref_undefined").orders
     assert set(orders) == {"pc11", "pc11b"}
     assert all(each.anomalies == ("order_reference_unreadable",) for each in orders.values())
@@ -209,7 +209,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("name", REJECTED)
-def test_an_unreadable_or_ambiguous_event_is_rejected_with_its_reason(name):
+def test_an_unreadable_or_ambiguous_event_is_rejected_with_the_expected_reason(name):
     (rejected,) = outcome_of(name).rejected
     assert rejected.rejection.reason == REJECTED[name]
 
@@ -247,7 +247,7 @@ def test_the_money_of_a_repeated_event_counts_once(name):
     assert found.order.totals["KZT"].paid == 5000
 
 
-def test_a_failure_without_an_amount_counts():
+def test_a_failed_payment_that_has_no_amount_counts():
     assert outcome_of("failed_without_amount").order.status == "failed"
 
 
@@ -257,7 +257,7 @@ def test_a_body_that_is_not_json_is_no_envelope(name):
     assert not isinstance(decode_envelope(text.encode()), Envelope)
 
 
-# For each case, the order's status and the sums paid, refunded and charged back, under the rules
+# Each case has its order's status and three sums (paid, refunded, charged back) with the rule set
 # ``LIFECYCLE``.
 BY_LIFECYCLE = {
     "refund_failed_after_success": ("paid", 5000, 0, 0),
@@ -268,7 +268,7 @@ BY_LIFECYCLE = {
 
 
 @pytest.mark.parametrize("name", BY_LIFECYCLE)
-def test_an_event_of_a_lifecycle_counts_under_the_rules_lifecycle(name):
+def test_a_lifecycle_event_counts_under_the_rule_set_named_lifecycle(name):
     order = fold(CASES[name]["deliveries"], Reading(rules=LIFECYCLE)).order
     totals = order.totals["KZT"]
     sums = (totals.paid, totals.refunded, totals.charged_back)
@@ -296,7 +296,7 @@ def test_the_banks_id_of_a_payment_does_not_make_a_second_payment(first, data, s
 
 @pytest.mark.parametrize("kind", ["dispute", "charge.dispute", "payment.dispute"])
 @pytest.mark.parametrize("opens", [True, False])
-def test_an_inquiry_that_is_closed_leaves_no_amount_withheld(kind, opens):
+def test_a_closed_inquiry_about_a_payment_withholds_no_amount(kind, opens):
     dispute = PAYMENT | {"id": "d", "payment_id": "p"}
     opened = event("e2", f"{kind}.created", dispute | {"status": "warning_needs_response"})
     closed = event("e3", f"{kind}.closed", dispute | {"status": "warning_closed"}, 9)
@@ -306,7 +306,7 @@ def test_an_inquiry_that_is_closed_leaves_no_amount_withheld(kind, opens):
 
 
 @pytest.mark.parametrize("kind", ["dispute", "charge.dispute"])
-def test_an_update_that_states_a_lost_dispute_counts_as_its_closing_does(kind):
+def test_an_update_that_says_a_dispute_is_lost_has_the_same_effect_as_the_closing_event(kind):
     dispute = PAYMENT | {"id": "d", "payment_id": "p"}
     deliveries = [
         event("e1", "payment.succeeded", PAYMENT),

@@ -1,6 +1,6 @@
-"""Provides a ledger in memory: a signed log of record, and the workers' tables and topics.
+"""Provides a ledger in memory: a log of signed deliveries, and the workers' tables and topics.
 
-Tests of the audit alter one part of the ledger, and check the differences.
+Tests of the audit alter one part of the ledger, and check the differences that the audit reports.
 """
 
 import json
@@ -38,7 +38,7 @@ def partition_of(key: bytes) -> int:
 
 
 def body_of(event: Event) -> bytes:
-    """Return the body of an event; the examples' small times are seconds after ``NOW_S``."""
+    """Return the body of an event, whose ``created`` counts the seconds since ``NOW_S``."""
     data: dict[str, Any] = {"id": event.data_id}
     if event.money is not None:
         data |= {"amount": event.money.amount_minor, "currency": event.money.currency}
@@ -54,7 +54,7 @@ def new_truth() -> Truth:
 
 
 class Log:
-    """A log of record in memory, with deliveries signed as Plexy signs them."""
+    """A log of record in memory; its deliveries are signed in the same way as Plexy signs."""
 
     def __init__(self) -> None:
         self.partitions: dict[int, list[Any]] = {p: [] for p in range(PARTITIONS)}
@@ -80,7 +80,7 @@ class Log:
 
 
 def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
-    """Return the records of a log to which these events were delivered, a second apart by default.
+    """Return the records of a log of these events, which by default arrive one second apart.
 
     ``times`` are the times of the deliveries, in milliseconds after ``NOW_S``.
     """
@@ -94,7 +94,7 @@ def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> 
 class Ledger:
     """The workers' tables and topics for a log, as bytes; the rows of forgotten ids are kept.
 
-    ``days`` are the days on which the events of the history arrived, all on day 0 by default.
+    ``days`` has the day on which each event arrived; by default, all events arrive on day 0.
     ``uncounted`` are the bodies of further deliveries.
     """
 
@@ -121,12 +121,13 @@ class Ledger:
             self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
             if records:
                 self.seen[partition, PROGRESS_KEY] = PROGRESS.encode(result.progress)
-        # Partitions are read in parallel, so events are folded in the order of the history.
+        # Workers read partitions in parallel, and may fold the partitions' events in any sequence.
+        # This ledger folds the events in the sequence of ``history``.
         order = {event.event_id: n for n, event in enumerate(history)}
         self.refold(sorted(events, key=lambda event: order.get(event.event_id, len(order))), cut)
 
     def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
-        """Rebuild all tables and topics except ``seen`` from the events in a different order."""
+        """Rebuild all tables and topics except ``seen`` by folding ``events`` in their sequence."""
         self.pipeline = Pipeline()
         self.pipeline.fold(cut([*events, *self.notes]))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)

@@ -57,7 +57,7 @@ def test_a_state_that_is_ahead_of_the_settled_facts_has_no_difference(data: st.D
 
 
 @given(st.data())
-def test_a_state_that_lacks_settled_facts_differs(data: st.DataObject) -> None:
+def test_a_state_that_lacks_settled_facts_is_reported(data: st.DataObject) -> None:
     history = data.draw(histories())
     ledger = Ledger(history)
     late = msgspec.structs.replace(data.draw(st.sampled_from([success(), failure(), refund()])))
@@ -188,7 +188,7 @@ def test_a_payment_that_left_its_order_at_a_version_above_its_number_of_facts_is
     )
 
 
-def test_a_payment_of_another_order_is_reported():
+def test_a_payment_that_belongs_to_another_order_is_reported():
     ledger = example()
     other = ORDERS.decode(ledger.orders[b"ord_3"]).payments["pay_3"]
     moved = msgspec.structs.replace(other, order_id="ord_1")
@@ -210,7 +210,7 @@ def test_an_order_that_still_has_a_payment_that_moved_to_another_order_is_report
     )
 
 
-def test_a_document_that_does_not_follow_from_its_payments_is_reported():
+def test_a_document_that_does_not_match_its_payments_is_reported():
     ledger = example()
     ledger.documents[b"ord_1"] = altered(
         ledger.documents[b"ord_1"],
@@ -269,7 +269,7 @@ def test_unreadable_bytes_are_reported(holder):
     assert found.detail == "it can't be read"
 
 
-def test_the_row_of_an_event_id_is_checked():
+def test_a_wrong_or_missing_or_unexplained_row_of_an_event_id_is_reported():
     ledger = example()
     place = (partition_of(b"evt_1"), b"evt_1")
     first = SEEN.decode(ledger.seen[place])
@@ -295,7 +295,7 @@ def test_the_row_of_an_event_id_is_checked():
         ((1, 2, 3), 100, False),
     ],
 )
-def test_a_table_may_lack_the_repeats_that_arrived_while_it_was_read(held, settled, right):
+def test_a_table_may_lack_the_repeats_that_arrived_while_the_table_was_read(held, settled, right):
     ledger = Ledger([success("evt_1", payment="pay_1")] * 3)
     first = SEEN.decode(ledger.seen[EVT_1])
     assert first.repeats == (1, 2)
@@ -307,9 +307,9 @@ def test_a_table_may_lack_the_repeats_that_arrived_while_it_was_read(held, settl
 
 
 def _forgetful(*days: int) -> Ledger:
-    """Return a ledger with one event, its repeats on other days, and a later event on the last day.
+    """Return a ledger with an event, repeats of this event, and a different event on the last day.
 
-    The later event is in the same partition, so the partition's time is the last day.
+    The different event is in the same partition, so it moves the partition's time to the last day.
     """
     events = [success("evt_1", payment="pay_1")] * (len(days) - 1)
     return Ledger([*events, success("evt_4", payment="pay_2")], days=days)
@@ -336,7 +336,7 @@ def test_an_id_that_is_seen_again_after_it_was_forgotten_has_a_new_row():
     assert kinds(ledger) == [DifferenceKind.SEEN_DIFFERS]
     del ledger.seen[EVT_1]
     assert kinds(ledger) == [DifferenceKind.SEEN_MISSING]
-    # The workers may not have read the repeat yet.
+    # Below, the repeat is not settled, so the workers may not have read it yet.
     settled = ledger.log.ends() | {partition_of(b"evt_1"): 1}
     for held in ({}, {EVT_1: before}):
         ledger.seen.pop(EVT_1, None)
@@ -367,7 +367,7 @@ def test_an_unexplained_id_is_a_difference_unless_the_id_is_forgotten():
         ({"timestamp_ms": 2**53}, [DifferenceKind.SEEN_DIFFERS]),
     ],
 )
-def test_the_progress_of_a_partition_is_checked(more, found):
+def test_a_wrong_progress_of_a_partition_is_reported(more, found):
     ledger = _forgetful(0, 1)
     place = (partition_of(b"evt_1"), PROGRESS_KEY)
     progress = PROGRESS.decode(ledger.seen[place])

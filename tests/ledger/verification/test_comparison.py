@@ -1,4 +1,4 @@
-"""Two versions of a ledger are compared; content that depends on the order of arrival is not."""
+"""Two versions of a ledger are compared, but not content that depends on the order of arrival."""
 
 import msgspec
 import pytest
@@ -64,12 +64,12 @@ def test_two_folds_of_one_log_in_different_sequences_have_no_difference(
     history = data.draw(histories())
     one, other = Ledger(history), Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
-    # Each event keeps its place in the log; only the order in which the events are folded differs.
+    # Each event keeps its place in the log; only the sequence of the fold differs.
     other.refold(sorted(other.events(), key=lambda event: order[event.event_id]))
     assert compare(one, other) == []
 
 
-def test_a_different_value_is_reported_with_field_values_and_events():
+def test_a_different_value_is_reported_with_the_field_and_both_values_and_the_events():
     old = example()
     alter(old)
     (found,) = compare(old, example())
@@ -120,7 +120,7 @@ def test_an_order_that_every_payment_has_left_equals_a_missing_order():
     assert compare(old, new) == []
 
 
-def test_values_with_unsettled_facts_are_left_out():
+def test_values_with_unsettled_facts_are_not_compared():
     old, new = example(), example()
     alter(old)
     assert len(compare(old, new)) == 1
@@ -154,7 +154,7 @@ def test_an_entry_with_different_money_and_an_unreadable_entry_are_reported():
     ]
 
 
-def test_reversed_entries_that_only_one_journal_has_are_counted():
+def test_reversed_entries_that_only_one_journal_has_are_counted_and_not_reported():
     events = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     old, new = Ledger(events), Ledger(events)
     new.refold(sorted(new.events(), key=lambda event: event.created))

@@ -44,7 +44,7 @@ def as_of(records, rules, order_id, at_ms):
     return ledger_history.as_of(records, rules, order_id, NOW_S * 1000 + at_ms)
 
 
-def test_each_delivery_has_its_outcome_in_the_order_of_arrival():
+def test_deliveries_are_listed_in_the_order_of_arrival_with_their_outcomes():
     paid = success("evt_1", order="ord_1")
     records = logged([paid, refund("evt_2"), paid, msgspec.structs.replace(paid, created=9), paid])
     assert outcomes(records) == [
@@ -70,7 +70,7 @@ def test_a_delivery_has_its_content_and_its_place_in_the_log():
     assert (told.signature, told.body, told.headers) == (GOOD, None, None)
 
 
-def test_raw_deliveries_have_the_bytes_that_arrived():
+def test_on_request_a_delivery_has_the_raw_bytes_that_arrived():
     (record,) = logged([success("evt_1")])
     (told,) = deliveries([record], RULES, None, raw=True)
     assert (told.body, told.headers) == (record.value, dict(record.headers))
@@ -92,7 +92,7 @@ def test_a_delivery_whose_body_is_not_an_event_has_the_reason_as_its_outcome():
     assert told.detail
 
 
-def test_a_past_state_leaves_out_deliveries_that_arrived_later_although_they_occurred_earlier():
+def test_a_past_state_ignores_events_that_occurred_earlier_but_arrived_later():
     late = success("evt_2", created=1, amount=70, payment="pay_2", order="ord_1")
     records = logged([success("evt_1", created=5, order="ord_1"), late])
     before = as_of(records, RULES, "ord_1", SECOND_MS - 1)
@@ -117,7 +117,7 @@ def test_an_order_exists_only_until_its_payment_moves_to_another_order():
 
 
 def test_a_record_counts_as_arrived_no_earlier_than_the_records_before_it_in_the_log():
-    """A clock went back, but the log keeps its order, and the log's time never goes back."""
+    """If a clock goes back, records keep their sequence, and the log's time does not go back."""
     names = [name for name in (f"evt_{n}" for n in range(99)) if partition_of(name.encode()) == 0]
     events = [
         success(name, payment=f"pay_{n}", amount=1, order="ord_1")
@@ -143,13 +143,13 @@ def test_deliveries_that_are_not_judged_yet_have_the_outcome_accepted():
     }
 
 
-def test_an_id_that_was_forgotten_is_new_again():
+def test_an_id_that_was_forgotten_counts_as_new():
     paid = success("evt_1")
     records = logged([paid, paid], [0, 91 * DAY_MS])
     assert outcomes(records) == [("evt_1", "folded"), ("evt_1", "folded")]
 
 
-def test_clocks_that_go_back_do_not_reorder_a_partition():
+def test_clocks_that_go_back_do_not_reorder_the_records_of_a_partition():
     paid = success("evt_1")
     records = logged([paid, paid], [5_000, 1_000])
     told = deliveries(records, RULES, None)
@@ -160,7 +160,7 @@ def test_clocks_that_go_back_do_not_reorder_a_partition():
 
 
 @given(st.data())
-def test_every_order_follows_from_its_deliveries(data: st.DataObject) -> None:
+def test_the_state_of_every_order_can_be_folded_from_its_deliveries(data: st.DataObject) -> None:
     history = data.draw(histories())
     again = data.draw(st.lists(st.sampled_from(history), max_size=4)) if history else []
     records = logged([*history, *again])
@@ -171,7 +171,7 @@ def test_every_order_follows_from_its_deliveries(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_each_step_equals_the_order_as_of_the_arrival_of_its_delivery(
+def test_each_step_equals_the_order_at_the_time_when_the_steps_delivery_arrived(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories(max_size=6))
@@ -195,7 +195,7 @@ def _calls_of_steps(events: list[Event]) -> int:
     return calls["call"]
 
 
-def test_a_step_does_not_look_at_each_earlier_event_again():
+def test_the_cost_of_a_step_does_not_grow_with_the_number_of_earlier_events():
     paid = success("evt_1", order="ord_1")
     many = [paid, *(failure(f"evt_f{n}", n, order="ord_1") for n in range(400))]
     assert _calls_of_steps(many) < 2.5 * _calls_of_steps(many[:200])

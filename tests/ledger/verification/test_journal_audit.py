@@ -1,4 +1,4 @@
-"""The audit of the journal reports each wrong entry, and the accounts that the entry skews."""
+"""The audit of the journal reports each wrong entry, and each account whose balance is wrong."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def _forge(entry: Entry, **changes: Any) -> tuple[bytes, bytes]:
     return forged.entry_id.encode(), ENTRIES.encode(forged)
 
 
-def test_a_forged_entry_is_reported_with_the_accounts_that_it_skews():
+def test_a_forged_entry_is_reported_with_the_accounts_whose_balances_it_makes_wrong():
     ledger = example()
     entry = ledger.pipeline.entries["payment/pay_1/evt_1"]
     ledger.entries.append(_forge(entry, entry_id="payment/pay_1/evt_9", event_id="evt_9"))
@@ -70,7 +70,8 @@ def test_an_entry_under_a_wrong_key_is_reported():
 @pytest.mark.parametrize("gone", range(5))
 def test_a_missing_entry_is_reported(gone):
     ledger = example()
-    # The entries are a payment, its refund, a second payment, its reversal and its replacement.
+    # The entries are a payment, a refund of it, a second payment, a reversal of the second payment,
+    # and the entry that replaces the reversed entry.
     assert len(ledger.entries) == 5
     del ledger.entries[gone]
     found = kinds(ledger)
@@ -107,8 +108,8 @@ def test_money_that_is_posted_twice_is_reported():
     assert "standing: evt_1, evt_2" in str(found[0])
 
 
-def test_a_later_fact_that_stands_instead_of_the_earliest_is_reported_even_with_the_same_money():
-    """Next to the journal of a fold that reads evt_2 first, this entry would count money twice."""
+def test_an_entry_of_a_later_fact_is_reported_even_if_the_earliest_fact_has_the_same_money():
+    """If the entry of evt_2 were in the same journal, the money would count twice."""
     late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     ledger = Ledger(late_first)
     stays = ledger.entries[0][1]

@@ -20,7 +20,7 @@ from tests.strategies import chunked, histories
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_bounds():
-    """Let an order of two payments be large, and a payment keep only three or four facts."""
+    """Make an order of two payments large, and let a payment keep only three or four facts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders, "_ALWAYS_FIT_EVENTS", 0)
         patch.setattr(order_chunks, "MOST_ROW_BYTES", 200)
@@ -58,7 +58,7 @@ def test_no_sequence_of_the_events_and_no_division_into_chunks_causes_a_differen
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_two_versions_are_equal_even_if_only_one_stores_an_order_as_a_large_order(
+def test_two_versions_are_equal_even_if_only_one_version_stores_an_order_as_a_large_order(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories())
@@ -128,7 +128,7 @@ def test_a_wrong_summary_of_a_large_order_is_reported():
     )
 
 
-def test_a_fact_kept_beyond_the_limit_and_a_fact_missing_below_it_are_reported():
+def test_a_fact_that_is_kept_above_the_limit_or_missing_below_the_limit_is_reported():
     ledger = example()
     payment = PAYMENTS.decode(ledger.payments[b"pay_x"])
     facts = {fact.event_id: fact for fact in ledger.events() if fact.payment_id == "pay_x"}

@@ -1,4 +1,4 @@
-"""The journal's audit explains each entry of a lifecycle, and names wrong and missing entries."""
+"""The audit accepts the correct entries of every movement, and names wrong and missing entries."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ MOVEMENTS = {"capture", "replacement", "refund_reversal", "dispute", "dispute_ou
 
 @pytest.fixture(scope="module")
 def folded():
-    """Return the truth of a simulation's log, and the entries that a fold posts for it."""
+    """Return the truth of a simulation's log, and the entries that a fold of this log posts."""
     truth = Truth(Reading(rules=LIFECYCLE), None, lambda _key: 0)
     records = [
         SimpleNamespace(
@@ -48,13 +48,13 @@ def audited(truth, entries):
     return found, list(differing(audit.balances()))
 
 
-def test_every_entry_of_a_lifecycle_is_explained_and_every_balance_is_right(folded):
+def test_every_entry_of_a_lifecycle_is_accepted_and_every_balance_is_correct(folded):
     truth, entries = folded
     assert audited(truth, entries.values()) == ([], [])
 
 
 @pytest.mark.parametrize("movement", sorted(MOVEMENTS))
-def test_a_missing_entry_of_each_movement_is_named(folded, movement):
+def test_a_missing_entry_of_each_kind_of_movement_is_named(folded, movement):
     truth, entries = folded
     lost = next(
         each
@@ -73,7 +73,7 @@ def test_a_missing_entry_of_each_movement_is_named(folded, movement):
 
 
 @pytest.mark.parametrize("movement", sorted(MOVEMENTS))
-def test_an_entry_that_names_an_event_on_which_it_does_not_rest_is_reported(folded, movement):
+def test_an_entry_that_names_an_event_that_is_not_among_its_facts_is_reported(folded, movement):
     truth, entries = folded
     entry = next(each for each in entries.values() if each.movement == movement)
     forged = msgspec.structs.replace(entry, other_event_ids=(*entry.other_event_ids, "evt_no"))

@@ -1,4 +1,4 @@
-"""The audit explains the notes about deliveries that do not count, and finds each wrong note."""
+"""The audit accepts correct notes about deliveries that do not count, and finds each wrong note."""
 
 import json
 
@@ -76,7 +76,7 @@ def test_an_older_state_has_no_difference_while_later_deliveries_are_not_settled
 
 
 @given(bodies())
-def test_the_proof_of_every_order_holds_with_deliveries_that_do_not_count(uncounted):
+def test_the_proof_of_an_order_is_correct_even_if_some_deliveries_do_not_count(uncounted):
     found = Ledger([], uncounted=uncounted)
     records = [record for part in found.log.partitions.values() for record in part]
     for order_id, document in found.pipeline.documents().items():
@@ -142,7 +142,7 @@ def test_a_missing_payment_or_order_that_only_notes_name_is_found():
     assert kinds(found) == [Kind.DOCUMENT_MISSING, Kind.ORDER_MISSING, Kind.PAYMENT_MISSING]
 
 
-def test_a_document_that_lacks_a_note_or_its_anomaly_is_found():
+def test_a_document_that_lacks_a_note_or_the_anomaly_of_a_note_is_found():
     for changes in ({"notes": UNSET}, {"anomalies": ()}, {"notes": UNSET, "anomalies": ()}):
         found = ledger()
         document = replace(ORDER_DOCUMENTS.decode(found.documents[b"ord_1"]), **changes)
@@ -151,7 +151,10 @@ def test_a_document_that_lacks_a_note_or_its_anomaly_is_found():
 
 
 def test_the_void_notes_that_a_retry_leaves_are_not_reported_as_differences():
-    """After a fix, ``Truth`` has no note about a delivery that the workers had refused before."""
+    """A note is void if a retry has made the note's delivery count.
+
+    After a fix, ``Truth`` has no note about a delivery that the workers refused before the fix.
+    """
     found = ledger()
     fact = PAYMENTS.decode(found.payments[b"pay_1"]).facts["evt_1"]
     place = {"partition": fact.partition, "offset": fact.offset}
@@ -165,10 +168,10 @@ def test_the_void_notes_that_a_retry_leaves_are_not_reported_as_differences():
 
 
 @pytest.mark.parametrize("event_id", ["evt_2", "evt_3"])
-def test_the_row_of_an_id_that_is_not_corrected_yet_is_right_until_the_correction_is_settled(
+def test_a_row_that_lacks_a_correction_is_accepted_until_the_correction_is_settled(
     event_id,
 ):
-    """The first delivery of `evt_2` was rejected, and that of `evt_3` was not folded."""
+    """The first delivery of `evt_2` was rejected; the first delivery of `evt_3` was not folded."""
     found = ledger()
     key = event_id.encode()
     settled = found.log.ends()

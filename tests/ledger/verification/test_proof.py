@@ -1,4 +1,4 @@
-"""A proof from the ledger holds, but an altered proof does not."""
+"""The check accepts a proof that the ledger made, and reports each alteration of a proof."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.strategies import histories
 
 
 def example() -> Proof:
-    """Return a proof as read from a file."""
+    """Return a proof that was encoded and decoded, as a proof in a file is."""
     paid = success("evt_1", 1, 500, order="ord_1")
     events = [failure("evt_0", order="ord_1"), paid, refund("evt_2", 2, 100), paid]
     return msgspec.json.decode(
@@ -27,20 +27,20 @@ def example() -> Proof:
     )
 
 
-def test_a_proof_holds_and_its_check_counts_the_parts():
+def test_a_proof_is_correct_and_the_check_counts_its_parts():
     checked = check(example(), TRUST)
     assert checked.faults == ()
     assert (checked.deliveries, checked.events, checked.signatures) == (4, 3, 4)
     assert checked.sequences == 6
 
 
-def test_without_secrets_everything_but_signatures_is_checked():
+def test_without_secrets_everything_except_the_signatures_is_checked():
     assert check(example(), None).faults == ()
     assert check(example(), None).signatures is None
 
 
 @given(st.data())
-def test_the_proof_of_every_order_holds_for_any_deliveries(data: st.DataObject) -> None:
+def test_the_proof_of_every_order_is_correct_for_any_deliveries(data: st.DataObject) -> None:
     history = data.draw(histories(max_size=8))
     records = logged(history)
     for order_id in documents_of(events_of(records, RULES)):
@@ -95,7 +95,7 @@ def test_two_records_at_one_place_are_reported():
     assert "2 records are at" in fault
 
 
-def test_a_proof_of_nothing_does_not_hold():
+def test_a_proof_without_deliveries_is_rejected():
     empty = replace(example(), records=(), steps=(), order=None)
     assert check(empty, TRUST).faults == ("the proof holds no delivery, so it proves nothing",)
 
@@ -115,7 +115,7 @@ def test_the_rules_of_the_ledger_are_part_of_the_proof():
 
 
 def test_a_proof_with_rules_that_differ_from_the_ledgers_is_reported():
-    """Otherwise the author of a proof could hide a refund although every signature is good."""
+    """With other rules, the author of a proof could hide a refund in spite of good signatures."""
     rules = Rules(reading=Reading(FieldNames(payment=("nowhere",))))
     events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 500)]
     forged = make(logged(events), rules, "ord_1")
@@ -126,14 +126,14 @@ def test_a_proof_with_rules_that_differ_from_the_ledgers_is_reported():
     assert "nowhere" in fault
 
 
-def test_the_first_event_stands_if_a_forgotten_id_was_used_again():
+def test_the_first_event_counts_if_a_forgotten_id_was_used_again():
     again = [success("evt_1", order="ord_1"), success("evt_1", amount=7, order="ord_1")]
     proof = make(logged(again, [0, 91 * DAY_MS]), RULES, "ord_1")
     checked = check(proof, TRUST)
     assert (checked.faults, checked.events) == ((), 2)
 
 
-def test_some_sequences_of_many_events_are_drawn():
+def test_for_many_events_only_some_sequences_are_drawn_and_checked():
     events = [success("evt_1", order="ord_1")]
     events += [refund(f"evt_r{n}", n, 1, refund_id=f"re_{n}") for n in range(20)]
     checked = check(make(logged(events), RULES, "ord_1"), TRUST, sequences=50)

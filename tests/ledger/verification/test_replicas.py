@@ -1,4 +1,7 @@
-"""A replica is compared with its changelog up to the replica's end offset."""
+"""A replica is compared with its changelog up to the replica's end offset.
+
+A replica is a worker's copy of a partition of a table.
+"""
 
 import msgspec
 import pytest
@@ -21,7 +24,7 @@ RECORDS = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
 
 
 def replica(end: int, rows: dict[bytes, bytes] | None = None) -> Replica:
-    """Return a replica with this end offset, and with the given rows, or else the changelog's."""
+    """Return a replica with this end offset; without ``rows``, it has the rows of the changelog."""
     held = dict(RECORDS[:end]) if rows is None else rows
     digest = digest_of({key: value for key, value in held.items() if value is not None})
     return Replica(
@@ -87,13 +90,13 @@ def test_a_replica_whose_rows_differ_is_reported_with_the_remedy(replicas, rows)
     assert "delete the folder payments-3.db" in difference.detail
 
 
-def test_a_replica_that_ends_beyond_its_changelog_differs(replicas):
+def test_a_replica_that_ends_after_the_end_of_its_changelog_is_reported(replicas):
     read(replicas)
     found = replicas.compare(tables(one=replica(9, dict(RECORDS[:3]))))
     assert f"{CHANGELOG} ends at 4. Unless" in found.differing[PLACE].detail
 
 
-def test_a_replica_without_a_digest_or_with_an_end_below_the_known_ones_is_not_compared(replicas):
+def test_a_replica_that_has_no_digest_or_ends_below_the_known_offsets_is_not_compared(replicas):
     read(replicas, 0, 2)
     replicas.forget_compacted()
     read(replicas, 2)

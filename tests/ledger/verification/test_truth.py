@@ -49,12 +49,12 @@ def test_a_record_whose_signature_is_not_good_is_reported(more, fault):
     assert (found.payment_id, found.order_id) == ("pay_9", "ord_9")
 
 
-def test_a_record_that_is_not_an_event_is_reported_by_its_key():
+def test_a_record_that_is_not_an_event_is_reported_with_its_key():
     (found,) = _append(example(), b"{", b"evt_9", signature="")
     assert found.subject.endswith(", key evt_9")
 
 
-def test_a_badly_signed_body_under_a_known_id_is_reported_with_its_payment():
+def test_a_body_with_a_bad_signature_and_a_known_id_is_reported_with_the_payment():
     (found,) = _append(example(), body_of(success("evt_1", amount=9)), b"evt_1", secret=b"other")
     assert (found.kind, found.payment_id) == (DifferenceKind.SIGNATURE_INVALID, "pay_1")
 
@@ -105,8 +105,8 @@ def test_a_log_that_lost_its_end_is_reported():
     assert "ends at offset 1" in truth.faults[-1].detail
 
 
-def test_ids_older_than_the_horizon_are_dropped_from_memory():
-    """An id that is seen again after it was forgotten is placed after the ids seen earlier."""
+def test_forgotten_ids_are_dropped_from_memory():
+    """An id that is seen again after it was forgotten moves to the end of the remembered ids."""
     ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
     ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])
     partition = partition_of(b"evt_1")

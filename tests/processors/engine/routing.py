@@ -25,7 +25,7 @@ def assign(app: LedgerApp, owner: URL | str, key: bytes = KEY) -> None:
 
 @asynccontextmanager
 async def served(handler: Any) -> AsyncIterator[URL]:
-    """Run a server that answers everything with ``handler``; yield its address."""
+    """Run a server that answers every request with ``handler``; yield the server's address."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     async with TestServer(application) as server:
@@ -33,6 +33,6 @@ async def served(handler: Any) -> AsyncIterator[URL]:
 
 
 async def never_answers(request: web.Request) -> web.Response:
-    """Give no answer, and wait until the sender has gone."""
+    """Give no answer until the client has closed the connection."""
     await until(lambda: request.transport is None)
     return web.Response()

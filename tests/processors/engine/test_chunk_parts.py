@@ -22,7 +22,7 @@ KEYS = [b"%d" % n for n in range(RECORDS)]
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChunkTable:
-    """Return a table with rows of 1,000 bytes, of which 100,000 bytes may be read at once."""
+    """Return a table with rows of 1,000 bytes; at most 100,000 bytes may be read at once."""
     monkeypatch.setattr(effects, "_MOST_READ_BYTES", 100_000)
     app = create_app(WorkerSettings(data_dir=tmp_path, partitions=1))
     table: ChunkTable = app.chunk_tables["orders"]
@@ -48,7 +48,7 @@ class Writers:
         await work(SimpleNamespace(create_batch=None))
 
 
-async def test_all_records_are_folded_once_in_order_and_the_bytes_read_at_once_are_bounded(
+async def test_all_records_are_folded_once_in_order_and_each_part_reads_a_limited_number_of_bytes(
     table, monkeypatch
 ):
     app: Any = SimpleNamespace(writers=Writers(), spans=None)

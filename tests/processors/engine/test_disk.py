@@ -1,4 +1,4 @@
-"""A disk error names the folder and the remedy; too little room is detected at start-up."""
+"""A disk error names the folder and the remedy; too little disk space is detected at start-up."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def test_a_folder_with_too_little_room_is_reported_with_the_required_room(tmp_pa
     assert require_room(settings, 1) is None
 
 
-def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
+def test_a_worker_starts_only_if_there_are_inodes_for_the_new_databases(tmp_path, monkeypatch):
     settings = WorkerSettings(data_dir=tmp_path, partitions=4)
     monkeypatch.setattr("processors.engine.disk._free_inodes", lambda _: 100)
     with pytest.raises(
@@ -38,7 +38,9 @@ def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
     assert require_room(settings, 1) is None
 
 
-def test_an_open_file_limit_too_low_for_the_partitions_is_reported_with_both_numbers(monkeypatch):
+def test_a_limit_on_open_files_that_is_too_low_for_the_partitions_is_reported_with_both_numbers(
+    monkeypatch,
+):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     assert row_files(12) >= 20
     with pytest.raises(NoRoomError, match="may open 4096 files, and 192 databases") as raised:
@@ -67,7 +69,7 @@ def test_a_disk_error_names_the_folder_and_the_remedy(error, remedy, tmp_path):
     assert not is_damage(error)
 
 
-def test_the_remedy_for_a_disk_without_inodes_is_to_delete_files(tmp_path, monkeypatch):
+def test_the_remedy_for_a_disk_that_has_no_free_inodes_is_to_delete_files(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=9, f_favail=0))
     explained = explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     assert explained.endswith(
@@ -84,7 +86,7 @@ def test_the_remedy_for_a_disk_without_inodes_is_to_delete_files(tmp_path, monke
         "IO error: No such file or directory: While opening a file for sequentially reading",
     ],
 )
-def test_lost_or_altered_files_are_damage_to_the_table(text):
+def test_lost_or_altered_files_are_reported_as_damage_to_the_table(text):
     assert is_damage(Exception(text))
     assert not is_damage(ValueError(text))
 
@@ -94,7 +96,7 @@ def test_any_other_error_is_reported_unchanged():
     assert explain(ValueError("IO error: x"), FOLDER) == "ValueError: IO error: x"
 
 
-def test_only_this_user_may_enter_the_folders_of_a_worker(tmp_path):
+def test_only_the_workers_user_may_enter_the_folders_of_a_worker(tmp_path):
     data = tmp_path / "data"
     (data / "tables").mkdir(0o755, parents=True)
     new_app(WorkerSettings(data_dir=data), worker_class=Worker, middlewares=[])
@@ -113,7 +115,7 @@ def test_each_error_of_an_exception_group_is_reported():
     assert list(causes(one)) == [one]
 
 
-def test_an_error_that_kafka_s_client_wrapped_while_joining_its_group_is_unwrapped():
+def test_an_error_that_kafkas_client_wrapped_while_joining_the_group_is_unwrapped():
     wrapped = KafkaError("Unexpected error during coordination")
     wrapped.__cause__ = TakenNameError("taken")
     assert list(causes(wrapped)) == [wrapped.__cause__]

@@ -1,4 +1,4 @@
-"""A worker keeps the headers of a record only if the first one names the record's dialect."""
+"""A worker keeps the headers of a record only if the first header names the record's dialect."""
 
 import pytest
 from aiokafka.structs import TopicPartition

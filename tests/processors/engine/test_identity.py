@@ -1,4 +1,4 @@
-"""A worker's name stays with its folder, and a folder belongs to one process at a time."""
+"""A worker's name is stored in the worker's folder; a folder belongs to one process at a time."""
 
 import fcntl
 
@@ -9,7 +9,7 @@ from runtime.settings import SettingsError
 from tests.fakes import claimed_elsewhere
 
 
-def test_a_folder_keeps_its_name_and_is_free_again_when_its_process_is_killed(tmp_path):
+def test_a_folder_keeps_the_workers_name_and_is_free_again_after_the_process_is_killed(tmp_path):
     with claimed_elsewhere(tmp_path) as other:
         assert other.stdout
         name = other.stdout.readline().strip()
@@ -20,7 +20,7 @@ def test_a_folder_keeps_its_name_and_is_free_again_when_its_process_is_killed(tm
     assert claim(tmp_path) == name
 
 
-def test_two_folders_have_two_names(tmp_path):
+def test_two_folders_have_different_names(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     assert claim(tmp_path / "one") != claim(tmp_path / "two")

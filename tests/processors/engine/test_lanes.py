@@ -1,4 +1,4 @@
-"""Lanes work on chunks in order within a partition, and in parallel across partitions."""
+"""A lane works on the chunks of one partition in sequence; different lanes work in parallel."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ async def stream(*chunks: Chunk) -> AsyncIterator[Chunk]:
 
 
 async def endless(*chunks: Chunk) -> AsyncIterator[Chunk]:
-    """Yield the chunks, then wait for more, as an agent's stream does."""
+    """Yield the chunks, then wait for more chunks forever, as an agent's stream does."""
     for chunk in chunks:
         yield chunk
     await asyncio.Event().wait()
@@ -29,7 +29,8 @@ async def test_chunks_of_one_partition_are_processed_one_by_one():
 
     async def work(chunk: Chunk) -> None:
         steps.append(("begins", chunk.next_offset))
-        # The first chunks take longest, so a chunk that did not wait would overtake them.
+        # Earlier chunks take longer than later chunks. If a chunk did not wait, it would overtake
+        # an earlier chunk.
         for _ in range(10 - chunk.next_offset):
             await asyncio.sleep(0)
         steps.append(("ends", chunk.next_offset))
@@ -45,7 +46,7 @@ async def test_chunks_of_different_partitions_overlap():
     everybody = asyncio.Barrier(3)
 
     async def work(_chunk: Chunk) -> None:
-        # The work ends only once all three chunks are in progress together.
+        # The work ends only if all three chunks are in progress at the same time.
         await everybody.wait()
 
     async with asyncio.timeout(10):
@@ -53,7 +54,7 @@ async def test_chunks_of_different_partitions_overlap():
     assert [consumer.offsets.committable(TP("topic", p)) for p in range(3)] == [8, 8, 8]
 
 
-async def test_a_blocked_partition_does_not_delay_the_others():
+async def test_a_blocked_partition_does_not_delay_other_partitions():
     consumer = FakeConsumer()
     held, ended = asyncio.Event(), []
 
@@ -72,7 +73,7 @@ async def test_a_blocked_partition_does_not_delay_the_others():
     assert ended[3:] == [(0, 1), (0, 2), (0, 3)]
 
 
-async def test_an_exception_ends_all_lanes_and_no_later_chunk_of_the_partition_runs():
+async def test_an_exception_ends_all_lanes_and_no_later_chunk_of_the_partition_is_processed():
     consumer = FakeConsumer()
     begun = []
 
@@ -93,13 +94,13 @@ async def test_an_exception_ends_all_lanes_and_no_later_chunk_of_the_partition_r
     assert consumer.at_work == set()
 
 
-async def test_work_cancelled_from_within_is_an_error_and_no_later_chunk_runs():
+async def test_work_that_cancels_itself_is_an_error_and_no_later_chunk_is_processed():
     consumer = FakeConsumer()
     begun = []
 
     async def work(chunk: Chunk) -> None:
         begun.append(chunk.next_offset)
-        # A client that cancels a future has the same effect on the code that awaits the future.
+        # If a client cancels a future, the code that awaits the future gets this exception, too.
         raise asyncio.CancelledError
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -128,7 +129,7 @@ async def test_an_exception_cancels_the_work_of_other_partitions_which_does_not_
     assert consumer.offsets.partitions() == []
 
 
-async def test_a_chunk_that_was_given_back_is_dropped_and_the_redelivered_one_is_folded():
+async def test_a_chunk_that_was_given_back_is_dropped_and_the_redelivered_chunk_is_folded():
     consumer = FakeConsumer()
     ended = []
 
@@ -175,8 +176,8 @@ async def test_the_error_for_a_chunk_that_was_given_back_names_the_chunk():
         chunk.ensure_ours()
 
 
-async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are_given_back():
-    """A stopping worker, which waits for no such chunk, once folded one into a closed table."""
+async def test_a_chunk_that_waits_in_its_lane_does_not_begin_after_partitions_are_given_back():
+    """A stopping worker does not wait for such a chunk, so it may close the chunk's table."""
     consumer = FakeConsumer()
     worked = []
 
@@ -189,8 +190,8 @@ async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are
     assert consumer.offsets.committable(TP("topic", 0)) == 1
 
 
-async def test_after_a_dropped_chunk_the_later_ones_are_dropped_until_the_next_assignment():
-    """If the group denied the first chunk but confirmed the second, the first would be lost."""
+async def test_after_a_dropped_chunk_the_later_chunks_are_dropped_until_the_next_assignment():
+    """If a later chunk were folded, the table would lack the records of the dropped chunk."""
     consumer = FakeConsumer()
     worked = []
 

@@ -1,4 +1,4 @@
-"""A worker ends if its name is taken, but not because of its own former membership."""
+"""A worker ends if another process takes its name, but not because of its own old membership."""
 
 import time
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def coordinator() -> Any:
 async def send(
     coordinator: Any, monkeypatch: pytest.MonkeyPatch, joins_as: str, request: Any = None
 ) -> None:
-    """Send a heartbeat or a request; before the answer, the worker gets the id ``joins_as``."""
+    """Send a heartbeat or ``request``; before the answer, the worker's id becomes ``joins_as``."""
 
     async def answer(_: Any, request: Any) -> Any:
         has_name = not isinstance(request, HeartbeatRequest)
@@ -43,14 +43,16 @@ async def test_a_fenced_heartbeat_raises_an_error_with_the_taken_name(coordinato
         await send(coordinator, monkeypatch, joins_as="first")
 
 
-async def test_a_worker_that_has_rejoined_meanwhile_is_not_taken_for_another_worker(
+async def test_a_worker_that_has_rejoined_in_the_meantime_does_not_report_a_taken_name(
     coordinator, monkeypatch
 ):
     with pytest.raises(UnknownMemberIdError):
         await send(coordinator, monkeypatch, joins_as="second")
 
 
-async def test_a_worker_that_has_not_rejoined_yet_does_not_claim_its_name(coordinator, monkeypatch):
+async def test_a_worker_that_has_not_rejoined_yet_sends_no_name_with_its_heartbeats(
+    coordinator, monkeypatch
+):
     coordinator.member_id = ""
     await send(coordinator, monkeypatch, joins_as="")
 

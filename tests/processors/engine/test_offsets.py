@@ -1,4 +1,4 @@
-"""The commit bookkeeping is right for every order in which chunks can be finished."""
+"""The offset that may be committed is correct in whatever sequence the chunks are finished."""
 
 from faust.types import TP
 from hypothesis import given
@@ -36,7 +36,7 @@ def test_chunks_in_flight_are_forgotten_in_a_rebalance() -> None:
     assert offsets.committable(TP0) is None
 
 
-def test_the_oldest_record_in_flight_is_the_first_of_the_first_chunk_that_is_not_done() -> None:
+def test_the_oldest_record_in_flight_belongs_to_the_first_chunk_that_is_not_done() -> None:
     offsets = ChunkOffsets()
     assert offsets.oldest_ms(TP0) is None
     for end, oldest_ms in ((10, 100), (20, 300), (30, 200)):

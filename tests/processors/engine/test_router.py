@@ -1,4 +1,4 @@
-"""Another worker's answer is returned unchanged, and a worker that is gone causes a 503.
+"""Another worker's answer is returned unchanged, and an unreachable worker causes a 503.
 
 The worker under test has a real router; the other worker is a small web server.
 """
@@ -50,7 +50,7 @@ async def ask(
             return Answer(answer.status, answer.headers, await answer.read())
 
 
-async def test_a_key_is_looked_up_by_the_partition_of_its_changelog(app):
+async def test_the_owner_of_a_key_is_found_by_the_keys_partition_of_the_changelog(app):
     keys = [b"key %d" % n for n in range(40)]
     for key in keys:
         assign(app, f"http://worker-{partition_for(key, PARTITIONS)}:80", key)
@@ -67,13 +67,13 @@ async def test_a_key_without_an_owner_causes_a_503_that_gives_the_reason(app):
     assert answer.json["detail"] == "no worker has this key's partition yet"
 
 
-async def test_a_worker_answers_for_its_own_key_itself(app):
+async def test_a_worker_answers_itself_for_a_key_of_its_own_partition(app):
     assign(app, app.conf.canonical_url)
     with pytest.raises(SameNode):
         await app.router.route_req("orders", KEY, None, None)
 
 
-async def test_status_body_and_caching_headers_are_returned_unchanged(app):
+async def test_status_and_body_and_caching_headers_are_returned_unchanged(app):
     given = b'{"amount": "\xd1\x82"}\n'
 
     async def answers(_request: web.Request) -> web.Response:
@@ -154,7 +154,7 @@ async def test_an_answer_with_a_content_encoding_is_not_decompressed(app):
     assert "Content-Encoding" not in answer.headers
 
 
-async def test_a_redirect_is_an_answer_and_is_not_followed(app):
+async def test_a_redirect_is_returned_as_an_answer_and_is_not_followed(app):
     async def answers(_request: web.Request) -> web.Response:
         return web.Response(status=302, headers={"Location": "/elsewhere"})
 
@@ -183,7 +183,7 @@ async def test_a_worker_that_does_not_answer_within_the_limit_causes_a_503(app, 
     assert answer.json["code"] == "unavailable"
 
 
-async def test_a_view_that_needs_more_time_has_a_longer_limit(app, monkeypatch):
+async def test_a_view_that_needs_more_time_has_a_longer_time_limit(app, monkeypatch):
     monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.0001)
 
     async def answers(_request: web.Request) -> web.Response:
@@ -196,7 +196,7 @@ async def test_a_view_that_needs_more_time_has_a_longer_limit(app, monkeypatch):
         assert (await ask(app, more_s=30)).status == 200
 
 
-async def test_more_requests_than_aiohttp_s_own_limit_may_wait_at_another_worker(tmp_path):
+async def test_more_requests_than_aiohttps_default_limit_may_wait_at_another_worker(tmp_path):
     settings = WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS, web_port=unused_port())
     app = new_app(settings, worker_class=Worker, middlewares=[])
     arrived, goes_on = 0, asyncio.Event()

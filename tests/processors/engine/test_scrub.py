@@ -1,4 +1,4 @@
-"""A scrub finds lost, gained and changed rows, and has the partition restored from scratch.
+"""A scrub finds lost, added and changed rows; the partition is then restored from scratch.
 
 A scrub reads all rows of a partition, and compares them with the digest that the worker keeps.
 """
@@ -107,7 +107,7 @@ def add_a_row(table: ChunkTable) -> None:
         (flip_a_bit_of_a_file, "RocksDB can't read it: Corruption: block checksum mismatch"),
     ],
 )
-async def test_damage_is_reported_recorded_and_repaired(table, scrubber, damage, said):
+async def test_damage_is_reported_and_recorded_and_repaired(table, scrubber, damage, said):
     damage(table)
     found = await damage_found_by(scrubber)
     assert scrubber.reading("payments", PARTITION) is None
@@ -145,7 +145,7 @@ def test_a_flipped_bit_is_never_read_as_a_value(table, read):
         read(table)
 
 
-def test_a_database_that_cannot_be_opened_is_damaged_too(table):
+def test_a_database_that_cannot_be_opened_counts_as_damaged(table):
     table._held.clear()
     table.data._dbs.clear()
     gc.collect()
@@ -161,17 +161,19 @@ def test_a_database_that_cannot_be_opened_is_damaged_too(table):
 
 
 @pytest.mark.parametrize("damage", [change_a_row, lose_a_row, flip_a_bit_of_a_file])
-def test_a_worker_that_crashes_finds_the_damage_that_may_be_the_cause(table, scrubber, damage):
+def test_a_worker_that_crashes_finds_the_damage_that_may_be_the_cause_of_the_crash(
+    table, scrubber, damage
+):
     assert list(scrubber.search()) == []
     damage(table)
     (found,) = scrubber.search()
     assert (found.table, found.partition) == (table, PARTITION)
 
 
-async def test_a_rebalance_in_the_middle_ends_the_round_without_a_verdict(
+async def test_a_rebalance_in_the_middle_of_a_round_ends_the_round_without_a_result(
     table, app, scrubber, monkeypatch
 ):
-    """Another worker may have the partition by then, and the iterator lacks that worker's rows."""
+    """After the rebalance, another worker may write rows, which this worker's iterator lacks."""
     monkeypatch.setattr(processors.engine.scrub, "_PAUSE_S", 0)
     change_a_row(table)
     pauses = 0
@@ -195,7 +197,7 @@ async def test_nothing_is_read_during_a_rebalance(table, app, scrubber):
     assert scrubber.reading("payments", PARTITION) is None
 
 
-async def test_rows_written_while_a_partition_is_read_are_not_taken_for_damage(
+async def test_rows_that_are_written_while_a_partition_is_read_do_not_count_as_damage(
     table, scrubber, monkeypatch
 ):
     async def write(_seconds: float) -> None:
@@ -224,7 +226,7 @@ def test_only_the_latest_reports_of_damage_are_kept(table, scrubber, tmp_path):
 
 
 async def test_a_running_worker_does_not_compare_with_the_digest_on_disk(table, scrubber):
-    """A running worker has the digest in memory, and reads the stored digest at its next start."""
+    """A worker reads the stored digest when it starts, and then keeps the digest in memory."""
     table._db(PARTITION).put(DIGEST_KEY, b"2500 1 2500")
     await scrubber.round()
     reopened(table)

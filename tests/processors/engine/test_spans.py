@@ -1,4 +1,4 @@
-"""A written chunk exports spans for its traced records, each with its parent and links."""
+"""A written chunk exports a span for each traced record, with the right parent and links."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def traceparent(span: int, flags: str = "01") -> bytes:
 
 
 def chunk(**traces: bytes | None) -> Chunk:
-    """Return a chunk with one record per argument, whose first letter is the record's key."""
+    """Return a chunk with a record for each argument; the argument's first letter is the key."""
     records = [
         replace(a_record(TP_OF_EVENTS, offset), key=name[0].encode(), traceparent=trace)
         for offset, (name, trace) in enumerate(traces.items())
@@ -63,7 +63,7 @@ def test_only_traced_records_have_a_span(export):
     }
 
 
-def test_the_last_span_of_a_key_links_to_the_earlier_ones(export):
+def test_the_last_span_of_a_key_links_to_the_earlier_spans_of_the_key(export):
     of = chunk(a1=traceparent(1), b1=traceparent(2), a2=traceparent(3), a3=traceparent(4))
     links = {span.parent_id[-1]: [link[-1] for link in span.links] for span in export(of).spans}
     assert links == {"1": [], "2": [], "3": [], "4": ["1", "3"]}

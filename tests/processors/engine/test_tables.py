@@ -1,4 +1,4 @@
-"""Tables refuse changelog chunks from beyond their end, and share the configured memory."""
+"""A table refuses changelog chunks that begin after its end; all tables share the given memory."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ def test_half_of_the_memory_is_for_caches_and_half_for_write_buffers():
     assert options["write_buffer_size"] * options["max_write_buffer_number"] == 32 * MIB
 
 
-def test_faust_takes_every_option_and_keeps_none_of_its_own_caches():
+def test_faust_accepts_every_option_and_uses_no_cache_sizes_of_its_own():
     options = RocksDBOptions(**rocksdb_options(256, 12))
     assert options.extra_options == {}
     assert options.block_cache_size < 11 * MIB
@@ -76,7 +76,7 @@ def rows_of(table: ChunkTable) -> dict[bytes, bytes]:
 def chunk(
     table: ChunkTable, begin: int, end: int, *rows: tuple[int, bytes, bytes | None]
 ) -> ChangelogChunk:
-    """Return a chunk of a table's changelog; each row begins with its offset."""
+    """Return a chunk of a table's changelog; each tuple in ``rows`` begins with an offset."""
     records = [FetchedRecord(key, value, PARTITION, offset, 0) for offset, key, value in rows]
     return ChangelogChunk(TP(table.changelog_name, PARTITION), begin, end, records)
 
@@ -88,22 +88,20 @@ def assert_holds(table: ChunkTable, end: int, rows: dict[bytes, bytes]) -> None:
     assert digest is None or digest == digest_of(rows)
 
 
-def test_a_chunk_that_begins_at_the_table_s_end_is_applied(table):
+def test_a_chunk_that_begins_at_the_tables_end_is_applied(table):
     table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"b", b"2")))
     table.apply(chunk(table, 2, 5, (2, b"a", b"3"), (3, b"c", b"4"), (4, b"b", None)))
     assert_holds(table, 5, {b"a": b"3", b"c": b"4"})
 
 
-def test_a_gap_left_by_compaction_is_accepted(table):
+def test_a_gap_that_compaction_left_is_accepted(table):
     table.apply(chunk(table, 0, 20, (7, b"a", b"1"), (12, b"b", b"2")))
     assert_holds(table, 20, {b"a": b"1", b"b": b"2"})
     table.apply(chunk(table, 20, 30))
     assert_holds(table, 30, {b"a": b"1", b"b": b"2"})
 
 
-def test_a_table_older_than_the_retention_of_tombstones_refuses_a_chunk_with_a_gap(
-    table, monkeypatch
-):
+def test_a_table_that_may_lack_dropped_tombstones_refuses_a_chunk_with_a_gap(table, monkeypatch):
     """The gap may have contained a tombstone; without a gap, no record is missing."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
@@ -120,8 +118,8 @@ def test_a_table_older_than_the_retention_of_tombstones_refuses_a_chunk_with_a_g
 
 
 @pytest.mark.parametrize("days", [-1, -365])
-def test_a_table_dated_by_a_fast_clock_refuses_a_chunk_with_a_gap(table, monkeypatch, days):
-    """The table's age is unknown. A clock that is corrected by minutes makes no difference."""
+def test_a_table_whose_date_is_in_the_future_refuses_a_chunk_with_a_gap(table, monkeypatch, days):
+    """If the clock is set back by days, the table's age is unknown; minutes make no difference."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s - 600) * 1e9))
@@ -133,14 +131,14 @@ def test_a_table_dated_by_a_fast_clock_refuses_a_chunk_with_a_gap(table, monkeyp
         table.apply(chunk(table, 12, 14, (13, b"b", b"5")))
 
 
-def test_a_chunk_that_was_fetched_from_beyond_the_end_is_refused(table):
+def test_a_chunk_that_was_fetched_from_beyond_the_tables_end_is_refused(table):
     table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
     with pytest.raises(ChangelogMismatchError, match=r"fetched from beyond the table's end, 1: "):
         table.apply(chunk(table, 2, 3, (2, b"b", b"2")))
     assert_holds(table, 1, {b"a": b"1"})
 
 
-def test_records_below_the_end_are_skipped(table):
+def test_records_below_the_tables_end_are_skipped(table):
     """A chunk that was fetched before a seek may be applied after the seek."""
     table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"a", b"2")))
     table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
@@ -155,14 +153,14 @@ def test_a_chunk_of_a_different_table_is_refused(table):
         table.apply(foreign)
 
 
-def test_a_partition_that_is_folded_applies_nothing_from_its_changelog(table):
+def test_a_partition_that_this_worker_folds_applies_nothing_from_the_changelog(table):
     write_rows(table, PARTITION, {b"a": b"1"})
     with pytest.raises(ChangelogMismatchError, match="a partition that this worker folds"):
         table.apply(chunk(table, 1, 2, (1, b"a", b"0")))
     assert_holds(table, 1, {b"a": b"1"})
 
 
-def test_a_partition_that_is_not_folded_here_is_not_written(table):
+def test_a_partition_that_this_worker_does_not_fold_is_not_written(table):
     with pytest.raises(ChangelogMismatchError, match="is not folded by this worker"):
         table.write(PARTITION, NewRows(), Written(0, 0, 1))
 
@@ -172,7 +170,7 @@ def test_a_partition_that_is_not_folded_here_is_not_written(table):
     [Written(2, 2, 1), Written(0, 0, 1), Written(1, 3, 2), Written(-1, -1, 1)],
     ids=["after a stranger's record", "again", "around a stranger's record", "without an offset"],
 )
-def test_a_fold_writes_only_records_that_its_changelog_took_at_the_table_s_end(table, written):
+def test_a_fold_writes_only_rows_whose_changelog_records_begin_at_the_tables_end(table, written):
     write_rows(table, PARTITION, {b"a": b"1"})
     with pytest.raises(ChangelogMismatchError, match="but the table ends at 1: another program"):
         table.write(PARTITION, NewRows(), written)
@@ -189,7 +187,7 @@ def test_a_write_with_two_values_for_a_key_is_refused(table):
     assert_holds(table, 0, {})
 
 
-def test_a_claim_is_not_a_row(table):
+def test_a_claim_in_the_changelog_is_not_a_row(table):
     table.apply(chunk(table, 0, 2, (0, CLAIM_KEY, None), (1, b"a", b"1")))
     assert_holds(table, 2, {b"a": b"1"})
     table.apply(chunk(table, 2, 3, (2, OFFSET_KEY, b"99")))
@@ -203,7 +201,7 @@ def test_the_offset_and_the_digest_survive_a_restart(table):
     assert table.held[PARTITION] == (2, digest_of({b"a": b"1", b"b": b"2"}))
 
 
-def test_folds_update_the_digest_and_an_applied_changelog_makes_it_unknown(table):
+def test_folds_update_the_digest_and_an_applied_changelog_makes_the_digest_unknown(table):
     assert table.held[PARTITION] == (0, digest_of({}))
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     write_rows(table, PARTITION, {b"a": b"3", b"b": None})
@@ -216,7 +214,7 @@ def test_folds_update_the_digest_and_an_applied_changelog_makes_it_unknown(table
 
 
 @pytest.mark.parametrize("stale", [None, b"1 12345 1"], ids=["without", "with an older one"])
-def test_a_digest_is_learned_while_the_fold_continues(table, stale):
+def test_a_missing_digest_is_computed_from_a_snapshot_while_the_fold_continues(table, stale):
     """An earlier release writes rows and the offset, but leaves the digest missing or outdated."""
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     db = table._db(PARTITION)
@@ -234,7 +232,7 @@ def test_a_digest_is_learned_while_the_fold_continues(table, stale):
     assert len(rows_of(table)) == 3
 
 
-def test_nothing_is_learned_from_a_snapshot_once_a_changelog_was_applied(table):
+def test_a_snapshot_gives_no_digest_if_a_changelog_was_applied_after_the_snapshot(table):
     table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
     snapshot = table.snapshot(PARTITION)
     table.apply(chunk(table, 1, 2, (1, b"a", b"2")))
@@ -242,7 +240,7 @@ def test_nothing_is_learned_from_a_snapshot_once_a_changelog_was_applied(table):
     assert table.held[PARTITION] == (2, None)
 
 
-async def test_a_rebalance_ends_folding_and_forgets_partitions_that_have_gone(table):
+async def test_a_rebalance_ends_folding_and_forgets_partitions_that_moved_to_other_workers(table):
     table.open(0)
     write_rows(table, PARTITION, {b"a": b"1"})
     gone = {TP(table.changelog_name, PARTITION)}
@@ -254,7 +252,7 @@ async def test_a_rebalance_ends_folding_and_forgets_partitions_that_have_gone(ta
         table.write(PARTITION, NewRows(), Written(1, 1, 1))
 
 
-def test_a_dropped_partition_is_empty_after_the_restart(table, tmp_path):
+def test_dropping_a_partition_deletes_its_folder(table, tmp_path):
     write_rows(table, PARTITION, {b"a": b"1"})
     folder = table.drop(PARTITION)
     assert not folder.exists()
@@ -262,9 +260,9 @@ def test_a_dropped_partition_is_empty_after_the_restart(table, tmp_path):
     assert tmp_path in folder.parents
 
 
-async def test_a_table_that_is_read_meanwhile_is_emptied_after_the_reading(table):
-    """RocksDB writes into the folder of a deleted database when its last reading ends."""
-    # A database that was opened before has a file of rows, which its manifest names.
+async def test_a_table_that_is_being_read_is_emptied_only_after_the_reading_ends(table):
+    """RocksDB writes into a deleted database's folder when the database's last reading ends."""
+    # After the database is opened again, it has a file of rows, and its manifest names the file.
     write_rows(table, PARTITION, {b"a": b"1"})
     table.close(PARTITION)
     table.open(PARTITION)
@@ -280,7 +278,7 @@ async def test_a_table_that_is_read_meanwhile_is_emptied_after_the_reading(table
     assert table.is_empty(PARTITION)
 
 
-def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path):
+def test_the_keys_of_a_range_are_read_in_order_forwards_or_backwards(tmp_path: Path):
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["orders"]
     keys = [b"a", b"a\xffp1", b"a\xfft1", b"a\xfft2", b"a\xfft3", b"a\xffu", b"b"]
     write_rows(table, 0, dict.fromkeys(keys, b"row"))
@@ -300,8 +298,8 @@ def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path)
     assert rows.get(b"a\xfft4") is None
 
 
-def test_a_table_written_by_the_old_binding_continues_at_its_end(tmp_path):
-    """``faust-streaming-rocksdb`` wrote the table in two starts: 30 writes of 25 payments."""
+def test_a_table_that_the_old_rocksdb_binding_wrote_continues_at_its_end(tmp_path):
+    """``faust-streaming-rocksdb`` wrote the table: 30 writes of 25 payments, with one restart."""
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
     folder = Path(str(table.data.partition_path(PARTITION)))
     folder.mkdir(parents=True)

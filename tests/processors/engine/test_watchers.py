@@ -1,4 +1,4 @@
-"""A watcher of a key is woken only by chunks with that key, and leaves nothing behind."""
+"""A watch of a key is woken only by chunks with that key, and is forgotten when the watch ends."""
 
 import pytest
 from faust.types import TP
@@ -13,7 +13,7 @@ def chunk(*keys: bytes) -> Chunk:
     return Chunk(FakeConsumer(), TP("ledger.payments", 0), records)
 
 
-async def test_a_chunk_wakes_all_watchers_of_its_keys_and_no_others():
+async def test_a_chunk_wakes_all_watchers_of_its_keys_and_no_other_watchers():
     watchers = Watchers()
     with watchers.watch(b"one") as first, watchers.watch(b"one") as second:
         with watchers.watch(b"other") as other:

@@ -13,7 +13,7 @@ from processors.views.access import hide_unreadable_requests, middlewares
 
 SECRET = b"Authorization: Bearer token_of_the_tests"
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
-# These are the parts of a request; a second part is sent after the answer to the first.
+# Each list has the parts of a request. A second part is sent after the answer to the first part.
 UNREADABLE = {
     "no request": [SECRET + b"\r\n\r\n"],
     "a misread end": [HEAD + b"Content-Length: 0\r\n\r\n", SECRET + b"\r\n\r\n"],
@@ -45,7 +45,7 @@ async def server() -> AsyncIterator[TestServer]:
 
 
 async def exchange(server: BaseTestServer, parts: list[bytes]) -> bytes:
-    """Send the parts of a request; return all bytes received until the server closed."""
+    """Send the parts of a request; return all bytes until the server closes the connection."""
     address = server.make_url("/")
     reader, writer = await asyncio.open_connection(address.host, address.port)
     received = b""
@@ -59,7 +59,7 @@ async def exchange(server: BaseTestServer, parts: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("parts", UNREADABLE.values(), ids=UNREADABLE)
-async def test_the_answer_to_a_request_that_cannot_be_parsed_contains_none_of_its_bytes(
+async def test_the_answer_to_a_request_that_cannot_be_parsed_contains_none_of_the_requests_bytes(
     server, parts, caplog
 ):
     caplog.set_level(logging.DEBUG)
@@ -79,7 +79,7 @@ async def test_a_body_that_cannot_be_decompressed_is_not_logged_after_the_answer
     assert not [record for record in caplog.records if record.name == "aiohttp.server"]
 
 
-async def test_a_bug_is_still_logged(caplog):
+async def test_an_unexpected_exception_in_a_view_is_still_logged(caplog):
     async def fails(_request: web.BaseRequest) -> web.StreamResponse:
         raise LookupError("a bug in the view")
 

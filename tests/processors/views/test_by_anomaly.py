@@ -1,4 +1,4 @@
-"""Pages merged from workers' lists lose and repeat nothing, however far each worker searched."""
+"""Merged pages of workers' lists lose and repeat no order, however far each worker searched."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def listed(order_id: str, last_event: int) -> ListedOrder:
 
 
 def part(orders: Orders, cursor: str | None, limit: int, most_searched: int) -> OrderList:
-    """Return a page of one worker, which lists only the orders with an even time."""
+    """Return one worker's page, which lists only orders whose last event has an even time."""
     end = parameters.read_cursor(cursor, bytes) if cursor else None
     found: list[ListedOrder] = []
     keys = sorted(((key_of(at, name), name) for name, at in orders.items()), reverse=True)
@@ -72,9 +72,10 @@ PARTITIONS = 2
 
 @pytest.fixture
 def app(tmp_path: Path) -> LedgerApp:
-    """Return the app of a worker whose twelve orders have anomalies, every other one over-refunded.
+    """Return the app of a worker with twelve orders, of which every second order is over-refunded.
 
-    The first order has the latest event. The worker was never started, and is only marked ready.
+    All orders have anomalies, and the first order has the latest event. The worker was never
+    started, but is marked as ready.
     """
     made = create_app(WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS))
     table = made.chunk_tables["orders"]
@@ -119,7 +120,7 @@ async def test_a_worker_lists_all_its_orders_with_its_partitions(app):
     assert len(page(app, anomaly="any", since=95).orders) == 6
 
 
-async def test_a_worker_that_is_still_searching_its_orders_gives_that_reason(app):
+async def test_a_worker_that_is_still_reading_its_orders_answers_503_with_that_reason(app):
     with pytest.raises(ProblemError) as raised:
         page(app, anomaly="any")
     assert (raised.value.problem.status, raised.value.problem.code) == (503, "being_summed")

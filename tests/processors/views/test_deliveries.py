@@ -1,4 +1,4 @@
-"""The payments, events and log records that are read for an order's deliveries are limited."""
+"""The view of an order's deliveries reads a limited number of payments, events and log records."""
 
 import asyncio
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from processors.views.deliveries import MOST_DELIVERIES, of_order
 
 
 class Workers:
-    """Stands for all workers: each payment has an event at its own offset."""
+    """Stands for all workers; each payment has one event, whose offset is the payment's id."""
 
     def __init__(self, repeats: int = 0) -> None:
         self.asked = self.at_a_time = self.most_at_a_time = 0
@@ -74,7 +74,9 @@ async def test_payments_that_left_an_order_are_requested_in_parallel_but_not_all
 
 
 @pytest.mark.parametrize("name", ["0", "pay_1"], ids=["as it was before", "not there"])
-async def test_a_payment_that_left_the_order_but_is_not_written_yet_causes_a_503(workers, name):
+async def test_a_payment_that_left_the_order_but_whose_new_state_is_missing_causes_a_503(
+    workers, name
+):
     left = Snapshot(order_id="ord_1", payment_id=name, version=2, payment=None)
     with pytest.raises(ProblemError, match=f"payment '{name}' has left") as raised:
         await of_order(workers.app, Order("ord_1", {name: left}))
@@ -117,8 +119,8 @@ async def test_an_order_of_too_many_repeated_deliveries_is_refused_before_the_lo
     assert workers.places == set()
 
 
-async def test_an_order_left_by_a_payment_with_more_events_than_it_keeps_is_too_large(workers):
-    """The payment's version may stay lower than the version with which it left the order."""
+async def test_an_order_that_a_payment_with_too_many_events_has_left_is_too_large(workers):
+    """The payment's version may stay lower than the version at which the payment left the order."""
     workers.version, workers.anomalies = 0, ("payment_too_large",)
     with pytest.raises(ProblemError) as raised:
         await of_order(workers.app, left_by(1))

@@ -20,7 +20,7 @@ PARTITIONS = 8
 
 
 class SlowReader:
-    """A reader that answers every single request within the time limit."""
+    """A reader that answers each single request slowly, but within the time limit."""
 
     async def begins(self, _topic: str, partitions: int) -> dict[int, int]:
         await asyncio.sleep(ONE_S)
@@ -45,13 +45,15 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     )
 
 
-async def test_a_slow_page_of_orders_is_given_up_on_time(app):
+async def test_a_slow_page_of_orders_ends_with_an_error_at_the_time_limit(app):
     request = SimpleNamespace(query={})
     with pytest.raises(LogUnreadableError, match="a page of the orders: not read within"):
         await by_change.page(app, request, Filter(None, None, 0))
 
 
-async def test_the_slow_deliveries_of_an_event_are_given_up_on_time(app, monkeypatch):
+async def test_the_slow_deliveries_of_an_event_end_with_an_error_at_the_time_limit(
+    app, monkeypatch
+):
     async def nowhere(_app: Any, _event_id: str) -> None:
         return None
 
@@ -62,7 +64,7 @@ async def test_the_slow_deliveries_of_an_event_are_given_up_on_time(app, monkeyp
 
 
 @pytest.mark.parametrize("answer", [orders._deliveries, orders._as_of])
-async def test_slow_deliveries_of_an_order_from_other_workers_are_given_up_on_time(
+async def test_slow_deliveries_of_an_order_from_other_workers_end_with_an_error_at_the_time_limit(
     app, monkeypatch, answer
 ):
     async def slow(_app: Any, _payment_id: str) -> None:

@@ -1,4 +1,7 @@
-"""A proof shows the current order: a changed order is reread; a contradiction is reported."""
+"""A proof shows the current order, which is read again if it changes while the log is read.
+
+If the order contradicts the log, the contradiction is reported.
+"""
 
 import asyncio
 from types import SimpleNamespace
@@ -37,7 +40,7 @@ def order_after(events: int) -> Order:
 
 
 class Worker:
-    """A worker whose order has as many events at each read as the next number in ``rests_on``."""
+    """A worker whose order rests on ``rests_on[n]`` events at read number ``n``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
@@ -91,7 +94,7 @@ async def test_an_order_that_lags_behind_its_snapshots_is_not_a_contradiction(mo
     assert raised.value.problem.code == "changing"
 
 
-async def test_a_log_that_is_not_read_within_the_limit_is_reported_as_unread(
+async def test_a_log_that_is_not_read_within_the_time_limit_is_reported_as_unread(
     monkeypatch,
 ):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.1)

@@ -1,4 +1,4 @@
-"""The overviews of several workers are merged, whether or not all of the workers are ready."""
+"""The overviews of several workers are merged, even if some workers are not ready."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def one(address: str, partitions: list[int], **more: Any) -> Overview:
     return Overview(**(given | more))
 
 
-def test_counts_lags_totals_and_anomalies_add_up():
+def test_counts_and_lags_and_totals_and_anomalies_of_the_workers_are_added():
     both = merged(
         [
             one(
@@ -62,21 +62,21 @@ def test_counts_of_the_same_second_are_added_however_long_each_worker_has_counte
     assert both.per_second == [1, 2, 13]
 
 
-def test_a_partition_that_no_ready_worker_has_is_missing():
+def test_a_partition_that_no_ready_worker_has_is_reported_as_missing():
     down = one("b", [1])
     down = replace(down, workers=[replace(down.workers[0], ready=False, reason="recovering")])
     both = merged([one("a", [0]), down], 3)
     assert (both.ready, both.missing) == (False, [1, 2])
 
 
-def test_a_total_that_lacks_one_worker_s_part_is_none():
+def test_if_the_totals_of_one_worker_are_missing_there_are_no_totals():
     both = merged([one("a", [0], totals={"KZT": Totals(1, 0, 1)}), one("b", [1], totals=None)], 2)
     assert both.totals is None
     assert both.anomalies == {}
 
 
 @pytest.mark.parametrize("partitions", [[0, 1], [1, 1], []], ids=str)
-def test_there_are_no_totals_unless_each_partition_is_folded_once(partitions):
+def test_there_are_no_totals_unless_each_partition_belongs_to_exactly_one_worker(partitions):
     more = {"totals": {"KZT": Totals(1, 0, 1)}, "anomalies": {"any": 1}}
     both = merged([one("a", [0], **more), one("b", partitions, **more)], 2)
     assert (both.totals, both.anomalies) == (None, None)

@@ -21,7 +21,7 @@ def test_a_time_is_the_same_millisecond_however_it_is_written(given, ms):
     assert time_ms(SimpleNamespace(query={"as_of": given}), "as_of") == ms
 
 
-def test_every_millisecond_of_a_second_is_read_as_itself():
+def test_every_millisecond_of_a_second_is_read_exactly():
     for part in range(1000):
         request = SimpleNamespace(query={"as_of": f"1767225600.{part:03}"})
         assert time_ms(request, "as_of") == 1_767_225_600_000 + part

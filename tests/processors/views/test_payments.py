@@ -32,13 +32,13 @@ def test_a_page_ends_at_the_limit_and_its_cursor_names_the_last_payment():
     assert page_of(ORDER, payments(5), 5).cursor is None
 
 
-def test_a_page_skips_a_bounded_number_of_payments_that_have_left():
+def test_a_page_skips_a_bounded_number_of_payments_that_have_left_the_order():
     page = page_of(ORDER, iter((f"pay_{n:05}", None) for n in range(2_000)), 5)
     assert page.payments == []
     assert read(page.cursor) == "pay_00499"
 
 
-def test_a_page_ends_at_the_size_of_one_answer(monkeypatch):
+def test_a_page_ends_at_the_largest_size_of_an_answer(monkeypatch):
     monkeypatch.setattr("processors.views.payments._MOST_BYTES", 2_000)
     page = page_of(ORDER, payments(200, 500), 200)
     assert 1 < len(page.payments) < 10
@@ -46,7 +46,7 @@ def test_a_page_ends_at_the_size_of_one_answer(monkeypatch):
 
 
 @pytest.mark.parametrize(("after", "names"), [("", ["a", "b", "c"]), ("a", ["b", "c"]), ("c", [])])
-def test_a_small_order_s_payments_are_listed_from_its_only_row(after, names):
+def test_the_payments_of_a_small_order_are_listed_from_the_orders_single_row(after, names):
     snapshots = [
         fold_payments([success(name, payment=name, order="ord_1")], {}).snapshots[0]
         for name in ("b", "a", "c")

@@ -1,4 +1,4 @@
-"""A wait for an event keeps to its time limit, however slow the search for the event is."""
+"""A wait for an event keeps its time limit, however slow the search for the event is."""
 
 import asyncio
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ async def wait(app: Any, table: Any = "orders", wait: str = "100ms") -> Any:
         return await until_folded(app, request, table, "ord_1", lambda: None)
 
 
-async def test_a_search_that_takes_too_long_is_given_up(app, monkeypatch):
+async def test_a_search_that_takes_too_long_is_cancelled(app, monkeypatch):
     async def never(_app: Any, _event_id: str) -> None:
         await asyncio.Event().wait()
 
@@ -35,7 +35,7 @@ async def test_a_search_that_takes_too_long_is_given_up(app, monkeypatch):
     assert raised.value.problem.code == "event_not_folded"
 
 
-async def test_a_search_that_ends_after_the_wait_is_the_last_one(app, monkeypatch):
+async def test_no_further_search_starts_once_the_time_limit_has_passed(app, monkeypatch):
     searches = 0
 
     async def slow(_app: Any, _event_id: str) -> None:

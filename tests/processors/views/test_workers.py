@@ -1,4 +1,4 @@
-"""All other workers are asked for their parts of an answer, and incomplete answers are refused."""
+"""A worker asks all other workers for their parts of an answer, and refuses incomplete answers."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ def share_out(app, others: dict[str, list[int]]) -> None:
     }
 
 
-async def test_a_worker_with_only_standbys_is_asked_too(app):
+async def test_a_worker_that_has_only_standbys_is_also_asked(app):
     share_out(app, {"http://b:1": [], "http://a:1": [0, 1, 2, 3]})
     assert other_workers(app) == [URL("http://a:1"), URL("http://b:1")]
 
@@ -31,7 +31,7 @@ async def test_a_worker_with_only_standbys_is_asked_too(app):
 @pytest.mark.parametrize(
     ("served", "whole"), [([1, 0], True), ([0], False), ([0, 1, 1], False), ([0, 0], False)]
 )
-def test_parts_are_complete_if_each_partition_is_served_once(served, whole):
+def test_an_answer_is_complete_if_each_partition_is_served_exactly_once(served, whole):
     assert is_whole(served, 2) is whole
     if not whole:
         with pytest.raises(ProblemError) as raised:
@@ -56,7 +56,7 @@ async def test_balances_count_each_partition_exactly_once(app, theirs):
             assert str(theirs) in raised.value.problem.detail
 
 
-async def test_the_reason_why_another_worker_cannot_answer_is_passed_on(app):
+async def test_the_reason_why_another_worker_cannot_answer_is_part_of_the_answer(app):
     async def answers(_request: web.Request) -> web.Response:
         problem = {"status": 503, "code": "being_summed", "detail": "ask again"}
         return web.json_response(problem, status=503)
