@@ -23,7 +23,7 @@ _CONTEXT.set_forkserver_preload(
 
 
 class Fork:
-    """A fork that runs a command; it has the methods of `subprocess.Popen` that the tests call."""
+    """Runs a command in a fork, and has those methods of `subprocess.Popen` that the tests call."""
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], out: Path, err: Path):
         self._process = _CONTEXT.Process(target=_run, args=(arguments, env, out, err))
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], out: Path, err: Path)
 def start(
     command: list[str], env: Mapping[str, str], out: Path, err: Path
 ) -> Fork | subprocess.Popen[bytes]:
-    """Start a command; its environment is that of this process plus the variables of `env`."""
+    """Start a command with the environment of this process, to which `env` is added."""
     whole = os.environ | dict(env)
     if command[: len(COMMAND)] == COMMAND and all(name.startswith("LEDGER_") for name in env):
         return Fork(command[len(COMMAND) :], whole, out, err)

@@ -222,11 +222,11 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
 
 
 def moved(env: dict[str, str], folder: Path) -> dict[str, str]:
-    """Return a worker's settings for a new data folder, which contains only the worker's id.
+    """Return a stopped worker's settings with a new data folder, which has only the worker's id.
 
-    A worker that starts with these settings has the name of the stopped worker, so it rejoins the
-    group at once. A worker with a new name would have to wait until the stopped worker's session
-    has ended.
+    A worker that starts with these settings has the stopped worker's name, so it rejoins the group
+    at once. A worker with a new name would have to wait until the stopped worker's session has
+    ended.
     """
     folder.mkdir()
     shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
@@ -278,7 +278,7 @@ async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
 
 @asynccontextmanager
 async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
-    """Open a writer that writes under an identity; this raises the identity's epoch."""
+    """Open a writer for an identity; opening the writer raises the identity's epoch."""
     async with producer(bootstrap) as client:
         opened = Writer(client.client, identity)
         await opened.start()
@@ -289,7 +289,7 @@ async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
 
 
 def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
-    """Return an event as Plexy sends it; the object's id is ``pay_<number>`` by default."""
+    """Return an event as Plexy sends it; by default, it is about the payment ``pay_<number>``."""
     content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
     return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
 

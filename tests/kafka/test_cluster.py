@@ -181,7 +181,7 @@ async def watch(ledger: Ledger) -> AsyncIterator[Watch]:
 
 
 async def folds(ledger: Ledger, watch: Watch, within_s: float) -> None:
-    """Wait until the worker has folded a record of each partition that arrives after this call."""
+    """Wait until the worker has folded, in each partition, a record that arrived after the call."""
     took_s = await watch.folded_past(await watch.ends(), within_s)
     ledger.check_alive()
     assert took_s is not None, f"nothing was folded for {within_s} s"
@@ -283,7 +283,7 @@ async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.
 
 
 async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response]:
-    """Start a delivery every 0.1 s, even if earlier answers are missing; return all answers."""
+    """Start a delivery every 0.1 s, even while earlier ones have no answer; return all answers."""
 
     async def one(client: httpx.AsyncClient, number: int) -> httpx.Response:
         await asyncio.sleep(number * 0.1)

@@ -58,7 +58,7 @@ def with_wrong_checksum(written: bytes) -> bytes:
 
 
 def change(broker: EmbeddedKafka, topic: str, changes: dict[int, Change]) -> None:
-    """Stop the broker, change the batches at the given offsets of the partition, and start it.
+    """Stop the broker, change batches at the given offsets of the partition, and start the broker.
 
     The offset -1 stands for the last batch.
     """

@@ -60,7 +60,7 @@ DIGITS_OF = MinorUnits(THREE_DECIMALS).digits_of
 
 
 def contradicting() -> list[bytes]:
-    """Return three contradictory successes, the latest first, and a refund for each payment."""
+    """For each payment, return three contradictory successes, the latest first, and a refund."""
     bodies = []
     for number in range(40):
         payment = {"id": f'pay "{number}"; a,b', "merchantReference": f"ord_{number}"}

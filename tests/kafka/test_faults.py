@@ -72,7 +72,7 @@ def test_no_delivery_is_lost_or_counted_twice_while_every_layer_has_faults():
 async def test_a_step_that_does_not_end_is_reported_and_all_other_steps_are_judged(
     kafka, tmp_path, monkeypatch
 ):
-    """No ingress and no worker runs, and ``verify`` has too little time; the run reports each."""
+    """No ingress runs, no worker runs, and ``verify`` has too little time; the run reports all."""
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     await ensure_topics(settings)

@@ -1,6 +1,7 @@
 """A worker uses the tables of an earlier release, but restores the tables that it can't trust.
 
-The tests make the folder of an earlier release: they delete the keys that it did not write.
+The tests make the folder of an earlier release: they delete the keys that this release did not
+write.
 """
 
 import json

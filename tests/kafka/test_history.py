@@ -79,7 +79,7 @@ def folded(
 
 
 def without_reused(document: dict[str, Any]) -> dict[str, Any]:
-    """Remove notes about a reused event id from a document, as the tests deliver no such reuse."""
+    """Return a document without its notes about reused event ids; no test delivers a reused id."""
     notes = document.get("notes", [])
     kept = [note for note in notes if note["outcome"] != "event_id_reused"]
     if kept == notes:

@@ -362,7 +362,7 @@ async def test_after_sigterm_in_an_outage_ingress_ends_on_time_with_exit_code_0(
 async def test_if_the_limit_on_records_is_lowered_only_larger_deliveries_are_refused(
     kafka, tmp_path
 ):
-    """An operator lowers `max.message.bytes` under load; at first, the broker refuses batches."""
+    """An operator lowers `max.message.bytes` under load. The broker first refuses whole batches."""
     async with ingress(kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started, senders=16)

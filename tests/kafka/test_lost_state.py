@@ -42,7 +42,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(420)
 
 # The variable HELD names a table, and the variable AFTER is a number. In each partition of this
-# table, this worker writes only so many chunks.
+# table, this worker writes only this number of chunks.
 HOLDS_A_REST = """
 import asyncio, os
 from collections import Counter

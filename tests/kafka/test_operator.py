@@ -337,7 +337,7 @@ def test_a_new_log_can_replace_a_log_with_added_partitions_and_every_sale_counts
 def write_by_key(
     env: Mapping[str, str], topic: str, partitions: int, bodies: Iterable[dict[str, object]]
 ) -> None:
-    """Write deliveries as a producer does that divides keys among ``partitions`` partitions."""
+    """Write deliveries to the partitions of their keys in a topic of ``partitions`` partitions."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:

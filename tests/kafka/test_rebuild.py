@@ -100,7 +100,7 @@ def documents(env: dict[str, str]) -> dict[bytes, bytes]:
     return latest(env, names_of(env).orders)
 
 
-def test_a_rebuild_next_to_a_live_ledger_equals_the_ledger_and_replaces_it(ledger):
+def test_a_version_that_is_rebuilt_during_deliveries_equals_the_old_version_and_replaces_it(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     with deliveries(env):
         code, output = rebuild(env)

@@ -28,7 +28,7 @@ def summed(worker: WorkerProcess) -> Counter[tuple[str, int]]:
 
 
 def whole(env: Mapping[str, str], workers: int) -> Any:
-    """Wait until ``workers`` workers have partitions, and their sums; return the overview."""
+    """Wait until ``workers`` workers have partitions and have summed them; return the overview."""
 
     def settled() -> Any:
         found = get(env, "/overview")

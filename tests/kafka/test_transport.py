@@ -285,7 +285,7 @@ async def test_a_partition_whose_position_is_being_reset_does_not_crash_the_work
 async def test_records_that_are_fetched_before_faust_resumes_the_flow_are_not_lost(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust clears the agents' queues after the recovery, so no queue may have records before."""
+    """Faust clears the agents' queues after the recovery, so no record may be queued earlier."""
     seek = transport.Consumer.perform_seek
 
     async def slow_seek(consumer: transport.Consumer) -> None:

@@ -62,7 +62,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 def shared(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker that all tests share which undo their changes."""
+    """Run one worker for all tests that undo their changes."""
     with folded(kafka, tmp_path_factory.mktemp("verify")) as worker:
         yield worker
 

@@ -1,4 +1,4 @@
-"""A worker whose disk is full ends with a clear message; a restart with free space continues.
+"""A worker whose disk is full ends with a clear message, and continues when there is space again.
 
 A worker that is blocked also ends. If it did not end, it would keep its partitions (see
 `processors/worker.py`).

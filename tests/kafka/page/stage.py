@@ -180,7 +180,7 @@ class Watch:
             self.errors.append(message.text)
 
     def check(self) -> None:
-        """Fail if the page has sent a wrong request or logged an error since the last check."""
+        """Fail if the page has requested another host or logged an error since the last check."""
         hosts, errors, self.hosts, self.errors = self.hosts, self.errors, set(), []
         assert hosts <= {self._own}, hosts
         assert errors == [], errors
