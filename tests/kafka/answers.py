@@ -1,6 +1,6 @@
-"""Makes signed deliveries as ingress writes them to the log, and asks the views over HTTP.
+"""Writes signed deliveries to the log as ingress does, and sends requests to the views.
 
-The client sends paths byte for byte (``http.client``), without normalising them.
+The HTTP client is ``http.client``, because it does not normalise a path before it sends it.
 """
 
 import asyncio
@@ -46,7 +46,10 @@ def signed(
     key: str | None = None,
     at_s: float | None = None,
 ) -> OutRecord:
-    """Return the log record that ingress would write for a body; a body of bytes needs a key."""
+    """Sign a body, and return the record that ingress writes to the log for it.
+
+    If the body is given as bytes, the caller must also give the record's key.
+    """
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     arrived = at_s or time.time()
     headers = [
@@ -59,7 +62,7 @@ def signed(
 
 
 def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: Any) -> None:
-    """Append bodies to the log of record, each through ``signed`` with the same options."""
+    """Sign each body with ``signed`` and the options ``how``; append it to the log of record."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -70,7 +73,7 @@ def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: A
 
 
 def refuse(env: Mapping[str, str], body: bytes) -> None:
-    """Write a body that is not a valid envelope to ``plexy.rejected``, as ingress does."""
+    """Write a body to ``plexy.rejected``, as ingress does if the body is not a valid envelope."""
     names = names_of(env)
     arrived = DeliveryHead(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
     rejection = decode_envelope(body)
@@ -106,7 +109,7 @@ def ask(
     token: str | None = TOKEN,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Send one request, with ``path`` unchanged."""
+    """Send one request; ``path`` is sent unchanged."""
     connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
     headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
     try:

@@ -1,7 +1,9 @@
-"""Starts the real broker of these tests: one per session, hence one per process of pytest-xdist.
+"""Starts the real broker of these tests.
 
-Each module that tests the views runs two workers of one ledger. The workers share the partitions,
-so about half of the requests to one worker concern rows that the other worker has.
+Each session of pytest has its own broker. Each process of pytest-xdist runs its own session.
+
+Each module that tests the views runs two workers of one ledger. Each worker has about half of the
+partitions, so about half of the requests to a worker concern rows that the other worker has.
 """
 
 import os
@@ -23,7 +25,7 @@ from tests.kafka.harness import environment, two_workers, wait_folded
 
 @pytest.fixture(scope="session")
 def kafka_cache() -> KafkaCache:
-    """Return this machine's cache of Kafka's files, which the first test fills for all others."""
+    """Return this machine's cache of Kafka's files; fetch the files if the cache is empty."""
     cache = local.kafka_cache(DemoSettings.from_environment(os.environ))
     fetch(cache)
     return cache
@@ -33,7 +35,10 @@ def kafka_cache() -> KafkaCache:
 def kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Share a broker among tests with topics of their own; a test that kills it restarts it."""
+    """Run one broker for all tests of the session.
+
+    Each test has its own topics. A test that kills the broker also restarts it.
+    """
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
 
@@ -42,7 +47,7 @@ def kafka(
 def usual_kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Run a broker that creates missing topics, which is Kafka's default."""
+    """Run a broker that creates a topic when a client first names it, as Kafka does by default."""
     folder = tmp_path_factory.mktemp("usual")
     properties = {"auto.create.topics.enable": "true"}
     with EmbeddedKafka(folder, cache=kafka_cache, properties=properties) as broker:
@@ -51,7 +56,7 @@ def usual_kafka(
 
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
-    """Return the settings of a worker without standbys; the topics exist."""
+    """Create the topics, and return the settings of a worker that has no standbys."""
     env = environment(kafka.bootstrap, tmp_path, standby_replicas=0)
     made = WorkerSettings.from_environment(env)
     await ensure_topics(made)
@@ -80,7 +85,12 @@ def env(envs: tuple[dict[str, str], dict[str, str]], request: pytest.FixtureRequ
 
 @pytest.fixture(scope="module")
 def story(envs: tuple[dict[str, str], dict[str, str]]) -> dict[str, str]:
-    """Deliver an order's story: failure, payment, refunds, duplicates, and a payment that moves."""
+    """Deliver the events of the order ``ord/1``.
+
+    A payment fails, then succeeds, and is refunded twice, by more than its amount. One delivery is
+    a duplicate, and one delivery reuses an event id with a different amount. A second payment moves
+    to a different order.
+    """
     env = envs[0]
     failed = event(
         "evt_failed", "payment.failed", "pay_1", 500, created=NOW_S - 9, merchantReference="ord/1"

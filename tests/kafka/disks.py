@@ -1,4 +1,4 @@
-"""Copies and restores a broker's disk, as an operator would from a backup."""
+"""Copies a broker's disk, and restores it from a copy, as an operator restores a backup."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tests.kafka.harness import PARTITIONS
 
 
 class Disk:
-    """A broker's disk; the broker is stopped while the disk is copied, or replaced by a copy."""
+    """A broker's disk; the broker is stopped while the disk is copied or restored."""
 
     def __init__(self, broker: EmbeddedKafka, copies: Path) -> None:
         self._broker = broker
@@ -20,7 +20,7 @@ class Disk:
         return self._broker.folder / "data"
 
     def keep(self) -> Path:
-        """Return a new copy of the whole disk."""
+        """Copy the whole disk; return the folder of the copy."""
         copy = self._copies / str(len(list(self._copies.glob("*"))))
         self._broker.stop()
         shutil.copytree(self._data, copy)
@@ -28,7 +28,7 @@ class Disk:
         return copy
 
     def bring_back(self, copy: Path, older: Path | None = None, topics: Sequence[str] = ()) -> None:
-        """Replace the disk with a copy, and the given topics with those of the older copy."""
+        """Replace the disk with a copy, but take the given topics from the older copy."""
         self._broker.stop()
         shutil.rmtree(self._data)
         shutil.copytree(copy, self._data)

@@ -1,9 +1,9 @@
 """Starts our commands as forks of a process that has already imported our packages.
 
-A new interpreter spends 0.8 s of CPU on imports, and these tests start some 700 commands. Like any
-other process, a fork has its own process id, environment and exit code, and a test can signal or
-kill it. An environment with variables other than `LEDGER_*` needs a new interpreter, because
-libraries read their variables when they are imported.
+A new interpreter spends 0.8 s of CPU time on imports, and these tests start some 700 commands. Like
+any other process, a fork has its own process id, environment and exit code, and a test can signal
+or kill it. If a test sets variables other than `LEDGER_*` for a command, the command runs in a new
+interpreter, because a library reads its variables when Python imports the library.
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ _CONTEXT.set_forkserver_preload(
 
 
 class Fork:
-    """A command as a fork, with the methods of `subprocess.Popen` that the tests call."""
+    """Runs a command in a fork, and has those methods of `subprocess.Popen` that the tests call."""
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], out: Path, err: Path):
         self._process = _CONTEXT.Process(target=_run, args=(arguments, env, out, err))
@@ -54,7 +54,7 @@ class Fork:
 
 
 def _run(arguments: Sequence[str], env: Mapping[str, str], out: Path, err: Path) -> None:
-    """Run the command in the process of the fork."""
+    """Run the command; the forked process calls this function."""
     os.environ.clear()
     os.environ.update(env)
     for path, number in ((out, 1), (err, 2)):
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], out: Path, err: Path)
 def start(
     command: list[str], env: Mapping[str, str], out: Path, err: Path
 ) -> Fork | subprocess.Popen[bytes]:
-    """Start a command with the variables of `env` added to those of this process."""
+    """Start a command with the environment of this process, to which `env` is added."""
     whole = os.environ | dict(env)
     if command[: len(COMMAND)] == COMMAND and all(name.startswith("LEDGER_") for name in env):
         return Fork(command[len(COMMAND) :], whole, out, err)

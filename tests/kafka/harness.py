@@ -1,6 +1,7 @@
-"""Gives tests on a real broker settings, processes, and functions that write, read and wait.
+"""Provides settings and processes to the tests that use a real broker.
 
-Each test has its own topic prefix, consumer group and folders, so tests can share a broker.
+Its functions also write to topics, read from topics, and wait for conditions. Each test has its own
+topic prefix, consumer group and folders, so tests can share a broker.
 """
 
 import asyncio
@@ -43,8 +44,8 @@ from tests.kafka.forks import COMMAND, Fork, start
 
 PARTITIONS = 4
 WORKER = [*COMMAND, "worker"]
-# This worker writes nothing while its folder has a file `hold`. When it has work to write, it
-# creates a file `held`.
+# This worker writes nothing while its folder contains a file `hold`. If the worker has something to
+# write during this time, it creates a file `held`.
 HOLDS_WORK = """
 import asyncio, os, pathlib
 from processors.engine.effects import Effects
@@ -61,7 +62,8 @@ Effects.write = held
 run(WorkerSettings.from_environment(os.environ))
 """
 
-# This worker never writes the tables that HELD names, nor the outputs of their chunks.
+# The variable HELD names tables. Each table belongs to one hop, and for these hops the worker
+# writes neither rows nor outputs.
 HOLDS_A_TABLE = """
 import asyncio, os
 from processors.engine.effects import Effects
@@ -103,7 +105,8 @@ def group_of(env: Mapping[str, str]) -> str:
 def until(condition: Callable[[], Any], *, within_s: float, what: str | Callable[[], str]) -> Any:
     """Wait for a condition and return its value, or fail with ``what`` in the message.
 
-    If ``what`` is a function, it is called only for the message, which thus shows the last state.
+    If ``what`` is a function, it is called when the wait fails, so the message shows the state at
+    that time.
     """
     deadline = time.monotonic() + within_s
     while not (value := condition()):
@@ -115,7 +118,7 @@ def until(condition: Callable[[], Any], *, within_s: float, what: str | Callable
 
 
 class WorkerProcess:
-    """A worker in a process of its own, which logs to a file in its folder."""
+    """A worker that runs in its own process, and logs to a file in its data folder."""
 
     def __init__(self, env: Mapping[str, str], command: list[str] | None = None) -> None:
         self.env = dict(env)
@@ -179,7 +182,7 @@ class WorkerProcess:
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        """Return a view's status and decoded JSON; (0, None) while the worker does not listen."""
+        """Return a view's status and decoded JSON, or (0, None) if the worker does not listen."""
         url = f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}{path}"
         try:
             request = urllib.request.Request(url, headers=headers)
@@ -199,7 +202,7 @@ class WorkerProcess:
         until(ready, within_s=within_s, what=f"readiness of {self.env['LEDGER_WEB_PORT']}")
 
     def wait_for(self, code: str, within_s: float = 60) -> dict[str, Any]:
-        """Wait until readiness fails with this code; return the problem document."""
+        """Wait until `/readyz` answers 503 with this problem code; return the problem document."""
 
         def refused() -> dict[str, Any] | None:
             status, problem = self.get("/readyz")
@@ -220,10 +223,11 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
 
 
 def moved(env: dict[str, str], folder: Path) -> dict[str, str]:
-    """Return the settings of a worker that keeps its name and address, but has an empty folder.
+    """Return a stopped worker's settings with a new data folder, which has only the worker's id.
 
-    The worker rejoins its group at once. A worker with a new name would wait until the session of
-    the stopped worker ends.
+    A worker that starts with these settings has the stopped worker's name, so it rejoins the group
+    at once. A worker with a new name would have to wait until the stopped worker's session has
+    ended.
     """
     folder.mkdir()
     shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
@@ -231,9 +235,9 @@ def moved(env: dict[str, str], folder: Path) -> dict[str, str]:
 
 
 def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
-    """Return a worker that has a copy of another worker's id, and advertises the same address.
+    """Return a worker that has the same id as another worker, and advertises the same address.
 
-    The copy listens on a different address of this machine, as if it ran on a second machine.
+    The new worker listens on a different address of this machine, as if it ran on a second machine.
     """
     return WorkerProcess(moved(env, folder) | {"LEDGER_WEB_BIND": "127.0.0.2"})
 
@@ -253,7 +257,7 @@ def two_workers(
 def worker_that_folded(
     env: dict[str, str], bodies: Iterable[Mapping[str, Any]]
 ) -> Iterator[WorkerProcess]:
-    """Run a worker that has folded these deliveries."""
+    """Run a worker, deliver these bodies, and wait until the worker has folded them."""
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         deliver(env, bodies)
@@ -275,7 +279,7 @@ async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
 
 @asynccontextmanager
 async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
-    """Open a writer under the next epoch of an identity."""
+    """Open a writer for an identity; opening the writer raises the identity's epoch."""
     async with producer(bootstrap) as client:
         sender = Sender(client.client)
         opened = Writer(sender, await next_epoch(client.client, identity))
@@ -287,18 +291,18 @@ async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
 
 
 def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
-    """Return an event from Plexy; its payment is new unless ``data`` names one."""
+    """Return an event as Plexy sends it; by default, it is about the payment ``pay_<number>``."""
     content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
     return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
 
 
 def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a payment for each of these orders."""
+    """Return one event for each number: a payment of the order with this number."""
     return [event(n, order=f"ord_{n}") for n in numbers]
 
 
 def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> None:
-    """Write records to the partitions of their keys, without the ledger's checks."""
+    """Write each record to the partition of its key; the ledger's own checks are not made."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -310,7 +314,7 @@ def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> N
 
 
 def produce_batch(env: Mapping[str, str], topic: str, partition: int, data: bytes) -> None:
-    """Write a batch of records byte for byte, as a foreign producer may."""
+    """Write a batch of records byte for byte, as a producer of another project could."""
 
     async def send() -> None:
         client = AIOKafkaClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
@@ -334,7 +338,10 @@ def produce_batch(env: Mapping[str, str], topic: str, partition: int, data: byte
 
 
 def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None:
-    """Append bodies to the log of record as ingress does, keyed by event id."""
+    """Append bodies to the log of record, each under its event id as the key.
+
+    Unlike the records that ingress writes, these records have no headers.
+    """
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -349,7 +356,7 @@ def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None
 async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
     """Commit an offset for the workers' group, as if the workers had folded that far.
 
-    Kafka refuses the commit until the session of the last stopped worker has ended.
+    Kafka refuses the commit while the session of a stopped worker lasts, so this function retries.
     """
     async with asyncio.timeout(30):
         while True:
@@ -370,7 +377,10 @@ async def _commit(env: Mapping[str, str], partition: TopicPartition, offset: int
 
 
 def deliver_held(env: Mapping[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
-    """Deliver orders, and let a worker fold them only up to the first of the held tables."""
+    """Deliver orders to a worker that never writes the ``held`` tables.
+
+    Return when the topic that feeds the first of these tables has a new record for each order.
+    """
     source = names_of(env).source_of(held[0])
 
     def end() -> int:
@@ -392,7 +402,7 @@ class Position(NamedTuple):
 
 
 def positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
-    """Return the position of each partition that the workers read, hop by hop."""
+    """Return the position of each partition of the three topics that the workers fold."""
     return asyncio.run(_positions(env))
 
 
@@ -417,7 +427,7 @@ async def _positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
-    """Return a group's committed offsets; keep asking while its coordinator is starting."""
+    """Return a group's committed offsets; retry while the group's coordinator is starting."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -429,7 +439,7 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartit
 
 
 def lags(env: Mapping[str, str], partitions: Iterable[int] = range(PARTITIONS)) -> dict[str, int]:
-    """Return the number of records per topic that the workers have not committed yet."""
+    """Return, for each topic, the number of records that the workers have not committed yet."""
     wanted = set(partitions)
     lag: dict[str, int] = {}
     for tp, position in positions(env).items():
@@ -439,7 +449,7 @@ def lags(env: Mapping[str, str], partitions: Iterable[int] = range(PARTITIONS)) 
 
 
 def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float = 60) -> None:
-    """Wait until every hop has committed everything; fail at once if a worker died."""
+    """Wait until the workers have committed all records; fail at once if a worker has died."""
 
     def folded() -> bool:
         for worker in workers:
@@ -451,7 +461,7 @@ def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float
 
 
 def read_topic(env: Mapping[str, str], topic: str, partitions: int = PARTITIONS) -> list[Any]:
-    """Return every record of a topic, partition by partition."""
+    """Return every record of a topic; the records of one partition are in their order."""
 
     async def read() -> list[Any]:
         consumer = AIOKafkaConsumer(
@@ -496,21 +506,21 @@ def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:
 
 
 def latest(env: Mapping[str, str], topic: str) -> dict[bytes, bytes]:
-    """Return the last value of each key of a topic, without tombstones and reserved keys."""
+    """Return the last value of each key of a topic; leave out deleted keys and reserved keys."""
     records = [r for r in read_topic(env, topic) if not r.key.startswith(RESERVED)]
     values: dict[bytes, bytes | None] = {r.key: r.value for r in records}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def state_of(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the part of the state that does not depend on how partitions were interleaved."""
+    """Return the part of the state that does not depend on how the partitions were interleaved."""
     names, group = names_of(env), group_of(env)
     payments = latest(env, changelog_name(group, "payments"))
     held = {key: PAYMENTS.decode(value) for key, value in payments.items()}
     stored = latest(env, changelog_name(group, "seen"))
-    # Each partition keeps its own progress under this key, and a duplicate advances it.
+    # Under this key, each partition stores how far it is folded. A duplicate changes this value.
     stored.pop(PROGRESS_KEY, None)
-    # A duplicate adds its offset to the row, and changes nothing else.
+    # A duplicate adds its offset to the row of its event id, and changes nothing else.
     seen = {key: replace(SEEN.decode(value), repeats=()) for key, value in stored.items()}
     sums: Counter[tuple[str, str]] = Counter()
     for value in latest(env, names.entries).values():
@@ -518,7 +528,8 @@ def state_of(env: Mapping[str, str]) -> dict[str, Any]:
             sums[posting.account, posting.currency] += posting.amount
     return {
         "seen": seen,
-        # A retry leaves void notes, which change nothing.
+        # A note describes a delivery that does not count. When a retry makes this delivery count,
+        # the note stays stored, but changes nothing any more.
         "facts": {key: each.facts for key, each in held.items() if each.facts},
         "notes": {key: shown(each.notes) for key, each in held.items() if shown(each.notes)},
         "documents": latest(env, names.orders),

@@ -1,4 +1,4 @@
-"""Runs a worker's app in the test's own process, with an agent that does the test's own work.
+"""Runs a worker's app in the test's process, with an agent that does work defined by the test.
 
 The module also appends to the log of record, and reads end offsets and committed offsets.
 """
@@ -28,7 +28,8 @@ from tests.kafka.harness import PARTITIONS, free_port, producer
 
 Work = Callable[[Chunk], Awaitable[None]]
 
-# When Faust and mode stop, they leave some coroutines and sockets to the garbage collector.
+# When Faust and its library mode stop, they leave some coroutines and sockets open until the
+# garbage collector finds them. Python warns about each of these.
 WARNINGS_OF_FAUST = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -38,7 +39,7 @@ WARNINGS_OF_FAUST = [
 
 @asynccontextmanager
 async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
-    """Run an app that does ``work`` for chunks of the log of record, and ignores other chunks."""
+    """Run an app that does ``work`` for each chunk of the log of record, and for no other chunk."""
     app = new_app(settings, worker_class=Worker, middlewares=[])
 
     @app.agent(chunked(app, app.names.webhooks), name="probe")
@@ -71,7 +72,7 @@ def second_settings(settings: WorkerSettings, folder: Path) -> WorkerSettings:
 
 
 async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:
-    """Write new values to a table as the effects of a chunk."""
+    """Write new values to a table as ``Effects`` writes the results of a chunk."""
 
     def fold(_: Chunk, effects: Effects) -> None:
         effects.keep(values.items())
@@ -80,7 +81,7 @@ async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | N
 
 
 async def append(settings: WorkerSettings, partition: int, *keys: str) -> None:
-    """Append records to a partition of the log of record, each with its key as its value."""
+    """Append one record per key to a partition of the log of record; its value equals its key."""
     async with producer(settings.bootstrap_servers[0]) as client:
         topic = f"{settings.topic_prefix}plexy.webhooks"
         records = [OutRecord(key.encode(), key.encode()) for key in keys]
@@ -95,7 +96,7 @@ async def end_of(settings: WorkerSettings, tp: TP) -> int:
 
 
 async def committed(settings: WorkerSettings, tp: TP) -> int:
-    """Return the offset that the workers' group has committed; 0 if there is none."""
+    """Return the offset that the workers' group has committed, or 0 if it has committed none."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     try:

@@ -1,4 +1,4 @@
-"""Provides a history of thousands of events, and checks the state that workers fold from it."""
+"""Provides thousands of events, and checks the state that workers have folded from them."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ EVENTS = 20_000
 
 
 def history(count: int) -> Iterator[dict[str, Any]]:
-    """Return two events per order: a payment, and a refund that names only the payment."""
+    """Return two events per order: a payment, and a refund that names the payment but no order."""
     for n in range(count // 2):
         yield event(f"evt_p{n}", "payment.succeeded", f"pay_{n}", 1000 + n, order=f"ord {n}/ü")
         refund = event(f"evt_r{n}", "refund.succeeded", f"re_{n}", n % 2, payment=f"pay_{n}")
@@ -28,11 +28,11 @@ def event(
 
 
 def assert_states_are_right(env: dict[str, str], count: int) -> None:
-    """Compare the last document of every order, and the journal, with sums computed here."""
+    """Check the last document of each order and the journal's sums against values computed here."""
     documents = {}
     for record in read_topic(env, names_of(env).orders):
         documents[record.key.decode()] = json.loads(record.value) if record.value else None
-    # A refund that arrives first has a document of its own until its payment arrives.
+    # A refund that arrives before its payment has its own order document until the payment arrives.
     documents = {order_id: document for order_id, document in documents.items() if document}
     assert len(documents) == count // 2
     for n in range(count // 2):

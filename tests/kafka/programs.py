@@ -1,4 +1,4 @@
-"""Runs our other commands as processes next to a worker: an audit, ingress, or `run`."""
+"""Runs commands other than `worker` as processes: an audit, an ingress, or `run`."""
 
 import json
 import os
@@ -21,14 +21,14 @@ UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
 
 
 def program(name: str, env: Mapping[str, str], *arguments: str) -> WorkerProcess:
-    """Return one of our commands as a process with a log file of its own."""
+    """Return a process, not yet started, that runs one of our commands and has its own log file."""
     started = WorkerProcess(env, [sys.executable, "-m", "cli", name, *arguments])
     started.log_file = started.log_file.with_name(f"{name}.log")
     return started
 
 
 def start_piped(env: Mapping[str, str], *arguments: object) -> subprocess.Popen[str]:
-    """Start a command whose output, with its errors, can be read from a pipe."""
+    """Start a command; its standard output and standard error go to the same pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "cli", *map(str, arguments)],
         env=os.environ | dict(env),
@@ -39,7 +39,7 @@ def start_piped(env: Mapping[str, str], *arguments: object) -> subprocess.Popen[
 
 
 def ask_ingress(env: Mapping[str, str], path: str) -> tuple[int, str]:
-    """Return a page's status and text from ingress; (0, "") while ingress does not listen."""
+    """Return the status and text of ingress's answer, or (0, "") if ingress does not listen."""
     url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{path}"
     try:
         answer = httpx.get(url, trust_env=False, timeout=30)
@@ -80,12 +80,12 @@ def wait_refused(env: Mapping[str, str], *words: str) -> None:
         assert answer.status_code == 503, answer.text
         return all(word in answer.json()["detail"] for word in words)
 
-    # Ingress may find a different reason between the two requests, so both are repeated.
+    # Between the two requests, ingress may find a different reason. So both requests are repeated.
     until(lambda: refused() and not_kept(), within_s=30, what=f"503 with {words}")
 
 
 class AuditProcess(WorkerProcess):
-    """An audit in a process of its own, which asks the worker with the given environment."""
+    """An audit in its own process; it asks the worker whose environment is ``env``."""
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
         port, worker = free_port(), f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
@@ -106,7 +106,10 @@ class AuditProcess(WorkerProcess):
         return {name: float(value) for name, value in lines}
 
     def wait_rounds(self, more: int = 2, within_s: float = 30) -> dict[str, float]:
-        """Wait for further rounds, so that all current data has been judged; return the metrics."""
+        """Wait until the audit has finished ``more`` further rounds; return its metrics.
+
+        By then, the audit has judged all data that exists at the time of the call.
+        """
         wanted = self.metrics()["rounds"] + more
         until(
             lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
@@ -115,12 +118,12 @@ class AuditProcess(WorkerProcess):
 
 
 def drift(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return an audit's differences by kind, without the kinds that have none."""
+    """Return an audit's number of differences for each kind that has differences."""
     return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
 
 
 class Run:
-    """A `plexy-ledger run` on free ports, with its output in files."""
+    """A process of `plexy-ledger run` on free ports; its output goes to files."""
 
     def __init__(self, folder: Path, command: str = "run", **settings: object) -> None:
         self.folder = folder
@@ -128,7 +131,7 @@ class Run:
         if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
             kept["LEDGER_KAFKA_CACHE"] = cache
         ours = {
-            # The path is relative, like the default.
+            # This path is relative, because the default path is relative, too.
             "LEDGER_DATA_DIR": "data",
             "LEDGER_KAFKA_PORT": free_port(),
             "LEDGER_INGEST_PORT": free_port(),
@@ -162,7 +165,7 @@ class Run:
         self.until(started, within_s=120, what="the lines to paste")
 
     def until(self, condition: Callable[[], object], *, within_s: float, what: str) -> None:
-        """Wait for a condition; on a timeout, show the log."""
+        """Wait for a condition; if the wait fails, add the end of the log to the error."""
         try:
             until(condition, within_s=within_s, what=what)
         except AssertionError as error:
@@ -173,7 +176,7 @@ class Run:
         return line
 
     def setting(self, name: str) -> str:
-        """Return a setting with which the process was started."""
+        """Return the value that a setting had in the process's environment at its start."""
         environment = Path(f"/proc/{self.process.pid}/environ").read_text().split("\0")
         (found,) = [text for text in environment if text.startswith(f"{name}=")]
         return found.partition("=")[2]
@@ -189,7 +192,7 @@ class Run:
         return found[0] if found else None
 
     def end(self) -> None:
-        """Kill the process, as a crash would; its children must end too."""
+        """Kill the process, as a crash would; its children must then end by themselves."""
         self.process.kill()
         self.process.wait()
 

@@ -1,7 +1,7 @@
-"""Every program reports an altered setting with its topic, value, expected value and remedy.
+"""Every program reports a topic setting that was altered, with the expected value and the remedy.
 
-The settings are those of the table in `ledger/topics.py`. That table also says which settings may
-have any value, and with which wrong settings a broker refuses only some records.
+A table in `ledger/topics.py` lists the settings. The table also says which settings may have any
+value, and which wrong settings make a broker refuse only some records.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from tests.kafka.topics import alter
 pytestmark = pytest.mark.timeout(300)
 
 COMMANDS = ("topics --check", "doctor", "status", "worker")
-# The three kinds of topics, each given as the end of one topic's name.
+# There are three kinds of topics. Each kind is given as the end of the name of one such topic.
 KINDS = ("plexy.webhooks", "ledger.events", "orders-changelog")
-# Each expected value is mapped to a wrong one.
+# Each expected value is mapped to a wrong value.
 WRONG = {"-1": "604800000", "604800000": "-1", "delete": "compact", "compact": "delete"}
 WRONG |= {"CreateTime": "LogAppendTime", "false": "true", "producer": "gzip"}
 
 
 def expected() -> Iterator[tuple[str, TopicSetting]]:
-    """Yield each distinct setting once, with a kind of topic that has it."""
+    """Yield each setting with a kind of topic that has it, but yield no setting twice."""
     settings = TopicSettings()
     seen = set()
     for topic in all_topics(settings.names, settings.group_id):
@@ -78,7 +78,7 @@ def running(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def outputs(env: Mapping[str, str], commands: tuple[str, ...]) -> dict[str, str]:
-    """Run commands at the same time, and return what each one prints, without its line breaks."""
+    """Run commands at the same time; return each command's output, with its line breaks removed."""
 
     def printed_by(command: str) -> str:
         return " ".join(run(env, *command.split())[1].split())
@@ -141,15 +141,15 @@ def assert_reported(
             lambda process=process: logged(process, said), within_s=60, what=process.tail
         )
         assert remedy in text
-    # A wrong setting with which a broker refuses only some records leaves every program ready.
+    # If a wrong setting makes a broker refuse only some records, every program stays ready.
     is_ready = not is_of_ingress or setting.refuses_some
     assert (ask_ingress(env, "/readyz")[0] == 200) == is_ready
     status, problem = running.worker.get("/readyz")
     assert (status == 200) == setting.refuses_some, problem
 
 
-def test_every_program_reports_too_few_replicas_in_sync(running: Running) -> None:
-    """Kafka refuses a value below one, so this test raises the expected value instead."""
+def test_every_program_reports_that_too_few_replicas_must_be_in_sync(running: Running) -> None:
+    """Kafka refuses a value below 1, so this test raises the value that the ledger expects."""
     env, log = running.env, names_of(running.env).webhooks
     said = f"topic {log} has {IN_SYNC}=1, expected at least 2"
     with altered(env, names_of(env).made_with(PARTITIONS), IN_SYNC, "2", "1"):

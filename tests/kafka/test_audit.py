@@ -1,4 +1,8 @@
-"""`plexy-ledger audit` is green next to a live ledger, turns red on drift, and keeps running."""
+"""`plexy-ledger audit` checks a running ledger, and keeps running when it finds a difference.
+
+The audit is *green* while its readiness probe answers 200, and *red* while the probe answers 503.
+The reason for a 503 is *drift* if the ledger's topics differ from the log of record.
+"""
 
 import asyncio
 import os
@@ -69,12 +73,12 @@ def own(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Audited]:
 
 @pytest.fixture(scope="module")
 def shared(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
-    """Run a worker and its audit, for the tests that undo their changes."""
+    """Run a worker and its audit; all tests that undo their changes share them."""
     with audited(kafka, tmp_path_factory.mktemp("audit")) as both:
         yield both
 
 
-def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
+def test_the_audit_stays_green_while_the_ledger_grows_and_the_audit_ends_on_sigterm(own):
     worker, audit = own
     for n in range(10):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
@@ -95,8 +99,8 @@ def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
     audit.stop(10)
 
 
-def test_the_audit_stays_green_as_a_large_order_grows_and_reports_a_lost_row(own):
-    """The order has many rows in the changelog, and each round reads only the new rows."""
+def test_the_audit_stays_green_while_a_large_order_grows_and_the_audit_reports_a_lost_row(own):
+    """The order has many rows in the changelog, and each round of the audit reads only new rows."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
     for n in range(5):
@@ -120,7 +124,7 @@ def test_the_audit_stays_green_as_a_large_order_grows_and_reports_a_lost_row(own
     assert "order ord_big: payment pay_1234: it is not in the order" in problem["detail"]
 
 
-def test_without_a_token_the_audit_answers_only_to_loopback_names(shared):
+def test_an_audit_without_a_token_answers_only_requests_to_loopback_names(shared):
     audit = shared.audit
     for path in ("/metrics", "/readyz", "/healthz", "/metrics/"):
         for host in ("rebound.example", "10.0.0.1:6080"):
@@ -132,8 +136,10 @@ def test_without_a_token_the_audit_answers_only_to_loopback_names(shared):
         assert ask(audit.env, "/metrics", token=None, headers={"Host": host}).status == 200
 
 
-def test_with_a_token_a_stranger_learns_that_the_audit_is_not_ready_but_not_why(shared, tmp_path):
-    """The audit hides its reason, which is that the topics of this version do not exist."""
+def test_a_client_without_the_token_learns_that_the_audit_is_not_ready_but_not_why(
+    shared, tmp_path
+):
+    """The audit hides the reason: the topics of this version of the ledger do not exist."""
     env = shared.worker.env | {"LEDGER_API_TOKEN": TOKEN, "LEDGER_VERSION": "2"}
     with AuditProcess(env, tmp_path / "audit") as audit:
         until(lambda: audit.get("/healthz")[0] == 200, within_s=30, what="the audit")
@@ -146,7 +152,7 @@ def test_with_a_token_a_stranger_learns_that_the_audit_is_not_ready_but_not_why(
         assert ask(audit.env, "/metrics", headers={"Host": "audit.example"}).status == 200
 
 
-def test_the_audit_does_not_repeat_a_request_that_it_cannot_parse(shared):
+def test_the_audits_answer_and_log_do_not_quote_a_request_that_cannot_be_parsed(shared):
     audit = shared.audit
     with socket.create_connection(("127.0.0.1", int(audit.env["LEDGER_AUDIT_PORT"])), 10) as client:
         client.sendall(b"Authorization: Bearer " + TOKEN.encode() + b"\r\n\r\n")
@@ -155,7 +161,7 @@ def test_the_audit_does_not_repeat_a_request_that_it_cannot_parse(shared):
     assert TOKEN not in audit.tail()
 
 
-def test_the_audit_refuses_to_listen_for_other_machines_without_a_token(tmp_path):
+def test_an_audit_without_a_token_refuses_to_listen_for_other_machines(tmp_path):
     env = environment("127.0.0.1:9", tmp_path, webhook_secrets=SECRET, audit_host="0.0.0.0")  # noqa: S104
     command = [sys.executable, "-m", "cli", "audit"]
     ended = subprocess.run(
@@ -176,7 +182,7 @@ def test_a_corrupted_table_turns_the_audit_red_and_a_repair_turns_it_green(share
     write(worker.env, topic, [OutRecord(b"pay_4", PAYMENTS.encode(wrong))])
     problem = audit.wait_for("drift")
     assert "payment_differs  payment pay_4: event evt_4" in problem["detail"]
-    # The audit stays red, and keeps running.
+    # The audit stays red, but it keeps running.
     assert drift(audit.wait_rounds()) == {'differences{kind="payment_differs"}': 1}
     assert audit.get("/readyz")[0] == 503
     write(worker.env, topic, [OutRecord(b"pay_4", right)])
@@ -184,7 +190,7 @@ def test_a_corrupted_table_turns_the_audit_red_and_a_repair_turns_it_green(share
     assert drift(audit.metrics()) == {}
 
 
-def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_the_audit_red(own):
+def test_lost_keys_and_a_forged_entry_and_a_forged_delivery_turn_the_audit_red(own):
     worker, audit = own
     env, names = worker.env, names_of(worker.env)
     entry = ENTRIES.decode(latest(env, names.entries)[b"payment/pay_4/evt_4"])
@@ -213,7 +219,7 @@ def test_audit_and_verify_report_an_event_that_was_committed_but_never_folded(ow
     deliver(env, event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1))
     asyncio.run(commit_everything(env))
     audit.wait_for("drift")
-    # The event's row is missing, and the row of `dedupe`'s progress differs.
+    # The table `seen` lacks the event's row, and its row with the progress of `dedupe` differs.
     kinds = ("seen_missing", "seen_differs", "payment_differs", "order_differs", "document_differs")
     wanted = {*kinds, "entry_missing"}
     assert drift(audit.wait_rounds()) == {f'differences{{kind="{kind}"}}': 1 for kind in wanted}
@@ -239,14 +245,14 @@ def test_the_audit_reports_lagging_workers_as_a_lag_and_not_as_drift(shared):
     deliver(worker.env, event(300))
     problem = audit.wait_for("workers_behind")
     assert "1 of 28 records" in problem["detail"]
-    # The round that reported the problem may have read the lag before the delivery.
+    # The audit may have measured the lag for its metrics before the delivery arrived.
     until(lambda: audit.metrics()["lag_records"] == 1, within_s=30, what="the lag in the metrics")
     worker.start()
     until(lambda: audit.get("/readyz")[0] == 200, within_s=60, what="readiness")
     assert drift(audit.wait_rounds()) == {}
 
 
-def test_without_kafka_the_audit_stays_up_and_reports_the_fault(tmp_path):
+def test_while_kafka_is_down_the_audit_keeps_running_and_reports_the_fault(tmp_path):
     env = environment(f"127.0.0.1:{free_port()}", tmp_path, webhook_secrets=SECRET)
     with AuditProcess(env, tmp_path) as audit:
         until(lambda: audit.get("/readyz")[0] == 503, within_s=30, what="an answer")

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class TestBalances:
-    def test_balances_match_all_orders_and_sum_to_zero(self, envs, env):
+    def test_the_balances_match_the_totals_of_all_orders_and_sum_to_zero(self, envs, env):
         folded(
             envs[0],
             paid("evt_usd", "pay_usd", "ord_usd", 12_345, currency="USD"),
@@ -54,7 +54,7 @@ class TestBalances:
         assert {each["number"] for each in days} <= {NOW_S // 86_400, NOW_S // 86_400 + 1}
         assert days
 
-    def test_after_a_restart_the_sums_are_the_same(self, kafka, tmp_path):
+    def test_the_balances_are_the_same_after_a_restart(self, kafka, tmp_path):
         env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
         bodies = [paid(f"evt_{n}", f"pay_{n}", f"ord_{n}", n) for n in range(500)]
         with WorkerProcess(env) as worker:

@@ -49,7 +49,9 @@ async def read(kafka: EmbeddedKafka, topic: str, partition: int) -> list[Consume
     return records
 
 
-async def test_more_records_than_fit_in_a_batch_are_split_and_stay_in_order(kafka, topic):
+async def test_records_that_do_not_fit_in_one_batch_are_sent_in_several_batches_and_stay_in_order(
+    kafka, topic
+):
     batches = []
 
     class Counted(AIOKafkaProducer):
@@ -70,7 +72,7 @@ async def test_more_records_than_fit_in_a_batch_are_split_and_stay_in_order(kafk
     assert {record.value for record in kept} == {SIXTH_OF_A_BATCH}
 
 
-async def test_values_tombstones_and_headers_are_kept_as_they_are(kafka, topic):
+async def test_values_and_tombstones_and_headers_are_kept_unchanged(kafka, topic):
     records = [
         OutRecord(b"a", b"", (("reason", b"x"), ("reason", b"\xff"))),
         OutRecord(b"b", None),
@@ -116,7 +118,7 @@ async def test_a_record_that_the_topic_refuses_is_an_error_and_not_dropped_silen
 
 
 async def test_records_acknowledged_before_a_refused_batch_are_not_written_again(kafka, topic):
-    """The records of a changelog must be contiguous, even after the topic has refused a batch."""
+    """A changelog's records must have contiguous offsets, even after the topic refused a batch."""
     await alter({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic, max_message_bytes="900")
     sizes = (400, 700, 150, 700, 100)
     records = [OutRecord(b"%d" % n, b"x" * size) for n, size in enumerate(sizes)]

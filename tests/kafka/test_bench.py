@@ -1,4 +1,4 @@
-"""Very small measurements on a real broker report exact counts."""
+"""Each measurement of `bench`, made very small and on a real broker, reports exact counts."""
 
 import uuid
 from pathlib import Path
@@ -21,7 +21,7 @@ def _place(kafka: EmbeddedKafka, folder: Path) -> Setup:
     return Setup(bootstrap=kafka.bootstrap, name=f"b{uuid.uuid4().hex[:12]}", folder=folder)
 
 
-def test_every_delivery_is_acknowledged_and_every_sample_is_seen(
+def test_in_a_measurement_of_latency_every_delivery_is_acknowledged_and_every_sample_is_seen(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     with installed(kafka.bootstrap, tmp_path, prefix=f"b{uuid.uuid4().hex[:12]}.") as ledger:
@@ -44,7 +44,9 @@ def test_every_delivery_is_acknowledged_and_every_sample_is_seen(
         assert 0 <= sample.not_before_s < sample.seen_s
 
 
-async def test_a_growing_worker_is_measured_at_each_size(kafka: EmbeddedKafka, tmp_path: Path):
+async def test_a_worker_whose_ledger_grows_is_measured_at_each_size(
+    kafka: EmbeddedKafka, tmp_path: Path
+):
     async with open_stage(_place(kafka, tmp_path / "worker")) as stage:
         growth = Growth(stage, kafka.folder, seed=1)
         async with growth.running():
@@ -58,7 +60,7 @@ async def test_a_growing_worker_is_measured_at_each_size(kafka: EmbeddedKafka, t
     assert [size.orders for size in sizes] == [50, 130]
     assert sizes[-1].deliveries == webhooks
     assert sizes[-1].event_ids < sizes[-1].deliveries
-    # A chunk writes one record of its progress in addition to a record for each event id.
+    # Each chunk writes one record for each event id, and one more record for its progress.
     assert sizes[-1].restored_records > seen >= sizes[-1].event_ids
     for size in sizes:
         assert [start.after for start in size.restarts] == ["SIGTERM", "SIGKILL"]

@@ -38,7 +38,7 @@ needs_ipv6 = pytest.mark.skipif(
 
 
 def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
-    """Wait until a worker ends; check that its log has no traceback, and return the last line."""
+    """Wait until a worker ends; check that its log has no traceback; return the log's last line."""
     assert worker.wait(within_s) in {1, 2}
     output = worker.log_file.read_text()
     assert "Traceback" not in output, output
@@ -94,14 +94,15 @@ def test_a_folder_that_can_t_be_written_is_reported_with_the_remedy(
     assert line.endswith("mount the folder's file system writable, and start the worker again")
 
 
-# The address that the broker advertises, preceded by its length, as in Kafka's protocol.
+# This is the address that the broker advertises. In Kafka's protocol, the length of a text comes
+# before the text.
 TRUE = b"\x00\x09127.0.0.1"
 
 
 async def copied(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: bytes
 ) -> None:
-    """Copy bytes from one side to the other, and replace the address that the broker advertises."""
+    """Copy bytes from a reader to a writer, and replace the address that the broker advertises."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(2**16):
             writer.write(data.replace(TRUE, address))
@@ -110,7 +111,11 @@ async def copied(
 
 
 class Proxy:
-    """Connects clients with a broker; ``misleads`` makes it replace the advertised address."""
+    """Connects clients with a broker.
+
+    On a connection that begins while ``misleads`` is true, the broker's advertised address is
+    replaced by an address that nothing listens on.
+    """
 
     def __init__(self, kafka: EmbeddedKafka) -> None:
         self._host, _, self._port = kafka.bootstrap.partition(":")
@@ -161,7 +166,7 @@ async def test_a_running_ingress_names_the_advertised_address_that_it_can_no_lon
         with program("ingest", env) as ingress:
             await asyncio.to_thread(wait_ingress, ingress)
             proxy.misleads = True
-            # A wrong setting makes ingress connect again.
+            # When ingress finds a wrong topic setting, it opens a new connection.
             await alter(direct, log, retention_ms="1000")
             lines = await asyncio.to_thread(unreachable_lines, ingress)
             assert f"Kafka answers at {proxy.bootstrap}, {proxy.named}" in lines[0]["detail"]
@@ -185,7 +190,7 @@ def unreachable_lines(ingress: WorkerProcess) -> list[dict[str, Any]]:
 
 
 @needs_ipv6
-def test_workers_and_ingress_are_reached_and_reach_each_other_over_ipv6(
+def test_workers_and_ingress_serve_clients_over_ipv6_and_workers_reach_each_other_over_ipv6(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     ingest_port = free_port()

@@ -1,6 +1,6 @@
-"""No delivery is lost when the machine's clock steps, as after an NTP correction or a VM's pause.
+"""No delivery is lost when the clock jumps, for example after an NTP correction or a VM's pause.
 
-`libfaketime` moves the wall clock that the programs see. Their monotonic clock does not step.
+`libfaketime` changes the wall clock that the programs see. Their monotonic clock does not jump.
 """
 
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def machine(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
-def test_a_clock_that_steps_back_or_ahead_by_less_than_an_hour_stops_nothing(machine):
+def test_a_clock_that_jumps_back_or_less_than_an_hour_ahead_stops_no_program(machine):
     for number, ahead_s in enumerate((0, -2 * HOUR_S, HOUR_S // 2, -30 * 24 * HOUR_S, 0)):
         machine.set_clock(ahead_s)
         assert machine.deliver(number).status_code == 200, machine.ingress.tail()
@@ -100,8 +100,8 @@ def test_a_clock_that_steps_back_or_ahead_by_less_than_an_hour_stops_nothing(mac
         assert machine.worker.get("/readyz")[0] == 200, machine.worker.tail()
     assert all(each.process and each.process.poll() is None for each in machine.programs)
     assert len(machine.worker.logged("ready")) == 1
-    # The worker restarts with its clock set back by 30 days, so its tables, commits and claims are
-    # dated in the future.
+    # The worker restarts with its clock set back by 30 days. By this clock, the worker wrote its
+    # tables, commits and claims in the future.
     machine.worker.stop()
     machine.set_clock(-30 * 24 * HOUR_S)
     machine.worker.start()
@@ -126,7 +126,7 @@ def test_an_ingress_whose_clock_is_hours_ahead_keeps_nothing_until_the_clock_is_
 
 def test_a_worker_whose_clock_is_hours_ahead_ends_with_a_clear_reason_and_loses_nothing(machine):
     machine.set_clock(3 * HOUR_S)
-    # The library reads its file once a second, so the worker's clock stays right for a moment.
+    # libfaketime reads its file every second, so the worker's clock stays right for up to a second.
     for number in range(2, 60):
         deliver(machine.env, [harness_event(number, merchantReference=f"ord_{number}")])
         if machine.worker.process.poll() is not None:

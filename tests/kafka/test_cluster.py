@@ -1,7 +1,7 @@
-"""Any of three brokers can be killed and lose its disk, but no acknowledged delivery is lost.
+"""If one of three brokers is killed and loses its disk, no acknowledged delivery is lost.
 
-The brokers, the ingress and the worker are real processes. The virtual Plexy's own sums give
-the expected orders.
+The brokers, the ingress and the worker are real processes. The deliveries come from a simulation of
+Plexy. The simulation keeps its own sums, and these sums give the expected orders.
 """
 
 import asyncio
@@ -37,10 +37,11 @@ pytestmark = pytest.mark.timeout(420)
 
 SECRET = "whsec_of_the_cluster"
 RATE_PER_S = 100.0
-# The ledger promises these times. A delivery that would wait longer for Kafka gets a 503.
+# The ledger promises these times. A delivery that Kafka has not acknowledged in time gets a 503.
 GOES_ON_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 10.0
-# A two-core machine that runs this file's brokers and those of two other files may add this much.
+# On a machine with two cores, which also runs the brokers of two other test files, an answer may
+# take this much longer.
 SCHEDULING_S = 3.0
 
 
@@ -54,7 +55,7 @@ def cluster(
 
 
 class Ledger:
-    """An ingress and a worker on the cluster, with topics of their own."""
+    """An ingress and a worker on the cluster; each ledger has its own topics."""
 
     def __init__(self, cluster: KafkaCluster, folder: Path, min_insync_replicas: int) -> None:
         env = harness.environment(
@@ -103,13 +104,14 @@ class Ledger:
             secrets=(SECRET,),
             rate_per_s=RATE_PER_S,
             time_scale=0.05,
-            # At this concurrency, no delivery waits for an earlier one, and the rate stays steady.
+            # With so many concurrent deliveries, none waits for an earlier delivery, and the rate
+            # stays steady.
             concurrency=2000,
         )
         return Simulation(seed, 1_000_000, options)
 
     async def lost(self, simulation: Simulation) -> list[str]:
-        """Return the ids of acknowledged deliveries that are not in the log byte for byte."""
+        """Return the ids of acknowledged deliveries whose exact bytes the log does not contain."""
         topic = self.settings.names.webhooks
         records = await asyncio.to_thread(harness.read_topic, self.env, topic)
         logged = Counter((record.key.decode(), record.value) for record in records)
@@ -128,7 +130,7 @@ def ledger(cluster: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 class Silence:
-    """The longest time without a 200, while deliveries arrive without a pause."""
+    """Measures the longest time in which no delivery got a 200, while deliveries never paused."""
 
     def __init__(self, simulation: Simulation) -> None:
         self.longest_s = 0.0
@@ -162,7 +164,7 @@ async def delivering(ledger: Ledger, seed: int) -> AsyncIterator[tuple[Simulatio
 
 
 async def coordinator_of(ledger: Ledger, cluster: KafkaCluster) -> int:
-    """Return the index in `cluster.brokers` of the coordinator of the workers' group."""
+    """Return the index, in `cluster.brokers`, of the broker that coordinates the workers' group."""
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))
     await admin.start()
     try:
@@ -179,13 +181,15 @@ async def watch(ledger: Ledger) -> AsyncIterator[Watch]:
 
 
 async def folds(ledger: Ledger, watch: Watch, within_s: float) -> None:
-    """Wait until the worker has folded, in every partition, a record that arrives from now on."""
+    """Wait until the worker has folded, in each partition, a record that arrived after the call."""
     took_s = await watch.folded_past(await watch.ends(), within_s)
     ledger.check_alive()
     assert took_s is not None, f"nothing was folded for {within_s} s"
 
 
-async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(ledger, cluster):
+async def test_every_topic_has_three_replicas_and_requires_two_of_them_to_be_in_sync(
+    ledger, cluster
+):
     names = {topic.name for topic in all_topics(ledger.settings.names, ledger.settings.group_id)}
     names.add("__consumer_offsets")
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))
@@ -215,7 +219,7 @@ async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(le
 async def test_a_broker_that_is_not_the_coordinator_never_reports_that_nothing_is_committed(
     ledger, cluster
 ):
-    """After the coordinator has moved, clients that knew the former one ask the wrong broker."""
+    """After a group's coordinator has moved to a new broker, clients may ask the former broker."""
     partition, group = TopicPartition(ledger.settings.names.webhooks, 0), "some-reader"
     options = ledger.settings.client_options()
     reader = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
@@ -249,14 +253,14 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_but_nothing_else
             ]
             lost_disk = broker.directory_id
             broker.kill()
-            # The worker continues without a restart, before the broker is back.
+            # While the broker is down, the worker continues to fold, and it does not restart.
             await folds(ledger, watch, 60)
             broker.erase()
             await asyncio.to_thread(cluster.start_again, broker)
             await asyncio.to_thread(cluster.await_in_sync)
             assert broker.directory_id not in (None, lost_disk)
             await folds(ledger, watch, 30)
-    # `--junitxml` shows this figure.
+    # The file that pytest writes with `--junitxml` contains this number.
     record_property("longest_silence_s", silence.longest_s)
     assert silence.longest_s < GOES_ON_WITHIN_S, simulation.tally
     assert simulation.owed == {}
@@ -269,7 +273,7 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_but_nothing_else
 
 
 async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.Response:
-    """Deliver once, and check that the answer arrives within the limit, with or without Kafka."""
+    """Deliver once; check that the answer arrives in time, whether Kafka is available or not."""
     began_s = time.monotonic()
     answer = await client.post(
         ledger.ingest_url + PATH, content=body, headers=signed(body, secret=SECRET)
@@ -279,7 +283,7 @@ async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.
 
 
 async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response]:
-    """Deliver events, starting one every 0.1 s without waiting for answers; return the answers."""
+    """Start a delivery every 0.1 s, even while earlier ones have no answer; return all answers."""
 
     async def one(client: httpx.AsyncClient, number: int) -> httpx.Response:
         await asyncio.sleep(number * 0.1)
@@ -297,7 +301,7 @@ def assert_refused(answers: list[httpx.Response]) -> None:
     assert all("retry-after" in answer.headers for answer in answers)
 
 
-async def test_with_two_brokers_down_ingress_answers_503_until_the_first_one_is_back(
+async def test_after_two_brokers_were_killed_ingress_answers_503_until_one_of_them_is_back(
     ledger, cluster, watch
 ):
     first, second, last = cluster.brokers
@@ -331,8 +335,8 @@ def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
         yield started
 
 
-async def test_with_fewer_replicas_in_sync_than_required_ingress_answers_503(strict, cluster):
-    """The leader refuses writes, as after the loss of two brokers that are not controllers."""
+async def test_while_fewer_replicas_are_in_sync_than_required_ingress_answers_503(strict, cluster):
+    """The leader refuses writes, as it does after two brokers that are not controllers are lost."""
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):
         await folds(strict, watch, 30)

@@ -1,6 +1,7 @@
-"""All programs read topics that an operator has compressed, with each of Kafka's codecs.
+"""All programs can read the topics, whichever of Kafka's codecs an operator has chosen for them.
 
-A broker compresses a topic's batches as ``compression.type`` says, whichever producer sent them.
+A broker compresses a topic's batches with the codec that the topic's ``compression.type`` names,
+whichever producer sent the batches.
 """
 
 import asyncio
@@ -32,10 +33,10 @@ def payments(first: int) -> list[dict[str, object]]:
     return [event(n, merchantReference=f"ord_{n}") for n in range(first, first + ORDERS)]
 
 
-def test_workers_and_commands_read_topics_of_every_codec(
+def test_workers_and_commands_read_topics_that_are_compressed_with_any_codec(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Each start restores tables from the previous codec's batches; `verify` reads all batches."""
+    """Each start restores the tables from batches of earlier codecs; `verify` reads all batches."""
     env = environment(kafka.bootstrap, tmp_path / "ledger", allow_unsigned="true")
     settings = TopicSettings.from_environment(env)
     asyncio.run(ensure_topics(settings))
@@ -43,7 +44,8 @@ def test_workers_and_commands_read_topics_of_every_codec(
     folded, before = 0, state_of(env)
     for codec in ("gzip", "snappy", "lz4", "zstd", "producer"):
         asyncio.run(alter(env, *everything, compression_type=codec))
-        # Without its tables, the worker restores them from their changelogs, and continues to fold.
+        # The worker no longer has its tables, so it restores them from their changelogs before it
+        # continues to fold.
         shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables", ignore_errors=True)
         with WorkerProcess(env) as worker:
             worker.wait_ready()

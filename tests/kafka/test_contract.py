@@ -1,9 +1,10 @@
-"""The published topics match their documentation: schemas, bytes, example consumer, kcat lines.
+"""The published topics match their schemas, the example consumer, and the page's lines for kcat.
 
-All tests share one ledger. It receives the deliveries of `simulate`, the demo's sample and broken
-bodies over HTTP. The first worker also reads a payment's reference from a field that the other
-programs ignore, so it rejects one delivery that they accept. `rejected retry` then puts that
-delivery back.
+All tests share one ledger. It receives the deliveries of `simulate`, the deliveries of the demo,
+and broken bodies over HTTP. The first worker has a wrong setting: in a refund, it also reads the
+payment's id from a field that all other programs ignore. One refund has a text in this field that
+is too long for an id, so the first worker rejects this refund. All other programs accept it, so
+`rejected retry` puts it back.
 """
 
 import asyncio
@@ -61,7 +62,7 @@ ROOT = Path(__file__).parents[2]
 CONSUMER = ROOT / "examples" / "consumer.py"
 PAGE = (ROOT / "docs" / "events" / "README.md").read_text()
 
-# Only the first worker reads this field, and one refund has a reference in it.
+# Only the first worker reads this field. One refund has a text in this field that is too long.
 WRONG_NAME = "wrongReference"
 PAYMENT_FIELDS = ",".join([WRONG_NAME, *RuleSettings().payment_fields])
 TOO_LONG = encode(
@@ -96,7 +97,7 @@ def bodies() -> list[tuple[bytes, dict[str, str]]]:
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Yield a worker that has folded everything, with the same settings as the other programs."""
+    """Yield a worker that has folded everything, and whose settings the other programs share."""
     folder = tmp_path_factory.mktemp("contract")
     env = environment(
         kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
@@ -208,7 +209,7 @@ def test_each_record_is_in_the_partition_that_kafka_chooses_for_its_key(orders, 
         assert record.partition == (murmur2(record.key) & 0x7FFFFFFF) % PARTITIONS
 
 
-# The example consumer.
+# These tests run the example consumer.
 
 
 def consumer(
@@ -259,13 +260,13 @@ def kept(database: Path, table: str) -> dict[str, Any]:
 
 
 def wanted(ledger: WorkerProcess, table: str) -> dict[str, Any]:
-    """Return the rows that the example must have in the end: the latest values of the topic."""
+    """Return the rows that the example must have at the end: the last value of each key."""
     topic = getattr(names_of(ledger.env), table)
     return {key.decode(): json.loads(value) for key, value in latest(ledger.env, topic).items()}
 
 
 def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
-    """Interrupt the example once it has caught up; compare its rows and its printed balances."""
+    """Run the example until it has read everything; check its rows and its printed balances."""
     known = {table: wanted(ledger, table) for table in ("orders", "entries")}
     group = group or group_for(ledger, database)
     with consumer(ledger, database, group=group) as process:
@@ -295,7 +296,7 @@ def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
     }
 
 
-def test_the_example_ends_with_the_documents_of_the_views_and_the_sums_of_the_journal(
+def test_the_example_ends_with_the_same_documents_as_the_views_and_with_the_right_sums(
     ledger, tmp_path
 ):
     database = tmp_path / "whole.sqlite"
@@ -303,11 +304,11 @@ def test_the_example_ends_with_the_documents_of_the_views_and_the_sums_of_the_jo
     # Some orders were deleted, so the example has read documents and their tombstones.
     tombstones = {r.key.decode() for r in read_topic(ledger.env, names_of(ledger.env).orders)}
     assert tombstones - kept(database, "orders").keys()
-    # A new group reads every record again, into the same file.
+    # With a new consumer group, the example reads every record again, and writes to the same file.
     ends_right(ledger, database, group=f"{group_for(ledger, database)}-again")
 
 
-def test_the_example_ends_the_same_after_several_kills(ledger, tmp_path):
+def test_the_example_ends_with_the_same_rows_after_it_was_killed_several_times(ledger, tmp_path):
     database = tmp_path / "killed.sqlite"
     total = len(wanted(ledger, "entries"))
     had = 0
@@ -360,7 +361,7 @@ def test_the_example_reports_that_kafka_does_not_answer(tmp_path):
 
 
 def printed_by_kcat(ledger: WorkerProcess, table: str) -> bytes:
-    """Run the page's kcat line for a topic on this ledger's topic; return the output."""
+    """Run the page's kcat line for a topic on this ledger's broker and topic; return its output."""
     names = names_of(ledger.env)
     topic = getattr(names, table)
     shown = topic.removeprefix(names.prefix)
@@ -376,7 +377,7 @@ needs_kcat = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is no
 
 @needs_kcat
 @pytest.mark.parametrize("table", ["orders", "entries"])
-def test_the_kcat_line_prints_every_record(table, ledger, request):
+def test_the_pages_kcat_line_prints_every_record(table, ledger, request):
     lines = [
         f"{record.key.decode()} {record.value.decode() if record.value else 'NULL'}"
         for record in request.getfixturevalue(table)
@@ -386,7 +387,7 @@ def test_the_kcat_line_prints_every_record(table, ledger, request):
 
 
 @needs_kcat
-def test_the_kcat_line_for_rejections_prints_the_bytes_and_the_reasons(ledger, rejected):
+def test_the_pages_kcat_line_for_rejections_prints_the_bytes_and_the_reasons(ledger, rejected):
     printed = printed_by_kcat(ledger, "rejected")
     reasons = [reason for record in rejected for key, reason in record.headers if key == "reason"]
     assert reasons
@@ -396,7 +397,7 @@ def test_the_kcat_line_for_rejections_prints_the_bytes_and_the_reasons(ledger, r
         assert b"\n" + record.value + b"\n" in printed
 
 
-# A second fold of the log.
+# This test folds the log a second time.
 
 
 def by_key(records: list[Any]) -> dict[bytes, set[bytes]]:

@@ -1,7 +1,7 @@
-"""A refused delivery is shown with its order, and its corrected redelivery counts.
+"""A refused delivery is shown with its order; if Plexy corrects the event, the new delivery counts.
 
-The deliveries go through a worker's three hops on the real broker, and the results are read from
-the views, the quarantine, the proof and ``verify``.
+A worker on the real broker folds the deliveries. The tests read the results from the views, the
+quarantine, the proof and ``verify``.
 """
 
 import json
@@ -59,7 +59,7 @@ def states(env: dict[str, str]) -> dict[str, str]:
 
 
 def story(env: dict[str, str]) -> None:
-    """Deliver an order's payment, and deliveries that name it or its order but do not count."""
+    """Deliver a payment, and deliveries that do not count but name the payment or its order."""
     without_id = paid("evt_5", "pay_2", "ord_1")
     del without_id["data"]["id"]
     deliver(env, paid("evt_1", "pay_1", "ord_1"), at_s=NOW_S - 600)
@@ -71,7 +71,7 @@ def story(env: dict[str, str]) -> None:
     wait_folded(env)
 
 
-def test_an_order_shows_every_delivery_that_names_it_and_verify_reports_a_removed_note(
+def test_an_order_shows_every_delivery_that_names_it_and_verify_reports_a_missing_delivery(
     worker, tmp_path
 ):
     env = worker.env
@@ -116,7 +116,9 @@ def test_an_order_shows_every_delivery_that_names_it_and_verify_reports_a_remove
     assert "payment evt_5: it is not in the order" in output
 
 
-def test_a_corrected_redelivery_counts_once_across_a_crash_and_closes_the_rejection(worker):
+def test_a_corrected_redelivery_counts_exactly_once_despite_a_crash_and_closes_the_rejection(
+    worker,
+):
     env = worker.env
     bad = paid("evt_1", "pay_1", "ord_1")
     bad["data"]["amount"] = None

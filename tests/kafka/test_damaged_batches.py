@@ -42,12 +42,12 @@ Change = Callable[[bytes], bytes]
 
 
 def of_codec(codec: int) -> Change:
-    """Return a change that makes a batch claim this codec, with a correct checksum."""
+    """Return a function that marks a batch as compressed with a codec, and fixes its checksum."""
     return lambda written: with_codec(written, codec)
 
 
 def with_damaged_body(written: bytes) -> bytes:
-    """Return a batch with a correct checksum, but with records that can't be unpacked."""
+    """Return a batch that has a correct checksum, but whose records can't be unpacked."""
     body = bytearray(written[HEADER.size :])
     body[:16] = b"\xff" * 16
     return placed(written[: HEADER.size] + bytes(body), HEADER.unpack_from(written)[0])
@@ -58,9 +58,9 @@ def with_wrong_checksum(written: bytes) -> bytes:
 
 
 def change(broker: EmbeddedKafka, topic: str, changes: dict[int, Change]) -> None:
-    """Change the batches at some offsets of the partition, while the broker is stopped.
+    """Stop the broker, change batches at the given offsets of the partition, and start the broker.
 
-    The offset -1 means the last batch.
+    The offset -1 stands for the last batch.
     """
     (segment,) = (broker.folder / "data" / f"{topic}-{PARTITION}").glob("*.log")
     broker.stop()
@@ -126,7 +126,7 @@ def test_batches_that_cannot_be_unpacked_are_set_aside_with_their_places_and_the
     assert code == 0, printed
 
 
-def test_a_batch_of_the_log_with_a_wrong_checksum_ends_the_worker_with_its_place_and_the_remedy(
+def test_a_wrong_checksum_in_the_log_ends_the_worker_and_the_error_has_the_place_and_the_remedy(
     broker: EmbeddedKafka, env: dict[str, str]
 ) -> None:
     log = names_of(env).webhooks
@@ -146,7 +146,7 @@ def test_a_batch_of_the_log_with_a_wrong_checksum_ends_the_worker_with_its_place
     ],
     ids=["checksum", "codec"],
 )
-def test_an_unreadable_batch_of_a_changelog_ends_the_worker_with_its_place_and_the_remedy(
+def test_an_unreadable_changelog_batch_ends_the_worker_and_the_error_has_the_place_and_the_remedy(
     broker: EmbeddedKafka, env: dict[str, str], how: Change, said: str, remedy: str
 ) -> None:
     changelog = changelog_name(group_of(env), "orders")

@@ -42,7 +42,7 @@ DAMAGES = [
 
 
 def damage(folder: Path, pattern: str, how: Callable[[Path], object]) -> None:
-    """Compact the table into one file of rows, and damage the file that matches the pattern."""
+    """Compact the table, so that one file has all rows; damage the file that fits the pattern."""
     db = Rdict(str(folder), Options(raw_mode=True))
     db.compact_range(None, None)
     db.close()

@@ -1,6 +1,6 @@
 """When Kafka deletes records after they were folded, the programs report the loss.
 
-The folded state stays right, so it cannot show that records are missing in the log of record.
+The folded state is still right, so the state alone cannot show that the log has lost records.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ def paid(number: int) -> dict[str, Any]:
 
 
 def problems(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the details of the problems that `status` finds in Kafka and the worker, by code."""
+    """Return the detail of each problem that `status` finds in Kafka or the worker, by its code."""
     code, output = run(env, "status", "--json")
     found = json.loads(output)["problems"]
     details = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}
@@ -66,7 +66,7 @@ def problems(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def deleted_records(worker: WorkerProcess) -> dict[str, float]:
-    """Return the worker's numbers of deleted records by topic, without zeros."""
+    """Return the worker's number of deleted records for each topic that has lost records."""
     url = f"http://127.0.0.1:{worker.env['LEDGER_WEB_PORT']}/metrics"
     name = "plexy_ledger_worker_deleted_records{"
     lines = [line for line in httpx.get(url, trust_env=False).text.splitlines() if name in line]
@@ -74,7 +74,7 @@ def deleted_records(worker: WorkerProcess) -> dict[str, float]:
     return {topic: number for topic, number in numbers.items() if number}
 
 
-def test_records_deleted_from_the_log_after_folding_are_reported_and_deliveries_are_kept(
+def test_records_that_the_log_loses_after_folding_are_reported_and_new_deliveries_are_kept(
     env: dict[str, str],
 ) -> None:
     log = names_of(env).webhooks
@@ -105,7 +105,7 @@ def test_records_deleted_from_the_log_after_folding_are_reported_and_deliveries_
         assert (code, f"topic {log} has lost 3 records" in output) == (1, True), output
 
 
-def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_problem(
+def test_a_topic_between_two_agents_may_lose_records_after_they_were_folded(
     env: dict[str, str],
 ) -> None:
     events = names_of(env).events
@@ -113,15 +113,15 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
         for tp, position in positions(env).items():
             if tp.topic == events:
                 asyncio.run(delete_records(env, tp, position.end))
-        # The worker checks both topics in one round. A report of this loss shows that the round
-        # is over.
+        # The worker checks this topic and `ledger.events` in the same round. So when it reports
+        # this loss, it has also checked `ledger.events`.
         asyncio.run(delete_records(env, TopicPartition(names_of(env).entries, 1), 1))
         worker.wait_for("records_deleted")
         assert deleted_records(worker) == {names_of(env).entries: 1}
         assert events not in problems(env)["records_deleted"]
 
 
-def test_records_that_a_topic_between_the_agents_loses_before_folding_are_reported_by_status(
+def test_status_reports_records_that_a_topic_between_two_agents_loses_before_they_are_folded(
     env: dict[str, str],
 ) -> None:
     events = names_of(env).events
@@ -153,13 +153,13 @@ def test_status_and_readiness_report_a_shortened_retention_until_it_is_corrected
         worker.wait_ready()
 
 
-def test_a_changelog_that_lost_its_first_records_stops_only_workers_without_its_table(
+def test_a_changelog_that_lost_its_first_records_stops_only_a_worker_that_has_no_tables(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """A worker that has the table goes on; a rebuild makes a new version with whole changelogs."""
+    """A worker that has the table continues; a rebuild makes a version with complete changelogs."""
     changelog = changelog_name(group_of(env), "payments")
     with worker_that_folded(env, map(paid, range(40))) as worker:
-        # Kafka deletes no records of a compacted topic.
+        # Kafka refuses to delete records of a compacted topic, so the policy is changed first.
         asyncio.run(alter(env, changelog, cleanup_policy="delete"))
         for number in range(PARTITIONS):
             asyncio.run(delete_records(env, TopicPartition(changelog, number), 3))

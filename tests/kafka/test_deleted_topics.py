@@ -52,9 +52,9 @@ class Deletion(NamedTuple):
 def deletions(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Deletion]]:
-    """Run one ledger for each case, and delete one topic of each; the workers end concurrently.
+    """Run one ledger per case, and delete one topic of each ledger; the workers end concurrently.
 
-    Some of the workers have a backlog, so that they are folding and writing at the deletion.
+    Some workers have a backlog, so that they are folding and writing when the topic is deleted.
     """
     with ExitStack() as workers:
         running = {}

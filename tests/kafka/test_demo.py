@@ -1,4 +1,4 @@
-"""`plexy-ledger demo` checks its results, and its wait for the workers can't hang."""
+"""`plexy-ledger demo` checks its results, and never waits forever for the workers."""
 
 import json
 import os
@@ -99,14 +99,14 @@ async def _write_event(settings: TopicSettings, topic: str) -> None:
         await send_by_key(producer, topic, [OutRecord(b"evt_1", b"{}")], settings.partitions)
 
 
-async def test_an_empty_log_is_folded_at_once(kafka):
+async def test_the_wait_for_an_empty_log_ends_at_once(kafka):
     _, wait = await _with_topics(kafka)
     lags: list[Lag] = []
     await wait(timeout_s=10, report=lags.append)
     assert [lag[1:] for lag in lags] == [(0, 0)] * 3
 
 
-async def test_without_a_worker_the_wait_ends_and_counts_the_remaining_records(kafka):
+async def test_if_no_worker_runs_the_wait_ends_and_counts_the_records_that_are_not_folded(kafka):
     settings, wait = await _with_topics(kafka)
     topic = f"{settings.topic_prefix}plexy.webhooks"
     await _write_event(settings, topic)
@@ -114,7 +114,7 @@ async def test_without_a_worker_the_wait_ends_and_counts_the_remaining_records(k
         await wait(timeout_s=0.2)
 
 
-async def test_the_wait_fails_once_a_program_has_ended(kafka):
+async def test_the_wait_fails_when_a_program_has_ended(kafka):
     settings, wait = await _with_topics(kafka)
     await _write_event(settings, f"{settings.topic_prefix}plexy.webhooks")
 
@@ -125,7 +125,7 @@ async def test_the_wait_fails_once_a_program_has_ended(kafka):
         await wait(timeout_s=60, report=still_alive)
 
 
-async def test_a_missing_topic_is_not_mistaken_for_an_empty_one(kafka):
+async def test_a_missing_topic_is_not_mistaken_for_an_empty_topic(kafka):
     settings, _ = await _with_topics(kafka)
     other = msgspec.structs.replace(settings, topic_prefix=f"{settings.topic_prefix}other.")
     with pytest.raises(TopicMissingError, match=r"plexy\.webhooks"):

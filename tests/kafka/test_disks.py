@@ -32,14 +32,14 @@ from tests.kafka.verification import deliveries, history, named, verify
 pytestmark = pytest.mark.timeout(300)
 
 FOUND_WITHIN_S = 60
-# Both workers have every partition.
+# Each of the two workers has every partition, as the active worker or as a standby.
 REPLICAS = 2 * PARTITIONS * len(TABLES)
 TABLE = "payments"
 
 
 @pytest.fixture
 def workers(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
-    """Run two workers that have folded a history."""
+    """Run two workers that have folded a history of events."""
     env = environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET, audit_wait_s=60)
     with two_workers(env, tmp_path / "two") as (one, two):
         deliver(env, *history(), *(event(n) for n in range(1000, 1100)))
@@ -57,7 +57,7 @@ def audit(workers: tuple[WorkerProcess, WorkerProcess], tmp_path: Path) -> Itera
 
 
 def wait_compared(audit: AuditProcess) -> None:
-    """Wait until a round has compared all disks, including those of standbys."""
+    """Wait until a round of the audit has compared all tables, including those of standbys."""
     until(
         lambda: audit.metrics()["replicas_compared"] == REPLICAS,
         within_s=60,
@@ -77,7 +77,7 @@ def replicas_of(worker: WorkerProcess) -> list[dict[str, Any]]:
 
 
 def choose(worker: WorkerProcess, *, active: bool) -> int:
-    """Return a non-empty partition that a worker folds, or that it follows as a standby."""
+    """Return a partition that has rows, and that a worker folds or follows as a standby."""
     return next(
         int(each["partition"])
         for each in replicas_of(worker)
@@ -97,8 +97,8 @@ class Damaged:
     def skip_a_record(self) -> None:
         """Change the table as if the worker had skipped the record that created a payment.
 
-        A standby that has applied records has no digest until its disk is read, so the stored
-        digest is deleted too.
+        A standby that has applied records has no digest until its whole disk is read. So this
+        method also deletes the stored digest.
         """
         self.db.delete(self.key)
         self.db.delete(DIGEST_KEY)
@@ -152,7 +152,7 @@ def wait_named(
     return found
 
 
-def test_healthy_disks_are_compared_round_after_round_and_nothing_is_reported(workers, audit):
+def test_every_round_of_the_audit_compares_healthy_disks_and_reports_no_difference(workers, audit):
     env = workers[0].env
     with deliveries(env, pause_s=0.5):
         began = audit.metrics()["rounds"]
@@ -169,7 +169,9 @@ def test_healthy_disks_are_compared_round_after_round_and_nothing_is_reported(wo
     assert audit.logged("disks_not_compared") == []
 
 
-def test_a_record_that_a_standby_skipped_is_reported_and_the_remedy_heals_it(workers, audit):
+def test_a_record_that_a_standby_skipped_is_reported_and_the_remedy_repairs_the_table(
+    workers, audit
+):
     _, worker = workers
     partition = choose(worker, active=False)
     damage(worker, partition, Damaged.skip_a_record)
@@ -200,7 +202,7 @@ def files_of(damaged: Damaged) -> list[Path]:
         (Damaged.flip_a_bit_of_a_file, "RocksDB can't read it: Corruption"),
     ],
 )
-def test_damage_to_an_active_table_is_reported_and_ends_the_worker_which_then_restores_it(
+def test_damage_to_an_active_table_is_reported_and_ends_the_worker_whose_restart_restores_the_table(
     workers, audit, how, said
 ):
     worker, _ = workers
@@ -208,7 +210,8 @@ def test_damage_to_an_active_table_is_reported_and_ends_the_worker_which_then_re
     damage(worker, partition, how)
     found = wait_named(audit, "replica_damaged", worker, partition)
     assert said in found["detail"]
-    # A damaged value may end the worker with a different error, before the whole disk is read.
+    # If the worker uses a damaged value before it has read the whole disk, it first ends with a
+    # different error. So only the worker's last end is checked.
     last = worker.logged("the worker ends")[-1]
     assert last["reason"].startswith(
         f"DamagedTableError: partition {partition} of the table {TABLE} is damaged: "
@@ -218,7 +221,7 @@ def test_damage_to_an_active_table_is_reported_and_ends_the_worker_which_then_re
     wait_folded(worker.env, *workers)
     wait_compared(audit)
     assert set(drift(audit.metrics())) == {'differences{kind="replica_damaged"}'}
-    # The restored rows are those of the changelog.
+    # The restored rows equal the rows of the changelog.
     code, output = verify(worker.env)
     assert (code, named(output)) == (0, []), output
 
@@ -231,7 +234,7 @@ def test_disks_that_no_worker_reports_are_listed_as_not_compared(workers, audit)
     until(lambda: audit.metrics()["replicas_compared"] == 0, within_s=60, what="no worker")
     audit.wait_rounds(3)
     assert audit.get("/readyz")[0] == 200, audit.tail()
-    # The first round may have found the other worker still running.
+    # The audit may have logged its first warning while the second worker was still running.
     *_, warning = audit.logged("disks_not_compared")
     assert warning["detail"] == f"no worker answers at {url_of(one)} (ConnectError)"
     code, output = verify(one.env, "--worker", url_of(one), "--worker", url_of(two))

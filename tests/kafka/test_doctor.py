@@ -1,4 +1,4 @@
-"""The doctor finds nothing wrong with a good ledger, and reports each fault with its remedy."""
+"""`plexy-ledger doctor` finds no fault in a good ledger, and reports each fault with its remedy."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk 
 
 
 def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
-    """Return the settings of a complete ledger, before its first start."""
+    """Return the settings for all programs of a ledger that was never started."""
     return environment(
         kafka.bootstrap,
         folder,
@@ -53,14 +53,14 @@ def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    """Return the settings of a good ledger with existing topics."""
+    """Create the topics of a good ledger, and return its settings."""
     good = settings(kafka, tmp_path / "ledger")
     asyncio.run(ensure_topics(TopicSettings.from_environment(good)))
     return good
 
 
 def doctor(env: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, list[str]]]:
-    """Return the exit code, and the findings by level, each as `check: what → remedy`."""
+    """Run the doctor; return its exit code, and its findings by level as `check: what → remedy`."""
     code, printed = run(env, "doctor", "--json", *arguments)
     document = json.loads(printed)
     findings: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
@@ -101,7 +101,8 @@ def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tm
     assert problem.startswith("topics: missing topics: ")
     assert names_of(env).webhooks in problem
     assert "create them with `plexy-ledger topics`" in problem
-    # `doctor ingest` checks only the topics that ingress writes to, as ingress may see no others.
+    # `doctor ingest` checks only the topics that ingress writes to, because ingress may have no
+    # permission to see other topics.
     _, findings = doctor(env, "ingest")
     (problem,) = findings["problem"]
     assert problem.startswith("topics: missing topics: ")
@@ -109,7 +110,7 @@ def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tm
     assert asyncio.run(describe(env)) == {}
 
 
-def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_reported(env):
+def test_a_retention_that_deletes_records_of_the_log_and_a_missing_topic_are_both_reported(env):
     names = names_of(env)
     asyncio.run(alter(env, names.webhooks, retention_ms="604800000"))
     asyncio.run(delete(env, names.orders))
@@ -134,7 +135,7 @@ def test_more_replicas_than_brokers_are_reported(env):
     )
 
 
-def test_a_broker_that_is_down_is_reported_and_the_checks_without_kafka_still_run(env):
+def test_a_broker_that_is_down_is_reported_and_checks_that_need_no_kafka_are_still_made(env):
     down = f"127.0.0.1:{free_port()}"
     _, findings = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
     (problem,) = findings["problem"]
@@ -150,7 +151,7 @@ def test_a_broker_that_is_down_is_reported_and_the_checks_without_kafka_still_ru
     assert f"{down}, of LEDGER_KAFKA_BOOTSTRAP, does not answer" in warning
 
 
-async def test_a_broker_that_goes_down_before_the_group_is_read_is_a_problem_too(env):
+async def test_a_broker_that_goes_down_before_the_doctor_reads_the_workers_group_is_reported(env):
     down = f"127.0.0.1:{free_port()}"
     settings = WorkerSettings.from_environment(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
     (found,) = await _rules(settings)
@@ -170,7 +171,7 @@ def test_a_folder_of_a_running_worker_is_reported_and_the_worker_continues(env):
         assert problem.startswith(f"folders: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} belongs to")
         assert f"(pid {worker.process.pid})" in problem
         assert "give this worker a different folder" in problem
-        # With the settings of the running worker itself, there is no problem.
+        # With the settings of the running worker itself, the doctor finds no problem.
         code, findings = doctor(env)
         assert code == 0
         ports, folders = sorted(findings["warning"], reverse=True)
@@ -220,7 +221,7 @@ def look_at_kafka(env: Mapping[str, str]) -> list[CheckResult]:
 
 def test_the_brokers_clock_is_read_and_a_wrong_local_clock_is_reported(env, monkeypatch):
     (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
-    # The broker runs on this machine, so both use the same clock.
+    # The broker runs on this machine, so the broker and the doctor read the same clock.
     assert seen.level is Level.OK
     apart_s = re.search(r"clock is ([\d.]+) s", seen.what)
     assert apart_s

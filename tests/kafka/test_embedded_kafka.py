@@ -1,4 +1,4 @@
-"""The embedded Kafka runs real brokers; these tests connect to nothing beyond loopback."""
+"""The embedded Kafka runs real brokers; these tests connect only to this machine (loopback)."""
 
 import asyncio
 import os
@@ -87,7 +87,9 @@ async def test_the_broker_creates_no_topic_by_itself(kafka):
     await admin.close()
 
 
-async def test_a_broker_started_from_a_worker_thread_outlives_that_thread(kafka_cache, tmp_path):
+async def test_a_broker_keeps_running_after_the_thread_that_started_it_has_ended(
+    kafka_cache, tmp_path
+):
     broker = EmbeddedKafka(tmp_path, cache=kafka_cache)
     worker = threading.Thread(target=broker.start)
     worker.start()
@@ -100,7 +102,7 @@ async def test_a_broker_started_from_a_worker_thread_outlives_that_thread(kafka_
     assert broker.pid is None
 
 
-def test_records_survive_a_restart_a_kill_and_a_change_of_port(kafka_cache, tmp_path):
+def test_records_survive_a_restart_and_a_kill_and_a_change_of_the_port(kafka_cache, tmp_path):
     folder = tmp_path / "Zürich, = x"
     with EmbeddedKafka(folder, cache=kafka_cache) as broker:
         asyncio.run(_write(broker.bootstrap, "kept", b"before"))
@@ -233,17 +235,18 @@ def test_a_broker_dies_when_its_parent_is_killed(kafka_cache, tmp_path):
 
 
 def _command_line(pid: str) -> bytes:
-    """Return a process's command line; it is empty once the process has ended."""
+    """Return a process's command line, or an empty text if the process has ended."""
     file = Path(f"/proc/{pid}/cmdline")
     return file.read_bytes() if file.exists() else b""
 
 
-# The machine's cache has Maven's layout, so these tests serve the cache as a repository.
+# The cache on this machine has the layout of a Maven repository. So the next tests serve the cache
+# over HTTP, and fetch Kafka from it.
 
 
 @contextmanager
 def _repository(root: Path, *, damaged: str = "") -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Serve `root` over HTTP; yield its URL as jgo expects it, and the list of requested paths."""
+    """Serve `root` over HTTP; yield its URL in jgo's form, and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
@@ -322,7 +325,9 @@ def test_if_kafka_cannot_be_fetched_the_error_names_the_reason_and_the_alternati
     assert "Fetching Apache Kafka 4.3.1" in capsys.readouterr().err
 
 
-def test_progress_is_reported_while_fetching_and_never_from_the_cache(kafka_cache, tmp_path):
+def test_progress_is_reported_while_kafka_is_fetched_but_not_if_the_cache_has_it(
+    kafka_cache, tmp_path
+):
     reported: list[str] = []
 
     @contextmanager

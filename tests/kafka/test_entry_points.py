@@ -1,6 +1,6 @@
 """Other tools can start the programs: ``faust … worker`` and ``uvicorn ingest.app:app``.
 
-Both take their settings from the environment alone, stop on SIGTERM, and name missing settings.
+Both take all settings from the environment, stop on SIGTERM, and name a missing setting.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A program reads only `LEDGER_*` and OpenTelemetry's variables from its environment.
 
-Other programs set variables that Faust, uvicorn or another library would take for its own settings,
-and so does Kubernetes, for each Service.
+Other programs set variables that Faust, uvicorn or another library could take for its own settings.
+Kubernetes also sets such variables: it sets some for each Service.
 """
 
 import signal
@@ -45,7 +45,7 @@ FOREIGN = {
     "TOPIC_PARTITIONS": "11",
     "NODE_CANONICAL_URL": "http://nowhere",
     "PROCESSING_GUARANTEE": "exactly_once",
-    # Kubernetes sets `WEB_PORT` for a service named `web`.
+    # Kubernetes sets `WEB_PORT` for a Service named `web`.
     "WEB_PORT": "tcp://10.0.0.7:80",
     "WEB_HOST": "nowhere",
     "WEB_BIND": "0.0.0.0",  # noqa: S104
@@ -92,7 +92,7 @@ def test_a_worker_ignores_the_variables_of_other_programs(env, command, more):
 def test_ingress_ignores_the_variables_of_other_programs(env, command):
     port, metrics = free_port(), free_port()
     ours = {"LEDGER_INGEST_PORT": str(port), "LEDGER_INGEST_METRICS_PORT": str(metrics)}
-    # uvicorn's own command may read uvicorn's own variables.
+    # The command `uvicorn` may read uvicorn's variables, so only our command gets this variable.
     more = {"WEB_CONCURRENCY": "auto"} if command is INGEST else {}
     assert run(env, "topics")[0] == 0
     at = [str(port)] if command is UVICORN else []

@@ -1,7 +1,7 @@
 """Every command reports a deleted, replaced or extended topic, and creates no topic in its place.
 
-The broker creates missing topics by itself, which is Kafka's default. No ingress and no worker runs
-when a topic changes, so only records in Kafka show what happened to the topic.
+The broker creates a missing topic when a client names it, as Kafka does by default. No ingress and
+no worker runs when a topic changes. So only data that is stored in Kafka shows what happened.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ from tests.kafka.topics import add_partitions, create, delete, describe
 
 pytestmark = pytest.mark.timeout(300)
 
-# These are the settings of topics kept forever, and of changelogs; Kafka's defaults differ.
+# These are the settings of a topic that is kept forever, and of a changelog. Kafka's defaults are
+# different.
 KEPT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
 COMPACTED = {"cleanup_policy": "compact", "max_message_bytes": "20000000"}
 
@@ -60,7 +61,7 @@ class Ledger(NamedTuple):
     folder: Path
 
     def outputs(self, commands: tuple[str, ...]) -> dict[str, tuple[int, str]]:
-        """Run commands concurrently; return each one's exit code, and its output on one line."""
+        """Run commands concurrently; return the exit code and the output, on one line, of each."""
 
         def one(command: str) -> tuple[int, str]:
             code, output = run(self.env, *(self.paths.get(each, each) for each in command.split()))
@@ -111,7 +112,7 @@ def audit_reports(env: Mapping[str, str], said: str) -> bool:
         return bool(until(reason, within_s=60, what=f"{said} in {audit.tail()}"))
 
 
-def test_no_command_but_topics_and_worker_creates_a_topic(empty: Ledger) -> None:
+def test_no_command_except_topics_and_worker_creates_a_topic(empty: Ledger) -> None:
     commands = tuple({*OF_ALL, *OF_LOG} - {"topics", "worker"})
     commands += ("rebuild --wait 0", "rejected list", "rejected show plexy.webhooks/0/0")
     for command, (code, output) in empty.outputs(commands).items():
@@ -182,7 +183,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_command_reports_a_topic_that_was_changed_while_nothing_ran(
+def test_every_command_reports_a_topic_that_was_changed_while_no_program_ran(
     ledger: Ledger, name: str
 ) -> None:
     env, change = ledger.env, CHANGES[name]
@@ -196,7 +197,7 @@ def test_every_command_reports_a_topic_that_was_changed_while_nothing_ran(
     assert said in problems[0]["detail"], problems
     assert existing(env) == before
     if name == "log extended":
-        # The remedy needs the log's records, so they can still be exported.
+        # The remedy needs the log's records, so `export-log` can still export them.
         code, output = run(env, "export-log", ledger.paths["COPY"])
         assert code == 0, output
     if name == "log recreated":

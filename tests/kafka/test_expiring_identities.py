@@ -1,6 +1,7 @@
-"""Kafka forgets idle producer identities, so a worker renews its own or refuses to start.
+"""Kafka forgets producer identities that are idle, so a worker renews its identities.
 
-The broker of these tests forgets an identity that is idle for two seconds.
+A worker refuses to start if Kafka forgets too early. The broker of these tests forgets an identity
+that has been idle for two seconds.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ def producer_id(opened: Writer) -> int:
 async def wait_forgotten(bootstrap: str, identity: str) -> None:
     """Wait until Kafka has forgotten an idle identity.
 
-    The check itself renews the checked identity, so each attempt uses a new identity.
+    A check renews the identity that it checks, so each attempt uses a new identity.
     """
     async with asyncio.timeout(60):
         for attempt in range(100):
@@ -64,7 +65,7 @@ async def wait_forgotten(bootstrap: str, identity: str) -> None:
 async def test_kafka_forgets_an_idle_identity_and_no_longer_fences_its_former_owner(
     settings: WorkerSettings,
 ) -> None:
-    """Workers renew their identities for this reason."""
+    """This is the reason why workers renew their identities."""
     bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
     async with writer(bootstrap, "idle") as former:
         await wait_forgotten(bootstrap, "any")
@@ -92,12 +93,12 @@ async def test_a_worker_that_has_nothing_to_write_keeps_its_identities(
         await wait_forgotten(bootstrap, "any")
         assert not app.crashed, app.crash_reason
         async with writer(bootstrap, identity) as next_owner:
-            # A broker compares only epochs of the same producer id.
+            # A broker compares two epochs only if they belong to the same producer id.
             assert producer_id(next_owner) == producer_id(own)
             assert next_owner.epoch.number > own.epoch.number
 
 
-def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_agrees(
+def test_if_kafka_forgets_identities_too_early_no_worker_starts_and_doctor_reports_the_reason(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger")
@@ -114,7 +115,7 @@ def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_agrees(
     assert "remove `transactional.id.expiration.ms` from the brokers' settings" in output
 
 
-def test_a_running_worker_ends_with_the_remedy_if_its_broker_restarts_with_a_short_expiration(
+def test_a_worker_ends_and_names_the_remedy_if_its_broker_restarts_with_a_short_expiration(
     kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
     folder, port = tmp_path / "broker", free_port()

@@ -1,7 +1,8 @@
 """Exports give accounting programs the ledger's balances, and `reconcile` checks settlements.
 
-The ledger receives the virtual Plexy's deliveries, late, twice and out of order, and events that
-contradict each other in several currencies. The simulation's oracle gives the expected settlement.
+The ledger receives deliveries from the simulation of Plexy, some of them late, twice or out of
+order. It also receives events that contradict each other, in several currencies. The simulation's
+oracle gives the expected settlement.
 """
 
 import asyncio
@@ -59,14 +60,15 @@ DIGITS_OF = MinorUnits(THREE_DECIMALS).digits_of
 
 
 def contradicting() -> list[bytes]:
-    """Return for each payment a refund, and three contradictory successes, the latest first."""
+    """For each payment, return three contradictory successes, the latest first, and a refund."""
     bodies = []
     for number in range(40):
         payment = {"id": f'pay "{number}"; a,b', "merchantReference": f"ord_{number}"}
         for again in range(3):
             currency = CURRENCIES[(number + again) % len(CURRENCIES)]
             money = {"amount": 1000 * again + number, "currency": currency}
-            # The successes are over a day apart. The earliest, on the second of January, stands.
+            # The successes are more than a day apart. The earliest success, which counts, is on the
+            # second of January.
             late = event(100_000 * (3 - again) + number, **payment, **money)
             bodies.append(late)
         bodies.append(
@@ -89,7 +91,10 @@ BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
 
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the settings of a ledger that has folded everything, and published entries twice."""
+    """Return the settings of a ledger that has folded all bodies.
+
+    The ledger's journal has some entries twice.
+    """
     settings = environment(
         kafka.bootstrap, tmp_path_factory.mktemp("export"), minor_units=THREE_DECIMALS
     )
@@ -215,19 +220,19 @@ def test_an_interrupted_export_leaves_no_file(env, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# Incomplete journals.
+# These tests export incomplete journals.
 
 
 @pytest.fixture
 def idle(kafka: EmbeddedKafka, tmp_path) -> dict[str, str]:
-    """Return the settings of a ledger with topics and without a worker."""
+    """Create the topics of a ledger that has no worker; return the settings."""
     settings = environment(kafka.bootstrap, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(settings)))
     return settings
 
 
 def corrected(payment: str = "pay_1") -> list[OutRecord]:
-    """Return the entries of a payment whose earliest success arrived last: three records."""
+    """Return the three entries of a payment whose earlier success arrived after the later one."""
     facts = [
         success("evt_2", 2, 700, payment=payment, offset=1),
         success("evt_1", 1, 500, payment=payment, offset=2),
@@ -237,7 +242,7 @@ def corrected(payment: str = "pay_1") -> list[OutRecord]:
     return [OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
 
 
-def test_nothing_is_exported_while_deliveries_are_not_posted(idle, tmp_path):
+def test_nothing_is_exported_while_a_delivery_is_not_yet_posted(idle, tmp_path):
     write(idle, names_of(idle).webhooks, [as_record(BODIES[0])])
     file = tmp_path / "plexy.csv"
     code, output = run(idle, "export", "--format", "csv", "--out", file, "--wait", "0.5")
@@ -266,9 +271,9 @@ def test_a_journal_with_half_a_correction_is_refused(idle):
 
 
 def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[list[OutRecord]]):
-    """Make the reader write the next chunk before each read of the journal's end offsets.
+    """Make the reader write the next list of records each time before it reads the end offsets.
 
-    After the last chunk, the reader writes that chunk again. Return the counter of these reads.
+    When no list is left, the reader writes the last list again. Return a counter of these reads.
     """
     ends_now, topic = reader.ends, names_of(env).entries
     asked = Counter[str]()
@@ -284,8 +289,10 @@ def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[li
     return asked
 
 
-async def test_after_the_end_offsets_only_the_other_half_of_a_cut_correction_is_added(idle):
-    """The export does not wait for corrections that begin after the end offsets."""
+async def test_after_reading_the_end_offsets_an_export_adds_only_the_missing_half_of_a_correction(
+    idle,
+):
+    """The export leaves out a correction that begins after the end offsets that it has read."""
     half, rest = corrected()[:2], corrected()[2:]
     others = [corrected(f"pay_{number}")[:2] for number in (2, 3, 4)]
     async with open_reader(TopicSettings.from_environment(idle)) as reader:
@@ -308,7 +315,7 @@ async def test_a_journal_with_half_a_correction_is_refused_while_other_entries_k
     assert asked.total() == 2
 
 
-def test_export_without_kafka_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_if_kafka_is_down_export_ends_with_one_line_and_leaves_no_file(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export", "--format", "csv", "--out", tmp_path / "x.csv")
     assert code == 1
@@ -317,7 +324,7 @@ def test_export_without_kafka_ends_with_one_line_and_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# Settlement.
+# These tests reconcile a settlement file with the journal.
 
 
 def settled() -> list[list[str]]:
@@ -349,7 +356,7 @@ def test_a_settlement_with_all_payments_and_refunds_matches(env, tmp_path):
     assert f"{len(rows):,} matched, no difference" in output
 
 
-def test_reconcile_reports_exactly_the_differences_and_its_totals_show_them(env, tmp_path):
+def test_reconcile_reports_exactly_the_differences_and_counts_them_in_its_totals(env, tmp_path):
     rows = settled()
     less, other, lost = [
         n for n, row in enumerate(rows) if is_plain(row[0]) and row[2:] == ["KZT", "payment"]
@@ -389,7 +396,9 @@ def test_reconcile_reports_exactly_the_differences_and_its_totals_show_them(env,
         assert name in output
 
 
-def test_from_and_to_limit_the_entries_that_must_be_in_the_settlement_file(env, tmp_path):
+def test_the_options_from_and_to_limit_the_entries_that_must_be_in_the_settlement_file(
+    env, tmp_path
+):
     file = settlement(tmp_path, [])
     entries = entries_in(env).values()
     reversed_ids = {entry.reverses for entry in entries}

@@ -1,4 +1,7 @@
-"""A short run with faults loses nothing, and each part of it works; `make faults` runs longer."""
+"""A short run of the program `faults` loses nothing, and each part of this program works.
+
+`make faults` starts a longer run.
+"""
 
 import asyncio
 import os
@@ -47,13 +50,14 @@ from tests.kafka.topics import describe
 pytestmark = pytest.mark.timeout(420)
 
 
-def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
-    """The faults cover every layer."""
-    # Without root, the run reports that the disk fault is left out.
+def test_no_delivery_is_lost_or_counted_twice_while_every_layer_has_faults():
+    """The faults are in the workers, a disk, ingress, the broker and the credentials."""
+    # If the user is not root, the run leaves out the fault of the disk, and reports that it did.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "password changed", "certificates renewed"]
-    # Other tests run at the same time. With a larger slack, the limit would exceed the longest
-    # fault, so a violation could not be measured.
+    # The run multiplies its time limits by the slack, because other tests run at the same time.
+    # With a larger slack, the limit would be longer than the longest fault, so no fault could
+    # break the limit.
     slack = 2
     assert slack * TAKEN_OVER_WITHIN_S < DOWN_AT_MOST_S
     command = [sys.executable, "-m", "faults", "--seed", "6", "--faults", "7", "--rate", "60"]
@@ -65,10 +69,10 @@ def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
     assert max(map(len, done.stdout.splitlines())) <= WIDTH
 
 
-async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
+async def test_a_step_that_does_not_end_is_reported_and_all_other_steps_are_judged(
     kafka, tmp_path, monkeypatch
 ):
-    """Ingress and workers are missing and ``verify`` is slow; the run reports all three faults."""
+    """No ingress runs, no worker runs, and ``verify`` has too little time; the run reports all."""
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     await ensure_topics(settings)
@@ -81,7 +85,7 @@ async def test_a_step_that_does_not_end_is_reported_and_all_others_are_judged(
     stage.settle = lambda _s: until(lambda: simulation.owed, within_s=30, what="an attempt")
     monkeypatch.setattr(running, "_ALL_ACKNOWLEDGED_WITHIN_S", 0.5)
     monkeypatch.setattr(judging, "_FOLDED_WITHIN_S", 0.5)
-    # Python itself takes longer than this to start.
+    # Python itself takes longer than this time to start, so ``verify`` can't end in time.
     monkeypatch.setattr(judging, "_VERIFIED_WITHIN_S", 0.01)
 
     costs = await run(stage, simulation, Answers(stage), [], lambda _cost: None)
@@ -118,7 +122,7 @@ async def test_a_check_that_raises_is_a_difference_and_the_other_checks_are_made
 
 
 def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_reported(kafka, tmp_path):
-    """The disk of a worker that stopped long ago is compared with the changelog of that time."""
+    """A worker's disk is compared with the changelog up to the offset where the worker stopped."""
     env = environment(kafka.bootstrap, tmp_path / "one")
     settings = TopicSettings.from_environment(env)
     folders = {"first": tmp_path / "one", "second": tmp_path / "two"}
@@ -138,7 +142,7 @@ def test_every_row_on_a_worker_s_disk_that_differs_from_the_changelog_is_reporte
     assert asyncio.run(disk_differences(settings, folders)) == []
 
     # This worker has digests only of the partitions that it had from the start, so the test chooses
-    # one of those.
+    # such a partition.
     path = next(each for each in folders["first"].rglob("payments-*.db") if knows_digest(each))
     with opened(path) as db:
         changed, lost = list(rows_of(db))[:2]
@@ -170,7 +174,8 @@ def test_the_same_seed_plans_the_same_faults_and_every_kind_is_planned():
     def planned(seed: int) -> list[str]:
         return [kind.name for kinds in plan(list(KINDS), count, seed) for kind in kinds]
 
-    # A drawn kind may be paired with a second kind, so drawing all kinds may take twice as many.
+    # The plan draws each kind once before it draws any kind again, but it may pair each drawn kind
+    # with a second fault. So up to twice as many faults are needed until every kind was drawn.
     count = 2 * len(KINDS)
 
     assert planned(1) == planned(1)
@@ -197,7 +202,9 @@ def test_a_setting_that_a_fault_changes_is_restored_after_the_fault(kafka, tmp_p
             until(lambda: not changed(), within_s=15, what="the topics' own settings")
 
 
-def test_a_topic_whose_name_records_a_fact_exists_again_after_its_deletion(kafka, tmp_path):
+def test_a_topic_whose_name_stores_data_is_created_again_after_a_fault_has_deleted_it(
+    kafka, tmp_path
+):
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     asyncio.run(ensure_topics(settings))
@@ -208,12 +215,12 @@ def test_a_topic_whose_name_records_a_fact_exists_again_after_its_deletion(kafka
         with delete_record(stage, random.Random(seed)):  # noqa: S311 - drawn by the test
             deleted |= before - set(asyncio.run(describe(env)))
         assert set(asyncio.run(describe(env))) == before
-    # Both records were deleted, and no other topic.
+    # The fault deleted both topics whose names store data, and no other topic.
     assert len(deleted) == 2
     assert all(".plexy.partitions-" in name or ".plexy.log-" in name for name in deleted)
 
 
-def test_committed_offsets_are_moved_to_the_ends_and_moved_back(kafka, tmp_path):
+def test_a_fault_moves_the_committed_offsets_forward_to_the_ends_or_back(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     asyncio.run(ensure_topics(settings))
@@ -232,7 +239,7 @@ def test_paired_faults_are_in_different_layers():
     pairs = [kinds for kinds in plan(list(KINDS), 200, 5) if len(kinds) > 1]
     assert pairs
     assert all(one.layer != other.layer for one, other in pairs)
-    # The time that a lone fault takes is judged, so no second fault may delay it.
+    # The run judges how long some kinds of faults take. No second fault may delay such a fault.
     assert not any(kind.comes_alone for kinds in pairs for kind in kinds)
 
 
@@ -262,7 +269,7 @@ def echoing():
         yield server.getsockname()[1]
 
 
-def test_the_proxy_makes_the_network_slow_silent_or_refusing(echoing):
+def test_the_proxy_can_delay_bytes_and_withhold_bytes_and_refuse_connections(echoing):
     with Proxy(free_port(), echoing, slow_by_s=0.2) as proxy:
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
             client.sendall(b"one")

@@ -1,6 +1,7 @@
 """Readers of published topics skip or report the records that the ledger did not write.
 
-Where skipping a record would make a sum wrong, `verify` and `export` fail and name the record.
+`verify` and `export` never skip such a record, because a sum could then be wrong. They fail, and
+name the record.
 """
 
 import subprocess
@@ -69,7 +70,7 @@ def test_foreign_records_break_no_list_of_orders_or_rejections(ledger):
     assert f"{len(JUNK) + 1} open" in output
 
 
-def test_verify_reports_foreign_records_and_export_reports_the_first(ledger):
+def test_verify_reports_foreign_records_and_export_reports_the_first_of_them(ledger):
     env, names = ledger.env, names_of(ledger.env)
     write(env, names.orders, junk(b"ord_1"))
     write(env, names.entries, junk(b"stranger"))
@@ -112,12 +113,14 @@ def test_the_example_consumer_reports_foreign_records_and_continues(ledger, tmp_
             )
         finally:
             consumer.terminate()
-    # The stop may arrive during the commit of the last records.
+    # The signal to stop may arrive while the consumer commits the last records.
     assert "Traceback" not in said.read_text()
     assert consumer.returncode == 0
 
 
-def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_place_and_remedy(ledger, tmp_path):
+def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_its_place_and_the_remedy(
+    ledger, tmp_path
+):
     env = ledger.env
     ledger.stop(30)
     changelog = changelog_name(group_of(env), "payments")
@@ -134,7 +137,7 @@ def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_place_and_remedy(
     assert "To switch to version 2" in output
 
 
-def test_a_worker_ends_at_a_changelog_batch_that_unpacks_to_too_much_and_names_its_place(
+def test_a_worker_ends_at_a_changelog_batch_that_unpacks_to_too_many_bytes_and_names_its_place(
     ledger, tmp_path
 ):
     env = ledger.env
@@ -160,7 +163,7 @@ def test_a_worker_ends_at_a_batch_that_the_disk_has_damaged_and_names_its_place(
         segment.write_bytes(segment.read_bytes().replace(b'"amount": 504', b'"amount": 904'))
     finally:
         kafka.start()
-    # Another version folds the log from scratch.
+    # A worker of a new version folds the log from scratch.
     other = {"LEDGER_VERSION": "2", "LEDGER_DATA_DIR": str(tmp_path / "other")}
     with WorkerProcess(env | other) as worker:
         reason = worker.reason_of_end(within_s=120)

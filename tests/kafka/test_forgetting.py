@@ -1,6 +1,6 @@
-"""Old ids are forgotten and deleted on a real broker, and later redeliveries change no state.
+"""Workers forget and delete old event ids, and later redeliveries of these events change no state.
 
-The tests write months of deliveries to the log, each with the time at which it would have arrived.
+The tests write the deliveries of several months to the log, each with its own time of arrival.
 """
 
 import json
@@ -89,8 +89,9 @@ class Worker(WorkerProcess):
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """Run a worker that has folded deliveries from 200, 100 and 99 days ago.
 
-    The first deliveries from 100 days ago advance the log's time, and the next ones let the worker
-    delete the old ids. The last deliveries, from 99 days ago, repeat some of the old ids.
+    The deliveries from 100 days ago come in two groups. The first group advances the log's time.
+    When the second group arrives, the worker deletes the old ids. The last deliveries, from 99 days
+    ago, repeat some of the old ids.
     """
     folder = tmp_path_factory.mktemp("forgetting")
     env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
@@ -107,7 +108,8 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         deliver(
             env,
             *map(event, range(20)),
-            # Two events reuse old ids for new content: one with the same payment, one with another.
+            # Two events reuse old ids for new content. The first names the same payment as before,
+            # and the second names a different payment.
             event(20, amount=1, merchantReference="ord_other"),
             event(21, id="pay_other", merchantReference="ord_other"),
             at_s=days_ago(99),
@@ -126,7 +128,7 @@ def test_forgotten_ids_are_deleted_by_tombstones_that_are_never_the_last_record_
     records = seen(env)
     tombstones = [record for record in records if record.value is None]
     assert {record.key for record in tombstones} == old
-    # Each id is deleted once, not once per chunk.
+    # Each id has exactly one tombstone, and not a tombstone in each chunk.
     assert len(tombstones) == OLD
     for partition in range(PARTITIONS):
         *_, last = (record for record in records if record.partition == partition)
@@ -166,14 +168,14 @@ def test_verify_and_audit_find_no_difference(ledger):
 
 
 def test_verify_with_a_different_horizon_finds_differences(ledger):
-    """A change of `LEDGER_FORGET_AFTER_DAYS` therefore requires folding the log from scratch."""
+    """The horizon is `LEDGER_FORGET_AFTER_DAYS`; a new value requires a fold from scratch."""
     code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
     assert code == 1
     for kind in ("seen_differs", "seen_missing", "payment_differs"):
         assert kind in output, output
 
 
-def test_a_rebuild_with_a_different_horizon_is_whole_but_the_old_version_differs(ledger):
+def test_a_version_rebuilt_with_a_different_horizon_is_correct_but_the_old_version_differs(ledger):
     code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
     assert code == 1
     assert "Version 3 is correct nevertheless" in output
@@ -181,7 +183,7 @@ def test_a_rebuild_with_a_different_horizon_is_whole_but_the_old_version_differs
     assert "seen_missing" in output
 
 
-def test_a_worker_with_an_empty_folder_has_the_same_states_and_continues_to_forget(ledger):
+def test_a_worker_that_lost_its_tables_restores_the_same_states_and_continues_to_forget_ids(ledger):
     env, before = ledger.env, states(ledger.env)
     ledger.process.terminate()
     assert ledger.wait(30) == 0, ledger.tail()

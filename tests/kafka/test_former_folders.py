@@ -1,6 +1,7 @@
-"""A worker with an earlier release's folder uses its tables, or restores those that it can't trust.
+"""A worker uses the tables of an earlier release, but restores the tables that it can't trust.
 
-The tests make such a folder by deleting the keys that the earlier release did not write.
+The tests make the folder of an earlier release: they delete the keys that this release did not
+write.
 """
 
 import json
@@ -20,7 +21,8 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
-# Releases before each of these changes did not write the change's keys. The newest change is first.
+# Each of these changes introduced keys, and releases from before the change did not write them. The
+# newest change is first.
 MARKS = (SOURCE_KEY, LAST_KEY)
 RELEASES = {
     "before the marks of records": MARKS,

@@ -1,7 +1,7 @@
-"""The demo's sample, shuffled and doubled, folds to the expected documents and journal.
+"""If the demo's sample is doubled and shuffled, documents and journal are still as expected.
 
-The tests leave out the delivery that reuses an event id for other content, because the result
-would then depend on the order of arrival.
+The tests leave out the delivery that reuses an event id for different content. With this delivery,
+the result would depend on the order of arrival.
 """
 
 import random
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def accepted() -> list[dict[str, Any]]:
-    """Return the bodies that ingress accepts, except those that reuse an id for other content."""
+    """Return the bodies that ingress accepts, except bodies that reuse an id with new content."""
     refused = {refusal.delivery for refusal in sample.expected().refused}
     first: dict[str, bytes] = {}
     bodies = []
@@ -68,7 +68,8 @@ def folded(
         random.Random(request.param).shuffle(bodies)  # noqa: S311 - the same order each time
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        # Deliver in two parts, so that some related events share a chunk and others do not.
+        # Deliver in two parts, so that some related events are folded in one chunk, and others are
+        # not.
         middle = len(bodies) // 3
         deliver(env, bodies[:middle])
         wait_folded(env, worker, within_s=90)
@@ -78,7 +79,7 @@ def folded(
 
 
 def without_reused(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an order's document without notes about a reused id, which the tests leave out."""
+    """Return a document without its notes about reused event ids; no test delivers a reused id."""
     notes = document.get("notes", [])
     kept = [note for note in notes if note["outcome"] != "event_id_reused"]
     if kept == notes:
@@ -113,7 +114,7 @@ def test_every_order_has_the_expected_document_and_there_is_no_other_order(folde
     assert {order_id for order_id, value in latest.items() if value is not None} == set(wanted)
 
 
-def test_the_journal_has_the_money_of_the_orders(folded):
+def test_the_sums_of_the_journal_equal_the_totals_of_the_orders(folded):
     entries = {
         record.key: ENTRIES.decode(record.value)
         for record in read_topic(folded.env, names_of(folded.env).entries)
@@ -129,14 +130,14 @@ def test_the_journal_has_the_money_of_the_orders(folded):
             expected[currency, SALES] -= total["paid"]
             expected[currency, REFUNDS] += total["refunded"]
     assert without_zeros(sums) == without_zeros(expected)
-    # Each entry has its own key and one content, however often its event was delivered.
+    # All records of an entry have the same content, however often its event was delivered.
     for record in read_topic(folded.env, names_of(folded.env).entries):
         assert ENTRIES.decode(record.value) == entries[record.key]
     for number in {entry.reverses for entry in entries.values() if entry.reverses}:
         assert number.encode() in entries
 
 
-def test_bad_data_is_rejected_once_and_a_duplicate_is_not_rejected(folded):
+def test_bad_data_is_rejected_but_a_duplicate_of_it_is_not_rejected_again(folded):
     records = read_topic(folded.env, names_of(folded.env).rejected)
     rejected = Counter(record.key.decode() for record in records)
     assert rejected == unfoldable()

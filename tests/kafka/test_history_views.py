@@ -131,7 +131,7 @@ class TestHistory:
     def test_an_event_that_never_arrived_is_not_found(self, env):
         assert_problem(ask(env, "/events/evt_never"), 404, "event_not_found")
 
-    def test_a_proof_holds_offline_and_has_the_order_of_the_view(self, env):
+    def test_a_proof_is_valid_offline_and_contains_the_document_that_the_view_shows(self, env):
         answer = ask(env, "/orders/ord%2F1/proof")
         assert 'filename="proof.json"' in answer.headers["Content-Disposition"]
         proof = msgspec.json.decode(answer.body, type=Proof)
@@ -204,7 +204,7 @@ run(WorkerSettings.from_environment(os.environ))
 
 
 def test_an_order_that_a_payment_has_just_left_does_not_contradict_the_log(kafka, tmp_path):
-    """The payments hop's output is already in the order, but not yet in the hop's own table."""
+    """The agent `payments` has published that the payment left, but not yet written its table."""
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_PAYMENTS]) as worker:
         worker.wait_ready(90)
@@ -239,7 +239,7 @@ def test_an_order_with_more_deliveries_than_fit_in_an_answer_gets_413(kafka, tmp
         of_many = [refunded(f"evt_{n}", f"re_{n}", "pay_1", 1) for n in range(5)]
         folded(env, paid("evt_1_", "pay_1", "ord_1"), *of_many[:4])
         assert len(get(env, "/orders/ord_1/events")["deliveries"]) == 5
-        # A redelivery adds a place to an event, but adds no event.
+        # A redelivery adds a delivery to the order, but adds no event.
         folded(env, of_many[0])
         for path in (
             "/orders/ord_1/events",

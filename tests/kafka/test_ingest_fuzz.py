@@ -1,7 +1,7 @@
-"""Ingress survives hostile requests and connections; `make fuzz` runs longer and shows figures.
+"""Ingress survives hostile requests and connections; `make fuzz` makes a longer run.
 
-Every answer is documented, the log shows no failure, memory is bounded, no file stays open, and all
-honest deliveries made at the same time are accepted.
+Every answer is documented, ingress logs no failure, its memory is bounded, and no file stays open.
+During an attack, ingress still accepts all honest deliveries.
 """
 
 import json
@@ -55,7 +55,7 @@ async def target(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Target]:
         assert said <= {"clock_may_be_wrong"}
 
 
-# A successful attack would let at most one honest delivery through, even on an idle machine.
+# If an attack succeeds, ingress accepts at most one honest delivery, even on an idle machine.
 LEAST_HONEST = 2
 
 

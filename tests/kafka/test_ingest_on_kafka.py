@@ -34,7 +34,7 @@ SERVE = (
 )
 # A limit below the default of ten seconds keeps the tests of outages short.
 ANSWER_WITHIN_S = 4.0
-# A machine with two cores that is also starting a broker may add this much to an answer's time.
+# On a machine with two cores that also starts a broker, an answer may take this much longer.
 SCHEDULING_S = 0.5
 
 
@@ -80,7 +80,7 @@ class Ingress:
             await asyncio.sleep(0.05)
 
     def lines(self) -> list[dict]:
-        """Return ingress' own log lines, without those about single deliveries."""
+        """Return ingress's own log lines, except the lines about single deliveries."""
         lines = [json.loads(line) for line in self._log_file.read_text().splitlines()]
         return [line for line in lines if line["event"] != "delivery" and "logger" not in line]
 
@@ -96,7 +96,7 @@ async def ingress(
     create_topics: bool = True,
     own_pace: bool = False,
 ) -> AsyncIterator:
-    """Run ingress on topics of its own; ``own_pace`` keeps the default limit for answers."""
+    """Run ingress on its own topics; with ``own_pace``, answers have the default time limit."""
     pace = {} if own_pace else {"answer_within_s": ANSWER_WITHIN_S}
     env = environment(bootstrap, folder, webhook_secrets=SECRET, ingest_port=free_port(), **pace)
     if create_topics:
@@ -131,7 +131,7 @@ def _own_kafka(kafka_cache, tmp_path_factory) -> Iterator[EmbeddedKafka]:
 
 @pytest.fixture
 def own_kafka(_own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
-    """Yield a broker that only these tests use, so that they may stop it."""
+    """Yield a broker that only the tests of this module use, so these tests may stop it."""
     yield _own_kafka
     _own_kafka.resume()
     if _own_kafka.pid is None:
@@ -139,7 +139,7 @@ def own_kafka(_own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
 
 
 class Load:
-    """Deliveries without a pause, and the answer to each."""
+    """Sends deliveries without a pause, and stores the answer to each delivery."""
 
     def __init__(self, started: Ingress, senders: int = 8) -> None:
         self.answers: dict[bytes, int] = {}
@@ -213,7 +213,7 @@ async def test_deliveries_of_one_event_are_in_one_partition_in_order(running):
     assert [record.value for record in records] == bodies
 
 
-async def test_an_invalid_envelope_is_kept_in_rejected_before_the_400(running):
+async def test_an_invalid_envelope_is_kept_in_plexy_rejected_before_ingress_answers_400(running):
     body = event("evt_bad", type=7)
     assert (await running.deliver(body)).status_code == 400
     [record] = await running.log_of_record(names_of(running.env).rejected)
@@ -282,12 +282,13 @@ async def test_by_default_a_delivery_gets_503_within_ten_seconds_of_its_arrival(
         took_s = time.monotonic() - began
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.json()["code"] for answer in answers} == {"log_unavailable"}
-        # Ingress waited for Kafka; the limit counts from the arrival, not from the end of the body.
+        # Ingress waited for Kafka. The time limit begins when a request arrives, not when its body
+        # ends.
         assert 5 < took_s < 10
 
 
 async def deliver_slowly(started: Ingress, body: bytes) -> httpx.Response:
-    """Deliver a body whose second half arrives three seconds after its first."""
+    """Deliver a body whose second half arrives three seconds after the first half."""
 
     async def halves() -> AsyncIterator[bytes]:
         yield body[:10]
@@ -298,7 +299,7 @@ async def deliver_slowly(started: Ingress, body: bytes) -> httpx.Response:
 
 
 def assert_no_spam(started: Ingress) -> None:
-    """Check that an outage of any length logs a handful of lines, one per change of state."""
+    """Check that ingress logged one line per change of state, however long the outage was."""
     events = [line["event"] for line in started.lines()]
     assert 4 <= len(events) <= 9, started.lines()
     assert events[-1] == "log_connected"
@@ -332,7 +333,7 @@ async def until_detail_names(started: Ingress, topic: str, within_s: float = 20)
         await asyncio.sleep(0.05)
 
 
-async def test_sigterm_under_load_ends_with_0_and_every_delivery_that_got_200_is_in_the_log(
+async def test_after_sigterm_under_load_the_exit_code_is_0_and_the_log_has_every_accepted_delivery(
     running,
 ):
     load = Load(running, senders=16)
@@ -345,7 +346,9 @@ async def test_sigterm_under_load_ends_with_0_and_every_delivery_that_got_200_is
     assert [body for body in load.accepted if kept[body] != 1] == []
 
 
-async def test_sigterm_in_an_outage_ends_with_0_on_time(own_kafka, tmp_path):
+async def test_after_sigterm_in_an_outage_ingress_ends_on_time_with_exit_code_0(
+    own_kafka, tmp_path
+):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         own_kafka.pause()
@@ -356,8 +359,10 @@ async def test_sigterm_in_an_outage_ends_with_0_on_time(own_kafka, tmp_path):
         assert await asyncio.to_thread(started.process.wait, 10) == 0
 
 
-async def test_a_lowered_limit_refuses_only_the_deliveries_that_do_not_fit(kafka, tmp_path):
-    """An operator lowers `max.message.bytes` under load; the broker first refuses whole batches."""
+async def test_if_the_limit_on_records_is_lowered_only_larger_deliveries_are_refused(
+    kafka, tmp_path
+):
+    """An operator lowers `max.message.bytes` under load. The broker first refuses whole batches."""
     async with ingress(kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started, senders=16)
@@ -397,7 +402,7 @@ async def test_records_that_timed_out_do_not_stay_in_memory(own_kafka, tmp_path)
     env = environment(own_kafka.bootstrap, tmp_path, webhook_secrets=SECRET, answer_within_s=2)
     await ensure_topics(TopicSettings.from_environment(env))
     log = WebhookLog(IngestSettings.from_environment(env))
-    # Another test may have left batches in memory, for example in the frames of its failure.
+    # An earlier test may have left batches in memory, for example in the traceback of its failure.
     before = batches_in_memory()
     await log.start()
     try:
@@ -411,7 +416,8 @@ async def test_records_that_timed_out_do_not_stay_in_memory(own_kafka, tmp_path)
         )
         assert {type(outcome) for outcome in outcomes} == {LogUnavailableError}
         assert loop.time() - began < 2
-        # The errors refer to the frames that raised them, and the frames refer to the records.
+        # The errors refer to the frames that raised them, and the frames refer to the batches. So
+        # the batches stay in memory until the errors are deleted.
         del outcomes
         await until(lambda: batches_in_memory() <= before)
         own_kafka.resume()

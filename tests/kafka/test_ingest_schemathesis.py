@@ -1,4 +1,4 @@
-"""Ingress answers requests that schemathesis generates from its OpenAPI document as documented.
+"""schemathesis generates requests from ingress's OpenAPI document; each answer is as documented.
 
 Every answer has a documented status and form, and none is a server error. Signed requests pass the
 check of the signature, so they also test the document's description of the body.
@@ -37,7 +37,7 @@ bounded = hypothesis_settings(
 
 
 class Signed(requests.auth.AuthBase):
-    """Replaces the generated signature with a good one for the body, and adds a token."""
+    """Replaces the generated signature with a valid signature of the body, and adds a token."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
@@ -75,13 +75,14 @@ def address(env: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def statuses() -> Iterator[Counter[int]]:
-    """Count the answers to signed requests; require more than ten each of 200 and of 400."""
+    """Count the answers to signed requests; more than ten must be 200, and more than ten 400."""
     counted: Counter[int] = Counter()
     yield counted
     assert not counted or (counted[200] > 10 and counted[400] > 10), counted
 
 
-# A schema can't express that 1.0 is not an integer here, or count the bytes of an id.
+# This check would fail on right answers: a schema can't express that 1.0 is not an integer here, or
+# limit the number of bytes of an id.
 NOT_FOR_SCHEMAS = [positive_data_acceptance]
 # `tests/ingest/test_openapi.py` shows that ingress publishes this document.
 document = describe(settings(pay_tokens=(TOKEN,), pay_amounts=PayAmounts.MAJOR))
@@ -89,7 +90,7 @@ schema = schemathesis.openapi.from_dict(document)
 
 
 def without_signature() -> dict[str, object]:
-    """Return the document without the headers that ``Signed`` always sets itself."""
+    """Return a copy of the document that lacks the headers which ``Signed`` sets."""
     changed = copy.deepcopy(document)
     del changed["paths"][PATH]["post"]["parameters"]
     del changed["paths"][PAY_PATH]["post"]["security"]

@@ -42,7 +42,7 @@ def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def paid(number: int) -> dict[str, Any]:
-    """Return a payment of the large order, with ids of the maximum length."""
+    """Return a payment of the large order; its ids have almost the maximum length."""
     body = event(number, id=f"{LONG}{number}", amount=100, merchantReference=LONG)
     return body | {"id": f"{number}{LONG}"}
 
@@ -52,7 +52,7 @@ def path(kind: str, identifier: str, rest: str = "") -> str:
 
 
 def listed(worker: WorkerProcess, order: str) -> list[str]:
-    """Return the ids of an order's payments, page by page."""
+    """Read the list of an order's payments page by page; return the ids of the payments."""
     found: list[str] = []
     query = "?limit=200"
     while True:
@@ -91,7 +91,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_no_worker(worker)
     assert times == [each["created"] for each in ends]
     assert worker.get("/orders/ord_199")[1]["totals"]["KZT"]["paid"] == 699
 
-    # The order's payments are readable, one by one and page by page.
+    # A client can read a single payment of the order, and can read all payments page by page.
     status, payment = worker.get(path("payments", f"{LONG}1234"))
     assert (status, payment["amount"], payment["order_id"]) == (200, 100, LONG)
     assert listed(worker, LONG) == sorted(f"{LONG}{n}" for n in numbers)
@@ -100,18 +100,18 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_no_worker(worker)
     )
     assert listed_order["payments"] == PAYMENTS_OF_ONE_ORDER
 
-    # Requests that would have to read the whole order are refused.
+    # The worker refuses a request if it has to read the whole order for the answer.
     for rest in ("/events", "/proof", "?as_of=2030-01-01", "?event=evt_1&wait=1s"):
         status, problem = worker.get(path("orders", LONG, rest))
         assert (status, problem["code"]) == (413, "order_too_large"), rest
 
-    # A further payment adds as many records as it would to a small order.
+    # One more payment adds no more records than a payment of a small order adds.
     changelog = changelog_name(group_of(env), "orders")
     before = len(read_topic(env, changelog)), len(read_topic(env, names.orders))
     deliver(env, [paid(9_999)])
     wait_folded(env, worker)
     rows, documents = read_topic(env, changelog), read_topic(env, names.orders)
-    # The last record of each chunk contains the folded offset of the source.
+    # In addition to three rows, the chunk writes one record with the offset up to which it folded.
     assert (len(rows) - before[0], len(documents) - before[1]) == (3 + 1, 1)
     assert max(bytes_of(rows)) < 300_000
     assert max(bytes_of(documents)) < 300_000
@@ -131,7 +131,7 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_rejects_the_others
         for n in range(2, 3_000)
     ]
     mixed = random.Random(1).sample(facts, len(facts))  # noqa: S311
-    # Deliver in pieces, so that some kept facts are displaced by later deliveries.
+    # Deliver in pieces, so that later deliveries displace some of the facts that were kept before.
     for start in range(0, len(mixed), 600):
         deliver(env, mixed[start : start + 600])
         wait_folded(env, worker)

@@ -1,6 +1,7 @@
-"""A worker folds with the rules of a lifecycle, and its state records these rules.
+"""A worker can fold with the rule set `lifecycle`, and its state records the rules.
 
-The worker runs only with the recorded rules; a rebuild folds a new state with other rules.
+A worker with rules other than the recorded rules refuses to run. A rebuild folds a new state with
+other rules.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ BY_LIFECYCLE = {"LEDGER_RULES": "lifecycle"}
 
 
 def story():
-    """Return an order that is partly captured, and then charged back by a lost dispute."""
+    """Return the events of an order that is partly captured, and charged back by a lost dispute."""
     dispute = {"id": "dp_1", "payment_id": "pay_1"}
     return [
         event(1, id="pay_1", amount=500, merchantReference="ord_1"),
@@ -48,7 +49,7 @@ def totals(worker: WorkerProcess) -> tuple[str, dict[str, int]]:
     return order["status"], order["totals"]["KZT"]
 
 
-def test_other_rules_are_refused_until_a_rebuild_that_shows_the_changed_totals(
+def test_other_rules_are_refused_until_a_rebuild_and_the_rebuild_shows_the_changed_totals(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
@@ -68,7 +69,7 @@ def test_other_rules_are_refused_until_a_rebuild_that_shows_the_changed_totals(
         for text in (SEED.digest, LIFECYCLE.digest, "plexy-ledger rebuild"):
             assert text in reason
     code, output = run(other, "rebuild")
-    # The versions differ, as they should; the new version is whole.
+    # The versions differ because their rules differ, but the new version is correct.
     assert code == 1, output
     assert "Version 2 is correct nevertheless" in output
     assert "what the rules lifecycle give (log):" in output

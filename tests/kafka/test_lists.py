@@ -1,4 +1,4 @@
-"""Lists of orders and of rejections cover all workers."""
+"""Lists of orders and of rejections have the data of all workers."""
 
 import time
 from itertools import chain
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class TestLists:
-    def test_each_order_is_listed_once_in_its_current_state_with_the_latest_change_first(
+    def test_each_order_is_listed_once_in_its_current_state_and_the_latest_change_comes_first(
         self, envs, env
     ):
         prefix = f"list_{env['LEDGER_WEB_PORT']}_"
@@ -46,7 +46,7 @@ class TestLists:
         assert {each["order_id"] for each in refunds} >= set(names[:5])
         assert {each["status"] for each in refunds} == {"partially_refunded"}
 
-    def test_orders_with_an_anomaly_are_found_by_its_name(self, envs, env):
+    def test_orders_with_an_anomaly_are_found_by_the_name_of_the_anomaly(self, envs, env):
         name = f"lone_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], refunded(f"evt_{name}", f"re_{name}", name))
         orders = listed(env, "anomaly=refund_without_payment")
@@ -58,7 +58,7 @@ class TestLists:
         orders = listed(env, "anomaly=refund_without_payment")
         assert name not in [each["order_id"] for each in orders]
 
-    def test_a_list_by_anomaly_begins_with_the_latest_event_and_a_change_repeats_and_skips_no_order(
+    def test_a_list_by_anomaly_begins_with_the_latest_event_and_changes_repeat_or_skip_no_order(
         self, envs, env
     ):
         prefix = f"old_{env['LEDGER_WEB_PORT']}_"
@@ -97,8 +97,8 @@ class TestLists:
         """After a crash, a worker publishes the outputs of a chunk again."""
         prefix = f"twice_{env['LEDGER_WEB_PORT']}_"
         names = [f"{prefix}{number}" for number in range(9)]
-        # Pages of one order are slow to read, so ``since`` limits the lists to the orders from here
-        # on.
+        # It takes long to read a list whose pages have one order each. So ``since`` limits the
+        # lists to orders that change from now on.
         since = f"since={time.time():.3f}"
         folded(envs[0], *(paid(name, name, name) for name in names))
         topic = names_of(env).orders
@@ -148,7 +148,7 @@ class TestLists:
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == field
 
-    def test_a_cursor_beyond_the_end_begins_at_the_end(self, env):
+    def test_a_list_whose_cursor_is_beyond_the_end_begins_at_the_end(self, env):
         beyond = parameters.written_cursor([(10**9, 10**9)] * PARTITIONS)
         assert get(env, f"/orders?cursor={beyond}")["orders"] == get(env, "/orders")["orders"]
 
@@ -160,7 +160,9 @@ class TestLists:
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == "scope"
 
-    def test_a_rejection_between_two_pages_repeats_and_skips_no_item(self, envs, env):
+    def test_a_new_rejection_between_the_requests_for_two_pages_repeats_or_skips_no_item(
+        self, envs, env
+    ):
         prefix = f"shift_{env['LEDGER_WEB_PORT']}_"
         for number in range(5):
             folded(envs[0], event(f"{prefix}{number}", "payment.succeeded", "pay", -1))

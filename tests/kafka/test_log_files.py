@@ -1,4 +1,4 @@
-"""A backup of a log is restored byte for byte on a real broker, and folds to the same state.
+"""The backup of a log is restored byte for byte on a real broker, and gives the same state.
 
 The ledger receives deliveries over HTTP, through a real ingress, during the backup.
 """
@@ -68,7 +68,10 @@ def new_ledger(kafka: EmbeddedKafka, folder: Path, **more: object) -> dict[str, 
 def live(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[dict[str, str], Path, Path]]:
-    """Run a ledger; yield its settings, an export during deliveries, and one of the whole log."""
+    """Run a ledger; yield its settings and two exported files.
+
+    The first file was exported while deliveries arrived. The second file has the whole log.
+    """
     folder = tmp_path_factory.mktemp("live")
     env = new_ledger(kafka, folder, ingest_port=free_port(), standby_replicas=0)
     middle, whole = folder / "middle.log", folder / "whole.log"
@@ -141,7 +144,7 @@ def test_the_import_of_a_later_file_continues_where_the_earlier_file_ended(live,
 
 
 def _tiny_blocks(path: Path, records: int) -> None:
-    """Write a file whose import needs many round trips."""
+    """Write a file with so many blocks that a test can interrupt its import."""
     ends = (records,) * PARTITIONS
     header = Header(topic="t", cluster_id="c", exported_at="now", begins=(0,) * 4, ends=ends)
     with path.open("wb") as file:
@@ -197,7 +200,8 @@ def test_an_import_notices_when_its_topic_starts_to_replace_the_times_of_records
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "as it was exported" not in output
-    # Kafka reads the setting twice in one append, so it may report new times but keep the old ones.
+    # Kafka reads this setting twice during one append. So it may report new times, but store the
+    # old times.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
@@ -234,7 +238,9 @@ def test_the_error_for_records_whose_times_a_topic_refuses_names_the_settings(ka
     assert "message.timestamp.before.max.ms and message.timestamp.after.max.ms" in output
 
 
-def test_a_different_number_of_partitions_is_refused_before_topics_exist(live, kafka, tmp_path):
+def test_a_different_number_of_partitions_is_refused_before_a_topic_is_created(
+    live, kafka, tmp_path
+):
     _, _, file = live
     env = new_ledger(kafka, tmp_path) | {"LEDGER_PARTITIONS": "3"}
     code, output = run(env, "import-log", file)
@@ -297,7 +303,7 @@ def test_an_existing_file_is_not_replaced(kafka, tmp_path):
     assert "there is no folder" in output
 
 
-def test_export_log_without_kafka_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_if_kafka_is_down_export_log_ends_with_one_line_and_leaves_no_file(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export-log", tmp_path / "x.log")
     assert code == 1

@@ -1,7 +1,8 @@
-"""No log of ingress, worker, `run` or Kafka has a secret, or more of a body than ids and types.
+"""No program's log contains a secret, or any part of a body except ids and types.
 
-The run logs at level `debug` while good, forged, broken and failing requests arrive. The lines that
-`run` prints for a person to paste contain the signing secret, but they are not part of a log.
+The programs are ingress, a worker, `run` and Kafka. They log at level `debug` while good, forged,
+broken and failing requests arrive. The lines that `run` prints for a person to paste contain the
+signing secret, but these lines are not part of a log.
 """
 
 import json
@@ -29,7 +30,7 @@ TOKEN = "token_of_this_run"
 # Bodies contain this word, and no log may contain it. (Logs contain ids and types, so that an
 # operator can find a delivery.)
 IN_BODIES = "a_word_of_the_body"
-# The worker describes the fault of a rejected body without quoting the body's values.
+# When the worker rejects a body, it describes the fault, but does not quote the body's values.
 WRONG_VALUE = "a_wrong_value_of_the_body"
 
 
@@ -50,7 +51,7 @@ def bodies(number: int) -> list[bytes]:
 
 
 def deliver_everything(url: str) -> list[str]:
-    """Deliver good and bad requests; return the signatures that were sent."""
+    """Send good and bad requests to ingress; return all signatures that were sent."""
     signatures = []
     with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
         for secret in (*SECRETS, "whsec_of_a_stranger"):

@@ -41,7 +41,8 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(420)
 
-# For each partition of the table HELD, this worker writes only the first AFTER chunks.
+# The variable HELD names a table, and the variable AFTER is a number. In each partition of this
+# table, this worker writes only this number of chunks.
 HOLDS_A_REST = """
 import asyncio, os
 from collections import Counter
@@ -88,10 +89,10 @@ def broker(kafka_cache: KafkaCache, tmp_path: Path) -> Iterator[EmbeddedKafka]:
     ("table", "shown_by"),
     [("seen", "commits"), ("payments", "a newer table"), ("orders", "commits")],
 )
-def test_a_table_that_lost_records_is_not_served_until_they_are_folded_again(
+def test_a_table_that_lost_records_is_not_served_until_the_records_are_folded_again(
     broker: EmbeddedKafka, tmp_path: Path, table: TableName, shown_by: str
 ) -> None:
-    """The changelog has lost its end; the commits or a newer table show what was folded."""
+    """The changelog has lost its end; the group's commits or a newer table show the loss."""
     env, disk = environment(broker.bootstrap, tmp_path / "one"), Disk(broker, tmp_path / "copies")
     copies = []
     for numbers in (range(20), range(20, 60)):
@@ -126,8 +127,8 @@ def test_a_table_that_lost_records_is_not_served_until_they_are_folded_again(
         assert code == 0, printed
 
 
-# Marks are a table's own keys. Each case has the marks that a folder lacks, and the marks whose
-# value no release wrote.
+# A mark is a key under which a table stores data about itself. Each case has first the marks that
+# the tables lack, and then the marks whose values are invalid.
 UNMARKED = {
     "without the offset of the changelog": ((OFFSET_KEY,), ()),
     "without the mark of the changelog's record": ((LAST_KEY,), ()),
@@ -141,7 +142,7 @@ UNMARKED = {
 def test_tables_whose_marks_are_missing_or_wrong_are_restored_from_scratch(
     kafka: EmbeddedKafka, tmp_path: Path, marks: str
 ) -> None:
-    """Each partition also gets a row that the ledger never had; the restore must remove it."""
+    """Each partition also gets a row that no worker wrote; the restore must remove this row."""
     env = environment(kafka.bootstrap, tmp_path, standby_replicas=0, allow_unsigned="true")
     with worker_that_folded(env, orders(range(20))) as worker:
         worker.stop()
@@ -171,7 +172,7 @@ def test_tables_whose_marks_are_missing_or_wrong_are_restored_from_scratch(
 def test_a_table_that_does_not_say_which_records_it_has_is_folded_again_from_the_first_record(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """The group's commits are ahead of the folded records, so they can't replace the lost marks."""
+    """The group's commits are beyond the folded records, so no commit can replace a lost mark."""
     env = environment(kafka.bootstrap, tmp_path, standby_replicas=0, allow_unsigned="true")
     with worker_that_folded(env, orders(range(20))) as worker:
         worker.stop()
@@ -189,7 +190,7 @@ def test_a_table_that_does_not_say_which_records_it_has_is_folded_again_from_the
 
 
 async def delete_marks(env: dict[str, str]) -> None:
-    """Delete the source marks in all changelogs."""
+    """Delete the marks of the sources in all changelogs."""
     async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
         for table in TABLES:
             for partition in range(PARTITIONS):

@@ -57,13 +57,13 @@ def unfoldable(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("topics", ["outputs", "changelogs"])
-def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
+def test_a_workers_batches_respect_a_limit_that_is_lowered_while_the_worker_runs(
     env: dict[str, str], topics: str
 ) -> None:
     lowered = written_by_workers(env)[topics]
     with worker_that_folded(env, map(paid, range(10))) as worker:
         asyncio.run(alter(env, *lowered, max_message_bytes=str(LIMIT)))
-        # Each record is smaller than the limit, but the records of a chunk together exceed it.
+        # Each record is smaller than the limit, but the records of a chunk together are larger.
         deliver(env, [paid(n) for n in range(10, 400)] + [unfoldable(n) for n in range(400, 420)])
         wait_folded(env, worker)
         assert worker.logged("batch refused")
@@ -73,7 +73,7 @@ def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
         worker.stop()
 
 
-def test_a_record_above_a_lowered_limit_ends_the_worker_with_the_remedy(
+def test_a_record_above_a_lowered_limit_ends_the_worker_and_the_error_names_the_remedy(
     env: dict[str, str],
 ) -> None:
     orders = names_of(env).orders

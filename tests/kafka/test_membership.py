@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(240)
 ORDERS = 30
 
 
-def test_a_worker_that_was_suspended_past_its_session_gives_no_stale_answer(
+def test_a_worker_that_was_suspended_for_longer_than_its_session_gives_no_stale_answer(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path_factory.mktemp("one"))

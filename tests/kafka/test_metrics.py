@@ -45,7 +45,7 @@ class Ledger(NamedTuple):
     worker: WorkerProcess
 
     def send(self, body: bytes, **headers: str) -> int:
-        """Deliver a body on a connection of its own, so that either process may receive it."""
+        """Deliver a body on a new connection, so that either process of ingress may receive it."""
         url = f"http://127.0.0.1:{self.env['LEDGER_INGEST_PORT']}{PATH}"
         kept = {**signed(body), **{key.replace("_", "-"): text for key, text in headers.items()}}
         return httpx.post(url, content=body, headers=kept, trust_env=False).status_code
@@ -100,7 +100,7 @@ def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
         good[1],
         payment(100, "payout.created"),
         payment(101, currency="XXX1"),
-        # The second and third refunds exceed the payment; the fourth has no payment.
+        # With the second refund, the refunds exceed the payment. The fourth refund has no payment.
         refund(1, of=2, amount=500),
         refund(2, of=2, amount=1),
         refund(3, of=2, amount=1),
@@ -128,7 +128,7 @@ def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
         return ledger.ingress().by("process", "log_available") == {"0": 1, "1": 1}
 
     until(available, within_s=10, what="a log that is available")
-    # The number of deliveries in progress is up to a second old, so it may not be zero yet.
+    # The number of deliveries in progress is up to a second old, so the page may not show zero yet.
     until(
         lambda: ledger.ingress().by("process", "in_flight") == {}, within_s=10, what="no delivery"
     )
@@ -149,7 +149,8 @@ def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
     }
     assert page.by("hop", "chunk_records_sum") == {
         "dedupe": len(kept),
-        # This hop also receives a note about the unfolded and one about the rejected delivery.
+        # This hop also receives two notes: one about the unfolded delivery, and one about the
+        # rejected delivery.
         "payments": 12 + 2,
         "orders": len(read_topic(ledger.env, names.payments)),
     }
@@ -164,7 +165,8 @@ def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
         for partition in range(PARTITIONS):
             assert page.value("lag_records", hop=hop, partition=partition) == 0
             assert page.value("lag_seconds", hop=hop, partition=partition) == 0
-    # The count of a database includes reserved keys, and RocksDB counts each write of a key.
+    # A database's key count includes reserved keys, and RocksDB may count a key once for each write
+    # to it. So the metric may exceed the number of keys in the changelog.
     keys = page.by("table", "table_keys")
     for table in ("payments", "orders"):
         held = len(latest(ledger.env, changelog_name(group_of(ledger.env), table)))
@@ -191,7 +193,7 @@ def test_records_folded_again_after_a_restart_are_counted_as_duplicates_or_repla
     assert page.by("anomaly", "order_anomalies_total") == {}
 
 
-def test_the_page_of_a_restarted_worker_shows_its_recovery_and_then_its_readiness(
+def test_the_metrics_page_of_a_restarted_worker_shows_its_recovery_and_then_its_readiness(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     env = environment(kafka.bootstrap, tmp_path)
@@ -229,7 +231,7 @@ def test_the_page_of_a_restarted_worker_shows_its_recovery_and_then_its_readines
         assert page.value("rebalances_total") >= 1
 
 
-def test_the_lag_grows_while_a_worker_is_frozen_and_falls_to_0(
+def test_the_lag_grows_while_a_worker_is_frozen_and_then_falls_to_0(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     env = environment(kafka.bootstrap, tmp_path)
@@ -270,7 +272,9 @@ def test_metrics_are_shown_only_to_a_client_with_the_token(kafka: EmbeddedKafka,
         assert TOKEN not in page.page
 
 
-def test_without_kafka_the_page_has_everything_except_the_lag(tmp_path: Path, kafka_cache):
+def test_while_kafka_is_down_the_metrics_page_has_everything_except_the_lag(
+    tmp_path: Path, kafka_cache
+):
     with EmbeddedKafka(tmp_path / "kafka", cache=kafka_cache) as own:
         env = environment(own.bootstrap, tmp_path / "worker")
         with worker_that_folded(env, [event(1)]):

@@ -1,4 +1,4 @@
-"""If two processes use one worker's name, the first one ends, and no event is lost or doubled."""
+"""If a second process takes a worker's name, the worker ends; no event is lost or counted twice."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)
 
 
-def test_the_first_of_two_workers_with_one_name_ends_with_the_reason_and_no_event_is_lost(
+def test_the_first_of_two_workers_with_the_same_name_ends_with_the_reason_and_no_event_is_lost(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as first:
@@ -45,7 +45,7 @@ def test_the_first_of_two_workers_with_one_name_ends_with_the_reason_and_no_even
                 until(lambda: second.logged("ready"), within_s=60, what=f"ready\n{second.tail()}")
                 assert reason.startswith("TakenNameError: another process has joined the group")
                 assert "delete the file `worker-id` in the copy" in reason
-                # A supervisor that does not know about the second worker restarts the first one.
+                # A supervisor that does not know the second worker restarts the first worker.
                 first.start()
                 assert second.reason_of_end(within_s=60).startswith("TakenNameError: ")
         deliver(env, event(1, merchantReference="ord_1"))
@@ -57,10 +57,10 @@ def test_the_first_of_two_workers_with_one_name_ends_with_the_reason_and_no_even
     assert code == 0, output
 
 
-def test_no_event_of_a_burst_is_lost_or_doubled_while_two_processes_take_a_name_from_each_other(
+def test_no_event_is_lost_or_counted_twice_while_two_processes_take_a_name_from_each_other(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """In every other burst, the process that loses the name is frozen and resumes later."""
+    """In every second round, the process that loses the name is frozen and resumes later."""
     with contextlib.ExitStack() as stack:
         owner = stack.enter_context(WorkerProcess(env))
         owner.wait_ready()
@@ -90,6 +90,6 @@ def test_no_event_of_a_burst_is_lost_or_doubled_while_two_processes_take_a_name_
 
 
 def burst(env: dict[str, str], number: int) -> None:
-    """Deliver a burst of payments, each of which makes one journal entry."""
+    """Deliver ``BURST`` payments at once; each payment makes one journal entry."""
     first = number * BURST
     deliver(env, *(event(n, merchantReference=f"ord_{n}") for n in range(first, first + BURST)))

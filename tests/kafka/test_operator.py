@@ -1,7 +1,7 @@
 """When an operator changes topics, the ledger stays right, or every program reports the change.
 
 While programs run, topics are deleted, recreated, and given more partitions and other settings.
-The broker creates missing topics by itself, which is Kafka's default.
+The broker creates a missing topic when a client names it, as Kafka does by default.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def test_no_program_recreates_a_deleted_log(env: dict[str, str]) -> None:
     assert log not in asyncio.run(describe(env))
 
 
-def test_a_log_that_another_program_recreated_is_refused_until_it_is_restored(
+def test_a_log_that_another_program_recreated_is_refused_until_the_log_is_restored(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     log, file = names_of(env).webhooks, tmp_path / "log"
@@ -96,7 +96,7 @@ def test_a_log_that_another_program_recreated_is_refused_until_it_is_restored(
             asyncio.run(create(env, log, PARTITIONS, **RIGHT | {"retention_ms": WEEK_MS}))
             wait_refused(env, log)
             asyncio.run(delete(env, log))
-            # Only the topic's id distinguishes this log from the former one.
+            # Only the topic's id distinguishes this log from the former log.
             asyncio.run(create(env, log, PARTITIONS, **RIGHT))
             said = f"topic {log} was deleted and created again"
             wait_refused(env, said, "`plexy-ledger import-log`")
@@ -139,16 +139,17 @@ WRONG = {"-1": WEEK_MS, "delete": "compact", "CreateTime": "LogAppendTime", "fal
 
 
 def changes(names: TopicNames) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield a harmful change for each setting of the log.
+    """Yield a change for each setting of the log that could lose deliveries.
 
-    A change is the topic, the setting, a wrong and the right value, and the reported difference.
+    A change consists of the topic, the setting, a wrong value, the right value, and the text about
+    the difference.
     """
     for each in Topic(name=names.webhooks).settings(in_sync=1):
         topic, wrong, said = names.webhooks, WRONG.get(each.value, ""), "{}, expected"
         if each.accepts == "any" or each.refuses_some:
             continue
         if each.name == IN_SYNC:
-            # Kafka accepts no value below one, so this change raises the value that is expected.
+            # Kafka accepts no value below 1, so this change raises the value that ingress expects.
             yield names.made_with(PARTITIONS), each.name, "2", "1", "1, expected at least 2"
             continue
         if each.accepts == "no less":
@@ -175,13 +176,13 @@ def test_ingress_accepts_no_delivery_while_a_setting_of_its_topics_could_lose_de
     assert (of_ingress[0], of_all[0]) == (1, 1)
     for _, setting, _, _, said in changes(names):
         assert f"topic {names.webhooks} has {setting}={said}" in of_ingress[1]
-        # The other programs expect the `min.insync.replicas` of their own settings.
+        # Other programs than ingress take the expected `min.insync.replicas` from their settings.
         assert setting == IN_SYNC or f"topic {names.webhooks} has {setting}={said}" in of_all[1]
     code, output = run(env | {"LEDGER_MIN_INSYNC_REPLICAS": "1"}, "topics", "--check")
     assert (code, f"topic {names.webhooks} has cleanup.policy=compact" in output) == (1, True)
 
 
-def test_a_log_is_not_imported_into_a_topic_that_would_replace_the_times_of_its_records(
+def test_a_log_is_not_imported_into_a_topic_that_replaces_the_times_of_records(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     deliver(env, map(paid, range(10)))
@@ -201,7 +202,7 @@ def test_a_log_is_not_imported_into_a_topic_that_would_replace_the_times_of_its_
     assert code == 0, output
 
 
-def test_a_worker_logs_a_changed_setting_and_continues(env: dict[str, str]) -> None:
+def test_a_worker_logs_a_changed_setting_of_a_topic_and_continues(env: dict[str, str]) -> None:
     entries = names_of(env).entries
     with WorkerProcess(env) as worker:
         worker.wait_ready()
@@ -290,7 +291,8 @@ def test_a_worker_that_is_assigned_an_added_partition_ends_before_it_folds_the_p
         worker.wait_ready()
         deliver(env, map(paid, range(20)))
         wait_folded(env, worker)
-        # The group assigns the new partitions of a source together with those of its changelog.
+        # The group assigns a new partition of the log together with the same partition of the
+        # changelog.
         asyncio.run(add_partitions(env, changelog, 8))
         asyncio.run(add_partitions(env, names.webhooks, 8))
         write_by_key(env, names.webhooks, 8, map(paid, range(20, 60)))
@@ -301,10 +303,10 @@ def test_a_worker_that_is_assigned_an_added_partition_ends_before_it_folds_the_p
     assert {record.partition for record in read_topic(env, changelog, 8)} <= set(range(PARTITIONS))
 
 
-def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once(
+def test_a_new_log_can_replace_a_log_with_added_partitions_and_every_sale_counts_once(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """A foreign producer has written to the new partitions, and repeated old events in them."""
+    """A foreign producer has written to the new partitions; some of its events are repetitions."""
     log = names_of(env).webhooks
     with worker_that_folded(env, map(paid, range(40))) as worker:
         worker.stop()
@@ -335,7 +337,7 @@ def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once
 def write_by_key(
     env: Mapping[str, str], topic: str, partitions: int, bodies: Iterable[dict[str, object]]
 ) -> None:
-    """Write deliveries like a producer that uses the topic's own number of partitions."""
+    """Write deliveries to the partitions of their keys in a topic of ``partitions`` partitions."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -347,7 +349,7 @@ def write_by_key(
     asyncio.run(send())
 
 
-def test_a_start_records_the_number_of_partitions_if_the_ledger_has_no_record_of_it(
+def test_the_start_of_a_worker_records_the_number_of_partitions_if_no_record_exists(
     env: dict[str, str],
 ) -> None:
     record = names_of(env).made_with(PARTITIONS)
@@ -360,7 +362,7 @@ def test_a_start_records_the_number_of_partitions_if_the_ledger_has_no_record_of
     assert record in asyncio.run(describe(env))
 
 
-def test_added_partitions_are_not_recorded_if_the_ledger_has_no_record_of_the_number(
+def test_a_number_of_partitions_is_not_recorded_if_the_log_has_added_partitions(
     env: dict[str, str],
 ) -> None:
     names = names_of(env)

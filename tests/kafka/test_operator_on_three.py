@@ -1,9 +1,10 @@
-"""Mistakes of an operator lose no event on a cluster of three brokers, each with every record.
+"""On a cluster of three brokers, the mistakes of an operator lose no event.
 
-The mistakes are those of `test_names.py`, `test_wrong_places.py`, `test_operator.py`,
-`test_compression.py`, `test_expiring_identities.py` and `test_deleted_topics.py`. Here a broker is
-down or differs from the others, or all brokers create missing topics, which is Kafka's default.
-Unclean elections, after which tables are ahead of their changelogs, are in `test_unclean.py`.
+Each broker has a replica of every topic. The mistakes are the same as in `test_names.py`,
+`test_wrong_places.py`, `test_operator.py`, `test_compression.py`, `test_expiring_identities.py` and
+`test_deleted_topics.py`. In this module, one broker is also down or has different settings, or all
+brokers create missing topics by themselves, as Kafka does by default. `test_unclean.py` tests
+unclean elections, after which tables are ahead of their changelogs.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ pytestmark = pytest.mark.timeout(420)
 def cluster(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[KafkaCluster]:
-    """Run three brokers that create missing topics, which is Kafka's default."""
+    """Run three brokers that create missing topics by themselves, as Kafka does by default."""
 
     def make(folder: Path, node: Node) -> EmbeddedKafka:
         usual = {"auto.create.topics.enable": "true"}
@@ -79,7 +80,10 @@ def env(cluster: KafkaCluster, tmp_path: Path) -> dict[str, str]:
 
 @contextmanager
 def down(cluster: KafkaCluster, number: int) -> Iterator[None]:
-    """Keep a broker killed during the block, which begins once the other brokers have noticed."""
+    """Kill a broker, and start it after the ``with`` block.
+
+    The block begins when the other brokers have noticed that the broker is down.
+    """
     broker = cluster.brokers[number]
     broker.kill()
     others = [int(each.bootstrap.rpartition(":")[2]) for each in cluster.brokers if each.pid]
@@ -104,7 +108,7 @@ async def coordinator_of(env: dict[str, str]) -> int:
         await admin.close()
 
 
-def test_a_copied_worker_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
+def test_a_copied_worker_and_advanced_commits_lose_no_event_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as first:
@@ -172,10 +176,10 @@ def test_ingress_and_worker_refuse_a_log_with_added_partitions_while_a_broker_is
     assert {record.partition for record in read_topic(env, log, 8)} <= set(range(PARTITIONS))
 
 
-def test_one_broker_that_forgets_identities_too_early_ends_the_worker_and_keeps_it_from_starting(
+def test_if_one_broker_forgets_identities_too_early_the_worker_ends_and_does_not_start_again(
     cluster: KafkaCluster, env: dict[str, str]
 ) -> None:
-    """Any broker may coordinate a worker's producer identities, so the shortest time counts."""
+    """Any broker may coordinate a worker's identities, so the expiration of each broker counts."""
     said = f"the brokers have {EXPIRATION}=2000, expected at least"
     broker = cluster.brokers[2]
     with WorkerProcess(env) as worker:
@@ -196,7 +200,7 @@ def test_one_broker_that_forgets_identities_too_early_ends_the_worker_and_keeps_
 def test_a_log_is_not_imported_with_changed_times_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The import also records the log's id; the broker that was down sees the record later."""
+    """The import also stores the log's id in Kafka; the broker that was down receives it later."""
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
     deliver(env, *(paid(f"e{n}", f"p{n}", f"o{n}") for n in range(20)))
     file = tmp_path / "log"
@@ -221,7 +225,7 @@ def test_a_log_is_not_imported_with_changed_times_while_a_broker_is_down(
     assert imported == exported
 
 
-def test_a_deleted_log_stays_deleted_on_brokers_that_create_topics_and_ends_the_worker(
+def test_a_deleted_log_ends_the_worker_and_stays_deleted_on_brokers_that_create_missing_topics(
     cluster: KafkaCluster, env: dict[str, str]
 ) -> None:
     log = names_of(env).webhooks
@@ -243,7 +247,7 @@ def test_a_deleted_log_stays_deleted_on_brokers_that_create_topics_and_ends_the_
             code, output = run(env, *command.split())
             assert (code, log in output) == (1, True), output
         assert ask_ingress(env, "/readyz")[0] == 503
-    # Each broker receives the deletion separately.
+    # Each broker learns of the deletion separately, so each broker is asked.
     for broker in cluster.brokers:
         seen = asyncio.run(describe(env | {"LEDGER_KAFKA_BOOTSTRAP": broker.bootstrap}))
         assert log not in seen

@@ -49,7 +49,7 @@ def env(workers: tuple[WorkerProcess, WorkerProcess]) -> dict[str, str]:
 
 
 def overview(env: Mapping[str, str]) -> Any:
-    """Return the overview once both workers have partitions, and have summed them up."""
+    """Wait until both workers have partitions and have summed their rows; return the overview."""
 
     def settled() -> Any:
         found = get(env, "/overview")
@@ -185,7 +185,7 @@ def test_a_worker_with_an_open_stream_stops_cleanly(kafka, tmp_path):
         assert "Traceback" not in worker.log_file.read_text()
 
 
-def test_the_overview_shows_the_lag_of_each_hop(kafka, tmp_path):
+def test_the_overview_shows_the_lag_of_the_workers(kafka, tmp_path):
     # Folding in many small chunks takes so long that the lag can be observed.
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, chunk_records=2)
     with WorkerProcess(env) as worker:

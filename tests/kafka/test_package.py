@@ -88,7 +88,7 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a new environment with the wheel and its locked versions."""
+    """Create a Python environment; install the wheel and the locked versions of its libraries."""
     folder = tmp_path_factory.mktemp("elsewhere") / "environment"
     uv = Path(sys.executable).with_name("uv")
     python = folder / "bin" / "python"
@@ -102,7 +102,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _plexy_ledger(installed: Path, folder: Path, *arguments: str, **settings: str) -> str:
-    """Run the installed program in an empty folder, without this checkout on any path."""
+    """Run the installed program in a folder; Python does not find this checkout on any path."""
     ours = ("LEDGER_", "PYTHON", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
@@ -131,7 +131,7 @@ def test_the_wheel_has_the_metadata_of_the_project(wheel):
     assert metadata.get_payload() == (ROOT / "README.md").read_text()
 
 
-def test_the_libraries_for_traces_are_an_extra(wheel):
+def test_the_libraries_for_traces_are_an_optional_extra_of_the_wheel(wheel):
     required = _metadata(wheel).get_all("Requires-Dist")
     tracing = [each for each in required if "opentelemetry" in each]
     assert tracing
@@ -166,7 +166,9 @@ def test_the_installed_program_shows_its_version_and_its_commands(installed, tmp
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_the_installed_program_reads_a_log_of_every_codec(installed, kafka, tmp_path, codec):
+def test_the_installed_program_reads_a_log_that_is_compressed_with_any_codec(
+    installed, kafka, tmp_path, codec
+):
     env = environment(kafka.bootstrap, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
     asyncio.run(alter(env, names_of(env).webhooks, compression_type=codec))

@@ -1,4 +1,4 @@
-"""The Pay API's notifications take the whole path: ingress, Kafka, workers, views and checks.
+"""The Pay API's notifications pass through ingress, Kafka, the workers, the views and the checks.
 
 One ledger accepts both dialects while its Pay API token is being replaced. The Pay API's amounts
 are in major units.
@@ -79,7 +79,7 @@ TIMELESS = json.dumps(build_notification("charged", {"id": "txn_4", "amount": 1}
 
 @pytest.fixture(scope="module")
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """Run a ledger that has taken deliveries of both dialects."""
+    """Run a ledger that has accepted deliveries of both dialects."""
     folder = tmp_path_factory.mktemp("pay")
     env = environment(
         kafka.bootstrap,
@@ -155,7 +155,7 @@ def test_verify_counts_bearer_records_and_refuses_them_if_the_pay_api_is_not_con
     assert "bearer_not_expected" in output
 
 
-def test_a_proof_holds_and_says_how_many_deliveries_have_no_signature(ledger, tmp_path):
+def test_a_proof_is_valid_and_says_how_many_deliveries_have_no_signature(ledger, tmp_path):
     proof = tmp_path / "proof.json"
     proof.write_text(json.dumps(get(ledger.env, "/orders/ord_1/proof")))
     code, output = run(ledger.env, "prove", proof)
@@ -208,7 +208,7 @@ def test_no_token_appears_in_topics_metrics_logs_or_reports(ledger):
         assert "pay_token_of" not in text, place
 
 
-def test_a_retired_token_is_refused_after_the_restart(ledger):
+def test_a_retired_token_is_refused_after_a_restart_of_ingress(ledger):
     ledger.ingress.stop()
     retired = WorkerProcess(ledger.ingress.env | {"LEDGER_PAY_TOKENS": NEW}, ledger.ingress.command)
     retired.log_file = ledger.ingress.log_file.with_name("retired.log")

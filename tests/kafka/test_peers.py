@@ -20,7 +20,7 @@ def given() -> Input:
 
 @pytest.mark.timeout(400)  # the first run fetches the libraries
 @pytest.mark.parametrize("program", [FourThreads, QuixStreams, FaustPlain])
-async def test_a_peer_ends_with_the_same_order_totals_as_the_ledger(
+async def test_each_peer_program_ends_with_the_same_order_totals_as_the_ledger(
     program, kafka, tmp_path, given
 ):
     if reason := program.lacks():

@@ -1,7 +1,8 @@
-"""A worker sets aside records that once ended every worker, and folds all others.
+"""A worker sets aside records that ended the workers of earlier releases, and folds all others.
 
-One worker reads all of these records, the poison, among good events. The log alone decides which
-records are set aside: `verify` finds no difference, and a rebuild sets the same records aside.
+The tests call these records poison. One worker reads them among good events. To set a record aside
+means to write it to `plexy.rejected`, with the reason. Only the log decides which records are set
+aside. So `verify` finds no difference, and a rebuild sets the same records aside.
 """
 
 import json
@@ -51,7 +52,7 @@ numbers = count(1)
 class Poison(NamedTuple):
     """A record from a foreign producer, and the reason why a worker sets it aside.
 
-    ``reason`` is ``None`` if the record is good, and only its form is unusual.
+    ``reason`` is ``None`` if the record is good and has only an unusual form.
     """
 
     topic: Callable[[TopicNames], str]
@@ -186,7 +187,7 @@ def ledger(
     """Run a worker with traces on, so that the worker also reads headers."""
     folder: Path = tmp_path_factory.mktemp("poison")
     env = environment(kafka.bootstrap, folder, allow_unsigned="true", traces="otlp")
-    # Nothing listens for the spans.
+    # No program listens at this address, so no program receives the spans.
     env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -207,7 +208,7 @@ def rejections(env: dict[str, str]) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", POISONS)
-def test_the_worker_continues_reports_the_poison_and_folds_the_other_records(ledger, name):
+def test_the_worker_reports_the_poison_and_continues_and_folds_all_other_records(ledger, name):
     poison, env = POISONS[name], ledger.env
     topic = poison.topic(names_of(env))
     fold_more(ledger)
@@ -243,7 +244,7 @@ def test_verify_finds_no_difference_and_a_rebuild_sets_the_same_records_aside(le
     }
 
 
-def test_a_backup_of_a_log_with_poison_is_restored_and_folding_it_gives_the_same_state(
+def test_a_backup_of_a_log_with_poison_is_restored_and_the_new_log_gives_the_same_state(
     ledger, kafka, tmp_path
 ):
     env, file = ledger.env, tmp_path / "poison.log"

@@ -46,7 +46,7 @@ pytestmark = [
 
 
 def read_only(env: Mapping[str, str], folder: Path, *arguments: str) -> WorkerProcess:
-    """Return a command that can write to one folder only, and has no home folder."""
+    """Return a process whose command can write to only one folder, and has no home folder."""
     given = {**env, "HOME": "/nonexistent", "TMPDIR": "/tmp"}  # noqa: S108
     command = [*UNSHARE, str(folder), sys.executable, "-m", "cli", *arguments]
     started = WorkerProcess(given, command)

@@ -45,7 +45,7 @@ class TestReadYourWrite:
             path = f"/payments/pay_{number}_{n}?event=evt_{number}_{n}&wait=15s"
             assert get(env, path)["order_id"] == f"wait_{number}"
 
-    def test_an_event_that_does_not_arrive_gets_504_with_the_reason(self, env):
+    def test_a_request_for_an_event_that_does_not_arrive_gets_504_with_the_reason(self, env):
         for path in ("/orders/nobody?event=evt_never", "/payments/no?event=evt_never&wait=100ms"):
             answer = ask(env, path)
             assert_problem(answer, 504, "event_not_folded")
@@ -60,7 +60,7 @@ class TestReadYourWrite:
             ("/payments/pay_1?event=evt_left&wait=20s", "payment 'pay_2'"),
         ],
     )
-    def test_an_event_of_a_different_order_or_payment_gets_409_long_before_the_time_limit(
+    def test_a_request_for_an_event_of_another_order_or_payment_gets_409_before_the_time_limit(
         self, env, path, where
     ):
         began_s = time.monotonic()
@@ -69,7 +69,7 @@ class TestReadYourWrite:
         assert_problem(answer, 409, "event_not_here")
         assert where in answer.json["detail"]
 
-    def test_an_event_that_is_not_folded_gets_409_with_the_reason(self, envs, env):
+    def test_a_request_for_an_event_that_is_never_folded_gets_409_with_the_reason(self, envs, env):
         name = f"bad_{env['LEDGER_WEB_PORT']}"
         deliver(envs[0], event(name, "payment.succeeded", name, -1))
         deliver(envs[0], event(f"kept_{name}", "dispute.opened", name, 1))
@@ -78,7 +78,7 @@ class TestReadYourWrite:
             assert_problem(answer, 409, "event_not_here")
             assert why in answer.json["detail"]
 
-    def test_a_refund_whose_payment_may_still_name_the_order_is_waited_for(self, envs, env):
+    def test_a_request_waits_for_a_refund_whose_payment_may_still_name_the_order(self, envs, env):
         name = f"late_{env['LEDGER_WEB_PORT']}"
         deliver(envs[0], refunded(f"evt_{name}", f"re_{name}", f"pay_{name}", 5))
         wait_folded(env)
@@ -109,7 +109,7 @@ class TestReadYourWrite:
                 return answer.status == 503 and answer.json["code"] == "too_many_waiters"
 
             until(refused, within_s=15, what="one waiting request too many")
-            # Either worker may have these orders.
+            # Each worker answers for some of these orders, which do not exist.
             assert [ask(env, f"/orders/no_{n}").status for n in range(12)] == [404] * 12
 
     @pytest.mark.parametrize("wait", ["-1s", "5m", "21", "soon", "1e3", "5 s"])
@@ -119,8 +119,8 @@ class TestReadYourWrite:
         assert answer.json["field"] == "wait"
 
 
-# This worker does not search the log while a request waits, and never reads more than 3 unjudged
-# records for an answer.
+# While a request waits, this worker does not search the log. For an answer, it reads at most 3
+# records that no worker has judged yet.
 HOLDS_WORK_AND_READS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0
@@ -154,7 +154,7 @@ def held(ledger, folder: Path) -> Iterator[Path]:
 class TestBeforeAnEventIsJudged:
     """One worker, which writes nothing while the file `hold` exists."""
 
-    def test_an_event_that_is_only_in_the_log_has_the_outcome_accepted_until_it_is_judged(
+    def test_an_event_that_is_only_in_the_log_has_the_outcome_accepted_until_a_worker_judges_it(
         self, ledger, held
     ):
         body = paid("evt_new", "pay_new", "ord_new")
@@ -184,7 +184,9 @@ class TestBeforeAnEventIsJudged:
             assert time.monotonic() - began_s < 15
 
     @pytest.mark.usefixtures("held")
-    def test_an_unknown_event_gets_503_while_too_many_deliveries_are_not_judged(self, ledger):
+    def test_a_request_for_an_unknown_event_gets_503_while_too_many_deliveries_are_not_judged(
+        self, ledger
+    ):
         deliver(ledger, *(paid(f"evt_{n}", f"pay_{n}", "ord_many") for n in range(8 * PARTITIONS)))
         answer = ask(ledger, "/events/evt_among_these")
         assert_problem(answer, 503, "behind")

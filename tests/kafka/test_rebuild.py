@@ -1,7 +1,8 @@
-"""`plexy-ledger rebuild` folds everything from scratch next to a live ledger, and can replace it.
+"""`plexy-ledger rebuild` folds the log into a new version, which can replace the running version.
 
-Each test has a history of its own, folded by a worker that keeps running unless the test ends it.
-The tests write altered values to Kafka directly, as anybody with access to Kafka could.
+Each test has its own history of events. A worker has folded this history, and keeps running unless
+the test ends it. The tests write altered values to Kafka directly, as anybody with access to Kafka
+could.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ pytestmark = pytest.mark.timeout(480)
 
 @contextmanager
 def rebuilding(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a rebuild during the block, and end it afterwards in any case."""
+    """Start a rebuild; after the ``with`` block, kill the rebuild if it still runs."""
     with subprocess.Popen(
         [sys.executable, "-m", "cli", "rebuild", *arguments],
         env=os.environ | env,
@@ -72,7 +73,10 @@ def of_version(env: dict[str, str], version: int, folder: Path | None = None) ->
 
 
 def twice() -> list[dict[str, Any]]:
-    """Return three successes of each payment; the second is the earliest and corrects the first."""
+    """Return three successes of each payment.
+
+    The second success has the earliest time, so it corrects the first success.
+    """
     return [
         event(number, id=f"pay_t{n}", merchantReference=f"ord_t{n}") | {"created": created}
         for created in (1_767_225_900, 1_767_225_700, 1_767_225_800)
@@ -92,11 +96,11 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def documents(env: dict[str, str]) -> dict[bytes, bytes]:
-    """Return the existing orders; an order that all of its payments have left does not exist."""
+    """Return the documents of the orders, except orders that all payments have left."""
     return latest(env, names_of(env).orders)
 
 
-def test_a_rebuild_next_to_a_live_ledger_equals_the_ledger_and_replaces_it(ledger):
+def test_a_version_that_is_rebuilt_during_deliveries_equals_the_old_version_and_replaces_it(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     with deliveries(env):
         code, output = rebuild(env)
@@ -120,7 +124,7 @@ def test_a_rebuild_next_to_a_live_ledger_equals_the_ledger_and_replaces_it(ledge
         status, order = worker.get("/orders/ord_2")
         assert status == 200
         assert "pay_late" in [each["payment_id"] for each in order["payments"]]
-        # No worker writes to the old version from now on.
+        # From now on, no worker writes to the topics of the old version.
         assert documents(env) == before
         code, output = verify(new)
         assert (code, named(output)) == (0, []), output
@@ -132,7 +136,7 @@ def test_a_rebuild_next_to_a_live_ledger_equals_the_ledger_and_replaces_it(ledge
         assert worker.get("/orders/ord_2") == (200, order)
 
 
-def test_a_wrong_value_of_the_old_version_is_reported_and_is_absent_from_the_new_one(ledger):
+def test_a_wrong_value_of_the_old_version_is_reported_and_is_absent_from_the_new_version(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     topic = changelog_name(group_of(env), "payments")
     payment = PAYMENTS.decode(latest(env, topic)[b"pay_4"])
@@ -168,10 +172,10 @@ def test_a_rebuild_that_is_killed_continues_where_it_stopped(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     deliver(env, *(event(10_000 + n, merchantReference=f"ord_{n % 500}") for n in range(5000)))
     wait_folded(env, ledger)
-    # Chunks are small, so that the rebuild is killed in the middle of them.
+    # The chunks are small, so that the rebuild has many chunks and is killed before the last chunk.
     slow = env | {"LEDGER_CHUNK_RECORDS": "2"}
     with rebuilding(slow) as process:
-        # This line is printed after the topics were created.
+        # The rebuild prints this line after it has created the topics.
         assert process.stdout
         assert process.stdout.readline().startswith("Making version 2")
         until(
@@ -222,7 +226,7 @@ def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_che
     assert f"Its worker's tables and log are in {folder}" in output.replace("\n", " ")
     assert (folder / "worker.log").stat().st_size > 0
     assert list((folder / "tables").glob("*/*@*"))
-    # The version does not count as finished, and after the repair it is whole.
+    # The version does not count as finished. After the repair, the version is correct.
     write(new, topic, [OutRecord(b"pay_forged", None)])
     code, output = rebuild(env)
     assert output.startswith("Continuing version 2"), output
@@ -251,7 +255,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_does_not_stop_a_rebui
     assert code == 1
     assert named(output) == [], output
     assert "version 1 is behind: 1 of " in output
-    # The rest of the old version is compared.
+    # The rebuild still compares everything else in the old version.
     assert "Version 1 against the log of record (1 payment in motion)" in output
     assert "Version 2 is correct nevertheless" in output
     lost = changelog_name(group_of(env), "orders")
@@ -261,7 +265,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_does_not_stop_a_rebui
     assert named(output) == [], output
     assert f"version 1 can't be compared: it has no {lost}" in output
     assert "set LEDGER_VERSION=3" in output
-    # Rebuild once more, with version 3, which is whole, as the old version.
+    # Rebuild once more. Now version 3 is the old version, and it is correct.
     code, output = rebuild(of_version(env, 3), "--to", "7")
     assert code == 0, output
 

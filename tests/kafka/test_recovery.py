@@ -1,6 +1,6 @@
-"""A worker recovers tables without a gap, up to the end of the changelogs that it has claimed.
+"""A worker claims its changelogs, and recovers each table up to the changelog's end, with no gap.
 
-The tests have a broker of their own, whose log cleaner runs often.
+The tests have their own broker, whose log cleaner runs often.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ async def read(settings: WorkerSettings) -> list[Any]:
 
 
 async def write_marker(settings: WorkerSettings) -> None:
-    """Append a tombstone and a transaction's marker, which occupies an offset without a record."""
+    """Append a tombstone and a transaction's marker; the marker has an offset but is no record."""
     client = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id="any")
     async with client, client.transaction():
         topic, partition = changelog(settings)
@@ -123,10 +123,11 @@ async def write_marker(settings: WorkerSettings) -> None:
 
 
 async def wait_cleaned(settings: WorkerSettings) -> None:
-    """Wait until only tombstones of the last key are left."""
+    """Wait until the changelog has only tombstones of the last key."""
     async with asyncio.timeout(120):
         while {(r.key, r.value) for r in await read(settings)} != {(KEYS[-1], None)}:
-            # The cleaner removes a tombstone only in a later pass, and only after a new record.
+            # The cleaner removes a tombstone only in a later run, and only after a new record was
+            # written.
             await write(settings, {KEYS[-1]: None})
 
 
@@ -159,7 +160,7 @@ async def test_a_changelog_that_has_only_tombstones_left_is_recovered(
         assert not app.crashed
 
 
-async def test_a_table_older_than_the_retention_of_tombstones_is_restored_from_scratch(
+async def test_a_table_not_updated_for_longer_than_tombstones_are_kept_is_restored_from_scratch(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
@@ -234,10 +235,10 @@ async def test_a_worker_subscribes_to_all_topics_or_to_none(
     app.consumer._thread.thread_loop.close()
 
 
-async def test_a_former_owner_s_records_are_refused_once_a_worker_has_claimed_the_changelog(
+async def test_records_of_a_former_owner_are_refused_after_a_worker_has_claimed_the_changelog(
     settings: WorkerSettings,
 ) -> None:
-    """Otherwise the changelog would have records that the new owner's table lacks."""
+    """Otherwise, the changelog could get records that the new owner's table lacks."""
     identity = f"{settings.group_id}-{settings.names.webhooks}-{PARTITION}"
     late = [OutRecord(b"late", b"value")]
     async with writer(settings.bootstrap_servers[0], identity) as former:
@@ -331,7 +332,7 @@ async def test_the_ends_of_changelogs_are_requested_until_a_suspended_broker_ans
         await reader.close()
 
 
-async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_remedy(
+async def test_a_changelog_whose_records_were_deleted_ends_the_worker_and_the_error_has_the_remedy(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))

@@ -1,7 +1,7 @@
-"""Rejections are listed and shown, and after a fix they are put back into the log once.
+"""Rejections can be listed and shown; after a fix, each rejection is put back only once.
 
-The fix is a setting: workers no longer read the field whose references are too long. The result
-must equal a fold of the whole log with the new settings.
+The fix is a setting: workers no longer read the field whose references are too long. After the
+retry, the state must equal the result of a fold of the whole log with the new settings.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ def kinds(output: str) -> set[str]:
 
 
 def history() -> list[dict[str, Any]]:
-    """Return good events, and three refunds that the old settings can't read.
+    """Return good events, and three refunds that workers can't read with the old settings.
 
     The third refund is too large, so the quarantine does not keep its bytes.
     """
@@ -116,7 +116,7 @@ def restart_with_the_fix(worker: WorkerProcess) -> dict[str, str]:
     return worker.env
 
 
-def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_once(
+def test_after_a_fix_a_retry_gives_the_state_of_a_new_fold_and_a_second_retry_changes_nothing(
     ledger, kafka, tmp_path
 ):
     env = ledger.env
@@ -167,7 +167,8 @@ def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_on
     assert refund["amount"] == 551
     assert items(env) == []
 
-    # A retry skips items that were put back; `--again` repeats them, which changes no state.
+    # A retry skips items that were put back. With `--again`, a retry puts them back a second time,
+    # which changes no state.
     state, after = state_of(env), count(env)
     assert after[names_of(env).webhooks] == before[names_of(env).webhooks] + 3
     for words in (("--all",), tuple(item["id"] for item in listed)):
@@ -188,7 +189,7 @@ def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_on
 def assert_equals_a_fold_from_scratch(
     env: dict[str, str], kafka: EmbeddedKafka, folder: Path
 ) -> None:
-    """Fold the same log from scratch, in a new ledger, with the fix."""
+    """Fold the same log from scratch, in a new ledger that has the fix; compare the states."""
     other = environment(kafka.bootstrap, folder / "scratch", webhook_secrets=SECRET) | FIX
     assert run(env, "export-log", folder / "file.log")[0] == 0
     assert run(other, "import-log", folder / "file.log")[0] == 0
@@ -199,7 +200,7 @@ def assert_equals_a_fold_from_scratch(
         assert items(other, "--all") == []
 
 
-def test_a_retry_skips_rejections_by_decision_and_broken_bodies_and_gives_the_reason(ledger):
+def test_a_retry_skips_final_rejections_and_broken_bodies_and_gives_the_reason(ledger):
     env = ledger.env
     names = names_of(env)
     deliver(env, event(3, orderReference="ord_else"))
@@ -283,7 +284,7 @@ def post(url: str, raw: bytes) -> int:
         return error.code
 
 
-def test_a_retry_writes_a_body_that_ingress_refused_as_ingress_would_have_written_it(ingress):
+def test_a_retry_of_a_body_that_ingress_refused_writes_the_same_record_that_ingress_writes(ingress):
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400
@@ -315,7 +316,8 @@ def test_a_retry_writes_a_body_that_ingress_refused_as_ingress_would_have_writte
     code, output = run(env, "verify")
     assert code == 0, output
 
-    # An item whose retry crashed before it marked the item is put back again, and counts once.
+    # If a retry crashes before it marks the item, a later retry puts the item back a second time.
+    # The event still counts once.
     code, output = run(env, "rejected", "retry", "--all", "--again")
     assert "1 put back" in output
     assert len(read_topic(env, names.webhooks)) == 2

@@ -1,7 +1,7 @@
-"""An operator renews certificates and passwords without a restart of any program.
+"""An operator can renew certificates and passwords, and no program has to be restarted.
 
-The tests have a broker of their own, which requires a certificate and a password from each client,
-and restarts with new certificates.
+The tests have their own broker, which requires a certificate and a password from each client. This
+broker restarts with new certificates.
 """
 
 import re
@@ -29,7 +29,7 @@ IN_DAYS = 3
 
 
 class Secured:
-    """A broker, and its clients' files; passwords and certificates can be renewed."""
+    """A broker, and the credential files of its clients; the credentials can be renewed."""
 
     def __init__(self, folder: Path, cache: KafkaCache) -> None:
         self.cache = cache
@@ -51,7 +51,8 @@ class Secured:
     def renew(self, *of_sides: datetime | None, authority: trustme.CA | None = None) -> None:
         """Write certificates of a new authority, and restart the broker with them.
 
-        ``of_sides`` are the times when the broker's and the client's certificates expire.
+        ``of_sides`` has the time at which the broker's certificate expires, and then the time at
+        which the client's certificate expires.
         """
         self.credentials.renew_certificates(*of_sides, authority=authority)
         self.kafka.restart()
@@ -79,7 +80,7 @@ def secured(kafka_cache: KafkaCache, tmp_path: Path) -> Iterator[Secured]:
 def programs(
     env: dict[str, str], folder: Path
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess, AuditProcess]]:
-    """Run a worker, an ingress and an audit; yield them once worker and ingress are ready."""
+    """Run a worker, an ingress and an audit; yield them when worker and ingress are ready."""
     ingress, worker = program("ingest", env), program("worker", env)
     with worker, ingress, AuditProcess(env, folder / "audit") as audit:
         worker.wait_ready(120)
@@ -109,7 +110,7 @@ def metrics(url: str) -> dict[str, float]:
     return {re.search('side="(\\w+)"', labels)[1]: float(at) for labels, at in found}  # type: ignore[index]
 
 
-def test_programs_use_a_new_authority_new_certificates_and_a_new_password_without_a_restart(
+def test_programs_use_a_new_authority_and_new_certificates_and_a_new_password_without_a_restart(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)
@@ -170,7 +171,7 @@ EXPIRED = datetime.now(UTC).replace(microsecond=0) - timedelta(days=IN_DAYS)
 
 
 def expired_authority() -> trustme.CA:
-    """Return an authority that issues valid certificates, although its own has expired."""
+    """Return an authority that issues valid certificates, but whose own certificate has expired."""
     made = trustme.CA()
     valid = made._certificate
     builder = (
@@ -189,7 +190,7 @@ def expired_authority() -> trustme.CA:
 
 
 @pytest.mark.parametrize("whose", ["the broker ", "LEDGER_KAFKA_CERTIFICATE_FILE=", "an authority"])
-def test_every_program_says_which_certificate_has_expired_and_ingress_uses_a_renewed_one(
+def test_every_program_says_which_certificate_has_expired_and_ingress_uses_a_renewed_certificate(
     secured: Secured, tmp_path: Path, whose: str
 ) -> None:
     env = secured.env(tmp_path)

@@ -26,7 +26,7 @@ MISSING = [tool for tool in ("curl", "openssl", "sed") if shutil.which(tool) is 
 
 
 def _paste(line: str) -> str:
-    """Run a line as a person would paste it; return its output."""
+    """Run a line as if a person had pasted it into a shell; return its output."""
     done = subprocess.run(
         ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, check=True
     )
@@ -35,7 +35,7 @@ def _paste(line: str) -> str:
 
 def _is_gone(pid: int) -> bool:
     try:
-        # A zombie counts as gone, because it is only waiting to be reaped.
+        # A zombie counts as gone, because its program has ended.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
@@ -93,7 +93,7 @@ def test_each_line_of_output_begins_with_the_name_of_its_program(started):
     assert {"run", "ingest", "worker"} <= names
 
 
-def test_sigterm_stops_everything(tmp_path):
+def test_sigterm_stops_all_programs_and_kafka(tmp_path):
     run = Run(tmp_path)
     try:
         run.wait_started()
@@ -121,7 +121,8 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path):
 def test_a_program_that_cannot_start_ends_the_run_and_gives_the_reason(tmp_path):
     run = Run(tmp_path)
     try:
-        # The test takes ingress' port after `run` has checked it, as soon as Kafka starts.
+        # `run` checks that ingress's port is free, and then starts Kafka. Now the test takes the
+        # port.
         until(lambda: "starting Kafka" in run.err, within_s=60, what="Kafka starts")
         port = run.setting("LEDGER_INGEST_PORT")
         with socket.create_server(("127.0.0.1", int(port))):

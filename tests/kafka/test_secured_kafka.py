@@ -38,7 +38,7 @@ from tests.kafka.topics import ids_of
 pytestmark = pytest.mark.timeout(300)
 
 PASSWORD, WRONG = "pass=word of the tests", "some other word"
-# `USER` may do everything. Each of these users has only the rights that its program needs.
+# `USER` may do everything. Each of the following users has only the rights that one program needs.
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
 STATUS = "status"
 ACCOUNTS = "accounts"
@@ -159,7 +159,7 @@ def test_a_delivery_becomes_an_order_over_every_kind_of_listener(
     assert_nothing_secret_in(tmp_path)
 
 
-# Kafka's codes for kinds of resources, patterns of names, rights, and permissions.
+# These are Kafka's codes for kinds of resources, patterns of names, rights, and permissions.
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID = 2, 3, 4, 5
 LITERAL, PREFIXED = 3, 4
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
@@ -282,7 +282,7 @@ def test_each_program_needs_only_the_rights_that_are_documented(secured, env, tm
     assert (code, "3 in" in output) == (0, True), output
     code, output = run(as_accounts, "export", "--format", "csv")
     assert (code, "2 entries of" in output) == (0, True), output
-    # A program can't write to topics for which it has no right.
+    # A program can't write to a topic if it lacks the right to write to this topic.
     forbidden = {names.orders: as_ingest, names.webhooks: as_worker, names.entries: as_rejected}
     others = [(names.rejected, as_verify), (names.webhooks, as_backup)]
     others += [(names.entries, as_accounts)]
@@ -291,7 +291,9 @@ def test_each_program_needs_only_the_rights_that_are_documented(secured, env, tm
             asyncio.run(write(settings, topic))
 
 
-def test_the_topic_checks_of_ingress_and_workers_need_no_other_rights(secured, env):
+def test_the_topic_checks_of_ingress_and_workers_need_only_the_rights_that_are_documented(
+    secured, env
+):
     assert run(env, "topics")[0] == 0
     asyncio.run(allow(secured, rights_of(env)))
     as_ingest, as_worker = (env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER))
@@ -322,7 +324,7 @@ def test_the_topic_checks_of_ingress_and_workers_need_no_other_rights(secured, e
 def test_a_topic_check_names_in_one_line_the_right_that_its_user_lacks(  # noqa: PLR0917
     secured, env, user, topic, right, said
 ):
-    """An operator takes the right away from the running program."""
+    """An operator denies the right to the program while the program runs."""
     assert run(env, "topics")[0] == 0
     asyncio.run(allow(secured, rights_of(env)))
     names = names_of(env)
@@ -349,7 +351,7 @@ def test_a_topic_check_names_in_one_line_the_right_that_its_user_lacks(  # noqa:
             return [line["reason"] for line in lines if said in line["reason"]]
 
         (line, *_) = until(refusals, within_s=60, what=said)
-        # Ingress does not see this topic, so it does not know the number in the topic's name.
+        # Ingress does not see this topic, so ingress does not know the number in the topic's name.
         hidden = (user, topic, right) == (INGEST, "record", DESCRIBE)
         assert ("plexy.partitions-…" if hidden else name) in line
         assert "\n" not in line
@@ -481,7 +483,9 @@ def test_the_doctor_logs_in_over_tls_and_names_the_settings_that_a_refusal_conce
         assert secret not in printed
 
 
-def test_without_the_right_to_describe_the_cluster_the_doctor_can_t_read_the_clock(secured, env):
+def test_a_doctor_that_may_not_describe_the_cluster_says_that_it_can_t_read_the_brokers_clock(
+    secured, env
+):
     assert run(env, "topics")[0] == 0
     asyncio.run(allow(secured, rights_of(env)))
     code, printed = run({**env, "LEDGER_KAFKA_USERNAME": WORKER}, "doctor", "worker")

@@ -1,7 +1,7 @@
-"""Workers that check signatures never count a record that was written without a secret.
+"""Workers that check signatures never count a record that was signed without the secret.
 
-`LEDGER_VERIFY_SIGNATURES=worker` is a rule of the ledger, which `verify`, the views and a rebuild
-follow too. Without this rule, the first record of an event id counts, even if it is forged.
+`LEDGER_VERIFY_SIGNATURES=worker` is a rule of the ledger. `verify`, the views and a rebuild follow
+the same rule. Without this rule, the first record of an event id counts, even if it is forged.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(300)
 
 HONEST = [event(n, merchantReference=f"ord_{n}") for n in range(8)]
-# The forged records have the ids of the honest ones, and precede them in the log.
+# The forged records have the same ids as the honest records, and come before them in the log.
 FORGED = [event(n, merchantReference=f"ord_{n}", amount=999_999) for n in range(8)]
 
 

@@ -94,7 +94,7 @@ def _report(file: Path) -> Any:
 
 
 def _one_more_refund(ledger: _Ledger, seed: int, events: int) -> str:
-    """Send a refund that the simulation does not know about; return the refunded order's id."""
+    """Send a refund that is not part of the simulation; return the id of the refunded order."""
     foretold = oracle.orders(each.body for each in deliveries(seed, events))
     placed = [(name, order) for name, order in foretold.items() if order]
     order_id, order = placed[len(placed) // 2]
@@ -169,7 +169,8 @@ def test_an_interrupt_reports_the_events_that_were_not_acknowledged(ledger, tmp_
     with ledger.start_simulate(*run) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("Seed 13, to http://")
-        # Once the first order is in the ledger, some events are acknowledged, and most are unsent.
+        # When the first order is in the ledger, some events are acknowledged, but most events are
+        # not sent yet.
         first = next(deliveries(13, 100_000))
         order_id = next(name for name, order in oracle.orders([first.body]).items() if order)
         harness.until(lambda: ledger.has(order_id), within_s=30, what=f"order {order_id}")

@@ -1,7 +1,7 @@
-"""A worker whose state and log do not match folds the state from scratch, or does not run.
+"""If a worker's state does not match the log, the worker folds from scratch, or does not run.
 
-The worker must never show a state with a hole, even after somebody deleted, moved or mixed up
-the folder of the tables, their changelogs, or the topics between the agents.
+The worker must never show a state in which facts are missing, even after somebody deleted, moved or
+mixed up the folder of the tables, their changelogs, or the topics between the agents.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def payments(count: int, shop: str) -> list[dict[str, Any]]:
-    """Return a payment for each of a shop's orders; all shops have the same ids."""
+    """Return one payment for each order of a shop; the payments of all shops have the same ids."""
     return [
         {
             "id": f"evt_{n}",
@@ -78,7 +78,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 def test_tables_that_belong_to_a_different_kafka_are_not_used(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
-    """The right Kafka's changelogs are longer, so the tables' wrong offsets exist there too."""
+    """The right Kafka has longer changelogs, so they contain the offsets of the wrong tables."""
     fold(env, payments(80, "here"))
     with EmbeddedKafka(tmp_path / "other", cache=kafka_cache) as other:
         mixed_up = moved(env, tmp_path / "there")
@@ -125,7 +125,7 @@ async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
     assert "`plexy-ledger rebuild` folds the whole log of record from scratch" in log
 
 
-async def test_without_a_commit_a_topic_between_the_agents_must_still_have_its_first_record(
+async def test_if_nothing_is_committed_a_topic_between_the_agents_must_still_have_its_first_record(
     env: dict[str, str],
 ) -> None:
     """Kafka forgets the commits of a group that was empty for a week, and deletes old records."""
@@ -148,7 +148,7 @@ def test_records_that_are_deleted_before_a_running_worker_folds_them_end_the_wor
         deliver(env, payments(40, "shop"))
         wait_folded(env, worker)
         worker.freeze()
-        # The first deliveries may answer a fetch that was already under way.
+        # A fetch that was already under way may still return the first deliveries.
         for more in ("first", "second"):
             deliver(env, [each | {"id": f"{more}_{each['id']}"} for each in payments(40, "shop")])
         for tp, position in positions(env).items():
@@ -159,10 +159,13 @@ def test_records_that_are_deleted_before_a_running_worker_folds_them_end_the_wor
         assert "records were deleted before they were folded" in worker.tail()
 
 
-def test_a_log_that_loses_records_under_a_running_worker_ends_the_worker(
+def test_a_log_that_loses_records_while_a_worker_runs_ends_the_worker(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
-    """A failing disk causes this loss. New records at old offsets would never be folded."""
+    """A failing disk can cause this loss.
+
+    If the worker continued, it would never fold new records whose offsets it has already folded.
+    """
     with EmbeddedKafka(tmp_path / "own", cache=kafka_cache) as broker:
         env["LEDGER_KAFKA_BOOTSTRAP"] = broker.bootstrap
         with WorkerProcess(env) as worker:
@@ -192,7 +195,7 @@ run(WorkerSettings.from_environment(os.environ))
 
 
 def test_a_table_that_cannot_be_recovered_ends_the_worker(env: dict[str, str]) -> None:
-    """Faust's own recovery would log a warning, and answer from a table with a hole."""
+    """Faust's own recovery would log a warning, and the worker would serve an incomplete table."""
     fold(env, payments(20, "shop"))
     shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")
     with WorkerProcess(env, [sys.executable, "-c", FAILS_IN_RECOVERY]) as worker:
@@ -227,7 +230,7 @@ def test_nothing_is_folded_if_a_source_was_assigned_without_its_changelog(
 ) -> None:
     """The leader makes such an assignment if a member has subscribed to only some of the topics.
 
-    Otherwise, a worker would fold with tables that it has not recovered, and lose facts.
+    If a worker folded nevertheless, it would use tables that it has not recovered, and lose facts.
     """
     apart = "nothing is folded until the next rebalance"
     with WorkerProcess(env) as worker:
@@ -246,7 +249,7 @@ def test_nothing_is_folded_if_a_source_was_assigned_without_its_changelog(
             assert {tp: at.committed for tp, at in positions(env).items()} == {
                 tp: at.committed for tp, at in before.items()
             }
-        # The killed member's session must end before the group notices.
+        # The group notices the end of the killed member only when the member's session has ended.
         worker.wait_ready(60)
         wait_folded(env, worker)
         code, output = run(env | {"LEDGER_ALLOW_UNSIGNED": "true"}, "verify")

@@ -122,7 +122,7 @@ def test_all_is_well_when_a_backlog_is_folded_within_the_limit(programs):
     assert json.loads(output)["problems"] == []
 
 
-def test_without_the_token_status_shows_readiness_but_no_numbers(programs):
+def test_status_without_the_token_shows_readiness_but_no_numbers(programs):
     worker, _ = programs
     code, look = seen(worker.env | {"LEDGER_API_TOKEN": ""})
     assert code == 0
@@ -131,7 +131,7 @@ def test_without_the_token_status_shows_readiness_but_no_numbers(programs):
     assert program["numbers"] is None
 
 
-def test_without_kafka_the_first_problem_names_kafka_and_the_remedy(tmp_path):
+def test_while_kafka_is_down_the_first_problem_names_kafka_and_the_remedy(tmp_path):
     env = environment(f"127.0.0.1:{free_port()}", tmp_path, ingest_port=free_port())
     code, look = seen(env)
     assert code == 1
@@ -151,7 +151,7 @@ def test_missing_topics_are_reported(kafka, tmp_path):
     assert "plexy-ledger topics" in look["problems"][0]["detail"]
 
 
-def test_a_watch_repeats_until_ctrl_c_and_ends_with_the_last_exit_code(programs):
+def test_status_with_watch_repeats_until_ctrl_c_and_ends_with_the_last_exit_code(programs):
     worker, _ = programs
     watching = subprocess.Popen(
         [sys.executable, "-m", "cli", "status", "--json", "--watch", "--every", "0.2"],

@@ -1,4 +1,4 @@
-"""Real workers misread no request; without a token, they answer only under loopback names."""
+"""Workers misread no request; a worker that requires no token answers only under loopback names."""
 
 import http.client
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from tests.kafka.harness import WorkerProcess, environment
 
 pytestmark = pytest.mark.timeout(240)
 
-# Both workers have some of these orders, and pass about half of the requests on to each other.
+# Each worker answers for about half of these orders, and passes on all requests for other orders to
+# the other worker.
 ORDERS = range(16)
 WITH_A_BODY = [
     {"Content-Length": "3"},
@@ -42,7 +43,7 @@ def send(env: dict[str, str], method: str, path: str, headers: dict[str, str]) -
 
 
 def test_a_body_never_makes_another_worker_misread_the_next_request(envs):
-    """A misread request would begin with the token, and the token would be in the log."""
+    """If a request were misread, the worker would log its beginning, which contains the token."""
     for env in envs:
         for headers in WITH_A_BODY:
             for method in ("GET", "HEAD"):
@@ -61,7 +62,7 @@ def test_a_malformed_host_gets_400_from_every_worker(env, host):
         assert_problem(ask(env, f"/orders/no_{n}", headers={"Host": host}), 400, "invalid_host")
 
 
-def test_with_a_token_the_workers_answer_under_any_name(env):
+def test_workers_that_require_a_token_answer_under_any_name(env):
     for host in REBOUND:
         assert ask(env, "/overview", headers={"Host": host}).status == 200
 
@@ -78,7 +79,9 @@ def open_env(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_without_a_token_a_web_page_reads_nothing_under_a_rebound_name(open_env, path):
+def test_a_web_page_under_a_rebound_name_reads_nothing_from_a_worker_that_requires_no_token(
+    open_env, path
+):
     for host in REBOUND:
         answer = ask(open_env, path, token=None, headers={"Host": host})
         assert_problem(answer, 421, "host_not_allowed")
@@ -89,7 +92,7 @@ def test_without_a_token_a_web_page_reads_nothing_under_a_rebound_name(open_env,
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "127.1.2.3", "[::1]:6066"])
-def test_without_a_token_loopback_names_are_answered(open_env, host):
+def test_a_worker_that_requires_no_token_answers_under_loopback_names(open_env, host):
     for path in ("/overview", "/metrics", "/ui/", "/healthz", "/readyz"):
         answer = ask(open_env, path, token=None, headers={"Host": host})
         assert answer.status == 200

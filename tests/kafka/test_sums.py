@@ -1,4 +1,4 @@
-"""A worker keeps the sums of its remaining partitions in a rebalance, and all sums stay right."""
+"""In a rebalance, a worker keeps the sums of partitions that stay with it; all sums stay right."""
 
 import contextlib
 from collections import Counter
@@ -28,7 +28,7 @@ def summed(worker: WorkerProcess) -> Counter[tuple[str, int]]:
 
 
 def whole(env: Mapping[str, str], workers: int) -> Any:
-    """Return the overview once all ``workers`` share the partitions and have summed them up."""
+    """Wait until ``workers`` workers have partitions and have summed them; return the overview."""
 
     def settled() -> Any:
         found = get(env, "/overview")
@@ -92,7 +92,8 @@ def test_sums_are_right_after_a_worker_was_killed_repeatedly_under_load(
                 deliver(one, *(paid(f"e{name}", f"p{name}", f"o{name}", 10) for name in names))
                 late = [refunded(f"r{name}", f"r{name}", f"p{name}", 11) for name in names]
                 deliver(one, *late[:200])
-                # The kill interrupts chunks, whose published outputs the first worker takes over.
+                # The kill interrupts chunks that may have published outputs already. The first
+                # worker folds these chunks again.
                 assert second.process
                 second.process.kill()
                 second.process.wait()

@@ -35,9 +35,9 @@ pytestmark = WARNINGS_OF_FAUST
 
 VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range(10)}
 PARTITION = 1
-# The first record of each changelog is the claim of the worker that folds the partition.
+# Each changelog begins with one record, which is the claim of the worker that folds the partition.
 CLAIM = 1
-# The last record of each write contains the folded offset of the source.
+# Each write ends with one record, which contains the offset up to which the source is folded.
 SOURCE = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
@@ -73,7 +73,7 @@ def changelog(table: ChunkTable, partition: int = PARTITION) -> TP:
 
 
 def end_of_table(table: ChunkTable, partition: int = PARTITION) -> int:
-    """Return the changelog offset in RocksDB, below which the table has applied everything."""
+    """Return the changelog offset up to which the table has applied all records."""
     return table.data.persisted_offset(changelog(table, partition)) + 1
 
 
@@ -90,7 +90,7 @@ async def test_the_changelog_is_acknowledged_before_a_value_is_readable(
         observed_states.append((local(table), end_of_table(table)))
         offsets = await send(client, outputs)
         observed_states.append((local(table), end_of_table(table)))
-        # Acknowledged records are in the changelog, for any worker that recovers the table.
+        # Acknowledged records are in the changelog, where any worker can recover them.
         observed_states.extend([await end_of(settings, TP(*tp)) for tp in outputs])
         return offsets
 
@@ -144,7 +144,10 @@ async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
 async def test_values_of_a_partition_that_is_revoked_during_the_send_are_not_written(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next owner recovers the values; this worker's copy would be ahead of its offset."""
+    """The next owner recovers the values.
+
+    If this worker wrote the values to its table, they would be ahead of the table's offset.
+    """
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
         async def revoked_meanwhile(client: Any, outputs: Outputs) -> Any:
@@ -174,7 +177,7 @@ class _Database:
         self.database.write(batch)
 
 
-async def test_values_and_the_changelog_s_offset_are_written_to_rocksdb_at_once(
+async def test_values_and_the_changelogs_offset_are_written_to_rocksdb_in_one_write(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     databases = []
@@ -186,13 +189,14 @@ async def test_values_and_the_changelog_s_offset_are_written_to_rocksdb_at_once(
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # The other 5 rows are the offset, the digest, the time, and the source and changelog marks.
+        # The other 5 rows are the offset, the digest, the time, the mark of the source and the mark
+        # of the changelog.
         assert databases[0].writes == [len(VALUES) + 5]
         assert local(table) == VALUES
         assert end_of_table(table) == await end_of(settings, changelog(table))
 
 
-async def test_the_stored_offset_is_that_of_the_last_record_even_after_several_batches(
+async def test_the_stored_offset_is_the_offset_of_the_last_record_even_after_several_batches(
     settings: WorkerSettings,
 ) -> None:
     large = dict.fromkeys(VALUES, b"x" * 200_000)
@@ -207,7 +211,7 @@ async def test_the_stored_offset_is_that_of_the_last_record_even_after_several_b
         assert await end_of(settings, changelog(table)) == CLAIM + 3 * len(VALUES) + 4 * SOURCE
 
 
-async def test_a_scan_continues_where_the_previous_one_ended_and_sees_only_values(
+async def test_a_scan_continues_where_the_previous_scan_ended_and_returns_no_reserved_rows(
     settings: WorkerSettings,
 ) -> None:
     async with written(settings) as table:
@@ -260,7 +264,7 @@ async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSetting
             assert table.read(partition, b"key 3") == (VALUES[b"key 3"] if here else None)
 
 
-async def test_a_recovery_repairs_a_crash_between_changelog_and_table(
+async def test_a_recovery_completes_a_table_after_a_crash_between_the_changelog_and_the_table(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer: Mapping[bytes, bytes] = {b"key 3": SEEN.encode(Seen(b"digest", 1, 7))}

@@ -1,4 +1,4 @@
-"""`TopicReader` reads records of a real topic by offset or by key, even during a longer read."""
+"""`TopicReader` reads records by offset or by key, even while other reads of a topic take long."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -113,7 +113,7 @@ async def test_two_long_reads_do_not_delay_another_read(log):
 
 async def test_closing_a_reader_ends_the_reads_in_progress(log):
     reader, topic = log
-    # The range ends at an offset that does not exist yet.
+    # The range ends at an offset that does not exist yet, so the read does not end by itself.
     reading = asyncio.create_task(reader.between(topic, {1: 0}, {1: RECORDS + 1}))
     await until(lambda: reader._clients)
     await reader.close()
@@ -122,7 +122,7 @@ async def test_closing_a_reader_ends_the_reads_in_progress(log):
     assert isinstance(reading.exception(), LogUnreadableError)
 
 
-async def test_a_closed_reader_starts_no_client_again(log):
+async def test_a_closed_reader_starts_no_new_client(log):
     reader, topic = log
     assert (await reader.ends(topic, PARTITIONS))[1] == RECORDS
     await reader.close()
@@ -134,7 +134,7 @@ async def test_a_closed_reader_starts_no_client_again(log):
 async def test_a_quarantine_that_has_lost_its_end_and_grown_again_is_read_from_its_start(
     kafka, tmp_path
 ):
-    """The topic is created again, so that other records have the offsets that were read."""
+    """The topic is created again, so new records have the offsets of records that were read."""
     env = environment(kafka.bootstrap, tmp_path)
     settings, names = WorkerSettings.from_environment(env), names_of(env)
     await ensure_topics(settings)

@@ -1,7 +1,7 @@
-"""Missing topics are created as the ledger needs them; a topic with wrong settings is an error.
+"""The ledger creates missing topics with the right settings; wrong settings are an error.
 
-The number of partitions never changes, and a shorter retention loses the log of record. Existing
-topics are therefore checked and never changed.
+The number of partitions must never change, and a retention that is too short deletes records of the
+log. So the ledger checks existing topics, but never changes them.
 """
 
 import asyncio
@@ -77,13 +77,13 @@ def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 async def log_record_of(env: Mapping[str, str]) -> str:
-    """Return the topic that records the id of the log."""
+    """Return the name of the topic that records the id of the log."""
     (log_id,) = await ids_of(env, names_of(env).webhooks)
     return names_of(env).log_record(log_id)
 
 
 async def topics_record_of(env: Mapping[str, str], version: int = 1) -> str:
-    """Return the topic that records the ids of a version's topics."""
+    """Return the name of the topic that records the ids of a version's topics."""
     made = settings(env, version=version)
     ids = await ids_of(env, *(topic.name for topic in made.topics[1:]))
     return made.names.topics_record(ids)
@@ -95,12 +95,12 @@ async def everything(env: Mapping[str, str]) -> set[str]:
 
 
 async def records_of_ids(env: Mapping[str, str]) -> list[str]:
-    """Return the topics that record ids, in the order of their creation."""
+    """Return the names of the topics that record ids, in the order of their creation."""
     return [await log_record_of(env), await topics_record_of(env)]
 
 
 def record_of(env: Mapping[str, str]) -> str:
-    """Return the topic that records the number of partitions."""
+    """Return the name of the topic that records the number of partitions."""
     return names_of(env).made_with(int(env["LEDGER_PARTITIONS"]))
 
 
@@ -169,7 +169,7 @@ async def test_a_check_names_the_missing_topics_and_creates_none(env):
 
 
 @pytest.mark.parametrize("partitions", [2, 5])
-async def test_a_wrong_partition_count_names_the_setting(env, partitions):
+async def test_the_error_for_a_wrong_number_of_partitions_names_the_setting(env, partitions):
     name = names_of(env).events
     await create(env, name, partitions, cleanup_policy="delete", retention_ms=WEEK_MS)
     with pytest.raises(TopicsError) as caught:
@@ -247,7 +247,7 @@ async def test_default_settings_and_larger_limits_than_needed_are_accepted(env):
 async def test_a_broker_that_does_not_know_the_newest_settings_gets_topics_without_them(
     env, monkeypatch
 ):
-    """Brokers before Kafka 3.6 refuse a topic with settings that were new in Kafka 3.6."""
+    """Brokers older than Kafka 3.6 refuse a topic with settings that were new in Kafka 3.6."""
     unknown = TopicSetting(name="no.such.setting", value="1", why="", newer=True)
     monkeypatch.setattr("ledger.topics._EVERY_TOPIC", (*_EVERY_TOPIC, unknown))
     report = await ensure_topics(settings(env))
@@ -266,8 +266,8 @@ async def test_a_minimum_of_replicas_in_sync_above_the_number_of_replicas_is_ref
         settings(env, min_insync_replicas=2)
 
 
-async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
-    """With an empty topic, workers would show an incomplete state; a new version is complete."""
+async def test_a_lost_topic_is_not_replaced_by_an_empty_topic(env):
+    """With an empty topic, workers would serve an incomplete state; a new version is complete."""
     await ensure_topics(settings(env))
     lost = changelog_name(group_of(env), "orders")
     await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
@@ -275,7 +275,7 @@ async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
     with pytest.raises(TopicsError, match=rf"missing topics: {lost}\. .*plexy-ledger rebuild"):
         await ensure_topics(settings(env))
     assert lost not in await describe(env)
-    # Another version has topics of its own, and the log that it needs exists.
+    # A new version has its own topics, and the log that it needs exists.
     again = await ensure_topics(settings(env, version=2))
     names = names_of(env)
     assert again.found == [record_of(env), names.webhooks, names.rejected]
@@ -283,7 +283,7 @@ async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
     assert again.created[-1] == await topics_record_of(env, version=2)
 
 
-async def test_a_lost_log_is_not_replaced_by_an_empty_one_even_for_a_new_version(env):
+async def test_a_lost_log_is_not_replaced_by_an_empty_log_even_for_a_new_version(env):
     await ensure_topics(settings(env))
     lost = names_of(env).webhooks
     await commit(env, TopicPartition(names_of(env).events, 0), 5)
@@ -292,7 +292,7 @@ async def test_a_lost_log_is_not_replaced_by_an_empty_one_even_for_a_new_version
         with pytest.raises(TopicsError, match=rf"missing topics: {lost}\. .*from a backup"):
             await ensure_topics(settings(env, version=version))
     assert lost not in await describe(env)
-    # An import may create the log, for a version that has folded nothing yet.
+    # An import may create the log, but only for a version that has folded nothing yet.
     with pytest.raises(TopicsError, match=f"missing topics: {lost}"):
         await ensure_topics(settings(env), restores_log=True)
     assert lost in (await ensure_topics(settings(env, version=2), restores_log=True)).created
@@ -309,7 +309,7 @@ async def test_a_log_that_is_lost_before_any_worker_has_folded_it_is_not_replace
         with pytest.raises(TopicsError, match=f"missing topics: {names.webhooks}. {record} has"):
             await ensure_topics(settings(env), create=create_missing)
     assert names.webhooks not in await describe(env)
-    # The program that restores a log records the new log's id once the new log is whole.
+    # The program that restores a log records the new log's id when the new log is complete.
     await ensure_topics(settings(env), restores_log=True)
     with pytest.raises(TopicsError, match=f"topic {names.webhooks} was deleted and created again"):
         await ensure_topics(settings(env))
@@ -347,7 +347,7 @@ async def test_a_topic_that_was_recreated_with_the_same_settings_is_refused_unti
 
 
 @pytest.mark.parametrize("committed", [False, True])
-async def test_an_upgrade_records_the_ids_that_it_finds(env, committed):
+async def test_an_upgrade_records_the_ids_of_the_topics_that_it_finds(env, committed):
     """An earlier release did not record the ids of its topics, and may have committed nothing."""
     await ensure_topics(settings(env))
     record = await topics_record_of(env)
@@ -397,7 +397,7 @@ def test_two_processes_that_create_at_the_same_time_both_succeed(env):
         assert {line.split()[1] for line in out.splitlines()} >= set(needed(env))
 
 
-def test_the_command_creates_and_checks_with_exit_codes(env):
+def test_the_command_topics_creates_and_checks_topics_and_its_exit_code_reports_faults(env):
     code, out, err = outcome(topics_command(env, "--check"))
     assert (code, out) == (1, "")
     assert err.startswith("plexy-ledger: missing topics: ")
@@ -452,7 +452,8 @@ def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
 def test_a_broker_that_does_not_know_the_new_topics_yet_is_asked_again(env, monkeypatch):
     """Any broker of a cluster may be in this state for a moment.
 
-    About the settings of a topic that does not exist, a real broker answers like this test.
+    If a client asks for the settings of a topic that a broker does not know, the broker answers as
+    it does in this test.
     """
     late = {"topics": 2, "configs": 2}
 
@@ -473,14 +474,16 @@ def test_a_broker_that_does_not_know_the_new_topics_yet_is_asked_again(env, monk
     assert max(late.values()) < 0
 
 
-async def test_a_kafka_without_topic_ids_has_no_record_of_ids_until_an_upgrade(env, monkeypatch):
+async def test_in_a_kafka_that_has_no_topic_ids_the_ledger_records_ids_only_after_an_upgrade(
+    env, monkeypatch
+):
     """Brokers before Kafka 2.8 know only the older versions of the request."""
     versions = topic_metadata._TopicsRequest._CLASSES
     older = tuple(each for each in versions if each.API_VERSION < 10)
     monkeypatch.setattr(topic_metadata._TopicsRequest, "_CLASSES", older)
     report = await ensure_topics(settings(env))
     assert set(report.created) == set(await describe(env)) == set(needed(env))
-    # An upgrade of the cluster gives its topics ids.
+    # An upgrade of the cluster gives an id to each of its topics.
     monkeypatch.undo()
     seen = await examine_topics(settings(env))
     assert (seen.replaced, [*seen.unrecorded]) == ({}, await records_of_ids(env))

@@ -1,6 +1,6 @@
-"""One delivery is one trace from the request to the folded order, through all programs and Kafka.
+"""Each delivery makes one trace, from the request to the folded order, through all programs.
 
-tests/ingest/test_spans.py tests ingress' own spans.
+tests/ingest/test_spans.py tests the spans that ingress itself makes.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ HOPS = ["dedupe", "payments", "orders"]
 
 
 class Ledger:
-    """An ingress and a worker, each as a process, and the spans that they send to a receiver."""
+    """An ingress and a worker, each in its own process; both may send spans to a receiver."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = dict(env)
@@ -99,7 +99,7 @@ def traced(
 
 
 def trace_of(receiver: Receiver, event_id: str, *, spans: int, number: int = 0) -> list[Received]:
-    """Wait for the trace of an event's delivery; return its spans, ordered by start."""
+    """Wait for the trace of an event's delivery; return the trace's spans, ordered by start."""
 
     def found() -> list[Received] | None:
         roots = [
@@ -150,7 +150,7 @@ def test_a_delivery_is_one_trace_through_all_hops_to_the_folded_order(traced, re
     assert hops[0].attributes["messaging.consumer.group.name"] == group_of(traced.env)
 
 
-def test_every_record_of_an_event_carries_its_trace(traced, receiver):
+def test_every_record_of_an_event_carries_the_trace_of_the_delivery(traced, receiver):
     assert traced.deliver(paid("evt_2", payment="pay_2", order="ord_2")) == 200
     assert traced.deliver(paid("evt_3", payment="pay_3", order="ord_3", amount=-1)) == 200
     root, *_ = trace_of(receiver, "evt_2", spans=4)
@@ -171,7 +171,7 @@ def test_every_record_of_an_event_carries_its_trace(traced, receiver):
     assert dict(record.headers)["traceparent"] == other.traceparent
 
 
-def test_a_duplicate_has_a_trace_of_its_own_that_ends_as_a_duplicate(traced, receiver):
+def test_a_duplicate_has_its_own_trace_which_ends_with_the_outcome_duplicate(traced, receiver):
     body = paid("evt_4", payment="pay_4", order="ord_4")
     assert [traced.deliver(body), traced.deliver(body)] == [200, 200]
     first = trace_of(receiver, "evt_4", spans=4)
@@ -190,7 +190,7 @@ def test_a_trace_ends_with_the_first_version_of_the_order_that_contains_the_even
     assert folded.attributes["ledger.order.version"] == 2
 
 
-def test_events_folded_in_one_chunk_continue_the_trace_of_the_last_and_link_the_others(
+def test_a_chunk_continues_the_trace_of_its_last_event_and_links_to_the_traces_of_its_other_events(
     kafka, tmp_path
 ):
     ids = [f"evt_{n}" for n in range(50) if partition_for(b"evt_%d" % n, PARTITIONS) == 0][:2]
@@ -235,7 +235,7 @@ def test_verify_and_prove_accept_records_with_the_header_of_a_trace(traced, tmp_
 
 
 @pytest.mark.parametrize("trouble", ["away", "silent"])
-def test_without_a_receiver_deliveries_are_kept_and_folded_and_programs_end_on_time(
+def test_if_no_receiver_answers_deliveries_are_kept_and_folded_and_programs_end_on_time(
     kafka, tmp_path, trouble
 ):
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -255,7 +255,7 @@ def test_without_a_receiver_deliveries_are_kept_and_folded_and_programs_end_on_t
             assert running.worker.get("/orders/ord_39")[0] == 200
             for program, within_s in [(running.ingest, 5), (running.worker, 10)]:
                 program.stop(within_s)
-            # Each program logs the dropped spans once, and not for each span.
+            # Each program logs only one line about dropped spans, and not a line for each span.
             for program in (running.ingest, running.worker):
                 assert len(program.logged("spans_dropped")) == 1, program.tail()
 

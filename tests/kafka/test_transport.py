@@ -1,4 +1,4 @@
-"""The chunked transport keeps its promises, on the real broker and the pinned faust-streaming.
+"""The transport of chunks keeps its promises with a real broker and the pinned faust-streaming.
 
 The app runs in the test's own event loop, with one agent whose work the test can delay.
 """
@@ -77,7 +77,7 @@ async def test_a_commit_never_passes_a_chunk_that_is_not_done(settings: WorkerSe
         assert await committed(settings, tp) == 3
 
 
-async def test_chunks_of_one_partition_stay_in_order_and_chunks_of_others_overlap(
+async def test_chunks_of_one_partition_stay_in_order_and_chunks_of_different_partitions_overlap(
     settings: WorkerSettings,
 ) -> None:
     at_work: dict[int, int] = defaultdict(int)
@@ -108,7 +108,10 @@ async def test_chunks_of_one_partition_stay_in_order_and_chunks_of_others_overla
 async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_are_busy(
     settings: WorkerSettings,
 ) -> None:
-    """Kafka sends only the first batch of a fetch whole, and that batch's partition is random."""
+    """Kafka sends a batch that is larger than a fetch only if it is the first batch of the fetch.
+
+    The partition of the first batch is random.
+    """
     large = b"x" * (MAX_RECORD_BYTES - 1024)
     sizes: dict[int, list[int]] = defaultdict(list)
 
@@ -135,7 +138,7 @@ async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_
 async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first app keeps some stuck partitions and loses others; all of them are redelivered."""
+    """The first app keeps some partitions and loses others; the chunks of all are redelivered."""
     monkeypatch.setattr(transport, "_FINISH_WITHIN_S", 0.3)
     old_run, new_run = asyncio.Event(), asyncio.Event()
     started: list[str] = []
@@ -186,8 +189,8 @@ async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
     assert {record.key for record in written} == {CLAIM_KEY}
 
 
-async def test_the_group_itself_decides_who_owns_a_chunk(settings: WorkerSettings) -> None:
-    """A worker that was suspended has an old generation of the group."""
+async def test_the_group_itself_decides_which_worker_owns_a_chunk(settings: WorkerSettings) -> None:
+    """A worker that was suspended may still have an old generation of the group."""
     said: list[Any] = []
 
     async def work(chunk: Chunk) -> None:
@@ -279,10 +282,10 @@ async def test_a_partition_whose_position_is_being_reset_does_not_crash_the_work
         await thread.call_thread(look)
 
 
-async def test_records_fetched_before_the_flow_resumes_are_not_lost(
+async def test_records_that_are_fetched_before_faust_resumes_the_flow_are_not_lost(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust clears the agents' queues after the recovery, so queues must be empty until then."""
+    """Faust clears the agents' queues after the recovery, so no record may be queued earlier."""
     seek = transport.Consumer.perform_seek
 
     async def slow_seek(consumer: transport.Consumer) -> None:
@@ -344,7 +347,7 @@ async def test_a_stopped_consumer_refuses_calls_on_its_thread(
 async def test_a_rebalance_that_ends_while_the_worker_stops_starts_no_recovery(
     settings: WorkerSettings,
 ) -> None:
-    """The recovery would ask the consumer's thread, which has ended, and end with an error."""
+    """If a recovery started, it would call the consumer's thread, which has ended, and fail."""
     async with running(settings, idle) as app:
         await ready(app)
     recovery = app.tables.recovery

@@ -1,8 +1,8 @@
 """The commands of docs/tutorial.md print the output that the page shows.
 
-The test types each command except those that set up the checkout (`git clone`, `make setup`). It
-uses free ports, and replaces `make run` with the command in the Makefile. On the page, `…` stands
-for any text.
+The test types each command of the page, except the commands that set up the checkout (`git clone`,
+`make setup`). It uses free ports, and replaces `make run` with the command in the Makefile. On the
+page, `…` stands for any text.
 """
 
 import os
@@ -24,7 +24,7 @@ from tests.kafka.harness import free_port, until
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 (STARTED,) = re.findall(r"^```text\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-# The default ports of `make run`, by the names of their settings.
+# These are the default ports of `make run`, under the names of their settings.
 PORTS = {"INGEST": 8000, "INGEST_METRICS": 8100, "WEB": 6066, "KAFKA": 19092}
 SETUP = ("git clone", "cd plexy-ledger", "make setup")
 MISSING = [tool for tool in ("bash", "curl") if shutil.which(tool) is None]
@@ -72,7 +72,7 @@ class _Ledger:
 
     @property
     def output(self) -> str:
-        """The output of `run`, with the default ports in place of the free ones."""
+        """The output of `run`, in which each port is replaced by the default port."""
         text = (self._folder / "out").read_text()
         for name, port in self._ports.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{PORTS[name]}")
@@ -151,7 +151,9 @@ def _follow(ledger: _Ledger, step: Step) -> None:
         time.sleep(0.2)
 
 
-def test_each_command_prints_the_output_of_the_page_and_the_last_also_after_a_restart(ledger):
+def test_each_command_prints_the_pages_output_and_the_last_curl_prints_it_even_after_a_restart(
+    ledger,
+):
     steps = _steps()
     assert [step.command for step in steps[:2]] == [
         "make run",

@@ -1,6 +1,6 @@
 """Two deployments that share a prefix by mistake never fold with two sets of settings.
 
-Each test runs the deployments as an operator would, each with settings of its own.
+Each test runs the workers of both deployments; each deployment has its own settings.
 """
 
 from contextlib import ExitStack
@@ -26,8 +26,8 @@ from tests.kafka.programs import AuditProcess
 pytestmark = pytest.mark.timeout(300)
 
 CHECKED = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": SECRET}
-# Each case has a worker's settings, and for each setting a stranger (a worker of the other
-# deployment) that differs only in that setting.
+# Each case has the settings of a worker, and the settings of several strangers. A stranger is a
+# worker of the other deployment. Each stranger differs from the worker only in the named setting.
 OTHERS = {
     "workers that check no signature": (
         {},
@@ -50,14 +50,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("workers", OTHERS)
-def test_a_worker_that_would_fold_differently_is_kept_out_and_names_the_differing_setting(
+def test_a_worker_whose_settings_change_the_fold_is_refused_and_names_the_differing_setting(
     kafka: EmbeddedKafka, tmp_path: Path, workers: str
 ) -> None:
     one, others = OTHERS[workers]
     env = environment(kafka.bootstrap, tmp_path / "one") | one
     with WorkerProcess(env) as worker, ExitStack() as strangers:
         worker.wait_ready(90)
-        # A stranger waits 15 s for the group's workers to end, so all strangers wait at once.
+        # A stranger waits 15 s for the group's workers to end, so all strangers wait in parallel.
         started = {
             setting: strangers.enter_context(
                 WorkerProcess(second_of(env, tmp_path / setting) | other)
@@ -76,7 +76,7 @@ def test_a_worker_that_would_fold_differently_is_kept_out_and_names_the_differin
         assert len(worker.logged("ready")) == 1
 
 
-def test_workers_that_share_a_secret_fold_side_by_side_while_it_is_replaced(
+def test_workers_that_have_one_secret_in_common_fold_in_one_group_while_secrets_are_replaced(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one") | CHECKED
@@ -88,7 +88,7 @@ def test_workers_that_share_a_secret_fold_side_by_side_while_it_is_replaced(
             assert second.logged("ready")[-1]["partitions"]
 
 
-def test_a_worker_returns_with_different_settings_once_all_others_have_ended(
+def test_a_worker_can_start_with_different_settings_after_all_other_workers_have_ended(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path)
@@ -103,7 +103,7 @@ def test_a_worker_returns_with_different_settings_once_all_others_have_ended(
         assert after.get("/orders/ord_1")[0] == 200
 
 
-def test_workers_whose_settings_differ_without_effect_on_the_fold_share_a_group(
+def test_workers_whose_different_settings_do_not_change_the_fold_share_a_group(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one")

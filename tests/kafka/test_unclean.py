@@ -1,11 +1,11 @@
 """After an unclean election, the new leader of a partition lacks acknowledged records.
 
 An operator forces such an election to restore a partition whose other replicas are lost. New
-records then follow the end of the elected replica, and take the offsets of the lost records.
+records then follow the end of the elected replica, and get the offsets of the lost records.
 
-Each topic has three replicas, of which two must have a record before it is acknowledged. A fourth
-broker is the only controller, so that two brokers may be down. Each test loses records only of
-topics that have no replica on the fourth broker.
+Each topic has three replicas. Two of them must have a record before Kafka acknowledges the record.
+A fourth broker is the only controller, so that two brokers may be down. Each test loses records
+only of topics that have no replica on the fourth broker.
 """
 
 import asyncio
@@ -55,10 +55,12 @@ from tests.kafka.programs import AuditProcess, drift, program, wait_ingress
 
 pytestmark = pytest.mark.timeout(300)
 
-# LAGS lacks records, both LEADS have them, and STAYS always runs.
+# These are the numbers of the brokers. The broker LAGS lacks records, the two brokers LEADS have
+# these records, and the broker STAYS always runs.
 LAGS, LEADS, STAYS = 1, (2, 3), 4
 REPLICATION = {"replication_factor": 3, "min_insync_replicas": 2}
-# These settings of the brokers must match the topics of commits and identities that the test makes.
+# These settings of the brokers must match Kafka's topics of commits and of identities, which the
+# fixture `cluster` creates.
 INTERNAL = {
     "offsets.topic.replication.factor": "3",
     "transaction.state.log.replication.factor": "3",
@@ -68,7 +70,7 @@ INTERNAL = {
 ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
 # LAGS may lead these partitions of the topic of commits.
 LOST_COMMITS = {0, 1}
-# The admin client's time limit for one request.
+# This is the time limit of the admin client for one request.
 ASKED_FOR_A_LOST_LEADER_S = 15.0
 
 
@@ -83,7 +85,10 @@ class Brokers:
     def ledger(
         self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
     ) -> dict[str, str]:
-        """Create a ledger's topics; LAGS may lead those whose name ends with one of ``loses``."""
+        """Create a ledger's topics, and return the ledger's settings.
+
+        LAGS may lead a topic if the topic's name ends with one of the words in ``loses``.
+        """
         settings = {**REPLICATION, "standby_replicas": 0, **settings}
         while True:
             env = environment(self.bootstrap, folder, **settings)
@@ -106,9 +111,10 @@ class Brokers:
 
     @contextlib.contextmanager
     def lagging(self) -> Iterator[None]:
-        """Keep LAGS down during the ``with`` block, so that it misses records.
+        """Keep LAGS down during the ``with`` block, so that this broker misses records.
 
-        After the ``with`` block, LEADS are down and LAGS runs, so its partitions have no leader.
+        After the ``with`` block, LEADS are down and LAGS runs. So the partitions that LAGS may lead
+        have no leader.
         """
         self._lags.kill()
         yield
@@ -160,7 +166,7 @@ async def create_topics(bootstrap: Iterable[str], new: list[NewTopic]) -> None:
 
 
 def commits_partition(group: str) -> int:
-    """Return the partition of a group's commits, which Kafka finds by Java's hash of the name."""
+    """Return the partition of a group's commits; Kafka finds it by Java's hash of the name."""
     value = 0
     for character in group:
         value = (31 * value + ord(character)) % 2**32
@@ -183,7 +189,7 @@ def _ask(broker: EmbeddedKafka, request: bytes) -> bytes:
 
 
 def broker(cache: KafkaCache, folder: Path, cluster_id: str, controller: int) -> EmbeddedKafka:
-    """Return the broker with the number in its folder's name; only STAYS is a controller too."""
+    """Return a broker, whose number is the name of its folder; only STAYS is also a controller."""
     number, port = int(folder.name), free_port()
     no_controller = {"process.roles": "broker", "listeners": f"PLAINTEXT://{HOST}:{port}"}
     node = Node(
@@ -232,7 +238,7 @@ def cluster(kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def brokers(cluster: Brokers) -> Iterator[Brokers]:
-    """Yield brokers that are in sync; afterwards, restart ended brokers, and wait for sync."""
+    """Yield brokers that are in sync; after the test, wait until all run and are in sync again."""
     yield cluster
     cluster.complete()
 
@@ -259,10 +265,10 @@ def wait_served(worker: WorkerProcess, numbers: Iterable[int]) -> None:
     until(served, within_s=90, what=f"orders {sorted(missing)}")
 
 
-def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_reads_on(
+def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_folds_more_records(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The log is longer than the part that the worker has read, so no offset shows the loss."""
+    """The log has grown beyond the worker's offsets, so no offset shows the loss."""
     env = brokers.ledger(tmp_path, loses="plexy.webhooks")
     with WorkerProcess(env) as worker:
         worker.wait_ready(120)
@@ -284,7 +290,7 @@ def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_reads_
 def test_standby_tables_of_a_cut_changelog_are_restored_from_scratch_and_nothing_is_lost(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The changelogs are longer than the standbys have read, so no offset shows the loss."""
+    """The changelogs have grown beyond the standbys' offsets, so no offset shows the loss."""
     one = brokers.ledger(tmp_path / "one", loses="-changelog")
     one["LEDGER_STANDBY_REPLICAS"] = "1"
     with two_workers(one, tmp_path / "two") as both:
@@ -341,7 +347,10 @@ def test_tables_that_are_ahead_of_cut_changelogs_are_restored_and_nothing_is_los
 
 
 def write_claims(env: dict[str, str], count: int) -> None:
-    """Append records that change no row to each changelog, as a worker does when it takes over."""
+    """Append ``count`` claims to each partition of each changelog.
+
+    A worker writes a claim when it takes over a partition. A claim changes no row.
+    """
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -358,7 +367,7 @@ def write_claims(env: dict[str, str], count: int) -> None:
 def test_published_records_that_are_lost_are_reported_by_a_running_audit_and_by_verify(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The topics are longer than the part that the audit has read, so no offset shows the loss."""
+    """The topics have grown beyond the audit's offsets, so no offset shows the loss."""
     env = brokers.ledger(tmp_path / "worker", loses="ledger.orders ledger.entries")
     env["LEDGER_ALLOW_UNSIGNED"] = "true"
     with WorkerProcess(env) as worker, AuditProcess(env, tmp_path / "audit") as audit:
@@ -396,7 +405,7 @@ def workers_go_on(env: dict[str, str], *workers: WorkerProcess) -> None:
     until(folded, within_s=120, what="lag zero")
 
 
-def test_a_log_that_was_cut_while_the_workers_were_away_is_reported_by_ingress_and_status(
+def test_a_log_that_was_cut_while_no_worker_ran_is_reported_by_ingress_and_status(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     env = brokers.ledger(
@@ -426,7 +435,7 @@ def test_a_log_that_was_cut_while_the_workers_were_away_is_reported_by_ingress_a
 
 
 def assert_looked_past_lost_leaders(env: dict[str, str]) -> None:
-    """Check that asking where the topics begin does not wait for the leaders of lost partitions."""
+    """Check that a request for the topics' first offsets does not wait for missing leaders."""
     log, orders = names_of(env).webhooks, names_of(env).orders
 
     async def look() -> dict[str, dict[int, int]]:
@@ -440,7 +449,7 @@ def assert_looked_past_lost_leaders(env: dict[str, str]) -> None:
 
 
 def post(env: dict[str, str], numbers: Iterable[int]) -> None:
-    """Deliver to ingress until each delivery is acknowledged."""
+    """Send deliveries to ingress; repeat each delivery until ingress acknowledges it."""
     url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/webhooks/plexy"
     with httpx.Client(trust_env=False, timeout=30) as client:
         for body in orders(numbers):
@@ -455,10 +464,10 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
             )
 
 
-def test_an_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
+def test_outputs_that_are_lost_before_the_next_agent_has_folded_them_end_the_worker(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The next hop folded none of the lost records, and its position is still within the topic."""
+    """The next agent folded none of the lost records, so its position is still within the topic."""
     held: dict[str, list[TableName]] = {
         "ledger.events": ["payments", "orders"],
         "ledger.payments": ["orders"],

@@ -1,8 +1,8 @@
-"""`plexy-ledger verify` finds no fault in a live ledger, and reports each corruption exactly.
+"""`plexy-ledger verify` finds no fault in a running ledger, and reports each corruption exactly.
 
-The tests whose corruption can be undone share a history, folded by a worker that keeps running;
-every other test has a history of its own. The tests write corruptions to Kafka directly, as anybody
-with access to Kafka could.
+Tests that undo their corruption share one ledger, whose worker keeps running. Every other test has
+its own ledger. The tests write corruptions to Kafka directly, as anybody with access to Kafka
+could.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 def shared(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker for the tests that undo their changes."""
+    """Run one worker for all tests that undo their changes."""
     with folded(kafka, tmp_path_factory.mktemp("verify")) as worker:
         yield worker
 
@@ -78,7 +78,7 @@ def altered(env: Mapping[str, str], topic: str, key: bytes, value: bytes | None)
         write(env, topic, [OutRecord(key, right)])
 
 
-def test_verify_leaves_no_group_behind_and_writes_nothing(shared):
+def test_verify_writes_nothing_and_the_worker_stays_ready(shared):
     env = shared.env
     names = names_of(env)
     tables = [changelog_name(group_of(env), t) for t in ("seen", "payments", "orders")]
@@ -105,7 +105,7 @@ def test_verify_finds_no_difference_in_a_clean_history_even_during_deliveries(le
     assert "0 payments in motion" in output
 
 
-def test_a_wrong_amount_in_a_table_is_reported_with_its_events(shared):
+def test_a_wrong_amount_in_a_table_is_reported_with_the_events_of_the_payment(shared):
     env = shared.env
     topic = changelog_name(group_of(env), "payments")
     payment = PAYMENTS.decode(latest(env, topic)[b"pay_4"])
@@ -113,7 +113,7 @@ def test_a_wrong_amount_in_a_table_is_reported_with_its_events(shared):
     wrong = msgspec.structs.replace(payment, facts=payment.facts | {"evt_4": fact})
     with altered(env, topic, b"pay_4", PAYMENTS.encode(wrong)):
         code, output = verify(env)
-        # The difference concerns the payment's own order, and no other.
+        # The difference concerns only the payment's own order, and no other order.
         assert verify(env, "--order", "ord_2")[0] == 1
         assert verify(env, "--order", "ord_3")[0] == 0
     assert (code, named(output)) == (1, ["payment_differs  payment pay_4"]), output
@@ -149,7 +149,8 @@ def test_a_record_that_a_changelog_lost_is_reported_if_an_older_value_reappears(
         n for n in range(1000, 2000) if partition_for(b"pay_%d" % n, PARTITIONS) == partition
     )
     older = latest(env, topic)[b"pay_4"]
-    # Deliver one by one, so that each delivery is a batch, and a batch follows the lost batch.
+    # Deliver one body at a time, so that each delivery makes its own batch. Then the second batch
+    # follows the batch that is lost.
     for body in (
         event(300, "refund.succeeded", id="re_late", payment_id="pay_4", amount=7),
         event(neighbour, merchantReference="ord_after"),
@@ -157,7 +158,8 @@ def test_a_record_that_a_changelog_lost_is_reported_if_an_older_value_reappears(
         deliver(env, body)
         wait_folded(env, ledger)
     before = [record for record in read_topic(env, topic) if record.partition == partition]
-    # Each batch also has two notes: the ends of the next hop's topic, and the folded source offset.
+    # Each batch also has two records about the progress of the agent: the ends of the topic that
+    # the agent writes to, and the offset up to which it has folded its source.
     lost, *notes, last, _, _ = before[-6:]
     assert (lost.key, last.key) == (b"pay_4", b"pay_%d" % neighbour)
     kafka.kill()
@@ -197,7 +199,7 @@ def test_a_value_in_the_wrong_partition_is_reported(ledger):
     assert (code, named(output)) == (1, [f"value_misplaced  key pay_4 of {topic}"]), output
 
 
-def test_a_record_that_plexy_did_not_sign_is_reported_even_under_a_known_id(ledger):
+def test_a_record_that_plexy_did_not_sign_is_reported_even_if_its_event_id_is_known(ledger):
     env = ledger.env
     forged = [
         event(900, merchantReference="ord_forged"),
@@ -224,19 +226,19 @@ def batches(content: bytes) -> Iterator[slice]:
     """Yield the position of each batch in a segment."""
     batch = 0
     while batch < len(content):
-        # A batch begins with an offset of 8 bytes, and the length of the rest in 4 bytes.
+        # A batch begins with its offset, in 8 bytes. The next 4 bytes are the length of the rest.
         end = batch + 12 + int.from_bytes(content[batch + 8 : batch + 12])
         yield slice(batch, end)
         batch = end
 
 
 def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
-    """Alter a record on the broker's disk, with the checksum of its batch."""
+    """Alter a record on the broker's disk, and correct the checksum of its batch."""
     content = bytearray(segment.read_bytes())
     at = content.index(old)
     content[at : at + len(old)] = new
     (batch,) = (each for each in batches(content) if each.start <= at < each.stop)
-    # The checksum takes bytes 17 to 20, and covers the rest of the batch (KIP-98).
+    # The checksum is in bytes 17 to 20 of the batch, and covers all later bytes (KIP-98).
     checksum = calc_crc32c(content[batch.start + 21 : batch.stop])
     content[batch.start + 17 : batch.start + 21] = checksum.to_bytes(4)
     segment.write_bytes(content)
@@ -254,7 +256,7 @@ def drop_on_disk(segment: Path, offset: int, records: int) -> None:
     assert last_offset_delta + 1 == records
     del content[batch]
     segment.write_bytes(content)
-    # The positions in the indexes are wrong now; the broker will create new indexes.
+    # Delete the indexes, because their positions are wrong now. The broker creates new indexes.
     for index in ("index", "timeindex"):
         segment.with_suffix(f".{index}").unlink()
 
@@ -287,7 +289,7 @@ def test_a_record_that_was_altered_in_the_log_is_reported_with_the_consequences(
     assert "expected 904, got 504" in output
 
 
-def test_a_forged_entry_is_reported_with_the_accounts_that_it_skews(ledger):
+def test_a_forged_entry_is_reported_with_the_accounts_whose_balances_it_changes(ledger):
     env = ledger.env
     topic = names_of(env).entries
     entry = ENTRIES.decode(latest(env, topic)[b"payment/pay_4/evt_4"])
@@ -342,7 +344,7 @@ def test_the_option_since_leaves_out_earlier_deliveries(ledger):
     assert "of deliveries since 2100-01-01 00:00:00 UTC" in output
 
 
-def test_without_a_worker_verify_waits_within_its_limit_and_counts_the_remaining_records(ledger):
+def test_if_no_worker_runs_verify_waits_up_to_its_limit_and_counts_the_unfolded_records(ledger):
     env = ledger.env
     ledger.process.terminate()
     ledger.wait(20)

@@ -65,13 +65,13 @@ REFERENCES = [
 
 
 def encoded(reference: str, *, keep: str = "") -> str:
-    """Percent-encode a reference; encode its dots too if it has only dots and slashes."""
+    """Percent-encode a reference; if it has only dots and slashes, encode the dots, too."""
     text = quote(reference, safe=UNRESERVED + keep)
     return text.replace(".", "%2E") if not reference.strip("./") else text
 
 
 def payment(number: int, reference: str) -> dict[str, Any]:
-    """Return an event with a payment and an order that are both called ``reference``."""
+    """Return an event whose payment and order both have the id ``reference``."""
     data = {"id": reference, "amount": 100 + number, "currency": "KZT", "status": "succeeded"}
     data["merchantReference"] = reference
     kind, created = "payment.succeeded", 1_700_000_000
@@ -116,7 +116,7 @@ class TestToken:
             "/healthz/",
         ],
     )
-    def test_without_the_right_token_every_page_is_a_401_problem(self, env, path, token):
+    def test_without_the_right_token_every_answer_is_a_401_problem(self, env, path, token):
         answer = ask(env, path, token=token)
         assert_problem(answer, 401, "unauthorized")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -193,7 +193,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("kind", "code"), [("orders", "order_not_found"), ("payments", "payment_not_found")]
     )
-    def test_a_missing_order_or_payment_is_a_404_problem_with_its_code(self, env, kind, code, path):
+    def test_a_missing_order_or_payment_is_a_404_problem_whose_code_names_the_kind(
+        self, env, kind, code, path
+    ):
         assert_problem(ask(env, f"/{kind}/{path}"), 404, code)
 
     @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ class TestErrors:
 
 @pytest.mark.usefixtures("worker")
 class TestLimits:
-    """A request that is too long is refused, with or without the token; the next one is served."""
+    """A request that is too long is refused, with or without the token; the next request is not."""
 
     @pytest.mark.parametrize("token", [None, TOKEN])
     @pytest.mark.parametrize(
@@ -304,8 +306,10 @@ def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
             assert ask(each, "/orders/a%2Fb", method="HEAD").status == 200
 
 
-def test_two_workers_with_one_address_never_deny_an_order_that_exists(kafka, tmp_path):
-    """A worker that can't reach the other one answers 503 for the other's orders, and never 404."""
+def test_two_workers_with_the_same_address_never_answer_404_for_an_order_that_exists(
+    kafka, tmp_path
+):
+    """If a worker can't reach the other worker, it answers 503 for that worker's orders."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_BIND": "127.0.0.2"}
     bodies = [payment(number, f"ord_{number}") for number in range(40)]
@@ -320,7 +324,7 @@ def test_two_workers_with_one_address_never_deny_an_order_that_exists(kafka, tmp
     assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
 
 
-def test_a_worker_that_others_can_reach_does_not_start_without_a_token(kafka, tmp_path):
+def test_a_worker_that_other_machines_can_reach_does_not_start_without_a_token(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path / "worker", web_bind="0.0.0.0")  # noqa: S104
     ended = subprocess.run(
         WORKER, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
@@ -340,7 +344,7 @@ def test_a_blank_token_counts_as_no_token(kafka, tmp_path):
     assert "LEDGER_API_TOKEN" in ended.stderr
 
 
-def test_the_views_answer_503_while_partitions_are_shared_out(kafka, tmp_path):
+def test_the_views_answer_503_while_partitions_move_between_workers(kafka, tmp_path):
     """A held chunk delays the rebalance, so that the test can observe the answers."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = second_of(env, tmp_path / "two")
@@ -383,7 +387,7 @@ def test_the_views_answer_503_until_the_tables_are_recovered(kafka, tmp_path):
         worker.stop(20)
         worker.start()
         probes, orders = watch_start(env, worker)
-    # Both pages answer 503 at first, and only 200 from some moment on.
+    # At first, both pages answer 503. After its first 200, each page answers only 200.
     for answers in (probes, orders):
         statuses = [answer.status for answer in answers]
         assert statuses[0] == 503, statuses
@@ -397,7 +401,7 @@ def test_the_views_answer_503_until_the_tables_are_recovered(kafka, tmp_path):
 
 
 def watch_start(env: dict[str, str], worker: WorkerProcess) -> tuple[list[Answer], list[Answer]]:
-    """Request readiness and an order until both are 200; return the answers of both pages."""
+    """Request readiness and an order until both answers are 200; return all answers."""
     probes: list[Answer] = []
     orders: list[Answer] = []
 
@@ -405,7 +409,7 @@ def watch_start(env: dict[str, str], worker: WorkerProcess) -> tuple[list[Answer
         assert worker.process
         assert worker.process.poll() is None, worker.tail()
         try:
-            # Ask for the order first: if it is 200, the next answer of the probe must be 200 too.
+            # Request the order first. If its answer is 200, the probe's next answer must be 200.
             orders.append(ask(env, "/orders/ord_7"))
             probes.append(ask(env, "/readyz"))
         except OSError:

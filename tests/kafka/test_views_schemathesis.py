@@ -27,7 +27,7 @@ bounded = hypothesis_settings(
 )
 # These checks would fail on correct answers: a schema can't define times and durations, the views
 # ignore undeclared parameters, and a wait for an event that is never folded is meant to end with a
-# 504. Other methods are tested in tests/kafka/test_views.py.
+# 504. Methods other than GET are tested in tests/kafka/test_views.py.
 NOT_FOR_SCHEMAS = [
     positive_data_acceptance,
     negative_data_rejection,
@@ -94,7 +94,7 @@ def test_generated_requests_to_views_are_answered_as_documented(
 def test_existing_documents_are_as_documented(
     env: dict[str, str], path: str, documented: str
 ) -> None:
-    """Generated ids seldom exist, but the ids of this test do."""
+    """Generated ids seldom exist in the ledger, but the ids in this test exist."""
     answer = ask(env, path)
     assert answer.status == 200
     answers = DOCUMENT["paths"][documented]["get"]["responses"]

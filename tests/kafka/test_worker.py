@@ -54,10 +54,10 @@ def freeze_in_the_middle(
     least_done: int,
     partitions: Iterable[int] = range(PARTITIONS),
 ) -> int:
-    """Freeze a worker after ``least_done`` records, with work left on every hop.
+    """Freeze a worker after ``least_done`` records, while each topic still has unfolded records.
 
-    Until then, the bodies are delivered in small parts, so that a fast worker can't finish them
-    before it is frozen. The rest is delivered while the worker is frozen. Return the number of
+    Before the freeze, this function delivers the bodies in small parts, so that a fast worker can't
+    fold all of them. After the freeze, it delivers the remaining bodies. Return the number of
     committed records of the log.
     """
     webhooks = names_of(env).webhooks
@@ -81,18 +81,18 @@ def freeze_in_the_middle(
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    # With many small chunks, there are many moments in the middle of the work.
+    # With many small chunks, there are many moments at which a chunk is only partly done.
     return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
 
 
-def test_a_worker_killed_in_the_middle_and_restarted_ends_with_the_right_states(
+def test_a_worker_that_is_killed_while_it_folds_and_restarted_ends_with_the_right_states(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         bodies, done = list(history(EVENTS)), 0
         for part in (bodies[: EVENTS // 2], bodies[EVENTS // 2 :]):
-            # The second time, the worker has also done some work since its restart.
+            # Before the second kill, the worker has also folded some records since its restart.
             done = freeze_in_the_middle(env, worker, part, least_done=done + 1000)
             worker.signal(signal.SIGKILL)
             worker.wait(10)
@@ -118,7 +118,7 @@ def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
     two.wait_ready()
 
 
-def test_a_worker_that_restarts_at_once_at_a_different_address_continues(
+def test_a_worker_that_restarts_at_once_with_a_different_address_continues(
     env: dict[str, str],
 ) -> None:
     """Until the killed worker's session ends, Kafka may assign partitions to the old address."""
@@ -133,7 +133,7 @@ def test_a_worker_that_restarts_at_once_at_a_different_address_continues(
         wait_folded(moved, worker)
 
 
-def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_killed(
+def test_two_workers_share_the_partitions_and_one_worker_takes_over_when_the_other_is_killed(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as one, WorkerProcess(second_of(env, tmp_path / "two")) as two:
@@ -196,7 +196,7 @@ def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
 def has_all(
     worker: WorkerProcess, table: TableName, expected: dict[bytes, bytes], copies: Path
 ) -> bool:
-    """Return whether a worker's databases contain a whole table, as owner and as standby."""
+    """Return whether a worker's databases have all rows of a table, as owner or as standby."""
     stored = {p: stored_in(worker, table, p, copies) for p in range(PARTITIONS)}
     own = partitions_of(worker)
     missing = [key for key in expected if key not in stored[partition_for(key, PARTITIONS)]]
@@ -207,7 +207,7 @@ def has_all(
 def stored_in(
     worker: WorkerProcess, table: TableName, partition: int, copies: Path
 ) -> dict[bytes, bytes]:
-    """Return a partition's rows on a worker's disk, from a copy: the worker uses the original."""
+    """Return a partition's rows from a copy of its database, as the worker uses the original."""
     folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
     (database,) = folder.rglob(f"{table}-{partition}.db")
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)
@@ -220,7 +220,7 @@ def changelog_of(env: dict[str, str], table: TableName) -> dict[bytes, bytes]:
     return latest(env, changelog_name(group_of(env), table))
 
 
-def test_sigterm_stops_a_worker_on_time_with_all_finished_work_committed(
+def test_sigterm_stops_a_worker_on_time_after_it_has_committed_all_finished_work(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
@@ -234,13 +234,13 @@ def test_sigterm_stops_a_worker_on_time_with_all_finished_work_committed(
         worker.start()
         wait_folded(env, worker)
     assert_states_are_right(env, EVENTS)
-    # Nothing was done twice: each event and its entry exist once.
+    # No record was folded twice: each event has one record, and each event has one entry.
     for topic in (names_of(env).events, names_of(env).entries):
         assert len(read_topic(env, topic)) == EVENTS
 
 
 def assert_what_is_committed_is_what_was_done(env: dict[str, str]) -> None:
-    """Fold the committed records hop by hop, and compare the result with tables and outputs."""
+    """Fold the committed records of each topic; compare the results with tables and outputs."""
     names = names_of(env)
     committed = committed_records(env, names.webhooks)
     by_partition = [[r for r in committed if r.partition == p] for p in range(PARTITIONS)]
@@ -302,7 +302,7 @@ def test_a_worker_that_meets_an_unexpected_exception_exits_and_folds_the_chunk_a
     assert_states_are_right(env, 200)
 
 
-def test_an_event_id_with_a_different_body_is_quarantined_and_the_first_body_stands(
+def test_an_event_id_with_a_different_body_is_quarantined_and_the_first_body_counts(
     env: dict[str, str],
 ) -> None:
     first = event("evt_1", "payment.succeeded", "pay_1", 500, order="ord_1")
@@ -322,7 +322,7 @@ def test_an_event_id_with_a_different_body_is_quarantined_and_the_first_body_sta
     assert headers["source-offset"] == b"2"
 
 
-def test_no_id_from_outside_is_taken_for_a_reserved_key_of_a_table(
+def test_no_id_from_a_delivery_is_mistaken_for_a_reserved_key_of_a_table(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     """Faust's own key for a changelog's offset is a text that contains a control character."""
@@ -346,7 +346,7 @@ def test_no_id_from_outside_is_taken_for_a_reserved_key_of_a_table(
     assert reasons == 3 * [b"control_characters"]
 
 
-def test_bad_data_of_a_known_type_is_rejected_with_a_reason_and_harms_nothing(
+def test_bad_data_of_a_known_type_is_rejected_with_a_reason_and_changes_no_order(
     env: dict[str, str],
 ) -> None:
     good = event("evt_ok", "payment.succeeded", "pay_1", 500, order="ord_1")

@@ -1,6 +1,7 @@
-"""A worker whose disk is full ends with a clear message, and continues once there is room.
+"""A worker whose disk is full ends with a clear message, and continues when there is space again.
 
-A blocked worker also ends; otherwise it would keep its partitions (see `processors/worker.py`).
+A worker that is blocked also ends. If it did not end, it would keep its partitions (see
+`processors/worker.py`).
 """
 
 import shlex
@@ -32,7 +33,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(240)
 
 needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk requires root")
-# The disk has little more room than a worker with the smallest tables needs.
+# The disk has only a little more space than a worker with the smallest tables needs.
 DISK_MB = 96
 TABLES_MB = 24
 
@@ -58,7 +59,7 @@ def worker_of(env: dict[str, str], tmp_path: Path) -> WorkerProcess:
 
 
 def assert_committed_records_have_their_outputs(env: dict[str, str]) -> None:
-    """Check hop by hop that the outputs of every committed record exist."""
+    """Check, for each topic that workers fold, that all committed records have their outputs."""
     names = names_of(env)
     received = {record.key for record in committed_records(env, names.webhooks)}
     events = [EVENTS_WIRE.decode(record.value) for record in read_topic(env, names.events)]
@@ -73,7 +74,7 @@ def assert_committed_records_have_their_outputs(env: dict[str, str]) -> None:
 
 
 @needs_mount
-def test_a_worker_whose_disk_fills_up_ends_and_continues_when_there_is_room(
+def test_a_worker_whose_disk_becomes_full_ends_and_continues_after_a_restart_with_free_space(
     env: dict[str, str], disk: SmallDisk, tmp_path: Path
 ) -> None:
     events = list(history(EVENTS))
@@ -83,7 +84,8 @@ def test_a_worker_whose_disk_fills_up_ends_and_continues_when_there_is_room(
         wait_folded(env, worker)
         disk.fill()
         deliver(env, *events[1000:])
-        # A table on a full disk can't be closed. A worker that tried would reach its time limit.
+        # A table on a full disk can't be closed. A worker that tries to close it reaches its time
+        # limit.
         reason = worker.reason_of_end(within_s=60)
         assert f"LEDGER_DATA_DIR={disk.folder} can't be used: IO error: No space" in reason
         assert "make room there, and start the worker again" in reason
@@ -98,7 +100,7 @@ def test_a_worker_whose_disk_fills_up_ends_and_continues_when_there_is_room(
 
 
 @needs_mount
-def test_a_worker_on_a_disk_without_room_does_not_start_and_gives_the_reason_in_one_line(
+def test_a_worker_on_a_full_disk_does_not_start_and_gives_the_reason_in_one_line(
     env: dict[str, str], disk: SmallDisk, tmp_path: Path
 ) -> None:
     disk.fill()
@@ -180,7 +182,10 @@ program.run(WorkerSettings.from_environment(os.environ))
 def test_a_blocked_worker_ends_and_shows_where_it_was_blocked(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Heartbeats have a thread of their own, and would keep a blocked worker's partitions."""
+    """A blocked worker keeps its partitions, because its heartbeats have their own thread.
+
+    So the worker must end by itself.
+    """
     env = environment(kafka.bootstrap, tmp_path)
     with WorkerProcess(env, [sys.executable, "-c", BLOCKED]) as worker:
         worker.wait_ready()

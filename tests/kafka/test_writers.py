@@ -39,14 +39,15 @@ async def keys_of(settings: WorkerSettings, topic: str) -> list[str]:
     return [record.key.decode() for record in records if record.partition == PARTITION]
 
 
-async def test_an_old_owner_s_record_is_refused_after_a_new_owner_s_record(
+async def test_records_of_the_old_owner_are_refused_after_the_first_record_of_the_new_owner(
     settings: WorkerSettings,
 ) -> None:
     bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
     async with writer(bootstrap, topic) as old:
         assert await write(old, topic, "old 1", "old 2") == 1
         async with writer(bootstrap, topic) as new:
-            # This write does no harm: the new owner folds the same records, and writes the key too.
+            # This write does no harm, because the new owner folds the same records, and writes the
+            # same key again.
             assert await write(old, topic, "old 3") == 2
             assert await write(new, topic, "new 1") == 3
             with pytest.raises(ProducerFenced):
@@ -110,10 +111,10 @@ async def test_the_batches_of_several_writers_leave_in_one_request_but_are_fence
     assert await keys_of(settings, names.orders) == ["old 1", "new 1"]
 
 
-async def test_the_owner_according_to_the_group_takes_back_an_epoch_from_another_worker(
+async def test_the_owner_that_the_group_has_chosen_takes_the_epoch_back_from_another_worker(
     settings: WorkerSettings,
 ) -> None:
-    """Another worker, suspended before its first write, may take the epoch when it resumes."""
+    """A worker that was suspended before its first write may take the epoch when it resumes."""
     worked: list[str] = []
 
     async def work(chunk: Chunk) -> None:
@@ -140,7 +141,7 @@ async def test_the_owner_according_to_the_group_takes_back_an_epoch_from_another
     assert await keys_of(settings, settings.names.orders) == ["ours 0", "another's", "ours 1"]
 
 
-async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_the_next_start(
+async def test_a_chunk_that_kafka_fences_after_its_outputs_is_folded_again_after_the_next_start(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table lacks another writer's record, which the worker reads only after a restart."""
@@ -197,8 +198,8 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
         effects.publish(app.names.orders, [OutRecord(b"key", b"value")])
 
     async def work(chunk: Chunk) -> None:
-        # The group never had this generation of the worker. A worker asks the group whenever it
-        # makes a writer, and here it has lost the writers of its claims.
+        # The group never had this generation of the worker. A worker asks the group each time it
+        # creates a writer. `forget` removes the existing writers, so the worker needs a new writer.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
         app.writers.forget()
         with pytest.raises(RevokedError) as revoked:

@@ -1,8 +1,8 @@
 """A worker never folds from a wrong offset, even if its commits were moved or its topics shortened.
 
-Any client with access to the group can set its commits. Topics become shorter when a broker's disk
-is restored from an older copy, or when the leader lacks records. Only the tables know which records
-were folded.
+Any client with access to the group can change the group's commits. Topics become shorter when a
+broker's disk is restored from an older copy, or when the leader lacks records. Only the tables show
+which records were folded.
 """
 
 import asyncio
@@ -74,8 +74,10 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", standby_replicas=0)
 
 
-def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, str]) -> None:
-    """`kafka-consumer-groups --reset-offsets --to-latest` sets such commits, on each hop."""
+def test_no_record_is_skipped_if_a_commit_was_set_beyond_the_folded_records(
+    env: dict[str, str],
+) -> None:
+    """`kafka-consumer-groups --reset-offsets --to-latest` sets such commits for all topics."""
     fold(env, range(20))
     deliver_held(env, range(20, 40), ["orders"])
     deliver_held(env, range(40, 60), ["payments", "orders"])
@@ -130,7 +132,10 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
 def test_records_that_a_changelog_lost_are_folded_again_from_the_source(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """All records are committed. The worker first has its tables, and then an empty disk."""
+    """All records are committed. In the first case, the worker has its tables.
+
+    In the second case, the worker's folder is empty.
+    """
     lost = [changelog_name(group_of(alone), table) for table in ("payments", "orders")]
     fold(alone, range(20))
     first = disk.keep()
@@ -167,7 +172,7 @@ def test_a_changelog_that_has_lost_everything_is_rebuilt_from_the_source(
 def test_running_workers_and_their_successors_continue_after_kafka_loses_their_identities(
     alone: dict[str, str], broker: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """The topic `__transaction_state` is empty, so the next owners have other producer ids."""
+    """The topic `__transaction_state` is empty, so the next owners get different producer ids."""
     with WorkerProcess(alone) as first:
         first.wait_ready()
         deliver(alone, orders(range(20)))
@@ -192,7 +197,7 @@ def test_running_workers_and_their_successors_continue_after_kafka_loses_their_i
 def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_scratch(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """A standby serves nothing, but continues from its own tables once it owns the partition."""
+    """A standby serves nothing, but when it becomes the owner, it continues from its own table."""
     one = alone | {"LEDGER_STANDBY_REPLICAS": "1"}
     two = second_of(one, tmp_path / "two")
     fold(one, range(20))
@@ -220,7 +225,7 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
 def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
     alone: dict[str, str], disk: Disk
 ) -> None:
-    """New records at offsets that are already folded would never count."""
+    """If the worker continued, it would never fold new records at offsets that it has folded."""
     fold(alone, range(20))
     shorter = disk.keep()
     fold(alone, range(20, 60))

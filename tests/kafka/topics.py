@@ -9,7 +9,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from runtime.kafka.topic_metadata import read_topics
 
-# Kafka's code for a setting that is set on the topic; a setting of the broker has the code 4.
+# Kafka gives the source of each setting as a number: 1 means that the setting is set on the topic
+# itself, and 4 means that it is set in the broker's configuration file.
 OF_THE_TOPIC = 1
 
 
@@ -28,7 +29,7 @@ async def create(env: Mapping[str, str], name: str, partitions: int = 4, **confi
 
 
 async def alter(env: Mapping[str, str], *names: str, **changes: str) -> None:
-    """Change settings of topics, and leave their other settings as they are."""
+    """Change these settings of topics; all their other settings keep their values."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
@@ -47,7 +48,7 @@ async def alter(env: Mapping[str, str], *names: str, **changes: str) -> None:
 
 
 async def add_partitions(env: Mapping[str, str], topic: str, count: int) -> None:
-    """Add partitions to a topic; return when the broker shows them."""
+    """Add partitions to a topic until it has ``count``; return when the broker shows them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
@@ -63,7 +64,7 @@ async def add_partitions(env: Mapping[str, str], topic: str, count: int) -> None
 
 
 async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the topics of an environment, with their settings and numbers of partitions."""
+    """Return the settings and the number of partitions of each topic of an environment."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
@@ -85,7 +86,7 @@ async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 async def ids_of(env: Mapping[str, str], *topics: str) -> list[str]:
-    """Return the ids that Kafka has given topics."""
+    """Return the ids that Kafka has assigned to these topics."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:

@@ -1,4 +1,4 @@
-"""Provides a history, ongoing deliveries, and `verify` to tests of the ledger's own checks."""
+"""Provides events, continuous deliveries and a call of `verify` to tests of the ledger's checks."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,11 @@ from tests.kafka.harness import event, run
 
 
 def history() -> list[dict[str, Any]]:
-    """Return orders of two payments, refunds that name only a payment, and a payment that moves."""
+    """Return events of orders that have two payments each.
+
+    Refunds come before their payments, and name a payment but no order. One payment moves to a
+    different order, and one event is repeated.
+    """
     paid = [event(n, merchantReference=f"ord_{n // 2}") for n in range(20)]
     refunds = [
         event(100 + n, "refund.succeeded", id=f"re_{n}", payment_id=f"pay_{n}", amount=9)
@@ -22,7 +26,7 @@ def history() -> list[dict[str, Any]]:
 
 @contextmanager
 def deliveries(env: Mapping[str, str], pause_s: float = 0.5) -> Iterator[None]:
-    """Deliver events of existing payments and orders and of new ones during the block."""
+    """During the ``with`` block, deliver events about existing and new payments and orders."""
     stopped = threading.Event()
 
     def go_on() -> None:
@@ -56,5 +60,6 @@ def named(output: str) -> list[str]:
     lines = output.splitlines()
     kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
     found = [line for line in lines if line.startswith((*kinds, "value_", "balance_", "replica_"))]
-    # A line with a remedy has a colon directly after the kind; a difference has two spaces there.
+    # A line about a remedy has a colon directly after the kind. A line about a difference has two
+    # spaces there.
     return sorted(line.partition(": ")[0] for line in found if "  " in line.partition(": ")[0])

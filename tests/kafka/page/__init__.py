@@ -1,1 +1,1 @@
-"""Tests of the page in a real browser, with a real worker, ingress and Kafka."""
+"""Tests of the ledger's web page in a real browser, with a real worker, ingress and Kafka."""

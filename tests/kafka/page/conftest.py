@@ -1,7 +1,7 @@
 """Starts one ledger, one browser and one window for all tests of the page.
 
-The scope of these fixtures is the package, not the session: while Playwright runs, its event loop
-occupies the thread, and no other test could have a loop.
+These fixtures have the scope of this package, not of the session. While Playwright runs, its event
+loop occupies the thread, so no test of another package could run an event loop.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM, "install chromium: apt-get install --no-install-recommends chromium"
-    # In a container, Chromium's sandbox does not work, and /dev/shm is small. The browser can reach
-    # only this machine.
+    # In a container, Chromium's sandbox does not work, and /dev/shm is small.
     flags = ["--no-sandbox", "--disable-dev-shm-usage"]
+    # With this flag, the browser can reach no other machine.
     offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, offline])
@@ -40,7 +40,7 @@ def window(browser: Browser, ledger: Ledger) -> Iterator[tuple[Page, Watch]]:
 
 @pytest.fixture
 def page(window: tuple[Page, Watch], ledger: Ledger) -> Iterator[Page]:
-    """Yield the page, freshly loaded, at the overview."""
+    """Load the overview again, and yield the page."""
     page, watch = window
     page.goto("about:blank")
     page.goto(f"{ledger.address}/ui/")

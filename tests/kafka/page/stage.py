@@ -1,7 +1,7 @@
-"""Gives the tests of ``/ui/`` a ledger with a fixed set of deliveries, and browser windows.
+"""Provides a ledger with a fixed set of deliveries, and browser windows, to the tests of ``/ui/``.
 
-Deliveries arrive over HTTP, as Plexy's do. The browser is the system's Chromium (in Debian:
-`chromium`).
+Deliveries arrive over HTTP, as they do from Plexy. The browser is the Chromium that is installed on
+this machine (Debian's package `chromium`).
 """
 
 import contextlib
@@ -40,14 +40,14 @@ IN_A_BROWSER = [
     ),
 ]
 
-# The token is not ASCII, but a header must carry its bytes.
+# The token contains letters that are not ASCII. A header must carry the token's UTF-8 bytes.
 TOKEN = "жетон of the page"
 ATTACK = "<img src=x onerror=document.title='run'>"
-# A reader would see this id as "ord_live_x".
+# On a page that shows this id unchanged, a person reads "ord_live_x".
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# The page of an order reads the order again at intervals that are a little shorter than this time.
+# The page of an order requests the order repeatedly, at intervals a little shorter than this time.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 
@@ -64,19 +64,22 @@ class Ledger(NamedTuple):
         return f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}"
 
     def deliver(self, *bodies: dict[str, Any] | bytes, status: int = 200) -> None:
-        """Deliver signed bodies to ingress as Plexy does, and expect this status."""
+        """Deliver signed bodies to ingress as Plexy does; each answer must have this status."""
         for body in bodies:
             raw = body if isinstance(body, bytes) else json.dumps(body).encode()
             answer = self.ingress.post(PATH, content=raw, headers=signed(raw, secret=SECRET))
             assert answer.status_code == status, answer.text
 
     def wait_folded(self) -> None:
-        """Wait for the fold in another thread, because this one runs the browser's event loop."""
+        """Wait until all deliveries are folded.
+
+        The wait runs in a second thread, because the test's thread runs the browser's event loop.
+        """
         with ThreadPoolExecutor(1) as thread:
             thread.submit(wait_folded, self.env, self.worker).result()
 
     def write(self, *records: OutRecord) -> None:
-        """Write records to the log of record without ingress, and wait until they are folded."""
+        """Write records directly to the log of record, and wait until they are folded."""
         topic = names_of(self.env).webhooks
         with ThreadPoolExecutor(1) as thread:
             thread.submit(write, self.env, topic, records).result()
@@ -90,7 +93,7 @@ class Ledger(NamedTuple):
 
 @contextlib.contextmanager
 def ledger_with_a_story(bootstrap: str, folder: Path) -> Iterator[Ledger]:
-    """Run a worker and an ingress, and deliver a story with every kind of event."""
+    """Run a worker and an ingress, and deliver the events that most tests read."""
     env = environment(
         bootstrap,
         folder,
@@ -112,7 +115,7 @@ def ledger_with_a_story(bootstrap: str, folder: Path) -> Iterator[Ledger]:
 
 
 def _deliver_story(ledger: Ledger) -> None:
-    """Deliver the events that most tests read; a test that needs a change delivers it itself."""
+    """Deliver the events that most tests read; a test that needs more events delivers them."""
     for day in range(20):
         at = NOW_S - day * 86_400
         ledger.deliver(
@@ -126,7 +129,8 @@ def _deliver_story(ledger: Ledger) -> None:
         paid("evt_paid", "pay_1", "ord/1", 500_000),
         paid("evt_paid", "pay_1", "ord/1", 500_000),
         refunded("evt_refund", "re_1", "pay_1", 150_000),
-        # ISO 4217 gives this currency three decimals, but browsers show none, as shops use none.
+        # ISO 4217 gives the Iraqi dinar three decimals. Browsers show no decimals, because shops
+        # use none.
         paid("evt_dinar", "pay_dinar", "ord_dinar", 1_234_567, currency="IQD"),
         paid("evt_yen", "pay_yen", "ord_yen", 1_234, currency="JPY"),
         paid("evt_huge_1", "pay_huge_1", "ord_huge", HUGE, currency="USD"),
@@ -150,7 +154,7 @@ def _deliver_story(ledger: Ledger) -> None:
 
 
 class Watch:
-    """Checks that the page asks no other host, and that the page logs only intended errors."""
+    """Checks that the page sends no request to another host, and logs only intended errors."""
 
     def __init__(self, address: str, intended: str) -> None:
         self._intended = intended
@@ -164,18 +168,19 @@ class Watch:
         page.on("console", self._logged)
 
     def _requested(self, request: Request) -> None:
-        # A file that the page itself creates for a download has no host.
+        # The address of a file that the page itself creates for a download has no host.
         if not request.url.startswith("blob:"):
             self.hosts.add(httpx.URL(request.url).netloc.decode())
 
     def _logged(self, message: Any) -> None:
-        # The browser also logs 4xx answers as errors, but the tests cause them on purpose.
+        # The browser logs each 4xx answer as an error, but the tests cause these answers on
+        # purpose.
         intended = "Failed to load resource" in message.text or self._intended in message.text
         if message.type == "error" and not intended:
             self.errors.append(message.text)
 
     def check(self) -> None:
-        """Fail if a request or an error since the last check was not intended."""
+        """Fail if the page has requested another host or logged an error since the last check."""
         hosts, errors, self.hosts, self.errors = self.hosts, self.errors, set(), []
         assert hosts <= {self._own}, hosts
         assert errors == [], errors
@@ -191,15 +196,15 @@ def watched(
     intended: str = "nothing",
     **options: Any,
 ) -> Iterator[tuple[Page, Watch]]:
-    """Open the page with a token, in its own window; errors that contain ``intended`` are ignored.
+    """Open the page with a token, in its own window; ignore errors that contain ``intended``.
 
-    Time passes normally in the window, and ``wind_on`` can advance it.
+    In the window, time passes normally, and ``wind_on`` can advance it further.
     """
     settings = {"locale": "en-GB", "timezone_id": "Asia/Almaty", **options}
     with contextlib.closing(browser.new_context(**settings)) as context:
         if token:
             kept = json.dumps(["plexy-ledger.token", token])
-            # A blank page has no storage.
+            # The script also runs on the blank page, which has no host and no storage.
             context.add_init_script(f"if (location.host) sessionStorage.setItem(...{kept})")
         context.clock.install()
         page = context.new_page()
@@ -233,13 +238,13 @@ def card(page: Page, title: str) -> Locator:
 
 
 def row(table: Locator, name: str) -> Locator:
-    """Return the row of a table with this text in its first cell."""
+    """Return the row of a table whose first cell has this text."""
     head = table.page.get_by_role("rowheader", name=name, exact=True)
     return table.get_by_role("row").filter(has=head)
 
 
 def wind_on(page: Page, ms: int, condition: Callable[[], Any]) -> None:
-    """Advance the page's time in steps of this length until a condition holds."""
+    """Advance the page's time in steps of ``ms`` milliseconds until a condition holds."""
 
     def passed() -> Any:
         page.clock.fast_forward(ms)

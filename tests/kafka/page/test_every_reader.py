@@ -1,4 +1,4 @@
-"""The page works by keyboard, in both themes, at every width, and for screen readers."""
+"""The page works with the keyboard, in both themes, at every width, and for screen readers."""
 
 from collections import Counter
 from pathlib import Path
@@ -26,19 +26,19 @@ VIEWS = {
     "quarantine": ("#/quarantine", "amount_negative"),
     "missing": ("#/orders/nobody", "Not in the ledger"),
 }
-# These views are extreme: nothing was found, an amount is huge, or an id is long or contains
-# a character that reverses the direction of its text.
+# These views are extreme: nothing was found, an amount is huge, an id is long, or an id contains a
+# character that reverses the direction of the text.
 ODD = {
     "nothing": ("#/search?q=nobody", "Nothing has this id."),
     "huge": ("#/orders/ord_huge", "180,143,985,094,819.81"),
     "long": (f"#/orders/ord_{LONG}", "2 deliveries"),
     "turned": (f"#/orders/{quote(TURNED)}", "1 delivery"),
 }
-# These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture
-# is taken at the last width of each theme.
+# These are the widths of phones (320 and 360), of a window at 200 % zoom (640), of a tablet (768)
+# and of a desktop (1280). The pictures of each theme are taken at its last width.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
-# This script examines the page, its tables and the search field, and returns those that scroll
-# sideways.
+# This script returns the elements that scroll sideways. It examines the page, the page's tables and
+# the search field.
 TOO_WIDE = """() => {
     const wanted = document.getElementById("wanted");
     // Typed text has as much space as a placeholder, minus the cross that clears a search.
@@ -68,7 +68,7 @@ MOVING = """() => [...document.querySelectorAll("*")].filter((each) => {
 
 
 class TestKeyboard:
-    def test_the_keyboard_leads_from_the_search_to_a_raw_body(self, page):
+    def test_a_person_can_get_from_the_search_to_a_raw_body_by_keyboard(self, page):
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         _tab_to(page, "wanted")
         page.keyboard.type("ord/1")
@@ -85,7 +85,7 @@ class TestKeyboard:
         page.keyboard.press("Enter")
         expect(page.locator("pre")).to_contain_text("evt_failed")
 
-    def test_the_first_tab_skips_to_the_content(self, page):
+    def test_the_first_press_of_the_tab_key_focuses_a_link_that_skips_to_the_content(self, page):
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -94,7 +94,7 @@ class TestKeyboard:
         expect(page).to_have_url(ends("/ui/"))
 
 
-def test_the_theme_is_chosen_and_kept(browser, ledger):
+def test_a_chosen_theme_is_kept_after_a_reload(browser, ledger):
     with opened(browser, ledger.address) as page:
         light = _background(page)
         page.get_by_role("button", name="Theme: system").click()
@@ -110,9 +110,10 @@ def test_the_theme_is_chosen_and_kept(browser, ledger):
 def test_every_view_is_accessible_and_fits_every_width_and_a_picture_is_taken(
     browser, ledger, scheme, width
 ):
-    """Nothing scrolls sideways at any width, and axe finds no fault, not even in the contrast.
+    """Nothing scrolls sideways at any width.
 
-    The page requests every file from the ledger's own host.
+    The accessibility checker axe finds no fault; it also checks the contrast of colours. The page
+    requests every file from the ledger's own host.
     """
     size = {"width": width, "height": 800}
     look = {"color_scheme": scheme, "viewport": size, "reduced_motion": "reduce"}
@@ -148,10 +149,11 @@ def test_a_table_with_stacked_cells_is_still_a_table_for_a_screen_reader(browser
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_no_word_of_the_chart_is_cut_off_in_a_language_that_needs_more_room(browser, ledger, width):
+def test_the_chart_cuts_off_no_word_in_a_language_with_long_labels(browser, ledger, width):
     """German has no short form for thousands, so the labels of the axis are long.
 
-    The chart's key must keep its three colours even with forced colours.
+    If the browser replaces a page's colours (``forced_colors``), the chart's key must still show
+    three colours.
     """
     size = {"width": width, "height": 800}
     look = {"locale": "de-DE", "viewport": size, "forced_colors": "active"}

@@ -1,4 +1,4 @@
-"""The page protects the ledger with a token, and its reader from hostile text."""
+"""The page shows the ledger's data only with the token, and never executes hostile text."""
 
 from urllib.parse import quote
 
@@ -8,14 +8,17 @@ from tests.kafka.page.stage import ATTACK, IN_A_BROWSER, TOKEN, TURNED, go, open
 
 pytestmark = IN_A_BROWSER
 
-# The script counts the values that a page keeps in the tab, in the browser and in cookies.
+# The script counts the values that a page keeps in the tab's storage, in the browser's storage and
+# in cookies.
 KEPT = """() => [
     Object.values(sessionStorage), Object.values(localStorage), document.cookie && [document.cookie]
 ].map((values) => (values || []).length)"""
 
 
 class TestToken:
-    def test_the_page_asks_for_the_token_once_and_again_after_a_wrong_one(self, browser, ledger):
+    def test_the_page_asks_until_the_token_is_right_and_does_not_ask_after_a_reload(
+        self, browser, ledger
+    ):
         with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:
             dialog = page.get_by_role("dialog", name="The ledger asks for its token")
             expect(page.get_by_label("Token", exact=True)).to_be_focused()
@@ -28,7 +31,9 @@ class TestToken:
             page.reload()
             expect(page.locator(".headline")).to_contain_text("Partially refunded")
 
-    def test_the_token_is_forgotten_with_the_tab_unless_the_reader_keeps_it(self, browser, ledger):
+    def test_a_token_is_lost_with_its_tab_unless_the_reader_chooses_to_keep_it(
+        self, browser, ledger
+    ):
         with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:
             _enter(page, TOKEN)
             expect(page.locator(".headline")).to_be_visible()
@@ -48,7 +53,9 @@ class TestToken:
             expect(page.get_by_role("dialog")).to_be_visible()
             assert page.evaluate(KEPT) == [0, 0, 0]
 
-    def test_a_reader_without_a_token_sees_no_data_and_is_asked_only_once(self, browser, ledger):
+    def test_a_reader_who_gives_no_token_sees_no_data_and_is_asked_again_only_on_request(
+        self, browser, ledger
+    ):
         for at in ("#/", "#/orders"):
             with opened(browser, ledger.address, at, token="") as page:
                 expect(page.get_by_role("dialog")).to_be_visible()
@@ -68,7 +75,7 @@ class TestToken:
 
 
 class TestHostileText:
-    def test_text_from_outside_is_shown_and_never_run(self, page):
+    def test_scripts_in_a_delivery_are_shown_as_text_and_never_executed(self, page):
         encoded = quote(ATTACK, safe="")
         for at in (
             f"#/orders/{encoded}",
@@ -103,7 +110,7 @@ class TestHostileText:
         assert box
         assert order["x"] + order["width"] < box["x"]
 
-    def test_the_browser_itself_refuses_markup_and_scripts(self, browser, ledger):
+    def test_the_browser_refuses_to_insert_markup_or_scripts_into_the_page(self, browser, ledger):
         with opened(browser, ledger.address, intended="'Trusted") as page:
             refused = page.evaluate(
                 """() => {

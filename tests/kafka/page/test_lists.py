@@ -1,4 +1,4 @@
-"""The page's search, its lists, and its views of a payment and of an event."""
+"""The page has a search, lists, a view of each payment and a view of each event."""
 
 from typing import get_args
 
@@ -50,7 +50,7 @@ class TestLists:
         expect(items.filter(has_text="ord_less")).to_have_count(1)
         expect(items.filter(has_not_text="Over-refunded")).to_have_count(0)
 
-    def test_refunds_that_still_lack_their_payment_are_listed_with_their_age(self, page, ledger):
+    def test_refunds_whose_payment_has_not_arrived_are_listed_with_their_age(self, page, ledger):
         lone = refunded("evt_old", "re_old", "pay_old", 9)
         ledger.fold({**lone, "created": NOW_S - 3 * 86_400 - 60})
         go(page, "#/anomalies")
@@ -59,7 +59,7 @@ class TestLists:
         item = page.locator("main .list > li").filter(has_text="pay_old")
         expect(item).to_contain_text("missing for 3 days")
 
-    def test_the_quarantine_shows_the_reasons(self, page):
+    def test_the_quarantine_shows_the_reason_of_each_rejection(self, page):
         go(page, "#/quarantine")
         items = page.locator("main .list > li")
         bad = items.filter(has_text="evt_bad")
@@ -71,7 +71,7 @@ class TestLists:
         items.get_by_role("link", name="evt_bad").click()
         expect(page.locator(".headline")).to_have_text("Rejected")
 
-    def test_a_filter_without_results_does_not_say_that_all_is_well(self, page):
+    def test_a_list_that_a_filter_has_emptied_says_that_nothing_matches_the_filter(self, page):
         for at, word in {
             "#/orders?status=failed": "No order has this status.",
             "#/anomalies?anomaly=conflicting_refund": "No order has this anomaly.",
@@ -81,7 +81,7 @@ class TestLists:
             expect(page.locator("main .empty")).to_have_text(word)
 
 
-def test_the_pages_of_a_payment_and_of_an_event_show_their_details(page):
+def test_the_view_of_a_payment_and_the_view_of_an_event_show_details(page):
     go(page, "#/payments/pay_1")
     expect(page.locator(".headline")).to_have_text("Succeeded 5,000.00\u00a0KZT")
     expect(row(page.get_by_role("table", name="Refunds"), "re_1")).to_contain_text("1,500.00")
@@ -91,7 +91,7 @@ def test_the_pages_of_a_payment_and_of_an_event_show_their_details(page):
     expect(page.get_by_role("link", name="ord/1")).to_be_visible()
 
 
-def test_the_page_has_words_for_every_anomaly_reason_status_outcome_and_hop(page, ledger):
+def test_the_page_has_words_for_all_anomalies_reasons_statuses_outcomes_and_hops(page, ledger):
     words = page.evaluate(
         """async () => {
             const words = await import("/ui/words.js");

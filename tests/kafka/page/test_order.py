@@ -1,4 +1,4 @@
-"""The page of an order shows the order's story, its state at any time, and its proof."""
+"""The page of an order shows the order's deliveries, its state at any time, and its proof."""
 
 import json
 
@@ -16,7 +16,7 @@ pytestmark = IN_A_BROWSER
 
 
 class TestStory:
-    def test_the_page_shows_the_whole_story(self, page):
+    def test_the_page_shows_the_totals_and_every_delivery_of_an_order(self, page):
         go(page, "#/orders/ord%2F1")
         main = page.locator("main")
         expect(main.locator(".headline")).to_have_text("Partially refunded 3,500.00\u00a0KZT")
@@ -37,7 +37,7 @@ class TestStory:
         assert f"{(int(title[11:13]) + 5) % 24:02}:{title[14:19]}" in arrived.inner_text()
         expect(page.get_by_role("contentinfo")).to_contain_text("your own zone, Asia/Almaty")
 
-    def test_the_raw_body_is_the_delivered_body(self, page):
+    def test_the_page_shows_a_raw_body_exactly_as_it_was_delivered(self, page):
         go(page, "#/orders/ord%2F1")
         item = page.locator(".timeline > li").nth(1)
         item.get_by_text("Raw body").click()
@@ -70,7 +70,7 @@ class TestStory:
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".headline")).to_contain_text("Paid")
 
-    def test_a_large_order_shows_its_first_payments_and_its_latest_deliveries_first(
+    def test_a_large_order_shows_20_payments_and_its_latest_50_deliveries_until_asked_for_more(
         self, page, ledger
     ):
         ledger.fold(*(paid(f"evt_m{n}", f"pay_m{n:02}", "ord_many", 100) for n in range(60)))
@@ -88,7 +88,7 @@ class TestStory:
 
 
 class TestAsOf:
-    def test_the_slider_shows_the_order_as_of_the_arrival_of_each_delivery(self, page):
+    def test_the_slider_shows_the_order_as_it_was_after_each_delivery(self, page):
         go(page, "#/orders/ord%2F1")
         slider = page.get_by_role("slider", name="As of")
         expect(slider).to_have_value("4")
@@ -103,7 +103,7 @@ class TestAsOf:
         expect(page.locator(".headline")).to_contain_text("Partially refunded")
         expect(page.get_by_text("Had not arrived").locator("visible=true")).to_have_count(0)
 
-    def test_an_order_with_one_time_of_arrival_has_no_slider(self, page):
+    def test_an_order_with_only_one_time_of_arrival_has_no_slider(self, page):
         go(page, "#/orders/ord_yen")
         expect(page.locator(".headline")).to_contain_text("Paid")
         expect(page.get_by_role("slider")).to_be_hidden()
@@ -129,7 +129,7 @@ class TestFollowing:
         expect(page.locator("pre")).to_be_visible()
         expect(summary).to_be_focused()
 
-    def test_the_focus_stays_while_nothing_changes(self, page):
+    def test_the_focus_stays_on_its_element_while_the_order_does_not_change(self, page):
         """The page reads the order's deliveries several times during the test."""
         go(page, "#/orders/ord_less")
         expect(page.locator(".headline")).to_be_visible()
@@ -140,7 +140,7 @@ class TestFollowing:
         expect(page.get_by_role("link", name="pay_less").first).to_be_focused()
 
 
-def test_the_saved_proof_passes_the_check(page, tmp_path):
+def test_a_proof_that_the_page_has_saved_is_valid(page, tmp_path):
     go(page, "#/orders/ord%2F1")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download proof").click()

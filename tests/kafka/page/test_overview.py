@@ -15,7 +15,9 @@ from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened
 
 pytestmark = IN_A_BROWSER
 
-# The page waits a little less than this time for an update, and between two requests for the days.
+# This time is slightly longer than two intervals of the page, which are equal. After the first
+# interval without an update, the page counts as stale. The second interval is the shortest time
+# between two requests for the table of days.
 SILENT_MS = AGAIN_MS = 5_100
 
 
@@ -23,7 +25,8 @@ class TestContent:
     def test_the_overview_shows_the_numbers_of_the_ledger_and_follows_them(self, page, ledger):
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         totals = page.get_by_role("table", name="Totals by currency")
-        # No double can represent this amount of 2 * (2**53 - 1) - 1 cents.
+        # This amount of 2 * (2**53 - 1) - 1 cents is too large for JavaScript's numbers: they can't
+        # represent it exactly.
         expect(row(totals, "USD")).to_contain_text("180,143,985,094,819.81")
         expect(row(totals, "IQD")).to_contain_text("1,234.567")
         expect(row(totals, "JPY")).to_contain_text("1,234")
@@ -66,7 +69,7 @@ class TestContent:
 
 
 class TestDays:
-    def test_the_drawing_the_sum_and_the_table_of_the_days_show_the_same_numbers(
+    def test_the_drawing_and_the_sum_and_the_table_of_the_days_show_the_same_numbers(
         self, page, ledger
     ):
         ledger.fold(
@@ -82,7 +85,7 @@ class TestDays:
                 currency="SEK",
             ),
         )
-        # After a reload, the numbers are from the ledger, not from an earlier stream.
+        # After a reload, the page requests the numbers again, and shows none from earlier updates.
         page.reload()
         drawing = page.get_by_role("img", name="by day")
         page.get_by_label("Currency").select_option("SEK")
@@ -100,7 +103,7 @@ class TestDays:
         expect(drawing.locator("rect.paid")).to_have_count(2)
         expect(totals).to_contain_text("In these 90 days: 15.00\u00a0SEK paid")
 
-    def test_the_choices_of_the_reader_stay_while_more_deliveries_arrive(self, page, ledger):
+    def test_the_readers_choices_stay_while_more_deliveries_arrive(self, page, ledger):
         page.get_by_label("Currency").select_option("KZT")
         page.get_by_text("As a table").click()
         days = page.get_by_role("table", name="KZT by day")
@@ -181,7 +184,7 @@ class TestWithoutAnAnswer:
 def workers(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
-    """Run two workers of an empty ledger, which require no token."""
+    """Run two workers of an empty ledger; the workers require no token."""
     one = environment(kafka.bootstrap, tmp_path_factory.mktemp("empty"))
     with two_workers(one, tmp_path_factory.mktemp("other")) as both:
         yield both
@@ -221,7 +224,7 @@ class TestTwoWorkers:
 
 
 def _count(page: Page, title: str, name: str) -> int:
-    """Return a count of the overview; 0 if the overview leaves the count out."""
+    """Return a count that the overview shows, or 0 if the overview does not show it."""
     counts = row(card(page, title), name).get_by_role("cell").all_inner_texts()
     return int(counts[0].replace(",", "")) if counts else 0
 
