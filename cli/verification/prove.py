@@ -1,7 +1,7 @@
 """`plexy-ledger prove`: checks an order's proof without the ledger that created the proof.
 
-The command reads a file that was downloaded from ``GET /orders/{id}/proof``, and needs the webhook
-endpoint's signing secrets. It prints each check and each fault, and it opens no connection.
+The command reads a file that was downloaded from ``GET /orders/{id}/proof``, and needs the signing
+secrets of the webhook endpoint. It prints each fault and a summary, and opens no connection.
 """
 
 import json

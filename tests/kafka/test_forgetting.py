@@ -176,7 +176,7 @@ def test_verify_with_a_different_horizon_finds_differences(ledger):
 def test_a_rebuild_with_a_different_horizon_is_whole_but_the_old_version_differs(ledger):
     code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
     assert code == 1
-    assert "Version 3 is whole nevertheless" in output
+    assert "Version 3 is correct nevertheless" in output
     # The old version differs under the new horizon.
     assert "seen_missing" in output
 

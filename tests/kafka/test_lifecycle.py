@@ -70,8 +70,8 @@ def test_other_rules_are_refused_until_a_rebuild_that_shows_the_changed_totals(
     code, output = run(other, "rebuild")
     # The versions differ, as they should; the new version is whole.
     assert code == 1, output
-    assert "Version 2 is whole nevertheless" in output
-    assert "what the rules lifecycle give (log):" in output
+    assert "Version 2 is correct nevertheless" in output
+    assert "with the rules lifecycle (`log`):" in output
     assert "expenses:chargebacks" in output
     new = other | {"LEDGER_VERSION": "2"}
     with WorkerProcess(new) as worker:

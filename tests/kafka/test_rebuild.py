@@ -148,7 +148,7 @@ def test_a_wrong_value_of_the_old_version_is_reported_and_is_absent_from_the_new
         "version 1 has 1, version 2 has 504"
     )
     assert f"    evt_4  payment.succeeded  partition {fact.partition}" in output
-    assert "Version 2 is whole nevertheless" in output
+    assert "Version 2 is correct nevertheless" in output
     assert "set LEDGER_VERSION=2" in output
     assert latest(new, changelog_name(group_of(new), "payments"))[b"pay_4"] == PAYMENTS.encode(
         payment
@@ -218,8 +218,8 @@ def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_che
     code, output = rebuild(env)
     assert code == 1
     assert named(output) == ["payment_unexplained  payment pay_forged"], output
-    assert "Version 2 does not follow from the log: stay with 1." in output
-    assert f"Its worker's tables and log are in {folder}" in output.replace("\n", " ")
+    assert "Version 2 does not follow from the log: stay with version 1." in output
+    assert f"worker left its tables and its log in {folder}" in output.replace("\n", " ")
     assert (folder / "worker.log").stat().st_size > 0
     assert list((folder / "tables").glob("*/*@*"))
     # The version does not count as finished, and after the repair it is whole.
@@ -253,7 +253,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_does_not_stop_a_rebui
     assert "version 1 is behind: 1 of " in output
     # The rest of the old version is compared.
     assert "Version 1 against the log of record (1 payment in motion)" in output
-    assert "Version 2 is whole nevertheless" in output
+    assert "Version 2 is correct nevertheless" in output
     lost = changelog_name(group_of(env), "orders")
     delete_topic(env, lost)
     code, output = rebuild(env, "--to", "3", "--wait", "0")

@@ -44,7 +44,7 @@ def test_equal_versions_end_with_the_steps_of_the_switch():
     text = printed(EQUAL)
     assert EQUAL.is_equal
     assert text.count("No difference") == 3
-    assert "whole nevertheless" not in text
+    assert "correct nevertheless" not in text
     assert "set LEDGER_VERSION=2" in text
 
 
@@ -62,7 +62,7 @@ def test_faults_outside_the_new_version_are_shown_and_do_not_prevent_the_switch(
     outcome = msgspec.structs.replace(EQUAL, **changes)
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (True, False)
-    assert "Version 2 is whole nevertheless" in text
+    assert "Version 2 is correct nevertheless" in text
     assert "set LEDGER_VERSION=2" in text
     assert str(changes.get("lacking", "1 difference\n")) in text
 
@@ -71,7 +71,7 @@ def test_a_version_that_does_not_follow_from_the_log_is_never_suggested():
     outcome = msgspec.structs.replace(EQUAL, new=findings(WRONG))
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (False, False)
-    assert "stay with 1" in text
+    assert "stay with version 1" in text
     assert "LEDGER_VERSION=2" not in text
 
 
@@ -89,6 +89,6 @@ def test_only_topics_of_the_old_version_are_listed_for_deletion():
         "'shop.ledger.topics-[^.]+'",
     ]
     assert (
-        "  consumers  shop.ledger.orders becomes shop.ledger.orders.v2: read it from its start"
-        in (lines)
+        "  consumers  shop.ledger.orders becomes shop.ledger.orders.v2: read the new topic from "
+        "its start" in lines
     )
