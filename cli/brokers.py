@@ -67,5 +67,5 @@ def _start_again(cluster: KafkaCluster, broker: EmbeddedKafka, code: int) -> Non
     time.sleep(_AWAY_S)
     cluster.start_again(broker)
     typer.echo(
-        f"{name} is running again, pid {broker.pid}; it fetches missing records from the others"
+        f"{name} is running again, pid {broker.pid}; it fetches its records from the other brokers"
     )

@@ -20,7 +20,7 @@ from ledger.money import major_units
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Accounting programs reject days after this day. If a sender gives a time in milliseconds instead
-# of seconds, its day is far later.
+# of seconds, the resulting day is far later.
 _LAST_DAY: Final = "9999-12-31"
 _LAST_SECOND: Final = int((datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds())
 # The largest amount that a fact can have is this many characters wide, including the sign and the
@@ -88,7 +88,7 @@ def beancount(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int
 
 def hledger(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int]) -> Iterator[str]:
     """Write the declarations that hledger's strict mode requires, then transactions with tags."""
-    # Without this line, hledger could take 1.000 BHD for a thousand.
+    # Without this line, hledger could read 1.000 BHD as one thousand BHD.
     yield f"; {origin}\n\ndecimal-mark .\n"
     for account in _accounts(entries):
         yield f"account {account}\n"

@@ -4,10 +4,10 @@ The result has every entry for the records that were in the log when reading beg
 at which reading ended. ``JournalError`` is raised if the journal has lost its beginning, if an
 entry is unreadable, or if the journal has only half of a correction.
 
-A correction has two halves: the reversal of an old entry, and a new entry. They are two records in
-two partitions, and the second one is written shortly after the first one. If the end offsets
-include only one half, the reader waits for the workers. Then it reads on only for the other half,
-so that new records can't keep the reader busy.
+A correction has two halves: the reversal of an old entry, and a new entry. The halves are two
+records in two partitions, and one half is written shortly after the other half. If the end offsets
+include only one half, the reader waits for the workers. Then it continues only until it has read
+the other half, so that new records can't keep the reader busy.
 
 In one case, a reversal is complete although no new entry follows it. A payment keeps its facts only
 up to a limited size, and sets aside the latest facts that no longer fit. If the payment has set
@@ -54,7 +54,7 @@ class Journal(msgspec.Struct, frozen=True):
 
 
 async def read_journal(settings: TopicSettings, wait_s: float, console: Console) -> Journal:
-    """Read the journal once the workers have folded the records that are in the log now.
+    """Wait until the workers have folded the current log, then read the journal.
 
     Raise ``NotFoldedError`` if the workers take longer than ``wait_s``.
     """

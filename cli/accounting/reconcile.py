@@ -268,7 +268,8 @@ def _checked_header(cells: list[str]) -> list[str]:
     header = [name.strip().lower() for name in cells]
     if any(header.count(name) != 1 for name in COLUMNS):
         raise _FaultError(
-            f"expected each of the columns {','.join(COLUMNS)} once, got {','.join(header)!r:.200}"
+            f"expected each of the columns {','.join(COLUMNS)} exactly once, got "
+            f"{','.join(header)!r:.200}"
         )
     return header
 

@@ -34,7 +34,7 @@ def status(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = None,
     worker: Annotated[
         list[str] | None,
-        typer.Option(help="a worker's address; give one per worker; default: from the settings"),
+        typer.Option(help="a worker's address, once for each worker; default: from the settings"),
     ] = None,
     within: Annotated[
         float,
@@ -148,8 +148,8 @@ def prove(
     Checks the signatures, the fold and the sums in the file, and asks no other program. Also folds
     the events in other sequences, with some events twice; each sequence must lead to the same
     state. The exit code is 0 if every check succeeds. Otherwise the exit code is 1, and the output
-    lists each failure. A proof can't show that it contains every event of the order; `verify` can,
-    because it reads the whole log.
+    lists each failure. A proof can't show that it contains every event of the order. To check that,
+    run `verify`, which reads the whole log.
     """
     from cli.verification import prove as proving
 

@@ -80,10 +80,10 @@ def rejected_retry(
 ) -> bool:
     """Put rejected items back, after a fix.
 
-    Judges the bytes of each item again with the current code and settings. If they are valid now,
-    the command appends them to the log again, and marks the item as put back. The other items stay
-    rejected, and are listed with the reason. The workers must run with the same fix; otherwise they
-    reject the records again. The exit code is 1 if one of the chosen items stays rejected.
+    Judges the bytes of each item again with the current code and settings. If the bytes are valid
+    now, the command appends them to the log again, and marks the item as put back. The other items
+    stay rejected, and are listed with the reason. The workers must run with the same fix; otherwise
+    they reject the records again. The exit code is 1 if one of the chosen items stays rejected.
     """
     from cli.quarantine.retry import RetryOptions, retry
 

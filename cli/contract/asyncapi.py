@@ -70,9 +70,9 @@ def document() -> Json:
         "channels": {
             "orders": _channel(
                 topics[names.orders],
-                "The document of each order, written again at each change of the document. A "
-                "record without a value (a tombstone) means that all payments have moved to other "
-                "orders, and that the order is gone.",
+                "The documents of the orders; each change of an order writes the whole document "
+                "again. A record without a value (a tombstone) means that all payments have moved "
+                "to other orders, and that the order is gone.",
                 ("orderDocument", "orderTombstone"),
             ),
             "entries": _channel(

@@ -90,7 +90,7 @@ def breaking_changes(released: Json, now: Json) -> list[str]:
 
 
 def _inlined(node: Any, document: Json) -> Any:
-    """Return a schema with each reference replaced by its target, so that its name is ignored."""
+    """Return a schema with each reference replaced by its target; names then do not matter."""
     if isinstance(node, list):
         return [_inlined(each, document) for each in node]
     if not isinstance(node, dict):
