@@ -56,6 +56,6 @@ def _require_free(wanted: WantedPort) -> None:
                 Fault(
                     f"{wanted.program} can't listen on {wanted.host}:{wanted.port} "
                     f"({error.strerror})",
-                    f"free the port, or choose another one with {wanted.variable}",
+                    f"free the port, or choose another port with {wanted.variable}",
                 )
             ) from error

@@ -63,7 +63,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
 def signed_headers(
     body: bytes, secret: str, *, at_s: float | None = None, form: SignedForm = SignedForm.BODY
 ) -> dict[str, str]:
-    """Return a delivery's headers; the signature has the time ``at_s``, by default the current."""
+    """Return a delivery's headers, signed with the time ``at_s``; the default is now."""
     timestamp_s = int(time.time() if at_s is None else at_s)
     return {
         "Content-Type": "application/json",
@@ -133,7 +133,7 @@ def send_event(
     identity: SenderIdentity,
     environment: Mapping[str, str],
 ) -> bool:
-    """Send one event and print the answer; return whether it was accepted."""
+    """Send one event and print the answer; return whether the event was accepted."""
     settings = SendSettings.from_environment(environment)
     if identity.secret:
         check_secret("--secret", identity.secret)

@@ -94,7 +94,7 @@ class SendSettings(Settings, frozen=True, kw_only=True):
 
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
-    """The settings of ``simulate``: also the tolerance of signatures, and the worker's address."""
+    """The settings of ``simulate``, which also reads the tolerance and a worker's address."""
 
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
     api_token: ApiToken = None
@@ -137,7 +137,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     pay_amounts: PayAmountsUnit = None
 
     def check(self) -> None:
-        """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
+        """Refuse settings with which no signature can be checked, unless that is allowed."""
         rule_set(self.rules)
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
@@ -156,7 +156,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     pay_amounts: PayAmountsUnit = None
 
     def check(self) -> None:
-        """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
+        """Refuse settings with which no signature can be checked, unless that is allowed."""
         super().check()
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
@@ -165,7 +165,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
 
 
 class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
-    """The settings of ``verify``: also the address at which a worker reports the disks' content."""
+    """The settings of ``verify``, which also asks a worker for the content of the disks."""
 
     api_token: ApiToken = None
     web_bind: WebBind = LOOPBACK
@@ -173,7 +173,7 @@ class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
 
 
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
-    """The settings of ``audit``: also its interval, and the address of its metrics and probes."""
+    """The settings of ``audit``, which also has an interval, and serves metrics and probes."""
 
     audit_host: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""Writes a new file, and gives it its final name only after it is complete; replaces no file."""
+"""Writes a new file, which gets its final name only after it is complete; replaces no file."""
 
 import os
 import tempfile

@@ -152,8 +152,8 @@ class KafkaCluster:
     def _found(self) -> None:
         """Format the first node's disk with a vote; the other nodes join this quorum later."""
         private_folder(self._file.parent)
-        # The cluster's id is written before the disk is formatted. So if this is interrupted, a
-        # retry formats the disk with the same id.
+        # The cluster's id is written before the disk is formatted. So if the formatting is
+        # interrupted, a retry formats the disk with the same id.
         self._write(self._founding)
         self.brokers[0].format("--cluster-id", self._founding.cluster_id, "--standalone")
         self._founding = msgspec.structs.replace(self._founding, founded=True)

@@ -1,4 +1,4 @@
-"""Fetches Kafka's jars into a cache once, and builds the command lines that run them.
+"""Fetches Kafka's jars into a cache, and builds the command lines that run Kafka.
 
 The jars come from Maven repositories; the default is the repositories in jgo's configuration. After
 the cache is filled, the network is not used. This module never uses the system's Java, and never
@@ -258,7 +258,7 @@ class _Tally:
 
     def jar(self, artifact: Any) -> Path:
         path: Path = artifact.resolve()
-        # If a checksum is wrong, jgo only logs it. So truncated and altered jars are detected here.
+        # If a checksum is wrong, jgo only logs this. So truncated and altered jars are found here.
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{path.name} arrived damaged at {damaged}")

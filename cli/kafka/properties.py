@@ -73,7 +73,7 @@ class Node:
 
 
 def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, str]) -> str:
-    """Return the file's content; ``ports`` maps listeners to ports, and ``more`` has priority."""
+    """Return the file's content; ``ports`` maps listeners to ports; ``more`` overrides the rest."""
     listeners = [f"{name}://{HOST}:{port}" for name, port in ports.items()]
     protocols = [f"{name}:{name}" for name in ports]
     properties = _PROPERTIES | {

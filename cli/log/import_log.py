@@ -114,7 +114,7 @@ async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
 
 
 async def _compare(reader: LedgerReader, path: Path, ends: Offsets, bar: Heard) -> None:
-    """Raise unless the topic's records equal the beginning of each partition in the file."""
+    """Raise unless the topic's records equal the file's first records in each partition."""
     topic = reader.names.topics.webhooks
     with _opened(path) as file:
         for block in file.blocks():

@@ -61,7 +61,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     ends: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a header without two offsets for each partition."""
+        """Refuse a header that does not have two offsets for each partition."""
         if len(self.begins) != len(self.ends):
             raise ValueError(f"{len(self.begins)} `begins` and {len(self.ends)} `ends`")
 

@@ -1,9 +1,9 @@
 """`plexy-ledger rejected retry` puts rejected items back into the log after a fix.
 
 For each item, a retry appends the delivery to the log, with its original bytes, signature and time
-of arrival. Only after Kafka has acknowledged the delivery, the retry marks the item as put back in
-``plexy.rejected``. If a crash happens before the mark is written, the item stays open. The next
-retry then appends the same delivery again, and the ledger recognises that delivery as a duplicate.
+of arrival. The retry marks the item as put back in ``plexy.rejected`` only after Kafka has
+acknowledged the delivery. If a crash happens before the mark is written, the item stays open. The
+next retry then appends the same delivery again, and the ledger recognises it as a duplicate.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ async def _retry(settings: JudgeSettings, options: RetryOptions, console: Consol
 
 
 def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> list[Item]:
-    """Return the items to retry, in the log's order; print the ids of items already closed."""
+    """Return the items to retry, in the sequence of the log; print the items already put back."""
     if options.ids:
         items = [found(quarantine, item_id) for item_id in dict.fromkeys(options.ids)]
         for item in items:

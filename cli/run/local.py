@@ -38,7 +38,7 @@ class KafkaProgram:
         self._broker = broker
 
     def start(self) -> None:
-        """Start the broker and wait until it serves."""
+        """Start the broker and wait until it serves clients."""
         self._broker.start()
 
     def exit_code(self) -> int | None:

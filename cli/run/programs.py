@@ -21,7 +21,7 @@ from cli.errors import ProgramEndedError
 STOPPED_WITHIN_S: Final = 10.0
 # On a busy machine, a program's output may be read long after the program has ended.
 _OUTPUT_READ_WITHIN_S: Final = 10.0
-# Most tracebacks have fewer lines.
+# Most tracebacks have fewer lines than this.
 _LAST_LINES: Final = 40
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
 
@@ -114,7 +114,7 @@ class Command:
         self._join()
 
     def _join(self) -> None:
-        # The wait is bounded, because a process that the child started may keep the pipe open.
+        # The wait has a limit, because a process that the child started may keep the pipe open.
         if self._pump is not None:
             self._pump.join(timeout=_OUTPUT_READ_WITHIN_S)
 
@@ -160,6 +160,6 @@ def describe_exit(code: int) -> str:
 
 
 def _python_path(environment: Mapping[str, str]) -> str:
-    """Return a path on which the child finds this project's packages, even if not installed."""
+    """Return a path on which the child finds our packages, even if they are not installed."""
     given = environment.get("PYTHONPATH")
     return os.pathsep.join([str(_PACKAGES), *([given] if given else [])])

@@ -34,7 +34,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         return 1 if ran_s >= self.well_after_s else before + 1
 
     def delay_s(self, failures: int) -> float:
-        """Return the delay after ``failures`` failures in a row; it doubles up to a limit."""
+        """Return the delay after this many failures in a row; the delay doubles, up to a limit."""
         # The exponent also has a limit: after a thousand failures, the float would overflow.
         return min(self.first_s * 2.0 ** min(failures - 1, 30), self.longest_s)
 

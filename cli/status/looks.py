@@ -125,7 +125,7 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[S
 
 
 def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
-    """Yield a problem for each partition between two hops that lost unfolded records.
+    """Yield a problem for each partition that lost unfolded records, in topics between two hops.
 
     ``examine_topics`` reports the deleted records of the log of record itself.
     """

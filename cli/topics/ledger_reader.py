@@ -103,7 +103,7 @@ class LedgerReader:
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
     async def examine(self, settings: TopicSettings) -> Examination:
-        """Compare the topics with the expected ones, as every program does."""
+        """Compare the topics with the expected topics, as every program does."""
         return await examine(self._admin, settings)
 
     async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
@@ -216,7 +216,8 @@ class LedgerReader:
             if time.monotonic() > deadline:
                 raise NotFoldedError(
                     f"{lag.total - lag.done} of {lag.total} records of {topic} are not folded by "
-                    f"the workers of group {self.names.group}: start a worker, or give it more time"
+                    f"the workers of group {self.names.group}: start a worker, or give the workers "
+                    "more time"
                 )
             await asyncio.sleep(_POLL_S)
 
