@@ -32,7 +32,7 @@ _NOT_READ: Final = ("it was not read before the time limit",)
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """No worker returned the order; ``reason`` says why the last of the asked workers did not."""
+    """No worker returned the order; ``reason`` is the failure of the worker that was asked last."""
 
     reason: str
 

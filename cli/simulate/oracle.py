@@ -38,10 +38,10 @@ _TYPES: Final = {
         "dispute.created": _DISPUTE,
     },
 }
-"""For each rule set, maps each event type that counts to the type that it counts as."""
+"""For each rule set, the event types that count; each key counts as the type that is its value."""
 
-# Maps each notification of the Pay API that counts to the event type that it counts as. The
-# notification `transaction.created` does not count.
+# The notifications of the Pay API that count; each key counts as the event type that is its value.
+# The notification `transaction.created` does not count.
 _NOTIFICATIONS: Final = {
     "transaction.charged": _SUCCESS,
     "transaction.failed": _FAILURE,
@@ -115,7 +115,7 @@ class CheckedOrder(msgspec.Struct, frozen=True):
 
 
 class _Fact(msgspec.Struct, frozen=True, order=True):
-    """One event that counts; facts sort by time, then by event id."""
+    """One event that counts; facts are sorted by time, then by event id."""
 
     created: int
     event_id: str
@@ -342,7 +342,7 @@ def _paid(payment_id: str, facts: list[_Fact]) -> list[tuple[Any, Any]]:
 
 
 def _standing_refunds(payment_id: str, facts: list[_Fact]) -> list[CheckedRefund]:
-    """Return each refund once; leave out a refund that failed when it succeeded, or later."""
+    """Return each refund once; leave out the refunds that failed at or after their success."""
     refunds: dict[str, CheckedRefund] = {}
     for fact in facts:
         if fact.kind == _REFUND:

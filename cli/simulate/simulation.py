@@ -26,8 +26,8 @@ from ledger.pay import PayAmounts
 class SendingTally(msgspec.Struct):
     """The counts of a run; ``sent`` counts each delivery once, however often it was attempted.
 
-    A duplicate is a separate delivery. ``refused`` counts refused attempts by status and code, and
-    ``unanswered`` counts attempts that got no answer by the network failure.
+    A duplicate is a separate delivery. ``refused`` counts the refused attempts, by status and code.
+    ``unanswered`` counts the attempts that got no answer, by the kind of network failure.
     """
 
     sent: int = 0

@@ -172,7 +172,7 @@ class Stories:
     def _about(
         self, shop: Shop, payment_id: str, kind: str, own_id: str, money: Price | None
     ) -> Event:
-        """Return an event about a capture or a dispute; it has an own id and names the payment."""
+        """Return an event about a capture or a dispute; it has its own id and names the payment."""
         data = {"id": own_id, shop.payment_field: payment_id}
         return self._event(shop, kind, data | (self._details(kind, money) if money else {}))
 

@@ -39,7 +39,10 @@ class Holding(NamedTuple):
 
 
 class HeldValue(NamedTuple):
-    """The value of a key in ``partition``, or ``None``; it belongs in partition ``belongs``."""
+    """The value of a key, or ``None``.
+
+    The value was read from ``partition``. The key belongs in partition ``belongs``.
+    """
 
     holding: Holding
     partition: int
@@ -134,15 +137,16 @@ class Auditor:
             await self._judge(holding)
         disks, replicas = await self._disks.end()
         await self._read_journal()
-        # The tables may already reflect records that the log received during the reading above.
+        # The tables may already contain the effects of records that the log received while the
+        # tables were read.
         await read_log(self._reader, self._truth, self._count)
         differences = [
             *self._truth.faults,
             *(found for held in self._suspects for found in held.judge(self._truth)),
             *self._journal.differences(self._truth.facts),
         ]
-        # The balances are right only after ``JournalAudit.differences`` has judged the unexplained
-        # entries again.
+        # The balances are correct only after ``JournalAudit.differences`` has judged the
+        # unexplained entries again.
         balances = self._journal.balances()
         differences += [*differing(balances), *replicas]
         took_s = time.monotonic() - started

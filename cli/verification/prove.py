@@ -66,7 +66,7 @@ def _read(file: Path) -> Proof:
         raise WrongOptionError(f"{file}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WrongOptionError(
-            f"{file} is not a proof: {error}. Download one from `GET /orders/{{id}}/proof`"
+            f"{file} is not a proof: {error}. Download a proof from `GET /orders/{{id}}/proof`"
         ) from None
 
 

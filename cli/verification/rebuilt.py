@@ -89,12 +89,14 @@ def _show_comparison(old: int, new: int, comparison: VersionComparison, console:
     alike = f"{comparison.values:,} values and {comparison.entries:,} entries are equal"
     line(console, f"Version {old} against version {new} ({alike}):", "bold")
     if comparison.moving:
-        line(console, f"{comparison.moving:,} values and entries in motion were left out")
+        line(
+            console, f"{comparison.moving:,} values and entries of payments in motion were left out"
+        )
     if comparison.cancelled:
         count = counted(comparison.cancelled, "entry", "entries")
         line(
             console,
-            f"left out, because they are in only one journal and cancel each other: {count}",
+            f"{count} left out, because they are in only one journal and cancel each other",
         )
     show_differences(console, comparison.differences)
 
