@@ -1,4 +1,7 @@
-"""Lets ``python -m cli`` run ``plexy-ledger``; ``run`` and ``demo`` start programs this way."""
+"""Lets ``python -m cli`` run ``plexy-ledger``.
+
+The commands ``run``, ``demo`` and ``rebuild`` start their programs with ``python -m cli``.
+"""
 
 from plexy_ledger import main
 

@@ -1,7 +1,7 @@
 """Runs the embedded Kafka in the foreground until Ctrl-C or SIGTERM: the command ``kafka``.
 
-With one broker, the command fails if the broker ends by itself. With three brokers, a broker that
-ends is started again, even if its disk was emptied.
+If there is one broker, the command fails when the broker ends by itself. If there are three
+brokers, the command restarts a broker that ends, even if that broker's disk was emptied.
 """
 
 import time
@@ -17,12 +17,12 @@ from cli.run.programs import describe_exit
 from cli.settings import BrokerSettings
 
 _POLL_S: Final = 0.2
-# A user who kills a broker has this long to empty its disk.
+# A user who kills a broker has this much time to empty the broker's disk before the restart.
 _AWAY_S: Final = 5.0
 
 
 def run_broker(settings: BrokerSettings, brokers: int = 1) -> None:
-    """Run one broker, or three, until an interrupt; return once all have stopped."""
+    """Run one broker or three brokers until an interrupt; return after all brokers have stopped."""
     if brokers not in {1, SIZE}:
         raise WrongOptionError(f"--brokers: expected 1 or {SIZE}, got {brokers}")
     with sigterm_as_interrupt():
@@ -67,5 +67,5 @@ def _start_again(cluster: KafkaCluster, broker: EmbeddedKafka, code: int) -> Non
     time.sleep(_AWAY_S)
     cluster.start_again(broker)
     typer.echo(
-        f"{name} is running again, pid {broker.pid}; it fetches missing records from the others"
+        f"{name} is running again, pid {broker.pid}; it fetches its records from the other brokers"
     )

@@ -1,6 +1,7 @@
 """Starts child processes that end when this process ends.
 
-On Linux, a child ends even if SIGKILL ends its parent; on other systems, such a child lives on.
+On Linux, a child ends even if SIGKILL ends its parent. On other systems, the child keeps running in
+that case.
 """
 
 import ctypes
@@ -20,9 +21,9 @@ Child = subprocess.Popen[bytes]
 
 
 def start_child(command: Sequence[str], **options: Any) -> Child:
-    """Start a process, from any thread, in a session of its own.
+    """Start a process in its own session; any thread may call this function.
 
-    A terminal's Ctrl-C thus reaches only the parent, which then stops its children itself.
+    So a terminal's Ctrl-C reaches only the parent, and the parent then stops its children.
     """
 
     def start() -> Child:
@@ -30,7 +31,7 @@ def start_child(command: Sequence[str], **options: Any) -> Child:
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            # The function makes only system calls, so it needs no lock that another thread holds.
+            # This function makes only system calls, so it needs no lock that another thread holds.
             preexec_fn=_dies_with_parent(),  # noqa: PLW1509
             **options,
         )
@@ -52,11 +53,11 @@ def _dies_with_parent() -> Callable[[], None] | None:
 
 
 class _Forker(threading.Thread):
-    """The one thread that forks.
+    """The only thread that forks.
 
-    Linux kills a child with its parent *thread*, not with its parent process. A child of a worker
-    thread (``asyncio.to_thread``) would die with that thread; this thread lives as long as the
-    process.
+    Linux kills a child when its parent *thread* ends, not when its parent process ends. If a worker
+    thread (``asyncio.to_thread``) started the child, the child would end together with that thread.
+    The thread of this class lives as long as the process.
     """
 
     _lock = threading.Lock()
@@ -72,7 +73,7 @@ class _Forker(threading.Thread):
         """Run ``start`` on the forking thread; return its result, or raise its exception."""
         result: Future[Child] = Future()
         with cls._lock:
-            # A process made by os.fork does not have this thread; there, `is_alive` returns False.
+            # After os.fork, the new process does not have this thread, so `is_alive` returns False.
             if cls._current is None or not cls._current.is_alive():
                 cls._current = cls()
                 cls._current.start()

@@ -70,7 +70,7 @@ class LogFileError(CommandError):
 
 
 class NotWrittenError(CommandError):
-    """Kafka did not acknowledge the records, or another program writes to the topic too."""
+    """Kafka did not acknowledge the records, or another program also writes to the topic."""
 
 
 class NotRebuiltError(CommandError):

@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process."""
     isolate_process()
-    # aiokafka logs errors before it raises them; without any handler, Python would print the logs.
+    # aiokafka logs errors before it raises them. If there were no handler, Python would print them.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app(prog_name="plexy-ledger")

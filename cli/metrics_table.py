@@ -1,6 +1,6 @@
-"""Writes the reference of metrics: a Markdown table for each program, from the declared metrics.
+"""Writes a Markdown table of each program's metrics, from the metrics that the program declares.
 
-The site's metrics page has these tables; ``python -m cli.metrics_table`` prints them.
+The documentation's page on metrics has these tables; ``python -m cli.metrics_table`` prints them.
 """
 
 import sys

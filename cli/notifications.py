@@ -1,4 +1,4 @@
-"""Builds notifications of Plexy's Pay API, with the headers of their delivery."""
+"""Builds notifications of Plexy's Pay API, and the headers with which they are delivered."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,7 +8,8 @@ from ledger.money import major_units
 from ledger.pay import PayAmounts
 
 PAY_PATH: Final = "/webhooks/plexy-pay"
-# Below this amount, a double is precise enough for JSON to show every digit of the major units.
+# A double is precise enough for every digit of an amount in major units if the amount is below this
+# limit. A larger amount is written as text.
 _EXACT_BELOW_MINOR: Final = 10**12
 
 
@@ -31,7 +32,7 @@ def iso_time(unix_s: int) -> str:
 
 
 def written_amount(amount_minor: int, currency: str, amounts: PayAmounts) -> int | float | str:
-    """Return an amount in the form that an integration with this unit sends.
+    """Return an amount in the form in which the Pay API sends it if its amounts have this unit.
 
     >>> written_amount(150050, "KZT", PayAmounts.MINOR)
     150050
@@ -45,5 +46,5 @@ def written_amount(amount_minor: int, currency: str, amounts: PayAmounts) -> int
 
 
 def bearer_headers(token: str) -> dict[str, str]:
-    """Return the headers of a notification's delivery."""
+    """Return the headers with which a notification is delivered."""
     return {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}

@@ -11,7 +11,7 @@ from runtime.fault import Fault
 
 
 class WantedPort(msgspec.Struct, frozen=True):
-    """A port that a program will listen on, and the setting that it comes from."""
+    """A port that a program will listen on, and the setting that chooses the port."""
 
     program: str
     host: str
@@ -20,7 +20,7 @@ class WantedPort(msgspec.Struct, frozen=True):
 
 
 def require_free(wanted: Iterable[WantedPort]) -> None:
-    """Raise ``PortTakenError`` for the first port that is taken, or that is wanted twice."""
+    """Raise ``PortTakenError`` for the first port that is taken, or that two settings choose."""
     variables: dict[int, str] = {}
     for each in wanted:
         other = variables.setdefault(each.port, each.variable)
@@ -28,7 +28,7 @@ def require_free(wanted: Iterable[WantedPort]) -> None:
             raise PortTakenError(
                 Fault(
                     f"{other} and {each.variable} are both {each.port}",
-                    "give each a port of its own",
+                    "give each setting its own port",
                 )
             )
         _require_free(each)
@@ -47,7 +47,7 @@ def base_url(host: str, port: int) -> str:
 def _require_free(wanted: WantedPort) -> None:
     family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
     with socket.socket(family) as candidate:
-        # The programs set this option too, so old connections of an ended program do not matter.
+        # The programs also set this option, so old connections of an ended program do not matter.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((wanted.host, wanted.port))
@@ -56,6 +56,6 @@ def _require_free(wanted: WantedPort) -> None:
                 Fault(
                     f"{wanted.program} can't listen on {wanted.host}:{wanted.port} "
                     f"({error.strerror})",
-                    f"free the port, or choose another one with {wanted.variable}",
+                    f"free the port, or choose another port with {wanted.variable}",
                 )
             ) from error

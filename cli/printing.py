@@ -1,6 +1,6 @@
 """Prints lines without control characters, and progress bars that count records.
 
-Without a terminal there are no bars.
+If there is no terminal, no bars are shown.
 """
 
 import time
@@ -17,7 +17,7 @@ Heard = Callable[[str, int], None]
 
 
 def plain(text: str) -> str:
-    r"""Return a text as one line without control characters; ids from outside may contain some.
+    r"""Return a text as one line without control characters; ids from outside may contain them.
 
     >>> print(plain("evt_1\nNo difference"))
     evt_1\nNo difference
@@ -43,7 +43,7 @@ def counted(number: int, one: str, several: str = "") -> str:
 def counting(
     console: Console, totals: Mapping[str, int], doing: str = "reading"
 ) -> Iterator[Heard]:
-    """Show a bar and a rate for each name during the block; show nothing without a terminal."""
+    """Show a bar and a rate for each name during the block, if there is a terminal."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
     with Progress(
@@ -60,7 +60,7 @@ def counting(
             bars.start_task(tasks[name])
             done[name] += records
             rate = f"{done[name] / max(time.monotonic() - since, 0.001):,.0f}/s"
-            # The source may have grown since its total was taken.
+            # The source may have received records after its total was counted.
             total = max(totals[name], done[name])
             bars.update(tasks[name], completed=done[name], total=total, rate=rate)
 

@@ -1,7 +1,7 @@
 """Delivers webhooks to ingress as Plexy does; the command ``send`` delivers one event.
 
-Nothing here retries a delivery, because the simulation itself makes Plexy's retries. No message
-contains the secret.
+Nothing in this module retries a delivery: ``simulate``, which uses this module, makes the retries
+itself. No message contains the secret.
 """
 
 import secrets
@@ -32,7 +32,7 @@ _ANSWER_WITHIN_S: Final = 30.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The answer of ingress; ``code`` is a problem's stable name, else empty."""
+    """The answer of ingress; ``code`` is a problem's stable name, or empty if there is none."""
 
     status: int
     code: str
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def accepted(self) -> bool:
-        """Whether Plexy would count the delivery as done."""
+        """Whether Plexy would regard the delivery as accepted, and not retry it."""
         return 200 <= self.status < 300  # noqa: PLR2004
 
 
@@ -63,7 +63,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
 def signed_headers(
     body: bytes, secret: str, *, at_s: float | None = None, form: SignedForm = SignedForm.BODY
 ) -> dict[str, str]:
-    """Return the headers of a delivery, signed with the current time or with ``at_s``."""
+    """Return a delivery's headers, signed with the time ``at_s``; the default is now."""
     timestamp_s = int(time.time() if at_s is None else at_s)
     return {
         "Content-Type": "application/json",
@@ -90,7 +90,7 @@ def deliver(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, s
 
 
 def problem_code(content: bytes) -> str:
-    """Return the stable name in a problem document; empty for other documents.
+    """Return the stable name in a problem document, or an empty text for other documents.
 
     >>> problem_code(b'{"code": "overloaded"}'), problem_code(b"<html>")
     ('overloaded', '')
@@ -103,7 +103,7 @@ def problem_code(content: bytes) -> str:
 
 
 class EventOptions(msgspec.Struct, frozen=True):
-    """The fields of an event; ``None`` if an option was not given."""
+    """The options for the fields of an event; an option that was not given is ``None``."""
 
     kind: str | None
     payment: str
@@ -133,7 +133,7 @@ def send_event(
     identity: SenderIdentity,
     environment: Mapping[str, str],
 ) -> bool:
-    """Send one event and print the answer; return whether it was accepted."""
+    """Send one event and print the answer; return whether the event was accepted."""
     settings = SendSettings.from_environment(environment)
     if identity.secret:
         check_secret("--secret", identity.secret)
@@ -174,7 +174,7 @@ def _token(identity: SenderIdentity, settings: SendSettings) -> str:
 
 
 def notification_of(options: EventOptions, settings: SendSettings, *, now_s: int) -> dict[str, Any]:
-    """Return the Pay API's notification that the options describe; further data overrides them."""
+    """Return the Pay API's notification for the options; ``further_data`` overrides its fields."""
     if settings.pay_amounts is None:
         raise WrongOptionError(
             "--dialect pay needs LEDGER_PAY_AMOUNTS: set it to ingress' value, minor or major"
@@ -196,7 +196,7 @@ def notification_of(options: EventOptions, settings: SendSettings, *, now_s: int
 
 
 def event_of(options: EventOptions, *, now_s: int) -> dict[str, Any]:
-    """Return the event that the options describe; further data overrides them.
+    """Return the event for the options; ``further_data`` overrides the fields of its data.
 
     >>> options = EventOptions("payment.failed", "pay_1", None, None, 5, "USD", "evt_1", None, None)
     >>> event_of(options, now_s=7)["data"]

@@ -1,6 +1,6 @@
-"""The settings of the commands; those of ingress and worker are in their own packages.
+"""The settings of the commands; the settings of ingress and worker are in their own packages.
 
-If another program reads a variable too, both declare the same type, default and description. A test
+If two programs read the same variable, both declare the same type, default and description. A test
 compares these declarations.
 """
 
@@ -57,8 +57,8 @@ class DemoSettings(Settings, frozen=True, kw_only=True):
     kafka_cache: Annotated[
         Path | None,
         setting(
-            "folder into which the embedded Kafka is downloaded once. Unset: `plexy-ledger` in the "
-            "user's folder for caches"
+            "folder into which the embedded Kafka is downloaded, only once. Unset: `plexy-ledger` "
+            "in the user's folder for caches"
         ),
     ] = None
 
@@ -73,13 +73,13 @@ class BrokerSettings(DemoSettings, frozen=True, kw_only=True):
 
 
 class RunSettings(BrokerSettings, frozen=True, kw_only=True):
-    """The settings of ``run``, apart from those of the programs that it starts."""
+    """The settings of ``run``, apart from the settings of the programs that ``run`` starts."""
 
     allow_unsigned: AllowUnsigned = False
 
 
 class SendSettings(Settings, frozen=True, kw_only=True):
-    """The secrets and the address that ``send`` uses; its options take precedence."""
+    """The secrets and the address that ``send`` uses; the options of ``send`` take precedence."""
 
     webhook_secrets: WebhookSecrets = ()
     pay_tokens: PayTokens = ()
@@ -94,7 +94,7 @@ class SendSettings(Settings, frozen=True, kw_only=True):
 
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
-    """The settings of ``simulate``, with the signatures' lifetime and the worker's address."""
+    """The settings of ``simulate``, which also reads the tolerance and a worker's address."""
 
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
     api_token: ApiToken = None
@@ -137,7 +137,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     pay_amounts: PayAmountsUnit = None
 
     def check(self) -> None:
-        """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
+        """Refuse settings with which no signature can be checked, unless that is allowed."""
         rule_set(self.rules)
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
@@ -156,16 +156,16 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     pay_amounts: PayAmountsUnit = None
 
     def check(self) -> None:
-        """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
+        """Refuse settings with which no signature can be checked, unless that is allowed."""
         super().check()
         check_secrets(self)
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
-        # With old secrets alone, every new delivery would be reported.
+        # If only old secrets were set, every new delivery would be reported as badly signed.
         _require_secrets(self.webhook_secrets, self.pay_amounts, self.allow_unsigned)
 
 
 class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
-    """The settings of ``verify``, with the address where workers report their disks' content."""
+    """The settings of ``verify``, which also asks a worker for the content of the disks."""
 
     api_token: ApiToken = None
     web_bind: WebBind = LOOPBACK
@@ -173,7 +173,7 @@ class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
 
 
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
-    """The settings of ``audit``, with its interval and the address where it reports differences."""
+    """The settings of ``audit``, which also has an interval, and serves metrics and probes."""
 
     audit_host: Annotated[
         str,
@@ -186,8 +186,8 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
     audit_wait_s: Annotated[
         float,
         setting(
-            "how long the workers may take to fold the current log before the audit is not ready, "
-            "in seconds",
+            "how many seconds the workers may take to fold the current log; if they take longer, "
+            "the audit is not ready",
             ge=1,
             le=86_400,
         ),
@@ -206,7 +206,8 @@ def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
     if verify_signatures == "worker" and allow_unsigned:
         raise SettingsError(
             "LEDGER_VERIFY_SIGNATURES=worker and LEDGER_ALLOW_UNSIGNED=true contradict each other: "
-            "without the signatures nobody can tell which records the workers fold; unset one"
+            "if signatures are not checked, nobody can tell which records the workers fold. Unset "
+            "one of the two settings"
         )
 
 
@@ -216,7 +217,8 @@ def _require_secrets(
     """Raise ``SettingsError`` if no sender can be checked, unless ``allow_unsigned`` is set."""
     if not (secrets or pay_amounts or allow_unsigned):
         raise SettingsError(
-            "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no signature "
-            "can be checked; set it, or LEDGER_PAY_AMOUNTS if this ledger takes only the Pay API, "
-            "or LEDGER_ALLOW_UNSIGNED=true to check only the rest"
+            "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret, no "
+            "signature can be checked. Set it; or set LEDGER_PAY_AMOUNTS if this ledger takes only "
+            "the Pay API; or set LEDGER_ALLOW_UNSIGNED=true to check everything except the "
+            "signatures"
         )

@@ -1,6 +1,7 @@
 """Lists the settings with their meanings, their defaults and the commands that read them.
 
-The table is built from the settings classes, for a terminal or the site. It never shows a value.
+The table is built from the settings classes, for a terminal or for the documentation. It shows
+defaults, but never a value from the environment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ def variables(command: str) -> list[str]:
 
 
 def rows() -> Iterator[Row]:
-    """Yield every setting once, in the order of the programs and of their fields."""
+    """Yield every setting once, in the sequence of ``READ_BY`` and of the classes' fields."""
     readers: dict[str, list[str]] = {}
     first: dict[str, tuple[str, str]] = {}
     for command, kinds in READ_BY.items():

@@ -1,4 +1,4 @@
-"""Writes a new file that receives its name only once it is complete; it never replaces a file."""
+"""Writes a new file, which gets its final name only after it is complete; replaces no file."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ from cli.errors import WrongOptionError
 
 @contextmanager
 def appears_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that receives its name only once it is complete and on the disk.
+    """Open a file that receives its final name only after it is complete and on the disk.
 
     An interrupted command leaves no file. A killed command leaves a file that ends in `.partial`.
     On a file system without links, a command that is killed at the wrong moment also leaves an
@@ -36,7 +36,7 @@ def appears_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _take_name(path: Path, partial: Path) -> None:
-    """Give the partial file its final name, unless a different file has the name by now."""
+    """Give the partial file its final name, unless a different file has taken the name."""
     try:
         if not _linked(path, partial):
             path.touch(exist_ok=False)
@@ -48,7 +48,7 @@ def _take_name(path: Path, partial: Path) -> None:
 
 
 def _linked(path: Path, partial: Path) -> bool:
-    """Link the name to the file; return ``False`` on file systems without links, such as FAT."""
+    """Link the name to the file; return ``False`` if the file system has no links, such as FAT."""
     try:
         path.hardlink_to(partial)
     except FileExistsError:

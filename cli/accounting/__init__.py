@@ -4,14 +4,17 @@
 ``journal``            reads the whole journal from Kafka
 ``export``             the command ``export``
 ``reconcile``          the command ``reconcile``
-``settlement_values``  reads the amounts and time zones of a settlement file
+``settlement_values``  reads the amounts of a settlement file, and the option ``--zone``
 """
 
 from enum import StrEnum
 
 
 class JournalFormat(StrEnum):
-    """A format of the exported journal. ``--help`` imports this module, so it must stay light."""
+    """A format of the exported journal.
+
+    ``--help`` imports this module, so importing the module must stay fast.
+    """
 
     BEANCOUNT = "beancount"
     HLEDGER = "hledger"

@@ -1,7 +1,7 @@
 """Writes the journal for accounting programs: the command ``export``.
 
 The journal goes to a file or to standard output, and the accounts' balances go to standard error.
-The file receives its name only once it is complete.
+The file receives its final name only after it is complete.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _BATCH_ENTRIES: Final = 1000
 
 
 class ExportOptions(msgspec.Struct, frozen=True):
-    """The options of ``export``; ``wait_s`` is how long the workers may take to catch up."""
+    """The options of ``export``; ``wait_s`` limits the wait for the workers to catch up."""
 
     format: JournalFormat
     path: Path | None = None
@@ -39,7 +39,10 @@ class ExportOptions(msgspec.Struct, frozen=True):
 
 
 def export(environment: Mapping[str, str], options: ExportOptions, console: Console) -> None:
-    """Write the journal; show the balances on the console, which must not be standard output."""
+    """Write the journal, and show the balances on the console.
+
+    The console must not write to standard output, which may receive the journal.
+    """
     settings = AccountingSettings.from_environment(environment)
     with _opened(options.path) as file:
         journal = asyncio.run(read_journal(settings, options.wait_s, console))

@@ -1,9 +1,9 @@
 """Writes the journal for Beancount, for hledger, or as a CSV table.
 
 Each format takes the ordered entries and a line about their origin, and yields text in pieces. The
-text is ASCII. Ids come from outside, so they are percent-quoted and can't change a file's meaning.
-Amounts are written from integers, never from floats, with the decimals that the caller passes for
-each currency.
+text is ASCII. Ids come from outside. They are percent-quoted, so that they can't change a file's
+meaning. Amounts are written from integers, never from floats. The caller passes each currency's
+number of decimals.
 """
 
 import csv
@@ -19,10 +19,12 @@ from ledger.journal import Entry
 from ledger.money import major_units
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Accounting programs reject later days. A time in milliseconds, sent by mistake, is far later.
+# Accounting programs reject days after this day. If a sender gives a time in milliseconds instead
+# of seconds, the resulting day is far later.
 _LAST_DAY: Final = "9999-12-31"
 _LAST_SECOND: Final = int((datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds())
-# The largest amount of a fact has this width, including the sign and the decimal point.
+# The largest amount that a fact can have is this many characters wide, including the sign and the
+# decimal point.
 _AMOUNT_WIDTH: Final = 18
 
 _COLUMNS: Final = (
@@ -44,8 +46,8 @@ _COLUMNS: Final = (
 def quoted(text: str) -> str:
     """Percent-quote any text; ``urllib.parse.unquote`` restores it.
 
-    ASCII letters, digits and ``_ . - ~ /`` stay as they are. A leading minus is quoted, because a
-    spreadsheet would read the text as a formula.
+    ASCII letters, digits and ``_ . - ~ /`` stay as they are. A minus at the start of the text is
+    quoted, because a spreadsheet would read such a text as a formula.
 
     >>> quoted("pay_1/7"), quoted('№ "1"; a,b'), quoted("-1")
     ('pay_1/7', '%E2%84%96%20%221%22%3B%20a%2Cb', '%2D1')
@@ -55,7 +57,7 @@ def quoted(text: str) -> str:
 
 
 def day(created: int) -> str:
-    """Return the UTC day of a time in Unix seconds, at most the last day of the year 9999.
+    """Return the UTC day of a time in Unix seconds; any day after 9999-12-31 becomes 9999-12-31.
 
     >>> day(1767225600), day(1767225600000)
     ('2026-01-01', '9999-12-31')
@@ -66,7 +68,7 @@ def day(created: int) -> str:
 
 
 def beancount(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int]) -> Iterator[str]:
-    """Write transactions with metadata, after an ``open`` directive for each account."""
+    """Write an ``open`` directive for each account, then the transactions with their metadata."""
     yield f"; {origin}\n\n"
     for account in _accounts(entries):
         yield f"{day(entries[0].created)} open {_beancount_account(account)}\n"
@@ -85,8 +87,8 @@ def beancount(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int
 
 
 def hledger(entries: Sequence[Entry], origin: str, digits_of: Mapping[str, int]) -> Iterator[str]:
-    """Write transactions with tags, after the declarations that hledger's strict mode requires."""
-    # Without this line, hledger could take 1.000 BHD for a thousand.
+    """Write the declarations that hledger's strict mode requires, then transactions with tags."""
+    # Without this line, hledger could read 1.000 BHD as one thousand BHD.
     yield f"; {origin}\n\ndecimal-mark .\n"
     for account in _accounts(entries):
         yield f"account {account}\n"
@@ -132,7 +134,7 @@ FORMATS: Final[Mapping[JournalFormat, _Writer]] = MappingProxyType(
 
 
 def _metadata(entry: Entry) -> dict[str, str | int]:
-    """Return an entry's ids, its time and its fact's place in the log; absent ids are left out."""
+    """Return an entry's ids and time, and its fact's partition and offset; omit absent ids."""
     names = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,

@@ -1,14 +1,18 @@
 """Reads the whole journal while the ledger runs.
 
 The result has every entry for the records that were in the log when reading began, and the offsets
-at which reading ended. ``JournalError`` is raised if the journal has lost its beginning, or has an
-unreadable entry or only half of a correction.
+at which reading ended. ``JournalError`` is raised if the journal has lost its beginning, if an
+entry is unreadable, or if the journal has only half of a correction.
 
-A correction is two records in two partitions, written one shortly after the other. If the end
-offsets include only one of the two records, the reader waits for the workers, and then reads on
-only for the other half of that correction, so that new records can't keep the reader busy. A
-reversal has no other half if its payment has set aside the fact to post; the table ``payments``
-shows which payments have set facts aside.
+A correction has two halves: the reversal of an old entry, and a new entry. The halves are two
+records in two partitions, and one half is written shortly after the other half. If the end offsets
+include only one half, the reader waits for the workers. Then it continues only until it has read
+the other half, so that new records can't keep the reader busy.
+
+In one case, a reversal is complete although no new entry follows it. A payment keeps its facts only
+up to a limited size, and sets aside the latest facts that no longer fit. If the payment has set
+aside the fact that the new entry would post, there is no new entry. The table ``payments`` shows
+which payments have set facts aside.
 """
 
 from collections.abc import Callable
@@ -34,7 +38,8 @@ _REMEDY = "`plexy-ledger verify` lists every difference, and `rebuild` makes a n
 class Journal(msgspec.Struct, frozen=True):
     """The entries, the topic that they were read from, and the end offset of each partition.
 
-    If the end offsets cut a correction in two, the entries include both halves.
+    If only one half of a correction is below the end offsets, the entries still include both
+    halves.
     """
 
     snapshot: JournalSnapshot
@@ -49,7 +54,7 @@ class Journal(msgspec.Struct, frozen=True):
 
 
 async def read_journal(settings: TopicSettings, wait_s: float, console: Console) -> Journal:
-    """Read the journal once the workers have folded the records that are in the log now.
+    """Wait until the workers have folded the current log, then read the journal.
 
     Raise ``NotFoldedError`` if the workers take longer than ``wait_s``.
     """
@@ -58,11 +63,11 @@ async def read_journal(settings: TopicSettings, wait_s: float, console: Console)
 
 
 async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -> Journal:
-    """Read the journal up to its end offsets, and complete the corrections that they cut in two.
+    """Read the journal up to its end offsets; also read the missing halves of corrections.
 
-    Each pass waits until the workers have folded the current log, so the other halves must be in
-    the journal. A pass that finds no new entry raises ``JournalError``, unless every remaining
-    reversal is of a fact that its payment has set aside.
+    Each pass waits until the workers have folded the current log. After that, the missing halves
+    must be in the journal. If a pass finds no new entry, ``JournalError`` is raised, unless every
+    remaining reversal is complete because the payment has set aside the fact to post.
     """
     topic = reader.names.topics.entries
     if any((await reader.begins(topic)).values()):
@@ -88,7 +93,7 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
 
 
 async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
-    """Return the subjects whose entries stay reversed because their facts were set aside."""
+    """Return the subjects that get no new entry, because the payment has set aside their fact."""
     topic = reader.names.changelog("payments")
     partitions = len(await reader.ends(topic))
     found: set[Subject] = set()

@@ -1,8 +1,8 @@
 """Compares a processor's settlement file (CSV) with the journal: the command ``reconcile``.
 
-The output lists the payments and refunds without a match on the other side, and the totals, as
-tables or as JSON. A wrong value in the file is an error that names the file, the line, the column
-and the value. No control character of an id reaches the terminal.
+The output lists the totals, and the payments and refunds that have no match on the other side. It
+consists of tables or of JSON. A wrong value in the file is an error that names the file, the line,
+the column and the value. No control character of an id reaches the terminal.
 """
 
 import asyncio
@@ -42,12 +42,16 @@ from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
-# Longer amounts are refused: no real amount has more digits, and Python is slow with thousands.
+# Amounts with more digits are refused: no real amount has that many digits, and Python is slow if a
+# number has thousands of digits.
 _MOST_DIGITS: Final = 30
 
 
 class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of ``reconcile``; the period includes its first and its last day, in ``zone``."""
+    """The options of ``reconcile``.
+
+    The period includes its first day and its last day. Both days are in the time zone ``zone``.
+    """
 
     path: Path
     minor: bool = False
@@ -60,7 +64,7 @@ class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def period(self) -> Period:
-        """The period in Unix seconds; raises ``WrongOptionError`` if it ends before it begins."""
+        """The period in Unix seconds; ``WrongOptionError`` if ``--to`` is before ``--from``."""
         first, last = self.first_day, self.last_day
         if first and last and last < first:
             raise WrongOptionError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}")
@@ -127,7 +131,7 @@ def _mismatches_table(
 ) -> Table:
     table = Table("difference", "payment", "kind", "line", "file", "ledger", "refund", "day")
     for column in table.columns:
-        # A shortened id could not be looked up.
+        # Ids are wrapped, not shortened, because nobody could look up a shortened id.
         column.overflow = "fold"
         column.justify = "right" if column.header in {"line", "file", "ledger"} else "left"
     for each in mismatches:
@@ -207,14 +211,17 @@ def _money(money: Money) -> dict[str, Any]:
 
 
 class AmountFormat(msgspec.Struct, frozen=True):
-    """How a file writes amounts: ``minor`` is for minor units, ``decimal`` is the decimal mark."""
+    """How a file writes amounts.
+
+    ``minor`` is true if amounts are in minor units, and ``decimal`` is the file's decimal mark.
+    """
 
     minor: bool = False
     decimal: str | None = None
     digits_of: Mapping[str, int] = MINOR_UNIT_DIGITS
 
     def read(self, amount: str, currency: str) -> Money:
-        """Return the amount in minor units; raise ``MoneyError`` if it can't be read."""
+        """Return the amount in minor units; raise ``MoneyError`` if the amount can't be read."""
         if not self.minor:
             text = plain_amount(amount, self.decimal, self.digits_of.get(currency, 0))
             return Money(minor_units(text, currency, self.digits_of), currency)
@@ -261,7 +268,8 @@ def _checked_header(cells: list[str]) -> list[str]:
     header = [name.strip().lower() for name in cells]
     if any(header.count(name) != 1 for name in COLUMNS):
         raise _FaultError(
-            f"expected each of the columns {','.join(COLUMNS)} once, got {','.join(header)!r:.200}"
+            f"expected each of the columns {','.join(COLUMNS)} exactly once, got "
+            f"{','.join(header)!r:.200}"
         )
     return header
 
@@ -271,7 +279,7 @@ def _line(header: list[str], cells: list[str], number: int, amounts: AmountForma
         got = ",".join(cells)
         raise _FaultError(f"expected {len(header)} columns, got {len(cells)}: {got!r:.200}")
     row = dict(zip(header, cells, strict=True))
-    # Blanks at either end are part of an id, but are removed from the other values.
+    # Spaces at the start or the end belong to an id, but are removed from the other values.
     row |= {name: row[name].strip() for name in COLUMNS if name != "payment_id"}
     kind = _KINDS.get(row["kind"].lower())
     if kind is None:

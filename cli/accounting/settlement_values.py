@@ -1,7 +1,8 @@
-"""Reads values of a settlement file; their form differs between programs and countries.
+"""Reads a settlement file's amounts and the option ``--zone``; people write both in many forms.
 
-Input: an amount in major units, or the name of a time zone, as a person wrote it. Output: an amount
-with digits and a point, or a zone. Invariant: a value with two meanings is refused.
+Input: an amount in major units, or the name of a time zone, as a person wrote it. Output: the
+amount as digits with a decimal point, or the time zone. Invariant: an amount that has two possible
+meanings is refused.
 """
 
 import re
@@ -18,8 +19,8 @@ _WHOLE: Final = re.compile(
 _OFFSET: Final = re.compile(
     r"(?:UTC|(?=.[0-9]{2}:))([+-])([0-9]{1,2})(?::([0-5][0-9]))?", re.IGNORECASE
 )
-# A single separator before three digits may separate thousands or decimals. If the digits before it
-# begin with a zero, it separates decimals.
+# A single separator before three digits may separate thousands or decimals. If the digits before
+# the separator begin with a zero, the separator is a decimal mark.
 _AMBIGUOUS: Final = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _THREE_DECIMALS: Final = 3
 
@@ -27,8 +28,8 @@ _THREE_DECIMALS: Final = 3
 def plain_amount(text: str, decimal: str | None, decimals: int = 2) -> str:
     """Return an amount without separators of thousands; ``decimal`` is the file's decimal mark.
 
-    ``decimals`` is the currency's number of decimals. The ledger writes them after a point, so a
-    point before three digits is a decimal point if the currency has three decimals.
+    ``decimals`` is the currency's number of decimals. The ledger writes decimals after a point. So
+    if the currency has three decimals, a point before three digits is a decimal point.
 
     >>> [plain_amount(text, None) for text in ("1 500,50", "1,234,567", "1500.5")]
     ['1500.50', '1234567', '1500.5']

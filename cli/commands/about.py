@@ -33,7 +33,7 @@ def version() -> None:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    """Yield versions from the packages' metadata, since importing the packages takes seconds."""
+    """Yield versions from the packages' metadata, because importing the packages takes seconds."""
     from cli.kafka.distribution import KAFKA_VERSION
 
     yield "plexy-ledger", _installed("plexy-ledger")

@@ -12,8 +12,9 @@ from cli.commands.declare import command, console
 _Workers = Annotated[
     list[str] | None,
     typer.Option(
-        help="address of a worker's views, which report the content of all workers' disks; with "
-        "several addresses, the next one is asked if one fails; default: from the settings"
+        help="address of a worker's views, which report the content of all workers' disks; you can "
+        "give several addresses: if one does not answer, the next address is asked; default: from "
+        "the settings"
     ),
 ]
 
@@ -33,22 +34,23 @@ def status(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = None,
     worker: Annotated[
         list[str] | None,
-        typer.Option(help="a worker's address; give one per worker; default: from the settings"),
+        typer.Option(help="a worker's address, once for each worker; default: from the settings"),
     ] = None,
     within: Annotated[
         float,
         typer.Option(min=0, help="seconds in which the workers must fold the current records"),
     ] = 5.0,
-    watch: Annotated[bool, typer.Option("--watch", help="check again until Ctrl-C")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="repeat the check until Ctrl-C")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two checks")] = 2.0,
     json: Annotated[bool, typer.Option("--json", help="one JSON object for each check")] = False,
 ) -> bool:
     """Show at a glance whether all is well.
 
-    Asks Kafka how many records each hop has not folded, and asks ingress and workers whether they
-    are ready. The exit code is 0 if all is well. Otherwise it is 1, and each problem is listed:
-    Kafka or a program does not answer or is not ready, or records stay unfolded. `status` does not
-    check whether the ledger is correct; `verify` and `audit` do.
+    Asks Kafka how many records each hop (each step of the fold) has not folded yet. Asks ingress
+    and the workers whether they are ready. The exit code is 0 if all is well. Otherwise the exit
+    code is 1, and the output lists each problem: for example, Kafka or a program does not answer, a
+    program is not ready, or records stay unfolded. `status` does not check whether the ledger is
+    correct; `verify` and `audit` do.
     """
     from cli.status.command import StatusOptions
     from cli.status.command import status as show_status
@@ -71,9 +73,9 @@ def doctor(
 ) -> bool:
     """Check whether the ledger can run here, with these settings.
 
-    Checks settings, versions, Kafka and its clock, topics, the worker's folder and ports, and names
-    the remedy for each problem. It only reads: it creates nothing, and writes nothing to Kafka. The
-    exit code is 1 if there is a problem; warnings do not count.
+    Checks the settings, the versions, Kafka and its clock, the topics, the worker's folder, and the
+    ports. Names the remedy for each problem. `doctor` only reads: it creates nothing, and writes
+    nothing to Kafka. The exit code is 1 if there is a problem, and 0 if there are only warnings.
     """
     from cli.doctor.command import doctor as look
 
@@ -91,7 +93,7 @@ def verify(
         datetime | None,
         typer.Option(
             help="check signatures and report differences only for records that arrived since this "
-            "time (UTC); the whole log is still read, since any fact may matter"
+            "time (UTC); the whole log is still read, because any fact may matter"
         ),
     ] = None,
     order: Annotated[
@@ -115,11 +117,11 @@ def verify(
     """Compare the whole ledger with a fold of the log from scratch.
 
     Reads the log from the start, checks each signature again, and folds the log without the
-    workers' code or tables. Compares every payment and order in the tables (by their changelogs),
-    every published order, every journal entry and every account's balance with the result. Then
-    compares the workers' disks with the changelogs. `verify` only reads; workers may run meanwhile.
-    The exit code is 1 if anything differs. No option takes a secret, because every user of the
-    machine can see arguments.
+    workers' code or tables. Compares the result with every payment and order in the tables (which
+    are read from their changelogs), every published order, every journal entry and every account's
+    balance. Then compares the workers' disks with the changelogs. `verify` only reads, so the
+    workers may run meanwhile. The exit code is 1 if anything differs. No option takes a secret,
+    because every user of the machine can see the arguments of a command.
     """
     from cli.verification.verify import VerifyOptions
     from cli.verification.verify import verify as verify_all
@@ -141,12 +143,13 @@ def prove(
     ] = 720,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> bool:
-    """Check an order's proof, without the ledger that made it.
+    """Check an order's proof, without asking the ledger.
 
-    Checks the signatures, the fold and the sums from the file alone. Also folds the events in other
-    sequences, with some events twice; each sequence must lead to the same state. The exit code is 0
-    if everything holds. Otherwise it is 1, and each failure is listed. A proof can't show that no
-    event is left out; `verify` reads the whole log.
+    Checks the signatures, the fold and the sums in the file, and asks no other program. Also folds
+    the events in other sequences, with some events twice; each sequence must lead to the same
+    state. The exit code is 0 if every check succeeds. Otherwise the exit code is 1, and the output
+    lists each failure. A proof can't show that it contains every event of the order. To check that,
+    run `verify`, which reads the whole log.
     """
     from cli.verification import prove as proving
 
@@ -159,8 +162,9 @@ def audit(worker: _Workers = None) -> None:
 
     Folds the log as it grows, and compares every change in tables and topics with the result.
     Compares the workers' disks with the changelogs, and makes the workers read their whole disks.
-    Metrics are at /metrics. /readyz answers 503 with the reason once something differs, or while
-    the workers lag too far behind for a verdict. The audit runs until it is stopped.
+    /metrics has the metrics. /readyz answers 503 with the reason while something differs, and while
+    the audit can't judge, for example because the workers lag too far behind. The audit runs until
+    you stop it.
     """
     from cli.verification.audit import audit as audit_all
 
@@ -180,12 +184,12 @@ def rebuild(
         ),
     ] = 60.0,
 ) -> bool:
-    """Fold the whole log again, as another version.
+    """Fold the whole log from scratch, as another version.
 
     A separate worker folds the log of record into new tables and topics; workers and ingress keep
     running. Then both versions are compared with the log, and with each other. The exit code is 1
     if anything differs. If the new version agrees with the log, the command says how to switch to
-    it. After an interruption, run the command again: it continues.
+    the new version. After an interruption, run the same command again: it continues the rebuild.
     """
     from cli.verification.rebuild import RebuildOptions
     from cli.verification.rebuild import rebuild as rebuild_all

@@ -1,8 +1,9 @@
-"""Offers values on Tab for options that are not enumerations.
+"""Offers the values of some options when the user presses Tab.
 
-typer keeps the values that begin with the typed text. Because the user waits, no function connects
-to Kafka, reads a file or imports a slow module. typer itself offers commands, options and
-enumerations; for other arguments, shells complete file names.
+typer shows only the values that begin with the typed text. Because the user waits, no function
+connects to Kafka, reads a file or imports a slow module. For commands, for the names of options,
+and for options whose type is an enumeration, typer itself offers the values. For other arguments,
+the shell completes file names.
 """
 
 from typing import Final
@@ -16,7 +17,7 @@ def brokers() -> list[str]:
 
 
 def event_types() -> list[str]:
-    """Return the event types that workers fold; ``send`` accepts other types too."""
+    """Return the event types that workers fold; ``send`` also accepts any other type."""
     from ledger.events import FOLDED_TYPES
 
     return sorted(FOLDED_TYPES)

@@ -1,7 +1,8 @@
-"""Declares commands of ``app``; their help shows working examples and the settings they read.
+"""Declares the commands of ``app``.
 
-A command only reads settings and calls one function. It imports that function when it runs, because
-Faust alone takes longer to import than ``--help`` may take.
+A command's help shows examples that work, and the settings that the command reads. The command
+itself only reads settings and calls one function. It imports that function only when it runs:
+importing Faust already takes longer than ``--help`` may take.
 """
 
 import sys
@@ -21,7 +22,11 @@ _WIDTH_WITHOUT_TERMINAL: Final = 130
 
 
 def _first_word(ctx: Any) -> str:
-    """Return the word after ``plexy-ledger``, since a group's commands read the same settings."""
+    """Return the word after ``plexy-ledger``, which identifies the settings of the command.
+
+    For a command of a group, this word is the group's name: a group's commands read the same
+    settings.
+    """
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
     return str(ctx.info_name)
@@ -31,7 +36,7 @@ class _Command(TyperCommand):
     """A command whose help ends with examples and with the settings that it reads."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples, and the settings' names as the settings classes declare them."""
+        """Write the examples, and the names of the settings from the settings classes."""
         from cli.settings_table import variables
 
         with formatter.section("Examples" if "\n" in (self.epilog or "") else "Example"):
@@ -86,7 +91,7 @@ def command(
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a command's console, as wide as the terminal or, without one, of a fixed width."""
+    """Return a command's console; if there is no terminal, the console has a fixed width."""
     from rich.console import Console
 
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()

@@ -28,8 +28,8 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str | None,
         typer.Option(
             "--type",
-            help="the event's type; default: payment.succeeded; with `--dialect pay`, "
-            "transaction.charged, or transaction.refunded if --refund is given",
+            help="the event's type; default: payment.succeeded; default with `--dialect pay`: "
+            "transaction.refunded if --refund is given, otherwise transaction.charged",
             autocompletion=completion.event_types,
         ),
     ] = None,
@@ -53,8 +53,8 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     secret: Annotated[
         str | None,
         typer.Option(
-            help="signing secret; default: the first of LEDGER_WEBHOOK_SECRETS, or else the "
-            "secret of `run`"
+            help="signing secret; default: the first secret of LEDGER_WEBHOOK_SECRETS, or the "
+            "secret of `run` if LEDGER_WEBHOOK_SECRETS is not set"
         ),
     ] = None,
     dialect: Annotated[
@@ -62,7 +62,9 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = Dialect.SDK,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="file with the Pay API's token; default: the first of LEDGER_PAY_TOKENS"),
+        typer.Option(
+            help="file with the Pay API's token; default: the first token of LEDGER_PAY_TOKENS"
+        ),
     ] = None,
 ) -> bool:
     """Send one event, as Plexy would."""
@@ -80,9 +82,11 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
     seed: Annotated[
         int | None, typer.Option(min=0, help="determines the events; default: a new seed")
     ] = None,
-    events: Annotated[int, typer.Option(min=1, help="number of events, without duplicates")] = 1000,
+    events: Annotated[
+        int, typer.Option(min=1, help="number of events; duplicates do not count")
+    ] = 1000,
     rate: Annotated[
-        float, typer.Option(min=0, help="deliveries a second; 0: as fast as they are answered")
+        float, typer.Option(min=0, help="deliveries a second; 0: as fast as ingress answers")
     ] = 0.0,
     check: Annotated[
         bool, typer.Option("--check", help="compare every order with the sent events")
@@ -95,10 +99,14 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = None,
     views_url: Annotated[
         list[str] | None,
-        typer.Option(help="a worker's address; with several, the next one is asked if one fails"),
+        typer.Option(
+            help="a worker's address; you can give several addresses: if one does not answer, the "
+            "next address is asked; default: from the settings"
+        ),
     ] = None,
     time_scale: Annotated[
-        float, typer.Option(min=0.001, help="factor for the waits between attempts")
+        float,
+        typer.Option(min=0.001, help="factor that multiplies the waits between two attempts"),
     ] = 1.0,
     concurrency: Annotated[int, typer.Option(min=1, help="limit of concurrent requests")] = 32,
     dialects: Annotated[
@@ -108,16 +116,18 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
         Literal["seed", "lifecycle"],
         typer.Option(help="the rule set of the ledger that receives the events (its LEDGER_RULES)"),
     ] = "seed",
-    json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
+    json: Annotated[Path | None, typer.Option(help="also write the report to this file")] = None,
 ) -> None:
     """Send the events of virtual shops, and check the ledger.
 
-    The events have several attempts per order, refunds in every form, odd ids and amounts at the
-    limits; with `--rules lifecycle`, also captures, voids, reversed refunds and disputes. They
-    arrive late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. The
-    seed and the number of events determine all deliveries. Each delivery is retried until it is
-    acknowledged; Ctrl-C ends the command and lists the events that are not acknowledged yet. The
-    orders stay in the ledger, so do not run it against the ledger of a real shop.
+    The events include several payment attempts per order, refunds in every form, unusual ids, and
+    amounts at the limits. With `--rules lifecycle`, they also include captures, voids, reversed
+    refunds and disputes. Some events arrive late, more than once or in the wrong sequence. If
+    LEDGER_WEBHOOK_SECRETS has several secrets, each secret signs an equal part of the run. The same
+    seed, number of events, rules and dialects give the same deliveries. Each delivery is retried
+    until it is acknowledged. Ctrl-C ends the command, which then lists the events that are not
+    acknowledged yet. The orders stay in the ledger, so do not run `simulate` against the ledger of
+    a real shop.
     """
     from cli.simulate.command import SimulateOptions
     from cli.simulate.command import simulate as run_simulation

@@ -17,10 +17,10 @@ def export_log(
 ) -> bool:
     """Write the log of record to a compressed file with checksums.
 
-    Reads `plexy.webhooks` up to its current end, while the ledger runs: every record with its
-    place, time, key, body and headers, byte for byte. The file receives its name once it is
-    complete. If the log has lost records, the exit code is 1, the lost offsets are listed, and the
-    file has all other records.
+    Reads `plexy.webhooks` up to its current end; the ledger may run meanwhile. The file contains
+    every record with its place, time, key, body and headers, byte for byte. The file receives its
+    final name only after it is complete. If the log has lost records, the exit code is 1, the lost
+    offsets are listed, and the file has all other records.
     """
     from cli.log.export_log import export_log as export
 
@@ -33,7 +33,7 @@ def export_log(
 )
 def import_log(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="a file of `export-log`")
+        Path, typer.Argument(exists=True, dir_okay=False, help="a file that `export-log` wrote")
     ],
     check: Annotated[
         bool, typer.Option("--check", help="only check the file; needs no Kafka")
@@ -41,10 +41,11 @@ def import_log(
 ) -> bool:
     """Restore the log of record from a file of `export-log`.
 
-    The ledger must have no log yet. The command checks the whole file first. It creates the topics,
-    and writes every record to its former partition and offset, so that workers fold it to the same
-    state. Run it before ingress is started, because a topic with other records is refused. After an
-    interruption, run the same command again: it continues.
+    The ledger must have no log yet. The command first checks the whole file. Then it creates the
+    topics, and writes every record to its former partition and offset, so that workers fold the log
+    to the same state. Run the command before you start ingress, because the command refuses a topic
+    that has other records. After an interruption, run the same command again: it continues the
+    import.
     """
     from cli.log.import_log import import_log as import_file
 
@@ -59,7 +60,7 @@ def import_log(
 def export(
     kind: Annotated[
         JournalFormat,
-        typer.Option("--format", help="the program that reads the file, or a plain table"),
+        typer.Option("--format", help="the program that will read the file; csv: a plain table"),
     ],
     out: Annotated[
         Path | None,
@@ -72,11 +73,12 @@ def export(
 ) -> None:
     """Write the journal for Beancount, for hledger, or as CSV.
 
-    Waits until the current log is posted, and reads `ledger.entries` up to its end: every entry
-    once, by time (UTC), then by its fact's place in the log. Amounts are exact, in major units.
-    Each entry has the payment, the refund, the event, its place in the log and, for a reversal, the
-    reversed entry, percent-quoted. A file receives its name once it is complete. Standard error
-    shows the accounts' balances. The command takes about 1 KB of memory for each entry.
+    Waits until the workers have posted the current log, and reads `ledger.entries` up to its end.
+    Writes every entry once. The entries are sorted by time (UTC), then by the place of their event
+    in the log. Amounts are exact, in major units. Each entry names its payment, its refund, its
+    event and the place of the event in the log; a reversal also names the reversed entry. Ids are
+    percent-quoted. A file receives its final name only after it is complete. Standard error shows
+    the accounts' balances. The command takes about 1 KB of memory for each entry.
     """
     from cli.accounting.export import ExportOptions
     from cli.accounting.export import export as export_journal
@@ -93,15 +95,15 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
         Path, typer.Argument(exists=True, dir_okay=False, help="CSV in UTF-8, with a header")
     ],
     minor: Annotated[
-        bool, typer.Option("--minor", help="amounts are integers of minor units: cents, tiyn")
+        bool, typer.Option("--minor", help="amounts are integers in minor units: cents, tiyn")
     ] = False,
     decimal: Annotated[
         DecimalMark | None,
-        typer.Option(help="the mark before decimals, for numbers such as 1.500 and 1,500"),
+        typer.Option(help="the decimal mark; needed for ambiguous amounts, such as 1,500"),
     ] = None,
     zone: Annotated[
         str,
-        typer.Option(help="time zone of the days: a name such as Asia/Almaty, UTC+5, or +05:00"),
+        typer.Option(help="time zone of all days: a name such as Asia/Almaty, or UTC+5 or +05:00"),
     ] = "UTC",
     first_day: Annotated[
         datetime | None,
@@ -112,7 +114,7 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
         typer.Option("--to", formats=["%Y-%m-%d"], help="the period's last day"),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="one JSON object, amounts in minor units")
+        bool, typer.Option("--json", help="one JSON object, with amounts in minor units")
     ] = False,
     wait_s: Annotated[
         float,
@@ -121,15 +123,18 @@ def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> bool:
     """Compare a settlement file with the journal.
 
-    The header names these columns, separated by commas or semicolons, in any order and case; other
-    columns are ignored: `payment_id` as Plexy sends it; `amount` in major units, such as 1500.50 or
-    1 500,50 (a refund's may have a minus; with --minor: digits only); `currency`, an ISO 4217 code
-    such as KZT; `kind`, payment or refund.
+    Commas or semicolons separate the columns of the file. The header must name the following four
+    columns, in any order, in upper or lower case. Other columns are ignored.
 
-    The refunds of a payment match as a multiset of amounts. With --from or --to, entries of other
-    days need not be in the file, but rows of the file may still match them. The exit code is 0 if
-    all match, 1 if anything differs, and 2 if the file can't be read; the error names the line and
-    the value.
+    `payment_id` is the payment's id as Plexy sends it; for a refund, it is the id of the refunded
+    payment. `amount` is in major units, such as 1500.50 or 1500,50, and may separate thousands;
+    with --minor, it is in minor units and has only digits. The amount of a refund may have a minus
+    sign. `currency` is an ISO 4217 code such as KZT. `kind` is payment or refund.
+
+    The refunds of one payment are matched by amount only, because the file has no refund ids. With
+    --from or --to, the file need not contain the entries of other days, but its rows may still
+    match those entries. The exit code is 0 if everything matches, 1 if anything differs, and 2 if
+    the file can't be read; the error names the line and the value.
     """
     from cli.accounting.reconcile import ReconcileOptions, reconcile_file
     from cli.accounting.settlement_values import zone_of

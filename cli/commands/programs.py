@@ -14,8 +14,8 @@ from cli.commands.declare import command, console
 def run() -> None:
     """Run Kafka, an ingress and a worker, until Ctrl-C.
 
-    Kafka is an embedded Kafka, unless LEDGER_KAFKA_BOOTSTRAP is set. A program that dies is
-    started again. Prints the addresses, and a `curl` line that sends a signed event.
+    Starts an embedded Kafka, unless LEDGER_KAFKA_BOOTSTRAP is set. Restarts a program that ends by
+    itself. Prints the addresses, and a `curl` line that sends a signed event.
     """
     from cli.run.command import run as run_all
 
@@ -26,7 +26,7 @@ def run() -> None:
 def demo(
     expected: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="the expected outcome, in your own file"),
+        typer.Option(exists=True, dir_okay=False, help="your own file with the expected outcome"),
     ] = None,
 ) -> bool:
     """Run a sample through a real Kafka, and check the outcome.
@@ -51,10 +51,11 @@ def kafka(
         ),
     ] = 1,
 ) -> None:
-    """Run the embedded Kafka alone, until Ctrl-C.
+    """Run only the embedded Kafka, until Ctrl-C.
 
-    With three brokers, you may kill any one of them and empty its disk (delete its folder `data`).
-    The broker is started again after 5 s, and receives its records from the others.
+    If there are three brokers, you may kill any one of them and empty its disk (delete its folder
+    `data`). The command restarts the broker after 5 s, and the broker receives its records from the
+    other two brokers.
     """
     from cli.brokers import run_broker
     from cli.settings import BrokerSettings
@@ -104,7 +105,8 @@ def worker() -> None:
             await require_expiration(admin)
 
     settings = WorkerSettings.from_environment(os.environ)
-    # The worker repeats these checks, but here a failure of Kafka is one line without a traceback.
+    # The worker repeats these checks. They are also made here, because here a failure of Kafka is
+    # shown as one line without a traceback.
     asyncio.run(check(settings))
     from processors.worker import run as run_worker
 

@@ -28,7 +28,7 @@ def rejected_list(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
 ) -> None:
-    """List the rejected items that were not put back, the newest last."""
+    """List the rejected items that were not put back; the newest is last."""
     from cli.quarantine.rejected import ListOptions, list_items
 
     options = ListOptions(everything, reason, since, json)
@@ -66,21 +66,24 @@ def rejected_retry(
     items: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="ids from `rejected list`")
     ] = None,
-    reason: Annotated[Reason | None, typer.Option(help="all open items with this reason")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="all open items")] = False,
+    reason: Annotated[
+        Reason | None, typer.Option(help="retry all open items with this reason")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="retry all open items")] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="also items that were put back; changes no state")
+        bool,
+        typer.Option("--again", help="also retry items that were put back; this changes no state"),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="write nothing, only report what a retry would do")
     ] = False,
 ) -> bool:
-    """Put rejected items back once, after a fix.
+    """Put rejected items back, after a fix.
 
-    Judges the bytes again with the current code and settings. A good item is processed with its
-    original place in the log, and is marked as put back. The other items stay, and are listed with
-    the reason. Workers must run with the same fix, or later records are rejected again. The exit
-    code is 1 if one of the chosen items stays rejected.
+    Judges the bytes of each item again with the current code and settings. If the bytes are valid
+    now, the command appends them to the log again, and marks the item as put back. The other items
+    stay rejected, and are listed with the reason. The workers must run with the same fix; otherwise
+    they reject the records again. The exit code is 1 if one of the chosen items stays rejected.
     """
     from cli.quarantine.retry import RetryOptions, retry
 

@@ -1,4 +1,4 @@
-"""Writes the files of ``docs/events``, unless a schema would break readers of its released form."""
+"""Writes the files of ``docs/events``, unless a schema breaks readers of its released version."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,8 +23,8 @@ def contract() -> dict[str, bytes]:
 def broken(folder: Path) -> list[str]:
     """Return the changes that would break readers of the folder's released schemas.
 
-    A released schema of an earlier version is not compared. Its file stays, since older releases of
-    the ledger still write records of that version.
+    A released schema of an earlier version is not compared. Its file stays, because older releases
+    of the ledger still write records of that version.
     """
     now, found = schemas(), []
     for file in sorted((folder / RELEASED).glob("*.json")):
@@ -54,8 +54,8 @@ def main(
 ) -> None:
     """Write the schemas and the AsyncAPI document of the published topics.
 
-    The exit code is 1, and nothing is written, if a schema would break readers of its released
-    form. docs/events/README.md says how to make a new version of a schema.
+    If a schema would break readers of its released version, nothing is written, and the exit code
+    is 1. docs/events/README.md says how to make a new version of a schema.
     """
     if found := broken(folder):
         for each in found:

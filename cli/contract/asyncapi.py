@@ -1,6 +1,7 @@
 """Builds the AsyncAPI document: each topic's key, headers, settings, guarantee and real examples.
 
-The topics' settings come from ``ledger.topics``, and the document refers to the schemas' files.
+The topics' settings come from ``ledger.topics``. The document does not repeat the schemas; it
+refers to their files.
 """
 
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from ledger.topics import Topic, TopicNames, all_topics
 
 FILE: Final = "asyncapi.json"
 
-# Besides the clean-up policy, AsyncAPI's binding for Kafka has these settings of a topic.
+# AsyncAPI's binding for Kafka can express a topic's clean-up policy, and these settings.
 _TOPIC_SETTINGS: Final = (
     "retention.ms",
     "retention.bytes",
@@ -32,9 +33,9 @@ _DELIVERY: Final = (
     "does not matter."
 )
 _NAMES: Final = (
-    "The names are those of a ledger of version 1 without `LEDGER_TOPIC_PREFIX`. The prefix "
-    "precedes every name. With `LEDGER_VERSION` 2, `ledger.orders` and `ledger.entries` end in "
-    "`.v2`, whatever the version of their schemas."
+    "The topics have these names if `LEDGER_VERSION` is 1 and `LEDGER_TOPIC_PREFIX` is not set. "
+    "The prefix precedes every name. If `LEDGER_VERSION` is 2, the names of `ledger.orders` and "
+    "`ledger.entries` end in `.v2`, whatever the version of their schemas is."
 )
 
 
@@ -61,16 +62,17 @@ def document() -> Json:
             "production": {
                 "host": "kafka.example.com:9093",
                 "protocol": "kafka-secure",
-                "description": "An example: TLS and SASL, as `LEDGER_KAFKA_TLS` and "
-                "`LEDGER_KAFKA_SASL_MECHANISM` say.",
+                "description": "An example of a Kafka with TLS and SASL, which `LEDGER_KAFKA_TLS` "
+                "and `LEDGER_KAFKA_SASL_MECHANISM` set.",
                 "security": [{"$ref": "#/components/securitySchemes/scram"}],
             },
         },
         "channels": {
             "orders": _channel(
                 topics[names.orders],
-                "Each order's document, whenever it changes. A record without a value (a "
-                "tombstone) means that all payments have moved away and the order is gone.",
+                "The documents of the orders; each change of an order writes the whole document "
+                "again. A record without a value (a tombstone) means that all payments have moved "
+                "to other orders, and that the order is gone.",
                 ("orderDocument", "orderTombstone"),
             ),
             "entries": _channel(
@@ -81,8 +83,9 @@ def document() -> Json:
             ),
             "rejected": _channel(
                 topics[names.rejected],
-                "Bytes that were kept and are not counted, with the reason. A later record says "
-                "that they were put back. One rejection may be written several times.",
+                "Bytes that the ledger keeps but does not count, with the reason. A later record "
+                "may say that the bytes were put back. The same rejection may be written several "
+                "times.",
                 ("rejection", "putBack"),
             ),
         },
@@ -120,7 +123,7 @@ def _operation(channel: str, messages: tuple[str, ...]) -> Json:
     return {
         "action": "send",
         "channel": {"$ref": path},
-        "description": "At least once, the same bytes under the same key.",
+        "description": "Each record is written at least once, always with the same key and bytes.",
         "messages": [{"$ref": f"{path}/messages/{name}"} for name in messages],
     }
 
@@ -129,7 +132,7 @@ def _messages(names: TopicNames) -> Json:
     made = examples()
     chosen = {order.status: order for order in reversed(made.orders)}
     order_key = _key("the order's id, UTF-8", maxLength=MAX_ID_BYTES)
-    rejected_key = _key("the event's id if one could be read, else the bytes' SHA-256 in hex")
+    rejected_key = _key("the event's id, or the bytes' SHA-256 in hex if no id could be read")
     reversals = [entry for entry in made.entries if entry.reverses]
     return {
         "orderDocument": {
@@ -166,7 +169,7 @@ def _messages(names: TopicNames) -> Json:
             made.rejection,
         ),
         "putBack": _raw(
-            "An earlier rejection, of the same key and bytes, was put back",
+            "An earlier rejection with the same key and bytes was put back",
             _header_schema(names, "PutBackHeaders"),
             rejected_key,
             made.put_back,
@@ -174,7 +177,8 @@ def _messages(names: TopicNames) -> Json:
     }
 
 
-# This is the only header that an order or an entry may have; readers may ignore the header.
+# The record of an order or an entry has no other header than this one, and may have no header at
+# all. Readers may ignore the header.
 _TRACED: Final[Json] = {
     "type": "object",
     "properties": {

@@ -1,7 +1,7 @@
 """Builds examples of published records by applying the rules to the demo's sample.
 
-The keys, values and headers are those that a worker would write if each delivery were the next
-record in the log. No example is written by hand.
+The keys, values and headers are the same that a worker would write if the sample's deliveries were
+the log. No example is written by hand.
 """
 
 from collections import Counter, defaultdict
@@ -20,11 +20,11 @@ from ledger.rejections import Reason
 from ledger.topics import TopicNames
 from runtime.kafka.partitions import partition_for
 
-# The offset at which the example's retried delivery is written.
+# The example pretends that a retry writes the rejected delivery at this offset.
 _LOG_END: Final = 9
 _PARTITIONS: Final = 4
-# A delivery that was rejected for this reason succeeds on retry once the currency is added to the
-# list.
+# A delivery that was rejected for this reason succeeds on retry after the currency has been added
+# to the ledger's list of currencies.
 _RETRIABLE: Final = Reason.CURRENCY_UNKNOWN.encode()
 _TIME_MS: Final = 1_767_744_000_000
 

@@ -1,12 +1,12 @@
 """Generates the JSON Schemas (2020-12) of the published records, and compares two versions.
 
-A schema never forbids unknown fields, because programs downstream ignore them. Apart from
-``$defs``, all keywords exist in draft 07 too, which AsyncAPI's own schemas use.
+A schema never forbids unknown fields, because the readers of the topics ignore such fields. All
+keywords except ``$defs`` also exist in draft 07, the version that AsyncAPI's own schemas use.
 
-A change of a schema may break programs in two directions. Programs that were written for the
-released schema read new records, so no known field may disappear or change its meaning. Topics keep
-old records, which the new schema must also accept, so no field may become required. The only
-allowed changes are new optional fields and new wording.
+A change of a schema may break programs in two ways. First, programs that were written for the
+released schema read new records, so no known field may disappear or change its meaning. Second,
+topics keep old records, and the new schema must also accept these, so no field may become required.
+The only allowed changes are new optional fields and new wording.
 """
 
 import inspect
@@ -71,7 +71,7 @@ def schema_of(topic: str) -> Json:
 
 
 def _readable(part: Json) -> Json:
-    """Return a schema whose description, a docstring, is formatted as Markdown."""
+    """Return a schema with its description, which comes from a docstring, as Markdown."""
     return part | {"description": inspect.cleandoc(part["description"]).replace("``", "`")}
 
 
@@ -81,7 +81,7 @@ def rules_schema() -> Json:
 
 
 def breaking_changes(released: Json, now: Json) -> list[str]:
-    """Return the changes that break programs written for ``released``, or readers of older records.
+    """Return the changes that break programs written for ``released``, or that reject old records.
 
     >>> breaking_changes({"type": "string"}, {"type": "integer"})
     ["$.type was 'string' and is 'integer'"]
@@ -90,7 +90,7 @@ def breaking_changes(released: Json, now: Json) -> list[str]:
 
 
 def _inlined(node: Any, document: Json) -> Any:
-    """Return a schema with each reference replaced by its target, so that names don't matter."""
+    """Return a schema with each reference replaced by its target; names then do not matter."""
     if isinstance(node, list):
         return [_inlined(each, document) for each in node]
     if not isinstance(node, dict):

@@ -96,7 +96,7 @@ class RejectedRow(msgspec.Struct, frozen=True, order=True):
 def installed(
     environment: Mapping[str, str], folder: Path, cache: KafkaCache, console: Console
 ) -> Iterator[Installation]:
-    """Start the ledger and wait until it is ready; stop it after the block, Kafka last."""
+    """Start the ledger and wait until it is ready; after the block, stop it, with Kafka last."""
     with ExitStack() as stack:
         broker = EmbeddedKafka(folder / "kafka", cache=cache)
         console.print("Starting Kafka, an ingress and a worker")
@@ -121,7 +121,7 @@ def _own_environment(given: Mapping[str, str], bootstrap: str, folder: Path) -> 
         "LEDGER_INGEST_PORT": str(free_port()),
         "LEDGER_WEB_PORT": str(free_port()),
         "LEDGER_WEBHOOK_SECRETS": DEVELOPMENT_SECRET,
-        # The demo has no second worker to keep a copy.
+        # The demo has no second worker that could keep a copy of the tables.
         "LEDGER_STANDBY_REPLICAS": "0",
     }
 
@@ -147,7 +147,7 @@ def demo(environment: Mapping[str, str], expected: Path | None, console: Console
 
 
 def _deliver_all(ledger: Installation, console: Console) -> tuple[sample.RefusedDelivery, ...]:
-    """Deliver the sample in the given sequence; return the refused deliveries."""
+    """Deliver the sample in the sequence of its file; return the refused deliveries."""
     with httpx.Client(trust_env=False) as client:
         answers = [
             (each.name, deliver(client, ledger.webhook_url, each.raw, _headers(each)))
@@ -190,7 +190,7 @@ async def _collect(
             await reader.settle(_FOLDED_WITHIN_S, measured)
         rejected = await reader.whole(reader.names.topics.rejected)
         orders = await reader.whole(reader.names.topics.orders)
-    # The topic lists all orders, so an unexpected order is found too.
+    # The topic lists all orders, so an order that is not expected is also found.
     latest = {record.key.decode(): record.value for record in orders if record.key}
     order_ids = sorted(order_id for order_id, value in latest.items() if value is not None)
     documents = await _read_orders(ledger.views_url, order_ids)
@@ -284,7 +284,7 @@ def _amounts(currency: str, total: Mapping[str, int]) -> tuple[str, str, str, st
 
 
 def _cells(*texts: str) -> list[Text]:
-    """Return cells without markup, since ids and details from outside may contain brackets."""
+    """Return cells without markup, because ids and details from outside may contain brackets."""
     return [Text(text) for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""Compares the outcome of the demo's sample with the expected one; each difference is one line."""
+"""Compares the demo's outcome with the expected outcome; each difference is one line."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ def compare(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
 def _unmatched(what: str, expected: Iterable[Any], actual: Iterable[Any]) -> Iterator[str]:
     """Yield a line for each item that only one side has.
 
-    The order does not count, because partitions may be read in any order.
+    The sequence of the items does not matter, because partitions may be read in any sequence.
     """
     wanted, got = Counter(expected), Counter(actual)
     for item in sorted((wanted - got).elements()):

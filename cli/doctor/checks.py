@@ -15,7 +15,7 @@ from runtime.fault import Fault
 
 
 class Level(StrEnum):
-    """How bad a result is: a warning stops no program, but a problem may stop one."""
+    """How bad a result is: a warning stops no program, but a problem may stop a program."""
 
     OK = "ok"
     WARNING = "warning"

@@ -1,8 +1,8 @@
 """Compares the cluster's clock with ours, without writing a record.
 
 `DescribeQuorum` is the only request whose answer contains the current time: the active controller
-reports when each voter last caught up and, for itself, reports the current time. Kafka has had
-the request since version 3.3, but not in clusters with ZooKeeper.
+reports the time at which each voter last caught up. For itself, the controller reports the current
+time. Kafka has had this request since version 3.3, except in clusters with ZooKeeper.
 """
 
 import time
@@ -59,7 +59,7 @@ class _QuorumRequest(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeQuorumRequest(Request[_QuorumRequest]):  # type: ignore[misc]
-    """Asks for the quorum of controllers; any broker forwards it to the active controller."""
+    """Asks for the controllers' quorum; a broker forwards the request to the active controller."""
 
     API_KEY = 55
 
@@ -87,7 +87,7 @@ async def ask_clock(client: AIOKafkaClient) -> ClockOffset:
 
 
 def compare(asked_s: float, cluster_s: float, answered_s: float) -> ClockOffset:
-    """Compare the cluster's time with our time before the request and after the answer.
+    """Compare the cluster's time with our times before the request and after the answer.
 
     >>> compare(100.0, 103.5, 101.0)
     ClockOffset(ahead_s=3.0, within_s=0.5)

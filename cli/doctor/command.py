@@ -1,6 +1,6 @@
 """The command ``doctor`` runs every check and prints each result with its remedy.
 
-A check that crashes becomes a problem itself, and the other checks still run.
+If a check itself fails, its failure is shown as a problem, and the other checks still run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +33,8 @@ _NAME_SOME: Final = (
 
 def check_folders(patient: Patient) -> Iterable[CheckResult]:
     """Check the worker's folder with the functions that the worker itself uses."""
-    # The module imports RocksDB, which may itself be broken, so a failure must stay in this check.
+    # The module imports RocksDB, which may be broken. So the import is here: if it fails, only this
+    # check fails.
     from cli.doctor.folders import check_folders as check  # noqa: PLC0415
 
     return check(patient)

@@ -1,4 +1,4 @@
-"""Checks that a worker's folder is writable and has room, and that no other worker holds it.
+"""Checks that a worker's folder is writable and has room, and that no other worker uses it.
 
 The checks create no file and no folder.
 """
@@ -21,12 +21,13 @@ from processors.engine.identity import claim_file, is_claimed
 from processors.settings import WorkerSettings
 
 _MIB: Final = 1024 * 1024
-# Faust keeps the tables of version 1 of a Faust app here; `LedgerApp` always has this version.
+# In this folder, Faust keeps the tables of an app whose version is 1; `LedgerApp` always has this
+# version.
 _TABLES: Final = Path("tables") / "v1"
 
 
 def check_folders(patient: Patient) -> Iterator[CheckResult]:
-    """Check LEDGER_DATA_DIR, if any of the programs keeps tables there."""
+    """Check LEDGER_DATA_DIR, if one of the programs to check keeps tables there."""
     if not patient.readers("LEDGER_STANDBY_REPLICAS"):
         return
     settings = WorkerSettings.from_environment(patient.environment)
@@ -41,8 +42,8 @@ def _writable(settings: WorkerSettings) -> Iterator[CheckResult]:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         yield problem(
             f"LEDGER_DATA_DIR={folder} {_obstacle(folder, existing)}",
-            "give the user write access (in a container: the volume's group), or choose another "
-            "folder",
+            "give the user write access (in a container, give it to the volume's group), or choose "
+            "another folder",
         )
         return
     try:
@@ -81,14 +82,14 @@ def _owner(settings: WorkerSettings) -> Iterator[CheckResult]:
 
 
 def _pid(folder: Path) -> str:
-    """Return the id of the process that holds the folder, or "" if this user may not see it."""
+    """Return the id of the process that uses the folder, or "" if this user may not see the id."""
     claim = str(claim_file(folder))
     for process in psutil.process_iter():
         try:
             if any(file.path == claim for file in process.open_files()):
                 return f" (pid {process.pid})"
         except (psutil.Error, OSError):
-            continue  # the process is another user's, or has just ended
+            continue  # the process belongs to another user, or has just ended
     return ""
 
 
@@ -115,7 +116,7 @@ def _unused(folder: Path, owner: str) -> CheckResult:
 def _bytes(folder: Path) -> int:
     total = 0
     for file in folder.rglob("*"):
-        # A program may delete a file meanwhile.
+        # A program may delete a file between the listing and this call.
         with contextlib.suppress(FileNotFoundError):
             total += file.lstat().st_size
     return total

@@ -1,6 +1,6 @@
-"""Checks whether enough brokers answer and accept the programs, and whether their clock is right.
+"""Checks whether enough brokers answer, accept the programs' requests, and have the right time.
 
-The checks store the cluster that answered in the ``Patient``, and write nothing to Kafka.
+The checks store the cluster that answered in the ``Patient``. They write nothing to Kafka.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ from runtime.kafka.topics import TopicSettings
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
-# Synchronized clocks differ by milliseconds, so if two clocks differ by a tenth of the tolerance,
-# one is wrong.
+# Synchronized clocks differ by milliseconds. So if two clocks differ by more than this share of the
+# tolerance, one of the clocks is wrong.
 _SUSPICIOUS_SHARE: Final = 0.1
 _REPLICAS_IN_PRODUCTION: Final = 3
 # Since version 5 of JoinGroup (Kafka 2.3), a member can keep its name across restarts.
@@ -116,7 +116,8 @@ async def _ask(
     found += [
         warning(
             f"{server}, of LEDGER_KAFKA_BOOTSTRAP, does not answer",
-            "start that broker, or correct its address: each program asks all of them at its start",
+            "start that broker, or correct its address: each program asks every address of "
+            "LEDGER_KAFKA_BOOTSTRAP when it starts",
         )
         for server in settings.bootstrap_servers
         if not _connects(server)
@@ -127,7 +128,8 @@ async def _ask(
                 problem(
                     f"broker {broker['node_id']} can't be reached at {broker['host']}:"
                     f"{broker['port']}, the address that it advertises",
-                    "start it, correct its `advertised.listeners`, or open the network to it",
+                    "start that broker, correct its `advertised.listeners`, or open the network to "
+                    "that address",
                 )
             )
     versions = await client.send(node, ApiVersionRequest())
@@ -168,7 +170,7 @@ async def _rules(settings: WorkerSettings) -> list[CheckResult]:
 
 
 def clock(found: ClockOffset, tolerance_s: int) -> CheckResult:
-    """Compare the clocks' difference with the tolerance for a signature's time."""
+    """Judge the difference between the clocks by the tolerance for the time in a signature."""
     apart_s, within_s = abs(found.ahead_s), found.within_s
     side = "ahead of" if found.ahead_s > 0 else "behind"
     what = f"the brokers' clock is {apart_s:.1f} s (± {within_s:.1f} s) {side} ours"
@@ -176,7 +178,7 @@ def clock(found: ClockOffset, tolerance_s: int) -> CheckResult:
     if apart_s - within_s > tolerance_s:
         return problem(
             f"{what}, more than LEDGER_SIGNATURE_TOLERANCE_S={tolerance_s}",
-            f"{remedy}: if it is ours, ingress refuses every delivery as too old or too new",
+            f"{remedy}: if ours is wrong, ingress refuses every delivery as too old or too new",
         )
     is_off = apart_s - within_s > tolerance_s * _SUSPICIOUS_SHARE
     return warning(what, remedy) if is_off else ok(what)
@@ -188,7 +190,7 @@ def _tolerance_s(patient: Patient) -> int:
 
 
 def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[CheckResult]:
-    """Compare the versions of the programs' requests with those that a broker accepts."""
+    """Compare the versions of the programs' requests with the versions that a broker accepts."""
     refused = [
         request.__name__.removesuffix("Request")
         for request in _REQUESTS
@@ -196,7 +198,7 @@ def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[CheckResult]:
     ]
     if refused:
         yield problem(
-            f"the broker accepts no version of {', '.join(refused)} that aiokafka has",
+            f"the broker accepts no version of {', '.join(refused)} that aiokafka can send",
             "use Kafka 2.3 to 4.x",
         )
     elif not _accepts(versions, JoinGroupRequest.API_KEY, [_STATIC_MEMBERSHIP]):
@@ -219,7 +221,7 @@ def replication(brokers: int, settings: TopicSettings) -> Iterator[CheckResult]:
     if replicas > brokers:
         yield problem(
             f"LEDGER_REPLICATION_FACTOR={replicas}, but Kafka has {counted(brokers, 'broker')}",
-            "start more brokers, or set it to at most the number of brokers",
+            "start more brokers, or set the factor to at most the number of brokers",
         )
     elif replicas < _REPLICAS_IN_PRODUCTION <= brokers:
         yield warning(
@@ -229,14 +231,14 @@ def replication(brokers: int, settings: TopicSettings) -> Iterator[CheckResult]:
         )
     if 1 < replicas == least:
         yield warning(
-            f"LEDGER_MIN_INSYNC_REPLICAS={least}, the number of replicas: with one broker down, "
-            "nothing is acknowledged",
+            f"LEDGER_MIN_INSYNC_REPLICAS={least} equals the number of replicas: while one broker "
+            "is down, Kafka acknowledges no record",
             f"set it to {least - 1}",
         )
     elif least == 1 < replicas:
         yield warning(
-            "LEDGER_MIN_INSYNC_REPLICAS=1: a record that only one broker has is acknowledged, and "
-            "is lost with that broker",
+            "LEDGER_MIN_INSYNC_REPLICAS=1: Kafka acknowledges a record that only one broker has, "
+            "and the record is lost if that broker loses its disk",
             "set it to 2",
         )
 

@@ -1,7 +1,7 @@
 """Checks whether the programs' ports are free, and names the process that listens on a taken port.
 
-A result identifies a process only by its name and id, because the process's command line may
-contain a secret.
+A result shows only the process's name and id, because the process's command line may contain a
+secret.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _METRIC: Final = f"# TYPE {PREFIX}_"
 
 
 def check_ports(patient: Patient) -> Iterator[CheckResult]:
-    """Check each port once, even if several programs are to listen on it."""
+    """Check the port of each setting once, even if several programs read the setting."""
     wanted = list(wanted_ports(patient))
     free = []
     for each in wanted:
@@ -40,7 +40,7 @@ def check_ports(patient: Patient) -> Iterator[CheckResult]:
         if one.port == two.port:
             yield problem(
                 f"{one.variable} and {two.variable} are both {one.port}",
-                "give each a port of its own, unless they run on different machines",
+                "give each setting its own port, unless the programs run on different machines",
             )
     if free:
         yield ok(f"free ports: {', '.join(free)}")
@@ -87,7 +87,8 @@ def _of(program: str, patient: Patient) -> list[WantedPort]:
 def answers(url: str) -> bool:
     """Return whether one of the ledger's programs answers at an address.
 
-    The metrics port of ingress serves only metrics, so metrics identify a program too.
+    A program of the ledger is recognised by its metrics or by its answer to ``/healthz``: the
+    metrics port of ingress serves only metrics.
     """
     try:
         with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
@@ -98,7 +99,7 @@ def answers(url: str) -> bool:
 
 
 def _taken(wanted: WantedPort, error: PortTakenError, patient: Patient) -> CheckResult:
-    """Name the process on a taken port; only warn if it is one of the ledger's programs."""
+    """Name the process on a taken port; if a program of the ledger has the port, only warn."""
     what, remedy = error.fault.what + _holder(wanted), error.fault.remedy
     url = base_url(wanted.host, wanted.port)
     runs = patient.cluster if wanted.program == "kafka" else answers(url)
@@ -111,7 +112,7 @@ def _taken(wanted: WantedPort, error: PortTakenError, patient: Patient) -> Check
 
 
 def _holder(wanted: WantedPort) -> str:
-    """Return the process that listens on a port, or "" if this user may not see it."""
+    """Return the process that listens on a port, or "" if this user may not see the process."""
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):

@@ -18,7 +18,7 @@ from runtime.settings import PREFIX, SettingsError
 
 
 def check_settings(patient: Patient) -> Iterator[CheckResult]:
-    """Check the variables that are set, and those that should be."""
+    """Check the variables that are set, and the variables that should be set."""
     yield from _readable(patient)
     yield from _unknown(patient)
     yield from _signatures(patient)
@@ -45,7 +45,7 @@ def _readable(patient: Patient) -> Iterator[CheckResult]:
 
 def _read(program: str, patient: Patient) -> None:
     if program == "run":
-        # `run` gives its programs defaults of its own.
+        # For the programs that it starts, `run` has its own defaults.
         plan(patient.environment)
         return
     for kind in READ_BY[program]:
@@ -75,7 +75,7 @@ def _signatures(patient: Patient) -> Iterator[CheckResult]:
     secrets = [each.strip() for each in environment.get("LEDGER_WEBHOOK_SECRETS", "").split(",")]
     if DEVELOPMENT_SECRET in secrets:
         yield warning(
-            "LEDGER_WEBHOOK_SECRETS contains the public secret of the documentation",
+            "LEDGER_WEBHOOK_SECRETS contains the secret that is public in the documentation",
             "outside development, set only the secrets of the Plexy endpoint",
         )
 
@@ -89,14 +89,14 @@ def _views(patient: Patient) -> Iterator[CheckResult]:
             "set it, for example to the output of `openssl rand -hex 32`",
         )
     if patient.readers("LEDGER_WEB_HOST"):
-        # `_readable` has reported invalid settings already.
+        # `_readable` has already reported invalid settings.
         with contextlib.suppress(SettingsError):
             worker = WorkerSettings.from_environment(patient.environment)
             yield from _reachable(worker)
 
 
 def _reachable(worker: WorkerSettings) -> Iterator[CheckResult]:
-    """Check the name under which other workers ask this worker for its views."""
+    """Check the host name at which other workers ask this worker for its views."""
     if is_loopback(worker.web_host) and not is_loopback(worker.web_bind):
         yield warning(
             f"LEDGER_WEB_HOST={worker.web_host}: workers on other machines would ask their own "

@@ -32,7 +32,7 @@ def _all(patient: Patient) -> Iterator[CheckResult]:
 
 
 def _shared(patient: Patient) -> Iterator[CheckResult]:
-    """Check the topics of ingress as ingress does, without the right to see other topics."""
+    """Check only the topics that ingress needs: it may have no right to see other topics."""
     settings = KafkaSettings.from_environment(patient.environment)
     yield from judge(asyncio.run(examine_log(settings)))
 

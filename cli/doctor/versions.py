@@ -1,4 +1,4 @@
-"""Checks the installed Python and libraries against the versions that the ledger is pinned to.
+"""Checks that Python and the installed libraries have the versions that the ledger requires.
 
 The expected versions come from this package's own metadata, so there is no second list.
 """
@@ -26,7 +26,7 @@ _JAVA_WITHIN_S: Final = 30.0
 
 
 def check_versions(patient: Patient) -> Iterator[CheckResult]:
-    """Check Python, the libraries, RocksDB and, if the embedded Kafka would run, Java."""
+    """Check Python, the libraries and RocksDB; for an embedded Kafka, also Java and Kafka."""
     own = metadata.metadata(_PACKAGE)
     yield from python_version(platform.python_version(), str(own["Requires-Python"]))
     yield from libraries(metadata.requires(_PACKAGE) or [])
@@ -38,7 +38,7 @@ def check_versions(patient: Patient) -> Iterator[CheckResult]:
 
 
 def python_version(found: str, needed: str) -> Iterator[CheckResult]:
-    """Compare Python's version with the one that the package requires."""
+    """Compare Python's version with the version that the package requires."""
     if found in SpecifierSet(needed):
         yield ok(f"Python {found}")
     else:
@@ -50,9 +50,10 @@ def python_version(found: str, needed: str) -> Iterator[CheckResult]:
 
 
 def libraries(required: Iterable[str]) -> Iterator[CheckResult]:
-    """Compare the installed versions with the required ones, including those of extras."""
+    """Compare the installed libraries, and the libraries of their extras, with the requirements."""
     good: list[str] = []
-    # The extras of this package itself are optional.
+    # The extras of this package itself are optional, so a library of these extras is checked only
+    # if it is installed.
     queue = deque(
         each
         for each in map(Requirement, required)
@@ -77,7 +78,7 @@ def libraries(required: Iterable[str]) -> Iterator[CheckResult]:
 
 
 def _of_extras(requirement: Requirement) -> Iterator[Requirement]:
-    """Yield the requirements of a library's extras, such as the binding to RocksDB."""
+    """Yield what a library's requested extras require, such as the binding to RocksDB."""
     for text in metadata.requires(requirement.name) or []:
         extra = Requirement(text)
         marker = extra.marker
@@ -86,7 +87,7 @@ def _of_extras(requirement: Requirement) -> Iterator[Requirement]:
 
 
 def importable(module: str, purpose: str) -> Iterator[CheckResult]:
-    """Check a binding to a C library, which may be installed but fail to load."""
+    """Check a binding to a C library: it may be installed, but may fail to load."""
     try:
         import_module(module)
     except ImportError as error:

@@ -1,11 +1,12 @@
 """Runs one Apache Kafka broker on loopback, for development, the demo and the tests.
 
-The broker listens only on 127.0.0.1 and is the only user of its folder. On Linux, it ends with the
-process that started it; elsewhere, call `stop`. `cli.kafka.cluster` joins several brokers.
+The broker listens only on 127.0.0.1, and no other process uses the broker's folder. On Linux, the
+broker ends when the process that started it ends. On other systems, call `stop`.
+`cli.kafka.cluster` joins several brokers to a cluster.
 
     folder/server.properties   written at each start, because ports may change
-    folder/broker.log          the output of the JVMs, appended
-    folder/broker.lock         locked by the broker while it runs; contains its pid
+    folder/broker.log          the output of the JVMs; each start appends to it
+    folder/broker.lock         locked by the broker while it runs; contains the broker's pid
     folder/data/               the records; its `meta.properties` contains the cluster's id
 
 Every method blocks and may be called from any thread, so asynchronous code uses
@@ -58,12 +59,12 @@ class EmbeddedKafka:
         jvm: tuple[str, ...] = (),
         node: Node | None = None,
     ) -> None:
-        """Describe a broker and choose its ports, without starting it.
+        """Describe a broker and choose its ports; do not start the broker.
 
-        `port` 0 means a free port. `listeners` maps security protocols (SASL_SSL, ...) to the ports
-        of listeners in addition to PLAINTEXT. `properties` override those of
-        `cli.kafka.properties`. `node` is the broker's place in a cluster; without a node, the
-        broker is alone.
+        `port` 0 means a free port. `listeners` adds listeners to the listener PLAINTEXT: it maps
+        the name of a security protocol (SASL_SSL, ...) to a port. `properties` override the
+        properties from `cli.kafka.properties`. `node` is the broker's place in a cluster; `None`
+        means that the broker is the only one of its cluster.
         """
         self.folder = folder.absolute()
         self._cache = cache
@@ -99,7 +100,7 @@ class EmbeddedKafka:
 
     @property
     def pid(self) -> int | None:
-        """The process id of a running broker, which may be paused; otherwise None."""
+        """The process id of a running or paused broker; None if there is no process."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def address(self, listener: str) -> str:
@@ -107,14 +108,14 @@ class EmbeddedKafka:
         return f"{HOST}:{self._ports[listener]}"
 
     def poll(self) -> int | None:
-        """Return an ended broker's exit code (negative: the signal that ended it), else None."""
+        """Return an ended broker's exit code (negative: the signal that ended it), or None."""
         return self._process.poll() if self._process else None
 
     def serves(self) -> bool:
         """Return whether the broker serves clients now; a paused broker does not."""
         if self.pid is None:
             return False
-        # An open port is not enough: Kafka opens it before the controller admits the broker.
+        # An open port is not enough: Kafka opens the port before the controller admits the broker.
         metadata = ask_metadata(self._ports["PLAINTEXT"], [])
         return metadata is not None and self._number in metadata.brokers
 
@@ -143,8 +144,8 @@ class EmbeddedKafka:
         """Fetch Kafka if the cache is empty, start the broker, and wait until it serves clients.
 
         `timeout_s` does not include the download. Raises KafkaNotFetchedError,
-        KafkaFolderInUseError, KafkaPortTakenError, and KafkaNotStartedError, whose text has the end
-        of the log.
+        KafkaFolderInUseError, KafkaPortTakenError or KafkaNotStartedError. The text of
+        KafkaNotStartedError contains the end of `broker.log`.
         """
         self._launch(fetch(self._cache), timeout_s)
 
@@ -169,7 +170,8 @@ class EmbeddedKafka:
         """Suspend the broker: its connections stay open, and it answers nothing."""
         self._signal(signal.SIGSTOP)
         if sys.platform != "darwin" and (pid := self.pid):
-            # `kill` returns before the last thread is stopped.
+            # The system call that sends the signal returns before the last thread has stopped, so
+            # wait for that.
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
@@ -187,9 +189,9 @@ class EmbeddedKafka:
             shutil.rmtree(self._data, ignore_errors=True)
 
     def format(self, *storage: str, timeout_s: float = 60.0) -> None:
-        """Format an empty disk before the first start, with arguments of Kafka's storage tool.
+        """Format an empty disk before the first start; `storage` has arguments of Kafka's tool.
 
-        Raises KafkaNotFetchedError, KafkaFolderInUseError and KafkaNotStartedError.
+        Raises KafkaNotFetchedError, KafkaFolderInUseError or KafkaNotStartedError.
         """
         distribution, node = fetch(self._cache), self._node or Node.alone()
         private_folder(self.folder)
@@ -242,7 +244,9 @@ class EmbeddedKafka:
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise self._not_started(f"its storage took over {timeout_s:g} s to format") from None
+            raise self._not_started(
+                f"formatting its storage took more than {timeout_s:g} s"
+            ) from None
         finally:
             process.kill()  # has no effect on a process that has ended
             process.wait()
@@ -267,12 +271,12 @@ class EmbeddedKafka:
 
 
 def fetch(cache: KafkaCache) -> KafkaDistribution:
-    """Return Kafka from `cache`, which is filled first if needed. Raises KafkaNotFetchedError."""
+    """Return Kafka from `cache`; if needed, fill the cache first. Raises KafkaNotFetchedError."""
     return cache.distribution(_record_start)
 
 
 def _record_start(distribution: KafkaDistribution, archive: Path) -> None:
-    """Start and stop a broker in the folder of `archive`; the JVM writes the archive as it ends."""
+    """Start and stop a broker; the broker's JVM writes `archive` when it ends."""
     broker = EmbeddedKafka(
         archive.with_name("broker"),
         cache=KafkaCache(folder=archive.parent),

@@ -1,11 +1,11 @@
-"""Runs three brokers that replicate each other; records survive the loss of one with its disk.
+"""Runs three brokers that replicate each other; records survive the loss of one broker's disk.
 
-Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
-the old member: it joins the quorum as a new member, and fetches metadata and records from the other
-brokers (`docs/decisions/0009`).
+Each broker can be killed, its disk can be emptied, and the broker can be started again. A broker
+with an empty disk never votes as the old member of the quorum. Instead, it joins the quorum as a
+new member, and fetches metadata and records from the other brokers (`docs/decisions/0009`).
 
-    folder/cluster.json     the cluster's id and its controllers' ports, which never change
-    folder/broker-1/ …      the brokers' folders, as in `cli.kafka.broker`
+    folder/cluster.json     the cluster's id and the controllers' ports; both never change
+    folder/broker-1/ …      the brokers' folders; see `cli.kafka.broker`
 
 Every method blocks, and may be called from any thread.
 """
@@ -26,15 +26,17 @@ from cli.kafka.process import HOST, free_port
 from cli.kafka.properties import Node, new_cluster_id
 from runtime.folders import private_folder
 
-# After the loss of one broker, each record still has two replicas.
+# With three brokers, each record still has two replicas after the loss of one broker.
 SIZE: Final = 3
-# Three such heaps fit on a machine that could run the programs and a single heap of 512 MB.
+# Each broker has a heap of this size. A machine that can run the programs and one broker with a
+# heap of 512 MB also has room for three heaps of this size.
 HEAP_MB: Final = 384
 
 _POLL_S: Final = 0.1
 
 _PROPERTIES: Final = {
-    # A replica that is out of sync never leads, because it would lose acknowledged records.
+    # A replica that is out of sync must never become the leader of its partition, because
+    # acknowledged records would then be lost.
     "unclean.leader.election.enable": "false",
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
@@ -43,7 +45,7 @@ _PROPERTIES: Final = {
     "transaction.state.log.min.isr": "2",
     "share.coordinator.state.topic.replication.factor": "3",
     "share.coordinator.state.topic.min.isr": "2",
-    # A controller whose disk was replaced gives up its old vote and asks for a new one.
+    # A controller whose disk was replaced gives up its old vote and asks for a new vote.
     "controller.quorum.auto.join.enable": "true",
 }
 
@@ -64,8 +66,8 @@ def plain_broker(cache: KafkaCache, first_port: int = 0) -> MakeBroker:
 class _Founding(msgspec.Struct, frozen=True):
     """The content of `cluster.json`.
 
-    `founded` is true once a disk with the quorum's first vote exists. After that, an empty disk is
-    a lost disk.
+    `founded` is true as soon as a disk with the quorum's first vote exists. From then on, an empty
+    disk means that the disk was lost.
     """
 
     cluster_id: str
@@ -77,7 +79,7 @@ class KafkaCluster:
     """The brokers, as a context manager that starts and stops all of them."""
 
     def __init__(self, folder: Path, make: MakeBroker) -> None:
-        """Describe a cluster without starting it; its ports are already chosen."""
+        """Describe a cluster and choose its ports; do not start the cluster."""
         self._file = folder.absolute() / "cluster.json"
         self._founding = self._read()
         self.brokers = [
@@ -93,11 +95,11 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> str:
-        """The addresses of all brokers, so that clients connect even while one is down."""
+        """The addresses of all brokers, so that clients connect even while one broker is down."""
         return ",".join(broker.bootstrap for broker in self.brokers)
 
     def start(self, *, timeout_s: float = 90.0) -> None:
-        """Start all brokers, and wait until each has a vote and every record.
+        """Start all brokers, and wait until each broker has a vote and all records.
 
         Raises the errors of `EmbeddedKafka.start`.
         """
@@ -115,8 +117,9 @@ class KafkaCluster:
     def start_again(self, broker: EmbeddedKafka) -> None:
         """Start a broker that was down, with its former disk or an empty disk.
 
-        If the disk is empty, the other brokers must elect a controller first: while they still take
-        the lost disk for the active controller, the new broker (Kafka 4.3.1) ends with an error.
+        If the disk is empty, this method first waits until the other brokers have elected a
+        controller. While the lost disk still counts as the active controller, a broker of Kafka
+        4.3.1 that starts with an empty disk ends with an error.
         """
         if not broker.directory_id:
             others = [other for other in self.brokers if other is not broker]
@@ -132,7 +135,8 @@ class KafkaCluster:
 
         The loss is harmless if all brokers serve, vote and have all records.
 
-        Every broker is asked, because a broker that was just down may have outdated metadata.
+        Every broker is asked, because a broker that was down a moment ago may have outdated
+        metadata.
         """
         return all(broker.sees_in_sync(SIZE) for broker in self.brokers) and self._all_vote()
 
@@ -146,9 +150,10 @@ class KafkaCluster:
         return votes == {n: broker.directory_id for n, broker in enumerate(self.brokers, start=1)}
 
     def _found(self) -> None:
-        """Format the first node's disk with a vote; other disks join this quorum, now or later."""
+        """Format the first node's disk with a vote; the other nodes join this quorum later."""
         private_folder(self._file.parent)
-        # The id is written first, so that after an interruption a retry formats with the same id.
+        # The cluster's id is written before the disk is formatted. So if the formatting is
+        # interrupted, a retry formats the disk with the same id.
         self._write(self._founding)
         self.brokers[0].format("--cluster-id", self._founding.cluster_id, "--standalone")
         self._founding = msgspec.structs.replace(self._founding, founded=True)
@@ -180,7 +185,7 @@ class KafkaCluster:
 
 
 def _each(brokers: list[EmbeddedKafka], act: Callable[[EmbeddedKafka], None]) -> None:
-    """Call `act` for all brokers in parallel, because no broker serves without a quorum."""
+    """Call `act` for all brokers in parallel: no broker serves clients before there is a quorum."""
     with ThreadPoolExecutor(SIZE) as pool:
         for done in [pool.submit(act, broker) for broker in brokers]:
             done.result()

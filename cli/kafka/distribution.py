@@ -1,13 +1,13 @@
-"""Fetches Kafka's jars into a cache once, and builds the command lines that run them.
+"""Fetches Kafka's jars into a cache, and builds the command lines that run Kafka.
 
-The jars come from Maven repositories, by default those in jgo's configuration. Once the cache is
-filled, the network is not used. Neither the system's Java nor a cache that is only partly written
-is ever used.
+The jars come from Maven repositories; the default is the repositories in jgo's configuration. After
+the cache is filled, the network is not used. This module never uses the system's Java, and never
+uses a cache that is only partly written.
 
-    kafka-4.3.1.lock            locked while a process fetches; other processes wait for it
-    kafka-4.3.1/jars.json       the class path, with sizes; written last, before the folder is moved
-    kafka-4.3.1/**/*.jar        in Maven's layout
-    kafka-4.3.1/java-25.0.2.aot the classes of a recorded start, which the JVM loads at once
+    kafka-4.3.1.lock            locked while a process fetches; other processes wait for the lock
+    kafka-4.3.1/jars.json       the class path with the jars' sizes; written after all the jars
+    kafka-4.3.1/**/*.jar        the jars, in Maven's layout
+    kafka-4.3.1/java-25.0.2.aot the classes of a recorded start, which make later starts faster
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class KafkaPortTakenError(EmbeddedKafkaError):
     """Another program listens on the port."""
 
 
-# A JVM uses the archive of a recorded start only if the recording used the same flags; without the
-# archive, a start takes two seconds longer. One collector thread is enough for a heap of this size.
-# Without the two permissions, the use of zstd and of byte buffers prints warnings.
+# A JVM uses the archive of a recorded start only if the recording used the same flags. Without the
+# archive, a start takes two seconds longer. One collector thread is enough for the broker's small
+# heap. The second and the third flag are permissions. Without these permissions, the JVM prints
+# warnings when Kafka uses zstd and byte buffers.
 JVM_FLAGS = (
     "-XX:+UseSerialGC",
     "--enable-native-access=ALL-UNNAMED",
@@ -72,12 +73,12 @@ Report = Callable[[str], None]
 """Shows a line of text in place of the previous line."""
 
 Progress = Callable[[], AbstractContextManager[Report]]
-"""A context that is entered only if the cache must be filled; a filled cache prints nothing."""
+"""A context that is entered only if the cache must be filled; otherwise nothing is printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaDistribution:
-    """Kafka's jars in class path order, and the archive of a recorded start, if any."""
+    """Kafka's jars in the order of the class path, and the archive of a recorded start or None."""
 
     jars: tuple[Path, ...]
     archive: Path | None
@@ -97,10 +98,13 @@ temporary folder."""
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Report]:
-    """Show a changing line on stderr or, without a terminal, one line before and one after."""
+    """Show one changing line on stderr while the block runs, then a last line.
+
+    If stderr is not a terminal, the first line does not change.
+    """
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
-    first = f"Fetching Apache Kafka {KAFKA_VERSION}, once …"
+    first = f"Fetching Apache Kafka {KAFKA_VERSION} (only this time) …"
     if console.is_terminal:
         with console.status(first) as status:
             yield status.update
@@ -120,7 +124,7 @@ def default_cache_folder(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaCache:
-    """The cache folder, and the repositories: URLs by name, or None for jgo's own."""
+    """The cache folder, and the repositories' URLs by name; None means jgo's own repositories."""
 
     folder: Path
     repositories: Mapping[str, str] | None = None
@@ -163,13 +167,16 @@ class KafkaCache:
         return KafkaDistribution(jars=jars, archive=archive)
 
     def _fill(self, report: Report, record: Record) -> KafkaDistribution:
-        """Fetch and record in a temporary folder, and move only complete results into the cache."""
+        """Fetch the jars and record a start in a temporary folder; then fill the cache.
+
+        Only complete results are moved into the cache.
+        """
         for leftover in self.folder.glob("fetching-*"):
             shutil.rmtree(leftover, ignore_errors=True)  # left by a killed process
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=self.folder) as scratch:
             jars = _listed_jars(self.home) or self._fetch(Path(scratch) / "kafka", report)
             distribution = KafkaDistribution(jars=jars, archive=None)
-            report(f"Preparing Apache Kafka {KAFKA_VERSION} for fast starts, once …")
+            report(f"Preparing Apache Kafka {KAFKA_VERSION} for fast starts (only this time) …")
             self._record(distribution, Path(scratch) / self._archive.name, record)
         return self._found() or distribution
 
@@ -180,7 +187,7 @@ class KafkaCache:
         return _listed_jars(self.home)
 
     def _record(self, distribution: KafkaDistribution, archive: Path, record: Record) -> None:
-        """Record a start; a failure is tolerated, because it only makes later starts slower."""
+        """Record a start; ignore a failure, because a failure only makes later starts slower."""
         with contextlib.suppress(EmbeddedKafkaError):
             record(distribution, archive)
         archive.touch()
@@ -189,14 +196,17 @@ class KafkaCache:
 
 @contextlib.contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
-    """Lock `lock` against other threads and processes, until the end of this process at most."""
+    """Hold the file lock `lock`, which excludes other threads and processes, during the block.
+
+    If this process ends during the block, the lock ends too.
+    """
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _listed_jars(home: Path) -> tuple[Path, ...]:
-    """Return the class path, or () if the list is missing or a jar's size is not as listed."""
+    """Return the class path, or () if the list is missing, or if a jar has a different size."""
     try:
         listed = json.loads((home / "jars.json").read_text())
         whole = all((home / jar["path"]).stat().st_size == jar["size_bytes"] for jar in listed)
@@ -213,7 +223,8 @@ def _write_list(home: Path, jars: list[Path]) -> None:
 
 
 def _download(into: Path, repositories: Mapping[str, str] | None, report: Report) -> list[Path]:
-    # Importing jgo takes half a second, but is needed only once per machine.
+    # jgo is imported here, because the import takes half a second and is needed only once per
+    # machine.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -247,7 +258,7 @@ class _Tally:
 
     def jar(self, artifact: Any) -> Path:
         path: Path = artifact.resolve()
-        # jgo only logs a wrong checksum, so truncated and altered jars are detected here.
+        # If a checksum is wrong, jgo only logs this. So truncated and altered jars are found here.
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{path.name} arrived damaged at {damaged}")
@@ -258,11 +269,13 @@ class _Tally:
         self._bytes += size_bytes
         jars = f"{self._jars}/{self.jars_total} jars" if self.jars_total else "reading metadata"
         megabytes = f"{self._bytes / 1e6:.1f} MB"
-        self._report(f"Fetching Apache Kafka {KAFKA_VERSION}, once … {jars}, {megabytes}")
+        self._report(
+            f"Fetching Apache Kafka {KAFKA_VERSION} (only this time) … {jars}, {megabytes}"
+        )
 
 
 def _not_fetched(error: Exception, folder: Path) -> KafkaNotFetchedError:
-    # A repository's address may carry a password, and jgo's messages repeat the address.
+    # A repository's address may contain a password, and jgo's messages repeat the address.
     reason = re.sub(r"://[^/@\s]*@", "://", f"{type(error).__name__}: {error}")
     return KafkaNotFetchedError(
         f"Apache Kafka {KAFKA_VERSION} is not in the cache {folder} and could not be fetched.\n"

@@ -25,13 +25,13 @@ HOST = "127.0.0.1"
 # The ports that `free_port` has returned, even if no program listens on them yet.
 _returned: set[int] = set()
 
-# A child gets no variable of our environment, because some contain secrets or options for a
-# different Java. The locale lets a JVM read folder names that are not ASCII.
+# A child gets no variable of our environment, because some variables contain secrets, or options
+# for a different Java. The locale lets a JVM read folder names that are not ASCII.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
 def spawn(command: list[str], *, log_file: Path, inherit: int | None = None) -> Child:
-    """Start `command` with its output appended to `log_file`; the child keeps `inherit` open."""
+    """Start `command`, and append its output to `log_file`; the child keeps `inherit` open."""
     with log_file.open("ab") as log:
         return start_child(
             command,
@@ -45,10 +45,10 @@ def spawn(command: list[str], *, log_file: Path, inherit: int | None = None) -> 
 
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[int]:
-    """Lock `folder`/broker.lock, and yield its file descriptor for a child to inherit.
+    """Lock `folder`/broker.lock, and yield the lock's file descriptor, which a child may inherit.
 
-    The lock lasts until every process has closed the descriptor, so a child that inherits it locks
-    the folder until its own end. Raises KafkaFolderInUseError.
+    The lock lasts until every process has closed the descriptor. So if a child inherits the
+    descriptor, the folder stays locked until the child ends. Raises KafkaFolderInUseError.
     """
     lock = os.open(folder / "broker.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -69,22 +69,23 @@ def locked_folder(folder: Path) -> Iterator[int]:
 def require_free(port: int) -> None:
     """Raise KafkaPortTakenError if a program listens on `port` of 127.0.0.1."""
     with socket.socket() as candidate:
-        # Kafka sets this option too, so connections of a broker that just ended block no port.
+        # Kafka also sets this option, so old connections of a broker that has ended block no port.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((HOST, port))
         except OSError as error:
             raise KafkaPortTakenError(
                 f"Kafka cannot listen on {HOST}:{port}: {error.strerror}. "
-                "Choose another port, or 0 for a free one."
+                "Choose another port, or port 0, which means any free port."
             ) from error
 
 
 def free_port() -> int:
     """Return a free port of 127.0.0.1; each call returns a different port.
 
-    The port lies below the range for outgoing connections. In that range, a client that keeps
-    dialling a stopped broker can connect to itself and block the port.
+    The port's number is lower than the numbers that the system gives to outgoing connections. If a
+    broker's port had such a number, a client that keeps dialling the stopped broker could connect
+    to itself and block the port.
     """
     while True:
         port = 20_000 + secrets.randbelow(12_000)

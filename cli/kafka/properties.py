@@ -1,4 +1,4 @@
-"""Writes an embedded broker's ``server.properties``, from its place in the cluster and its ports.
+"""Writes ``server.properties`` for an embedded broker: its place in the cluster and its ports.
 
 Every listener is on loopback, and every value is escaped as the file's format requires.
 """
@@ -20,13 +20,14 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    # A missing topic is an error that must surface, so Kafka must not create the topic on demand.
+    # A missing topic must cause an error, so Kafka must not create the topic on demand.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     # One broker holds every replica. Four partitions instead of fifty keep start-up short.
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
-    # Kafka's default forgets the commits of workers that were down for a week.
+    # With Kafka's default, a broker forgets the committed offsets of workers that were down for a
+    # week.
     "offsets.retention.minutes": str(2**31 - 1),
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
@@ -34,12 +35,13 @@ _PROPERTIES = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "4",
-    # A killed broker can register again only after its old session expires: with Kafka's default
-    # of 9 s, such a start takes 13 s. Four heartbeats fit into one session.
+    # A killed broker can register again only after its old session has expired. With Kafka's
+    # default session of 9 s, the restart of a killed broker takes 13 s. Four heartbeats fit into
+    # one session.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
-    # Kafka's default is a quarter of our heap (128 MB). A buffer of 16 MB still suffices for
-    # compacting 600,000 keys in one pass.
+    # Kafka's default is 128 MB, a quarter of our heap. A buffer of 16 MB is still enough to compact
+    # 600,000 keys in one pass.
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
 }
 
@@ -63,7 +65,7 @@ class Node:
         return cls(
             number=1,
             controller_port=port,
-            # `format --standalone` would write the voters into the data, which could then not be
+            # `format --standalone` would write the voters into the data. The data could then not be
             # used with a different controller port.
             properties={"controller.quorum.voters": f"1@{HOST}:{port}"},
             storage=("--cluster-id", new_cluster_id()),
@@ -71,7 +73,7 @@ class Node:
 
 
 def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, str]) -> str:
-    """Return the file's content; ``ports`` is by listener, and ``more`` overrides the rest."""
+    """Return the file's content; ``ports`` maps listeners to ports; ``more`` overrides the rest."""
     listeners = [f"{name}://{HOST}:{port}" for name, port in ports.items()]
     protocols = [f"{name}:{name}" for name in ports]
     properties = _PROPERTIES | {
@@ -90,7 +92,7 @@ def new_cluster_id() -> str:
     """Return a random id in Kafka's format."""
     while True:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not cluster_id.startswith("-"):  # the storage tool would take it for an option
+        if not cluster_id.startswith("-"):  # the storage tool would read the id as an option
             return cluster_id
 
 

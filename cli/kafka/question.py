@@ -1,7 +1,7 @@
 """Asks a broker on 127.0.0.1 about its cluster, without a client library.
 
-A client library would retry, cache, need an event loop, and log each failed attempt. Here a missing
-answer is `None`, never an exception.
+A client library would retry, cache answers, need an event loop, and log each failed attempt. In
+this module, a missing answer is `None`, never an exception.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _CLIENT: Final = "plexy-ledger"
 TAGS: Final = ("tags", TaggedFields)
 _TOPIC: Final = ("topic", CompactString())
 _ASKED: Final = ("partitions", CompactArray(("partition", Int32), TAGS))
-# The request `DescribeQuorum`, which aiokafka lacks, about the only topic that has a quorum.
+# The request `DescribeQuorum`, which aiokafka does not have. `QUORUM_OF` is a request about the
+# only topic that has a quorum.
 QUORUM_REQUEST: Final = Schema(("topics", CompactArray(_TOPIC, _ASKED, TAGS)), TAGS)
 QUORUM_OF: Final[tuple[Any, ...]] = ([("__cluster_metadata", [(0, {})], {})], {})
 
@@ -41,7 +42,7 @@ QUORUM_OF: Final[tuple[Any, ...]] = ([("__cluster_metadata", [(0, {})], {})], {}
 class Partition(msgspec.Struct, frozen=True):
     """A partition, its leader (-1: none), and the brokers that replicate it.
 
-    The brokers in `in_sync` have all of its records.
+    The brokers in `in_sync` have all records of the partition.
     """
 
     topic: str
@@ -59,7 +60,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 def ask_metadata(port: int, topics: list[str] | None) -> Metadata | None:
-    """Ask about topics (`None`: all); without a controller, the answer may be outdated."""
+    """Ask about topics (`None`: all); if there is no controller, the answer may be outdated."""
     request = MetadataRequest_v1(topics)
     header = request.build_request_header(0, _CLIENT)
     answer = _ask(port, header.encode() + request.encode())
@@ -94,7 +95,7 @@ def ask_voters(port: int) -> dict[int, str] | None:
 
 
 class _DescribeQuorum:
-    """Version 2 of the request; the part of its answer after the topics is ignored."""
+    """Version 2 of the request; the part of the answer that follows the topics is not read."""
 
     API_KEY: Final = 55
     API_VERSION: Final = 2

@@ -1,10 +1,11 @@
 """`plexy-ledger export-log` writes the log of record to a new file while the ledger runs.
 
-The file gets its name only once it is complete and on the disk, and no existing file is replaced.
+The file receives its final name only after it is complete and on the disk. No existing file is
+replaced.
 
-If partitions were added to the log after its creation, the file has only the original partitions.
-Records of the added partitions, which no worker has folded, are appended to the original
-partitions.
+If partitions were added to the log after the log's creation, the file has only the original
+partitions. No worker has folded the records of the added partitions. In the file, these records
+follow the records of the original partitions.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ from ledger.unread import first_offset_of
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
 
-# An unreadable batch is written as empty records, with at most this many in one block.
+# An unreadable batch is written as empty records; one block has at most this many of them.
 _MOST_IN_BLOCK: Final = 10_000
 
 
@@ -85,8 +86,8 @@ async def _export(
     if moved:
         line(
             console,
-            f"moved      {moved.total():,} records of added partitions (from {made_with} on), "
-            "which no worker reads, to the ends of the original partitions",
+            f"moved      {moved.total():,} records of added partitions ({made_with} and higher) to "
+            "the ends of the original partitions, because no worker reads the added partitions",
         )
     return header, writer
 
@@ -100,8 +101,9 @@ def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
 def _blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> Iterator[Block]:
     """Yield consecutive records as blocks.
 
-    A batch that can't be read is written as one record per offset, all empty except for the last,
-    so that an import restores all other records at their former offsets.
+    A batch that can't be read is written as one record per offset. All these records are empty
+    except for the last, whose value is a sentence about the batch. So an import restores all other
+    records at their former offsets.
     """
     readable: list[ConsumerRecord[bytes, bytes]] = []
     for record in records:
@@ -139,7 +141,7 @@ def show_contents(console: Console, path: Path, header: Header, end: End) -> Non
 
 
 def show_gaps(console: Console, gaps: list[Gap]) -> bool:
-    """Print the offsets that are missing from the file; return whether there are any."""
+    """Print the offsets that are missing from the file; return whether any offset is missing."""
     for gap in gaps:
         line(console, f"missing    {gap}: the file has no record there", "bold red")
     return bool(gaps)

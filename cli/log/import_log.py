@@ -1,10 +1,11 @@
 """`plexy-ledger import-log` restores the log of record from a file of `export-log`.
 
-Each record gets its former partition and offset, because facts contain both.
+Each record gets its former partition and offset, because a fact contains the partition and the
+offset of its record.
 
-The whole file is checked before the first write. Records that the topic already has must equal the
-beginning of the file. So an interrupted import continues after these records, and a topic with
-other records is not changed. Memory holds one block of the file at a time.
+The whole file is checked before the first write. If the topic already has records, they must equal
+the beginning of the file. So an interrupted import continues after these records, and a topic with
+other records is not changed. Memory holds only one block of the file at a time.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ def _checked(path: Path, bar: Heard) -> tuple[Header, End, list[Gap]]:
     with _opened(path) as file:
         for block in file.blocks():
             bar(path.name, len(block.records))
-            del block  # otherwise two blocks are in memory while the next is read
+            del block  # otherwise it stays in memory while the next block is read
         return file.header, file.end, file.gaps
 
 
@@ -95,11 +96,11 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
     took_s = time.monotonic() - started
     rate = f" in {took_s:.1f} s, {written / took_s:,.0f} records a second" if written else ""
     line(console, f"{topic}: {written:,} records written{rate}")
-    line(console, "The log is as it was exported", "bold green")
+    line(console, "The log is equal to the exported log", "bold green")
 
 
 async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
-    """Return each partition's number of records; raise if it can't be a part of the file."""
+    """Return each partition's number of records; raise if a partition does not fit the file."""
     topic = reader.names.topics.webhooks
     begins, ends = await reader.begins(topic), await reader.ends(topic)
     for partition, end in ends.items():
@@ -113,7 +114,7 @@ async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
 
 
 async def _compare(reader: LedgerReader, path: Path, ends: Offsets, bar: Heard) -> None:
-    """Raise unless the topic's records equal the beginning of each partition in the file."""
+    """Raise unless the topic's records equal the file's first records in each partition."""
     topic = reader.names.topics.webhooks
     with _opened(path) as file:
         for block in file.blocks():
@@ -122,7 +123,7 @@ async def _compare(reader: LedgerReader, path: Path, ends: Offsets, bar: Heard) 
 
 
 async def _compare_block(reader: LedgerReader, topic: str, block: Block, end: int) -> int:
-    """Compare a block's records before ``end`` with the topic's; return how many were compared."""
+    """Compare a block's records before ``end`` with the topic's records; return their number."""
     partition, end = block.partition, min(block.next_offset, end)
     if block.offset >= end:
         return 0
@@ -167,6 +168,7 @@ async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, end
         raise NotWrittenError(
             f"{topic} was changed to message.timestamp.type=LogAppendTime, so in partition "
             f"{block.partition}, records up to offset {written.last} got times that differ from "
-            "those in the file. Find out who changed the topic, delete it, and import again"
+            "the times in the file. Find out who changed the topic, delete the topic, and import "
+            "again"
         )
     return len(rest)

@@ -7,8 +7,8 @@ Memory holds one block at a time, and the size of a block is limited during its 
 because a file of one megabyte could otherwise expand to a gigabyte.
 
 A frame consists of its kind, the length of its payload, the payload, and the SHA-256 of *all* bytes
-of the file before the digest. An altered, missing, repeated or moved block therefore fails its
-checksum.
+of the file before this SHA-256. So if a block is altered, missing, repeated or moved, a checksum is
+wrong.
 """
 
 import hashlib
@@ -26,13 +26,14 @@ MAGIC: Final = b"plexy-ledger log 1\n"
 _HEADER, _BLOCK, _END = b"H", b"B", b"E"
 _FRAME: Final = struct.Struct(">cI")
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
-# The largest record of a ledger's log, 10 MiB in Kafka, takes 15 MiB here if it consists of empty
-# headers: each has two bytes in Kafka, and three in MessagePack. A decoded block of 16 MiB takes at
-# most 0.5 GB of memory.
+# The largest record of a ledger's log has 10 MiB in Kafka. If this record consists of empty
+# headers, it takes 15 MiB here: an empty header has two bytes in Kafka, and three bytes in
+# MessagePack. A decoded block of 16 MiB takes at most 0.5 GB of memory.
 MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
 # zlib adds five bytes per 16 KiB of incompressible data.
 _MAX_PACKED_BYTES: Final = MAX_BLOCK_BYTES + 64 * 1024
-# The header and the end have about 50 bytes per partition, and a topic has at most 1,000.
+# The header and the end have about 50 bytes per partition, and a topic has at most 1,000
+# partitions.
 _MAX_JSON_BYTES: Final = 1024 * 1024
 
 # msgspec raises these errors for a wrong type, for text that is not UTF-8, and for deep nesting.
@@ -60,7 +61,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     ends: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a header without two offsets for each partition."""
+        """Refuse a header that does not have two offsets for each partition."""
         if len(self.begins) != len(self.ends):
             raise ValueError(f"{len(self.begins)} `begins` and {len(self.ends)} `ends`")
 
@@ -89,7 +90,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """A partition's records in a file; without records, ``first`` and ``last`` are ``None``."""
+    """A partition's records in a file; ``first`` and ``last`` are ``None`` if it has no records."""
 
     records: int = 0
     first: int | None = None
@@ -105,7 +106,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(NamedTuple):
-    """A range of the log's offsets, ``last`` included, without a record in the file."""
+    """The offsets from ``first`` to ``last`` (included), which have no record in the file."""
 
     partition: int
     first: int
@@ -134,7 +135,7 @@ class Inventory:
         self._header = header
         self._blocks = 0
         self._held = [Extent()] * header.partitions
-        # The log of record begins at 0, so offsets before the first record are missing records.
+        # The log of record begins at offset 0, so the offsets before the first record are missing.
         self._next = [0] * header.partitions
 
     def count(self, block: Block) -> None:
@@ -142,7 +143,7 @@ class Inventory:
         partition, expected = block.partition, self._next[block.partition]
         last = block.next_offset - 1
         if block.offset < expected or last < block.offset:
-            raise ValueError(f"got offset {block.offset}, expected {expected} or a later one")
+            raise ValueError(f"got offset {block.offset}, expected {expected} or a later offset")
         if block.offset > expected:
             self.gaps.append(Gap(partition, expected, block.offset - 1))
         self._next[partition] = block.next_offset
@@ -172,7 +173,7 @@ class LogFileWriter:
         self._frame(_HEADER, msgspec.json.encode(header))
 
     def write(self, block: Block) -> None:
-        """Write a block, split if it is too large; leave out a single record that is too large."""
+        """Write a block; split it if it is too large, and leave out a record that is too large."""
         encoded = msgspec.msgpack.encode(block)
         if len(encoded) <= MAX_BLOCK_BYTES:
             self.inventory.count(block)
@@ -185,7 +186,7 @@ class LogFileWriter:
             self.write(Block(block.partition, block.offset + half, block.records[half:]))
 
     def end(self) -> End:
-        """Write the end, without which a file is incomplete."""
+        """Write the end; a file that has no end is incomplete."""
         end = self.inventory.end()
         self._frame(_END, msgspec.json.encode(end))
         return end
@@ -222,7 +223,7 @@ class LogFile:
 
     @property
     def gaps(self) -> list[Gap]:
-        """The offsets that no block has; the list is complete once all blocks have been read."""
+        """The offsets that no block has; the list is complete after all blocks have been read."""
         return self._inventory.gaps
 
     def blocks(self) -> Iterator[Block]:
@@ -287,7 +288,7 @@ class LogFile:
 def _unpacked(payload: bytes) -> bytes:
     """Decompress a block; raise ``ValueError`` as soon as it exceeds the limit."""
     unpacking = zlib.decompressobj()
-    # The extra byte distinguishes a block of exactly the limit from a larger block.
+    # The extra byte distinguishes a block whose size is exactly the limit from a larger block.
     encoded = unpacking.decompress(payload, MAX_BLOCK_BYTES + 1)
     if len(encoded) > MAX_BLOCK_BYTES:
         raise ValueError(f"it decompresses to more than the limit of {MAX_BLOCK_BYTES} bytes")

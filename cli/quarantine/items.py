@@ -1,7 +1,7 @@
 """Reads the quarantine from Kafka, and judges its items with the current code and settings.
 
 A verdict is the record that a retry would write, or a refusal. This module does not write to Kafka.
-Memory holds at most the bodies of one fetch per partition.
+For each partition, memory holds at most the bodies of one fetch.
 """
 
 from collections.abc import Mapping
@@ -39,10 +39,10 @@ class Put(NamedTuple):
 
 
 class Records(NamedTuple):
-    """An item's rejection, and the record at its source if there is one.
+    """The record of an item's rejection, and the rejected record itself if it still exists.
 
-    ``body`` contains the rejected bytes. It is ``None`` if the rejection only names the bytes, and
-    the source no longer has them.
+    ``body`` contains the rejected bytes. ``body`` is ``None`` if the rejection has only the size
+    and the checksum of the bytes, and the source no longer has the bytes.
     """
 
     kept: Record
@@ -51,12 +51,12 @@ class Records(NamedTuple):
 
     @property
     def delivered(self) -> Record:
-        """The record with the headers of the delivery."""
+        """The record that has the headers of the delivery."""
         return self.source or self.kept
 
 
 async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
-    """Read all of ``plexy.rejected`` without keeping its bodies."""
+    """Read all of ``plexy.rejected``; keep no bodies in memory."""
     names = reader.names.topics
     topic = names.rejected
     begins, ends = await reader.begins(topic), await reader.ends(topic)
@@ -69,10 +69,12 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
 
 
 class ItemReader:
-    """Reads items' records; a topic is read up to the end offsets that it has at the first read.
+    """Reads the records of items.
 
-    So create the reader after the quarantine has been read. The records of a partition's last fetch
-    are kept, so reading the items in the log's order takes few fetches and little memory.
+    Each topic is read up to the end offsets that the topic has when it is first read. So use this
+    class only after the quarantine has been read. For each partition, the records of the last fetch
+    are kept. So if the items are read in the sequence of the log, few fetches and little memory are
+    needed.
     """
 
     def __init__(self, reader: LedgerReader) -> None:
@@ -104,7 +106,7 @@ class ItemReader:
     async def _fetch(self, topic: str, partition: int, offset: int) -> dict[int, Record]:
         if topic not in self._ends:
             self._ends[topic] = await self._reader.ends(topic)
-        # The place is external input: there may be no such partition.
+        # The place comes from outside, so there may be no such partition.
         end = self._ends[topic].get(partition)
         rest = {} if end is None else {partition: end}
         async with aclosing(self._reader.read(topic, {partition: offset}, rest)) as fetches:

@@ -1,4 +1,4 @@
-"""`plexy-ledger rejected list` and `show` print rejected items and the reasons.
+"""`plexy-ledger rejected list` and `show` print rejected items and the reasons of the rejections.
 
 Both commands only read. Control characters of a body never reach the terminal, except with
 ``--raw``, which is for files and pipes.
@@ -25,7 +25,7 @@ from ledger.rejections import Reason
 from ledger.verification.history import signature_of
 from runtime.kafka.topics import TopicSettings
 
-# At most this much of a body is shown to a person; `--raw` writes the whole body.
+# If `--raw` is not given, at most this many bytes of a body are shown.
 _SHOWN_BYTES: Final = 4096
 
 

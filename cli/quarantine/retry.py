@@ -1,9 +1,9 @@
-"""`plexy-ledger rejected retry` puts rejected items back after a fix, each item once.
+"""`plexy-ledger rejected retry` puts rejected items back into the log after a fix.
 
 For each item, a retry appends the delivery to the log, with its original bytes, signature and time
-of arrival. It marks the item as put back in ``plexy.rejected`` only after Kafka has acknowledged
-the delivery. A crash before the mark leaves the item open. The next retry then appends the
-same delivery again, which is a duplicate.
+of arrival. The retry marks the item as put back in ``plexy.rejected`` only after Kafka has
+acknowledged the delivery. If a crash happens before the mark is written, the item stays open. The
+next retry then appends the same delivery again, and the ledger recognises it as a duplicate.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from runtime.kafka.topics import ensure_topics
 
 
 class RetryOptions(msgspec.Struct, frozen=True):
-    """Selects items by id, by reason, or all; ``again`` also selects items already put back."""
+    """Selects items by id, by reason, or all items; ``again`` includes items already put back."""
 
     ids: tuple[str, ...] = ()
     reason: Reason | None = None
@@ -67,7 +67,7 @@ async def _retry(settings: JudgeSettings, options: RetryOptions, console: Consol
 
 
 def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> list[Item]:
-    """Return the items to retry, in the log's order; print the ids of items already closed."""
+    """Return the items to retry, in the sequence of the log; print the items already put back."""
     if options.ids:
         items = [found(quarantine, item_id) for item_id in dict.fromkeys(options.ids)]
         for item in items:
@@ -110,7 +110,9 @@ class _Retry:
         verdict = judge(item, records, self._settings)
         earlier = self._quarantine.before(item)
         if earlier is not None:
-            verdict = Refusal(f"{earlier.id} is the same event, earlier in the log: retry it too")
+            verdict = Refusal(
+                f"{earlier.id} is the same event, earlier in the log: retry that item too"
+            )
         if isinstance(verdict, Refusal):
             line(self._console, f"left       {item.id}: {verdict.why}")
             return
@@ -122,7 +124,7 @@ class _Retry:
         self.put_back += 1
 
     async def _put(self, put: Put, records: Records) -> str:
-        """Write the record; once it is acknowledged, mark the item in the quarantine."""
+        """Write the record; after Kafka has acknowledged it, mark the item as put back."""
         to = str(await self._write(put.topic, put.record))
         kept = records.kept
         mark = put_back_record(kept.key or b"", kept.value or b"", kept.headers, to, _now_ms())

@@ -1,7 +1,7 @@
 """Runs Kafka, ingress and worker in the foreground until Ctrl-C or SIGTERM: the command ``run``.
 
 Standard output shows how to try the ledger. Standard error has the programs' own output, each line
-prefixed with its program's name. The user's own signing secret is shown on a terminal only, and is
+prefixed with its program's name. The user's own signing secret is shown only on a terminal, and is
 never written to a file or a pipe.
 """
 
@@ -104,7 +104,7 @@ def plan(environment: Mapping[str, str]) -> RunPlan:
 
 
 def run(environment: Mapping[str, str]) -> None:
-    """Run everything until an interrupt; return once everything is stopped."""
+    """Run everything until an interrupt; return after everything has stopped."""
     planned = plan(environment)
     require_free(planned.ports())
     with sigterm_as_interrupt():
@@ -180,9 +180,10 @@ def _secret(planned: RunPlan, *, on_terminal: bool) -> tuple[str, str]:
         return shlex.quote(secret), remark
     if on_terminal:
         return shlex.quote(secret), f"{secret} (the first of LEDGER_WEBHOOK_SECRETS)"
-    # In a log file or a pipe, the printed command reads the secret from the shell's environment.
+    # If the output is a file or a pipe, the printed command contains no secret: the shell that runs
+    # the command reads the secret from its environment.
     word = '"${LEDGER_WEBHOOK_SECRETS%%,*}"'
-    return word, "the first of LEDGER_WEBHOOK_SECRETS (shown on a terminal only)"
+    return word, "the first of LEDGER_WEBHOOK_SECRETS (shown only on a terminal)"
 
 
 def _curl_event(planned: RunPlan, secret: str, now_s: int) -> str:

@@ -38,7 +38,7 @@ class KafkaProgram:
         self._broker = broker
 
     def start(self) -> None:
-        """Start the broker and wait until it serves."""
+        """Start the broker and wait until it serves clients."""
         self._broker.start()
 
     def exit_code(self) -> int | None:
@@ -47,7 +47,7 @@ class KafkaProgram:
 
 
 def kafka_cache(settings: DemoSettings) -> KafkaCache:
-    """Return the cache into which the embedded Kafka is downloaded once."""
+    """Return the cache for the embedded Kafka, which is downloaded only once."""
     return KafkaCache(folder=settings.kafka_cache or default_cache_folder(os.environ))
 
 
@@ -113,7 +113,7 @@ async def until_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T 
 
 @contextmanager
 def signals_set(stop: asyncio.Event) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM set the event; a second one ends the process as usual."""
+    """Let the first Ctrl-C or SIGTERM set the event; a second signal ends the process as usual."""
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:

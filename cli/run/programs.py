@@ -1,7 +1,7 @@
 """Runs the project's own commands, each in a child process.
 
-A caller receives each line of a child's output, its exit code, and its last lines. A child ends
-when this process ends (see ``cli.child``), and every wait is bounded.
+A caller receives each line of a child's output, the child's exit code, and the last lines of the
+output. A child ends when this process ends (see ``cli.child``). Every wait has a time limit.
 """
 
 import os
@@ -21,7 +21,7 @@ from cli.errors import ProgramEndedError
 STOPPED_WITHIN_S: Final = 10.0
 # On a busy machine, a program's output may be read long after the program has ended.
 _OUTPUT_READ_WITHIN_S: Final = 10.0
-# Most tracebacks have fewer lines.
+# Most tracebacks have fewer lines than this.
 _LAST_LINES: Final = 40
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ Show = Callable[[str], None]
 
 
 class Program(Protocol):
-    """A program that runs alongside this one until it is stopped."""
+    """A program that runs alongside this process until the program is stopped."""
 
     @property
     def name(self) -> str:
@@ -69,7 +69,8 @@ class Command:
         """Start the process."""
         self._lines.clear()
         process = start_child(
-            # Without -P, Python would run a folder named `cli` in the user's working directory.
+            # If -P were missing and the user's working directory had a folder named `cli`, Python
+            # would run that folder.
             [sys.executable, "-P", "-m", "cli", self.name],
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -113,7 +114,7 @@ class Command:
         self._join()
 
     def _join(self) -> None:
-        # The wait is bounded, because a process that the child started may keep the pipe open.
+        # The wait has a limit, because a process that the child started may keep the pipe open.
         if self._pump is not None:
             self._pump.join(timeout=_OUTPUT_READ_WITHIN_S)
 
@@ -129,7 +130,7 @@ class Command:
 def stop_all(commands: Iterable[Command]) -> None:
     """Stop all commands at the same time; kill those that still run after ``STOPPED_WITHIN_S``.
 
-    An interrupt meanwhile, such as a second Ctrl-C, kills them at once.
+    If an interrupt arrives during this time, such as a second Ctrl-C, all commands are killed.
     """
     stopping = list(commands)
     deadline = time.monotonic() + STOPPED_WITHIN_S
@@ -159,6 +160,6 @@ def describe_exit(code: int) -> str:
 
 
 def _python_path(environment: Mapping[str, str]) -> str:
-    """Return a path on which the child finds this project's packages, installed or not."""
+    """Return a path on which the child finds our packages, even if they are not installed."""
     given = environment.get("PYTHONPATH")
     return os.pathsep.join([str(_PACKAGES), *([given] if given else [])])

@@ -26,21 +26,21 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
 
     first_s: float = 1.0
     longest_s: float = 30.0
-    # After a program has run this long, its next failure counts as its first.
+    # After a program has run this long, its next failure counts as the first failure again.
     well_after_s: float = 60.0
 
     def failures(self, before: int, ran_s: float) -> int:
-        """Return the number of failures in a row, after a run of ``ran_s`` that has just ended."""
+        """Return the number of failures in a row, after a run of ``ran_s`` seconds has failed."""
         return 1 if ran_s >= self.well_after_s else before + 1
 
     def delay_s(self, failures: int) -> float:
-        """Return the delay after that many failures in a row; it doubles up to a bound."""
-        # The exponent is bounded too: a float overflows after a thousand failures.
+        """Return the delay after this many failures in a row; the delay doubles, up to a limit."""
+        # The exponent also has a limit: after a thousand failures, the float would overflow.
         return min(self.first_s * 2.0 ** min(failures - 1, 30), self.longest_s)
 
 
 class _Watched:
-    """A started program, its failures in a row, and the time of its next restart, if any."""
+    """A started program, its failures in a row, and the time of its planned restart or ``None``."""
 
     def __init__(self, program: Program, started_s: float) -> None:
         self.program = program

@@ -1,6 +1,6 @@
 """Compares every order in the workers' views with the oracle, over HTTP.
 
-The check takes the expected orders and the addresses of the views, and returns each order that
+The check takes the expected orders and the addresses of the views. It returns each order that
 differs, with the expected and the received values. Every wait has a time limit.
 """
 
@@ -26,13 +26,13 @@ _NOT_FOUND: Final = 404
 
 Foretold = Mapping[str, CheckedOrder | None]
 Lines = tuple[str, ...]
-"""The differences of one order, a line for each field; empty if the order is as expected."""
+"""The differences of one order, one line for each field; empty if the order is as expected."""
 
 _NOT_READ: Final = ("it was not read before the time limit",)
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """No worker returned the order; ``reason`` is that of the worker asked last."""
+    """No worker returned the order; ``reason`` is the failure of the worker that was asked last."""
 
     reason: str
 
@@ -56,7 +56,7 @@ class Views:
         self._preferred = 0
 
     async def read(self, order_id: str) -> CheckedOrder | Unreadable | None:
-        """Ask worker after worker until one answers; ``None`` if the order does not exist."""
+        """Ask the workers in turn until a worker answers; ``None`` if there is no such order."""
         found: CheckedOrder | Unreadable | None = Unreadable("no worker was asked")
         for _ in self._urls:
             found = await self._ask(self._urls[self._preferred % len(self._urls)], order_id)
@@ -78,7 +78,10 @@ class Views:
 
 
 class Check:
-    """One check; in its latest pass, ``settled`` of ``total`` orders were as expected."""
+    """One check of ``total`` orders.
+
+    ``settled`` is the number of orders that were as expected when they were last read.
+    """
 
     def __init__(self, foretold: Foretold, concurrency: int) -> None:
         self.total = len(foretold)
@@ -90,7 +93,10 @@ class Check:
     async def run(
         self, urls: tuple[str, ...], token: str | None, within_s: float
     ) -> list[DifferingOrder]:
-        """Read until all orders are as expected or time is up; return the differing orders."""
+        """Read until all orders are as expected, or until ``within_s`` seconds have passed.
+
+        Return the orders that still differ.
+        """
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
         connector = aiohttp.TCPConnector(limit=self._concurrency)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -99,7 +105,11 @@ class Check:
         return [DifferingOrder(name, lines) for name, lines in sorted(found.items())]
 
     async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
-        """Read differing orders until none differs, then all again, since any may have changed."""
+        """Read all orders, and read the differing orders again until no order differs.
+
+        Then read all orders again, because an order that was as expected may have changed since.
+        Return the orders that differ at the deadline.
+        """
         clock = asyncio.get_running_loop().time
         while found := await self._scan(views, self._foretold, deadline_s):
             while found:
@@ -111,11 +121,14 @@ class Check:
         return {}
 
     async def _scan(self, views: Views, foretold: Foretold, deadline_s: float) -> dict[str, Lines]:
-        """Compare orders, several at once; after the deadline, repeat the last known result."""
+        """Compare several orders at a time; return the differences.
+
+        After the deadline, orders are no longer read; their last known differences are returned.
+        """
         self.settled = self.total - len(foretold)
         found: dict[str, Lines] = {}
         orders = iter(foretold.items())
-        # The first error ends the check; closing the session then ends the other readers.
+        # The first error ends the check. The session is then closed, which ends the other readers.
         await asyncio.gather(
             *(self._compare(views, orders, found, deadline_s) for _ in range(self._concurrency))
         )
@@ -155,7 +168,8 @@ def differences(expected: CheckedOrder | None, got: CheckedOrder | Unreadable | 
 
 
 def _order(url: str, status: int, content: bytes) -> CheckedOrder | Unreadable | None:
-    # A server of another kind may answer 404 too, so the code must be that of the ledger's views.
+    # A server that is not a worker may also answer 404. Only the ledger's views send this problem
+    # code with it.
     if status == _NOT_FOUND and problem_code(content) == "order_not_found":
         return None
     if status == _UNAUTHORIZED:

@@ -1,8 +1,8 @@
 """The command ``simulate`` runs a virtual Plexy against an ingress, and checks the orders.
 
-It prints progress and a report, and writes the report as JSON if a file is given. The exit code
-is 0 if all is as expected, 1 if an order differs or an event is not acknowledged, and 130 after an
-interrupt.
+The command prints progress and a report, and writes the report as JSON if a file is given. The exit
+code is 0 if everything is as expected, 1 if an order differs or an event is not acknowledged, and
+130 after an interrupt.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 _INTERRUPTED: Final = 130
 _SHOW_EVERY_S: Final = 0.2
-# Without a terminal, a line with the progress and the failures is printed this often.
+# If there is no terminal, a line with the progress and the failures is printed this often.
 _PRINT_EVERY_S: Final = 10.0
 
 
@@ -65,7 +65,7 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
     """Run one simulation and show it; return the exit code."""
     settings = SimulateSettings.from_environment(environment)
     if options.json_file:
-        # A file that can't be written must be detected now, not after an hour.
+        # If the file can't be written, the user must learn this now, not after an hour.
         options.json_file.touch()
     report = asyncio.run(_run(options, settings, console))
     _show(report, console, settings.minor_units.digits_of)
@@ -77,8 +77,8 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
 
 
 async def _run(options: SimulateOptions, settings: SimulateSettings, console: Console) -> Report:
-    # The default is a new seed: if an earlier run had the same seed, the ledger would drop all
-    # events as duplicates.
+    # The default is a new seed. If the seed were the same as in an earlier run, the ledger would
+    # ignore all events as duplicates.
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     simulation = Simulation(seed, options.events, _sender_options(options, settings))
     console.print(f"Seed {seed}, to {simulation.options.url}", highlight=False, soft_wrap=True)
@@ -132,7 +132,7 @@ async def _check(
     console: Console,
     stop: asyncio.Event,
 ) -> LedgerCheck | None:
-    """Compare every order with the expected one; return ``None`` if the check is stopped early."""
+    """Compare all orders with the expected orders; return ``None`` if the check is stopped."""
     foretold = simulation.orders()
     check = Check(foretold, options.concurrency)
     urls = options.views_urls or (base_url(settings.web_bind, settings.web_port),)
@@ -188,7 +188,7 @@ async def _with_progress(
 
 
 async def _show_bar(progress: _Sending | _Checking, console: Console) -> None:
-    # A code in an answer may contain brackets, which Rich would read as markup.
+    # The problem code in an answer may contain brackets, which Rich would read as markup.
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(TimeElapsedColumn(), *columns, console=console) as bars:
         bar = bars.add_task(str(progress), total=progress.total)

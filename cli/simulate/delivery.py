@@ -1,6 +1,6 @@
 """Makes one attempt at a delivery, as Plexy does: a signed POST that waits 30 s for an answer.
 
-The result is the answer, or the reason for its absence. ``simulation`` makes the retries.
+The result is the answer, or the reason why there is no answer. ``simulation`` makes the retries.
 """
 
 import time
@@ -18,17 +18,19 @@ from cli.simulate.schedule import ScheduledDelivery
 from cli.simulate.stories import SDK, Dialects
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 
-# Plexy documents retries but no schedule. Here the waits double up to a limit; retries never end.
+# Plexy documents that it retries, but not at what times. Here, each wait is twice the previous
+# wait, up to a limit, and the retries never end.
 _BACKOFF: Final = Backoff(first_s=1.0, longest_s=300.0)
 
 
 class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The address, the signature and the rate of the deliveries.
 
-    ``tokens`` are those of the Pay API, whose notifications go to ``pay_url``. Each of several
-    ``secrets`` signs an equal share of the run, one after another. ``rate_per_s`` counts first
-    attempts; 0 means as fast as they are answered. ``time_scale`` multiplies only the waits between
-    attempts. ``rules`` names the rule set whose events are sent.
+    ``tokens`` are the tokens of the Pay API, and ``pay_url`` is the address to which the Pay API's
+    notifications go. If there are several ``secrets``, they are used one after another, each for an
+    equal share of the run. ``rate_per_s`` is the number of first attempts per second; 0 means as
+    many as ingress can answer. ``time_scale`` multiplies the waits between attempts, and nothing
+    else. ``rules`` names the rule set whose events are sent.
     """
 
     url: str
@@ -45,7 +47,8 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     rules: str = "seed"
 
     def __post_init__(self) -> None:
-        # A wrong address must be refused here, because deliveries to it would be retried forever.
+        # A wrong address must be refused here, because deliveries to a wrong address would be
+        # retried forever.
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise WrongOptionError(

@@ -1,4 +1,4 @@
-"""Summarises how long attempts took, from sending to the complete answer or to the failure.
+"""Summarises how long attempts took, from the sending to the complete answer or the failure.
 
 For each outcome, the summary has the number of attempts, the median, the 99th percentile and the
 maximum. Durations are rounded to three significant digits, so memory does not grow with the number
@@ -62,7 +62,7 @@ class Latencies:
 
 
 def _within(times: Counter[float], share: float) -> float:
-    """Return the time within which a share of the attempts ended."""
+    """Return the shortest time within which at least this share of the attempts ended."""
     wanted = math.ceil(times.total() * share)
     for time_ms in sorted(times):
         wanted -= times[time_ms]

@@ -1,9 +1,9 @@
 """The oracle: predicts each order from the sent bodies, independently of the ledger's own code.
 
-The bodies may arrive in any order, and more than once. The result is each order as the views must
-show it. The oracle shares no code with ``ledger``, so that it can find mistakes there;
-import-linter enforces the separation. The oracle is written from the rules alone, to be plain
-rather than fast.
+The bodies may arrive in any sequence, and more than once. The result is each order as the views
+must show the order. The oracle shares no code with ``ledger``, so that it can find mistakes in
+``ledger``; import-linter enforces this separation. The oracle's code follows only the written
+rules, and is simple rather than fast.
 """
 
 import json
@@ -38,9 +38,10 @@ _TYPES: Final = {
         "dispute.created": _DISPUTE,
     },
 }
-"""For each rule set, the types that count, each with the type as which it counts."""
+"""For each rule set, the event types that count; each key counts as the type that is its value."""
 
-# The types as which the Pay API's notifications count; `created` states nothing that counts.
+# The notifications of the Pay API that count; each key counts as the event type that is its value.
+# The notification `transaction.created` does not count.
 _NOTIFICATIONS: Final = {
     "transaction.charged": _SUCCESS,
     "transaction.failed": _FAILURE,
@@ -49,7 +50,7 @@ _NOTIFICATIONS: Final = {
     "transaction.authorized": _AUTHORISED,
     "transaction.cancelled": _VOID,
 }
-# Plexy's currencies without a minor unit; all others have two digits.
+# The currencies for which Plexy uses no decimals; for all other currencies, Plexy uses two.
 _WHOLE: Final = frozenset(
     [
         "JPY",
@@ -73,7 +74,7 @@ _SHOWN_AS: Final = {"succeeded": "paid", "authorised": "authorised", "voided": "
 
 
 class CheckedRefund(msgspec.Struct, frozen=True):
-    """One refund; the fields of all classes here have the names in the views' documents."""
+    """One refund; the fields of all ``Checked`` classes have the names of the views' documents."""
 
     refund_id: str
     amount: int
@@ -82,7 +83,10 @@ class CheckedRefund(msgspec.Struct, frozen=True):
 
 
 class CheckedPayment(msgspec.Struct, frozen=True):
-    """One payment; ``amount`` is the sum of its captures, else that of its earliest success."""
+    """One payment.
+
+    ``amount`` is the sum of the captures or, if there are none, the amount of the earliest success.
+    """
 
     payment_id: str
     status: str
@@ -102,7 +106,7 @@ class CheckedTotals(msgspec.Struct, frozen=True):
 
 
 class CheckedOrder(msgspec.Struct, frozen=True):
-    """The predicted part of an order's document; ``version`` is the number of its facts."""
+    """The predicted part of an order's document; ``version`` counts the facts of the order."""
 
     status: str
     version: int
@@ -111,7 +115,7 @@ class CheckedOrder(msgspec.Struct, frozen=True):
 
 
 class _Fact(msgspec.Struct, frozen=True, order=True):
-    """One event that counts; facts sort by time, then by event id."""
+    """One event that counts; facts are sorted by time, then by event id."""
 
     created: int
     event_id: str
@@ -124,7 +128,8 @@ class _Fact(msgspec.Struct, frozen=True, order=True):
 
 _Facts = Mapping[str, list[_Fact]]
 
-# An order without a payment exists if an event of a type that does not count names it.
+# The state of an order that has no payment. Such an order exists if an event whose type does not
+# count names the order.
 _NOTHING_COUNTS: Final = CheckedOrder("unknown", 0, {}, ())
 
 
@@ -143,11 +148,12 @@ def identity(event: Mapping[str, Any]) -> str:
 def orders(
     bodies: Iterable[bytes], rules: str = "seed", *, in_major: bool = False
 ) -> dict[str, CheckedOrder | None]:
-    """Return every order that the bodies name; ``None`` if all its payments belong elsewhere.
+    """Return every order that the bodies name; ``None`` if all payments belong to other orders.
 
-    A refund may arrive before its payment, and a payment before the event that names its order. So
-    a wrong order may exist for a while; ``None`` means that the order must not exist in the end.
-    With ``in_major``, the Pay API's amounts are in major units.
+    A refund may arrive before its payment, and a payment may arrive before the event that names the
+    payment's order. So the ledger may have a wrong order for a while. ``None`` means that the order
+    must not exist after all bodies have arrived. ``in_major`` says that the Pay API's amounts are
+    in major units.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
     only_named = _named_by_others(bodies := list(bodies), rules)
@@ -171,7 +177,7 @@ def touched(
     *,
     in_major: bool = False,
 ) -> set[str]:
-    """Return the orders whose state depends on whether these events among the bodies count."""
+    """Return the orders whose state depends on whether the events ``event_ids`` count."""
     bodies, doubtful = list(bodies), set(event_ids)
     unsure = [body for body in bodies if identity(json.loads(body)) in doubtful]
     return _named_by_others(unsure, rules) | {
@@ -199,10 +205,10 @@ def _checked_totals(paid: int, refunded: int, disputed: int, lost: int) -> Check
 
 
 def _payments(bodies: Iterable[bytes], rules: str, *, in_major: bool) -> _Facts:
-    """Return the facts of each payment id, each once, sorted by time."""
+    """Return, for each payment id, the payment's facts without repetitions, sorted by time."""
     facts: dict[str, dict[str, _Fact]] = {}
     for body in bodies:
-        # A number with a point stays text, which is exact.
+        # A number with a decimal point is kept as text, because text is exact.
         event = json.loads(body, parse_float=str)
         if "name" in event:
             if event["name"] in _NOTIFICATIONS:
@@ -223,7 +229,7 @@ def _payments(bodies: Iterable[bytes], rules: str, *, in_major: bool) -> _Facts:
 
 
 def _named_by_others(bodies: Iterable[bytes], rules: str) -> set[str]:
-    """Return the orders that are named by events of types that do not count."""
+    """Return the orders that are named by events whose type does not count."""
     counted = {*_TYPES[rules], *_NOTIFICATIONS}
     events = [
         event
@@ -238,7 +244,7 @@ def _order_named(data: Mapping[str, Any]) -> str | None:
 
 
 def _notified(event: Mapping[str, Any], *, in_major: bool) -> tuple[str, _Fact]:
-    """Return the fact in a notification of the Pay API, and the id of its payment."""
+    """Return the payment's id and the fact that a notification of the Pay API states."""
     data, kind = event["data"], _NOTIFICATIONS[event["name"]]
     parent = data.get("parentTransactionId", data["id"])
     amount = data["processedAmount"] if kind == _SUCCESS else data["amount"]
@@ -270,7 +276,7 @@ def _fact(event: Mapping[str, Any], kind: str) -> _Fact:
 
 
 def _first(holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first value that is not empty, as text; the value may be a number."""
+    """Return, as text, the first value that is not empty; the value itself may be a number."""
     return next((str(holder[name]) for name in names if holder.get(name, "") != ""), None)
 
 
@@ -305,7 +311,7 @@ def _payment(payment_id: str, facts: list[_Fact]) -> CheckedPayment:
 
 
 def _payment_status(facts: list[_Fact]) -> str:
-    """Return the first status that applies."""
+    """Return the first status in the list below that applies to the payment."""
     kinds = {fact.kind for fact in facts}
     outcomes = [outcome for outcome, _, _ in _disputes(facts)]
     for status, holds in (
@@ -326,7 +332,7 @@ def _own_id(payment_id: str, fact: _Fact) -> str:
 
 
 def _paid(payment_id: str, facts: list[_Fact]) -> list[tuple[Any, Any]]:
-    """Return the captures' amounts, else the amount of the earliest success."""
+    """Return the captures' amounts or, if there are none, the amount of the earliest success."""
     captures: dict[str, tuple[Any, Any]] = {}
     for fact in facts:
         if fact.kind == _CAPTURE:
@@ -336,7 +342,7 @@ def _paid(payment_id: str, facts: list[_Fact]) -> list[tuple[Any, Any]]:
 
 
 def _standing_refunds(payment_id: str, facts: list[_Fact]) -> list[CheckedRefund]:
-    """Return each refund once, without those that failed at the time of their success or later."""
+    """Return each refund once; leave out the refunds that failed at or after their success."""
     refunds: dict[str, CheckedRefund] = {}
     for fact in facts:
         if fact.kind == _REFUND:
@@ -352,7 +358,7 @@ def _standing_refunds(payment_id: str, facts: list[_Fact]) -> list[CheckedRefund
 
 
 def _disputes(facts: list[_Fact]) -> list[tuple[str | None, int, str | None]]:
-    """Return each dispute's latest outcome, and the earliest amount that an event states."""
+    """Return each dispute's latest outcome, and the first amount that one of its events states."""
     by_id: dict[str, list[_Fact]] = defaultdict(list)
     for fact in facts:
         if fact.kind in {_DISPUTE, _WON, _LOST}:
@@ -381,7 +387,7 @@ def _totals(payments: _Facts) -> dict[str, CheckedTotals]:
 
 
 def _status(payments: Iterable[CheckedPayment], totals: Mapping[str, CheckedTotals]) -> str:
-    """Return the first status that applies."""
+    """Return the first status that applies to the order; the checks below are in sequence."""
     statuses = {payment.status for payment in payments}
     refunded = any(each.refunded > 0 for each in totals.values())
     if any(each.refunded > each.paid for each in totals.values()):

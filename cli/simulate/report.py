@@ -1,4 +1,4 @@
-"""Reports a simulation, and the check after it if there was one, as JSON and as tables.
+"""Reports a simulation as JSON and as tables; if orders were checked, includes the check's result.
 
 A report contains no secret and no body.
 """
@@ -25,7 +25,8 @@ _SHOWN: Final = 20
 class LedgerCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of the check; ``totals`` are the expected sums over the compared orders.
 
-    ``undecided`` are orders with an event that was never acknowledged, but may be in the log.
+    ``undecided`` are the orders that have an event that was never acknowledged. Such an event may
+    nevertheless be in the log.
     """
 
     orders: int
@@ -98,10 +99,10 @@ def ledger_check(
 
 
 def figures_table(report: Report) -> Table:
-    """Return the numbers of deliveries, attempts and events, by outcome."""
+    """Return a table of the numbers of deliveries, attempts and events, by outcome."""
     table = _table(f"Simulation {report.seed} of {report.events} events", "what", "how many")
     rows = [
-        ("deliveries sent, with duplicates", report.sent),
+        ("deliveries sent, including duplicates", report.sent),
         ("attempts", report.attempts),
         ("retries", report.retries),
         *((f"refused: {code}", count) for code, count in report.refused.items()),
@@ -116,7 +117,7 @@ def figures_table(report: Report) -> Table:
 
 
 def latency_table(latency: Mapping[str, OutcomeLatency]) -> Table:
-    """Return the durations of the attempts, by outcome."""
+    """Return a table of the durations of the attempts, by outcome."""
     headings = ("attempts", "p50 ms", "p99 ms", "longest ms")
     table = _table("How long the attempts took", "outcome", *headings)
     for outcome, times in latency.items():
@@ -127,7 +128,7 @@ def latency_table(latency: Mapping[str, OutcomeLatency]) -> Table:
 
 
 def totals_table(checked: LedgerCheck, digits_of: Mapping[str, int]) -> Table:
-    """Return the totals of all orders together, by currency."""
+    """Return a table of the totals over all orders, by currency."""
     table = _table(f"Totals of {counted(checked.orders, 'order')}", "", "paid", "refunded", "net")
     for currency, totals in checked.totals.items():
         sums = (totals.paid, totals.refunded, totals.net)
@@ -136,7 +137,7 @@ def totals_table(checked: LedgerCheck, digits_of: Mapping[str, int]) -> Table:
 
 
 def conclusions(report: Report) -> list[Text]:
-    """Return the lines below the tables: unacknowledged events, unexpected orders, a verdict."""
+    """Return the lines below the tables: unacknowledged events, differing orders, and a verdict."""
     lines = _named("not acknowledged, but perhaps kept", report.owed)
     checked = report.checked
     if checked is None:

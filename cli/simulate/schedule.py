@@ -1,8 +1,8 @@
-"""Orders the first attempts at deliveries: some are late, repeated, or signed with a wrong time.
+"""Puts the first attempts at deliveries into a sequence; some are late, repeated or badly signed.
 
-A seed and the number of events decide the deliveries and the bytes of each body, whatever ingress
-answers. A story has the events of one order. Memory holds only the waiting deliveries of stories
-that have begun.
+The seed, the number of events, the rules and the dialects decide the deliveries and the bytes of
+each body, whatever ingress answers. A *story* consists of the events of one order. Memory holds
+only the waiting deliveries of stories that have begun.
 """
 
 import heapq
@@ -17,8 +17,9 @@ from cli.send import encode
 from cli.simulate.oracle import identity
 from cli.simulate.stories import SDK, Dialects, Event, Stories
 
-# The ranges of the signer's clock error, in parts of the tolerance: no error, errors well within
-# the tolerance (the delivery takes time too), and errors beyond the tolerance.
+# The ranges of the signer's clock error, as multiples of the tolerance. The first range is no
+# error, and the third range is beyond the tolerance. The second range ends below the tolerance,
+# because the delivery also takes time.
 _SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
 _SKEWS_PERCENT: Final = (70, 28, 2)
 
@@ -27,9 +28,9 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
     """One delivery, which is attempted until it is acknowledged.
 
     ``events_before`` is the number of events that have an earlier delivery. ``skew`` is the error
-    of the signer's clock at the first attempt, in parts of the tolerance. At that attempt, a
-    notification of the Pay API, which is not signed, has a wrong token if ``skew`` is beyond the
-    tolerance.
+    of the signer's clock at the first attempt, as a multiple of the tolerance. A notification of
+    the Pay API is not signed. Instead, if its ``skew`` is beyond the tolerance, its first attempt
+    has a wrong token.
     """
 
     number: int
@@ -43,7 +44,7 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
 def deliveries(
     seed: int, events: int, rules: str = "seed", dialects: Dialects = SDK
 ) -> Iterator[ScheduledDelivery]:
-    """Yield the deliveries of ``events`` events and their duplicates, in order of sending."""
+    """Yield the deliveries of ``events`` events and their duplicates, in the sending sequence."""
     random = Random(f"schedule {seed}-{events}")
     stories = iter(Stories(seed, events, rules, dialects))
     begun: set[str] = set()
@@ -57,7 +58,7 @@ def deliveries(
 
 
 def _in_order(stories: Iterator[list[Event]], events: int, random: Random) -> Iterator[Event]:
-    """Yield the events of several orders in turn, some of them late, and some more than once."""
+    """Yield the events of several orders in turn; some events are late, and some are repeated."""
     waiting: list[tuple[float, int, Event]] = []
     taken = entered = 0
     while taken < events:
@@ -68,7 +69,8 @@ def _in_order(stories: Iterator[list[Event]], events: int, random: Random) -> It
                 heapq.heappush(waiting, (place, entered, event))
                 entered += 1
         taken += len(story)
-        # No later story has an event before its own start, so earlier events can be sent.
+        # The events of later stories have no place before `taken`. So the waiting events before
+        # `taken` can be sent.
         while waiting and waiting[0][0] < taken:
             yield heapq.heappop(waiting)[2]
     while waiting:
@@ -76,7 +78,7 @@ def _in_order(stories: Iterator[list[Event]], events: int, random: Random) -> It
 
 
 def _places(place: float, random: Random) -> Iterator[float]:
-    """Yield, for each delivery of one event, the delivery's place in the sending order."""
+    """Yield, for each delivery of one event, the delivery's place in the sending sequence."""
     times = random.choices((1, 2, 4), weights=(88, 10, 2))[0]
     for _ in range(times):
         reach = random.choices((0.0, 10.0, 500.0), weights=(65, 25, 10))[0]
@@ -84,7 +86,7 @@ def _places(place: float, random: Random) -> Iterator[float]:
 
 
 def _serialised(event: Event, random: Random) -> bytes:
-    """Return one of several serialisations, as a sender may serialise a duplicate differently."""
+    """Return one of several serialisations: a sender may serialise a duplicate differently."""
     match random.randrange(4):
         case 0:
             return json.dumps(_shuffled(event, random), ensure_ascii=True).encode()
@@ -95,7 +97,7 @@ def _serialised(event: Event, random: Random) -> bytes:
 
 
 def _shuffled(value: Any, random: Random) -> Any:
-    """Return the same JSON value with the fields in a different order."""
+    """Return the same JSON value with its fields in a random sequence."""
     if not isinstance(value, dict):
         return value
     return {name: _shuffled(value[name], random) for name in random.sample(list(value), len(value))}

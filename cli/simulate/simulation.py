@@ -1,7 +1,7 @@
 """Runs the virtual Plexy: every delivery is attempted until a 2xx answer acknowledges it.
 
-A run records the acknowledged bodies, and the owed events: those that were attempted, but are not
-acknowledged yet. An owed event may be in the log, because an answer can get lost.
+A run records the acknowledged bodies and the *owed* events. An owed event was attempted, but is not
+acknowledged yet. It may be in the log, because an answer can get lost.
 """
 
 import asyncio
@@ -24,9 +24,10 @@ from ledger.pay import PayAmounts
 
 
 class SendingTally(msgspec.Struct):
-    """The counts of a run; ``sent`` includes duplicates, but counts each delivery only once.
+    """The counts of a run; ``sent`` counts each delivery once, however often it was attempted.
 
-    ``refused`` counts attempts by status and code, and ``unanswered`` by the network failure.
+    A duplicate is a separate delivery. ``refused`` counts the refused attempts, by status and code.
+    ``unanswered`` counts the attempts that got no answer, by the kind of network failure.
     """
 
     sent: int = 0
@@ -37,7 +38,7 @@ class SendingTally(msgspec.Struct):
 
     @property
     def retries(self) -> int:
-        """The number of attempts that were not the first of their delivery."""
+        """The number of attempts that were not the first attempt at their delivery."""
         return self.attempts - self.sent
 
 
@@ -53,8 +54,8 @@ class _Due(msgspec.Struct, frozen=True, order=True):
 class Simulation:
     """One run; ``acknowledged`` has each body that was answered with a 2xx, by event id.
 
-    ``owed`` has a body of each event that was attempted but never acknowledged. Both can be read
-    during the run. ``heard`` receives each attempt after its end.
+    ``owed`` has one body of each event that was attempted but never acknowledged. Both attributes
+    can be read during the run. ``heard`` receives each attempt after the attempt has ended.
     """
 
     def __init__(
@@ -85,9 +86,9 @@ class Simulation:
         self._slots = asyncio.Semaphore(options.concurrency)
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Send until everything is acknowledged, or until ``stop`` is set; call this once.
+        """Send until everything is acknowledged, or until ``stop`` is set; call this only once.
 
-        A stop abandons the attempts in flight, whose events stay owed.
+        If ``stop`` is set, the current attempts are abandoned, and their events stay owed.
         """
         self._began_s = asyncio.get_running_loop().time()
         began_s = time.monotonic()
@@ -98,20 +99,20 @@ class Simulation:
             self.took_s = time.monotonic() - began_s
 
     def finish(self) -> None:
-        """Begin no more deliveries; ``run`` returns once all begun deliveries are acknowledged."""
+        """Begin no more deliveries; ``run`` returns when all begun deliveries are acknowledged."""
         self._unsent = iter(())
         self._upcoming = None
         self._changed.set()
 
     def orders(self) -> dict[str, oracle.CheckedOrder | None]:
-        """Return the orders that the acknowledged events must produce, without undecided orders."""
+        """Return the orders that the acknowledged events must produce, except undecided orders."""
         undecided = self.undecided()
         bodies = self._acknowledged_bodies()
         foretold = oracle.orders(bodies, self.options.rules, in_major=self._in_major)
         return {name: order for name, order in foretold.items() if name not in undecided}
 
     def undecided(self) -> set[str]:
-        """Return the orders that depend on whether an owed event is in the log."""
+        """Return the orders whose state depends on whether an owed event is in the log."""
         if not self.owed:
             return set()
         bodies = [*self._acknowledged_bodies(), *self.owed.values()]
@@ -136,7 +137,7 @@ class Simulation:
                 attempts.create_task(self._attempt(session, due))
 
     async def _next(self) -> _Due | None:
-        """Wait for the next attempt to be due; ``None`` if no attempt is left."""
+        """Wait until the next attempt is due; ``None`` if no attempt is left."""
         loop = asyncio.get_running_loop()
         while (due := self._take(loop.time())) is None:
             waiting = [each.at_s for each in (*self._retries[:1], self._upcoming) if each]
@@ -149,7 +150,7 @@ class Simulation:
         return due
 
     def _take(self, now_s: float) -> _Due | None:
-        """Return an attempt that is due, if any; a retry takes precedence."""
+        """Return an attempt that is due, or ``None``; retries come before first attempts."""
         if self._retries and self._retries[0].at_s <= now_s:
             return heapq.heappop(self._retries)
         if self._upcoming is None and (delivery := next(self._unsent, None)):
@@ -184,7 +185,7 @@ class Simulation:
         self._changed.set()
 
     def _now_of(self, secrets: tuple[str, ...]) -> str:
-        """Return the current secret or token; each has an equal share of the run."""
+        """Return the current secret or token; each is used for an equal share of the run."""
         share = self._events_begun * len(secrets) // self.events
         return secrets[min(share, len(secrets) - 1)]
 

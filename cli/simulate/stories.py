@@ -1,10 +1,10 @@
 """Draws stories of virtual shops from a seed: orders, attempts to pay, and refunds.
 
-A shop may use both of Plexy's dialects, so an order may have payments of both.
+A shop may use both of Plexy's dialects, so an order may have payments in both dialects.
 
-A story has the events of one order, in the order in which they happened. Stories depend only on the
-run's seed, number of events, rules and dialects. A change of the seed or of the number of events
-also changes the ids.
+A story consists of the events of one order, in the sequence in which they happened. Stories depend
+only on the run's seed, number of events, rules and dialects. The ids change with the seed and with
+the number of events.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,12 @@ Event = dict[str, Any]
 
 # These currencies have zero, two or three decimals.
 _CURRENCIES: Final = ("JPY", "KZT", "USD", "BHD", "EUR", "KWD", "KRW")
-# Ids end with text that must survive JSON, Kafka's keys and a URL.
+# Ids end with one of these texts, which must stay intact in JSON, in Kafka's keys and in a URL.
 _ENDINGS: Final = ("", "", "", "/7", " ж", "-ü", "/../x y", "%2F", "?a=b&c#d", "№+日本", '"\\')
 _OTHER_TYPES: Final = ("payment.pending", "refund.failed", "payout.paid", "dispute.opened", "x")
 _TEXTS: Final = ("", "Two of these", "Два чая & пирог", "line\nbreak", "🧾")
-# A double holds every integer up to this amount, but not every sum that exceeds it.
+# A double holds every integer up to this number, but not every larger integer. For example, it does
+# not hold every sum of two such amounts.
 _LARGEST_MINOR: Final = 2**53 - 1
 _FIRST_SECOND: Final = 1_767_225_600  # 2026-01-01
 _SHOPS: Final = 20
@@ -44,7 +45,10 @@ class Shop(msgspec.Struct, frozen=True):
 
 
 class Dialects(msgspec.Struct, frozen=True):
-    """The dialects of a run's payments; ``pay`` is the unit of amounts in the Pay API, if used."""
+    """The dialects of a run's payments.
+
+    ``pay`` is the unit of the Pay API's amounts, or ``None`` if the run does not use the Pay API.
+    """
 
     sdk: bool = True
     pay: PayAmounts | None = None
@@ -54,7 +58,7 @@ SDK: Final = Dialects()
 
 
 def shops() -> list[Shop]:
-    """Return shops that together use every documented field name, in every place."""
+    """Return shops that together use every documented field name in every possible place."""
     return [
         Shop(
             order_field=ORDER_FIELDS[n % len(ORDER_FIELDS)],
@@ -68,9 +72,10 @@ def shops() -> list[Shop]:
 
 
 class Stories:
-    """An endless iterator of stories; every text id contains the seed and the number of events.
+    """An endless iterator of stories.
 
-    With the rules ``lifecycle``, payments also have captures, voids, reversals and disputes.
+    Every id that is not a number contains the seed and the number of events. If ``rules`` is
+    ``lifecycle``, payments also have captures, voids, reversals and disputes.
     """
 
     def __init__(
@@ -105,7 +110,11 @@ class Stories:
         return self._payment(shop, order)
 
     def _payment(self, shop: Shop, order: str | int) -> list[Event]:
-        """Return one payment's events: attempts, usually a success, refunds, unfolded types."""
+        """Return one payment's events.
+
+        The events are failed attempts, usually a success, refunds, and events whose type the ledger
+        does not fold.
+        """
         chance, money = self._chance, self._money()
         payment_id = self._id("pay", shop)
         failures = self._random.choice((0, 0, 0, 1, 2))
@@ -163,7 +172,7 @@ class Stories:
     def _about(
         self, shop: Shop, payment_id: str, kind: str, own_id: str, money: Price | None
     ) -> Event:
-        """Return an event about a capture or a dispute, with its own id and its payment's id."""
+        """Return an event about a capture or a dispute; it has its own id and names the payment."""
         data = {"id": own_id, shop.payment_field: payment_id}
         return self._event(shop, kind, data | (self._details(kind, money) if money else {}))
 
@@ -176,7 +185,11 @@ class Stories:
         return self._event(shop, kind, data)
 
     def _refunds(self, shop: Shop, payment_id: str, money: Price, order: str | int) -> list[Event]:
-        """Return refunds of a part, of the whole, of the whole in two parts, or of too much."""
+        """Return the refunds of one payment.
+
+        They refund a part of the amount, the whole amount, the whole amount in two parts, or more
+        than the amount.
+        """
         part = self._random.randint(0, money.amount)
         wholes = ((part,), (money.amount,), (part, money.amount - part), (money.amount, part))
         amounts = self._random.choices(wholes, weights=(45, 25, 20, 10))[0]
@@ -194,7 +207,7 @@ class Stories:
         kind = "refund.succeeded"
         data: dict[str, Any] = self._details(kind, money)
         if self._chance(5):
-            # Some APIs send the payment itself, with the refunded amount.
+            # Instead of a refund, some APIs send the payment itself with the refunded amount.
             data = {"id": payment_id, **data}
         else:
             data = {"id": self._id("re", shop), shop.payment_field: payment_id, **data}
@@ -218,7 +231,7 @@ class Stories:
                 return self._event(shop, "payment.failed", data, ago_s=86_400)
 
     def _event(self, shop: Shop, kind: str, data: dict[str, Any], *, ago_s: int = 0) -> Event:
-        # Events of the same second sort by their ids, which are random.
+        # The ledger sorts events of the same second by their ids, and these ids are random.
         self._now_s += self._random.choice((0, 0, 1, 7, 60))
         event_id = self._id(f"evt_{self._random.getrandbits(32):08x}", shop)
         return build_event(event_id, kind, self._now_s - ago_s, data)

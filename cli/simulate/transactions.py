@@ -1,7 +1,7 @@
 """Draws transactions of the Pay API: charged in full or in part, cancelled, refunded or failed.
 
-A transaction's notifications are in the order of the changes that they report. No two of them have
-the same time, so that their ids do not decide which is earlier.
+A transaction's notifications are in the sequence of the changes that they report. No two
+notifications have the same time. Otherwise, their ids would decide which of them is earlier.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Price(NamedTuple):
 
 
 class Transactions:
-    """Draws transactions; ``new_id`` makes ids from a prefix, and ``now_s`` advances time."""
+    """Draws transactions; ``new_id`` makes an id from a prefix, and ``now_s`` advances the time."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Transactions:
         return [self._refund(transaction, order, Price(each, money.currency)) for each in parts]
 
     def _refund(self, transaction: str, order: str, money: Price) -> Notification:
-        """Return a refund, which is a transaction of its own and names its parent."""
+        """Return a refund: a separate transaction that names the refunded transaction as parent."""
         parent = {"Value": transaction} if self._chance(30) else transaction
         data = {"id": self._new_id("txn"), "type": "refund", "parentTransactionId": parent}
         if self._chance(30):

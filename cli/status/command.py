@@ -1,7 +1,7 @@
 """Shows whether all is well, as tables or as JSON: the command ``status``.
 
-New records alone are no problem. A partition is behind only if a record is still not folded
-``within_s`` seconds after ``status`` first saw the record.
+New records are not a problem by themselves. A partition is behind only if a record is still not
+folded ``within_s`` seconds after ``status`` first saw the record.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Behind:
         self._targets: dict[tuple[str, int], _Target] = {}
 
     def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[StatusProblem], bool]:
-        """Return a problem per partition that is behind, and whether another one may be behind."""
+        """Return a problem for each partition that is behind, and whether others may be behind."""
         problems, undecided = [], False
         for hop in hops:
             for at in hop.partitions:
@@ -66,9 +66,9 @@ class Behind:
                 elif now_s - target.since_s >= self._within_s:
                     detail = (
                         f"{hop.topic} partition {at.partition} has "
-                        f"{counted(at.records, 'record')} that the workers have not folded, the "
-                        f"oldest for {now_s - target.since_s:.0f} s: check that a worker runs, and "
-                        "read its log"
+                        f"{counted(at.records, 'record')} that the workers have not folded; the "
+                        f"oldest has waited for {now_s - target.since_s:.0f} s: check that a "
+                        "worker runs, and read the worker's log"
                     )
                     problems.append(StatusProblem("behind", hop.hop, detail))
                 else:
@@ -109,7 +109,7 @@ async def _watch(
     show: Callable[[Look], None],
     last: list[Look],
 ) -> None:
-    """Look forever; after an interrupt, ``last`` still has the last look."""
+    """Look forever; after an interrupt, ``last`` still has the most recent look."""
     behind = Behind(options.within_s)
     while True:
         seen = await look(settings, asked)
@@ -120,7 +120,7 @@ async def _watch(
 
 
 def addresses(settings: StatusSettings, options: StatusOptions) -> Iterator[Address]:
-    """Yield each program's address from the options, else from the settings."""
+    """Yield each program's address from the options, or from the settings if no option has it."""
     ingest = options.ingest_url or base_url(settings.ingest_host, settings.ingest_port)
     port = settings.ingest_metrics_port or RUN_METRICS_PORT
     metrics = options.metrics_url or f"{base_url(settings.ingest_metrics_host, port)}/metrics"
@@ -134,7 +134,7 @@ def addresses(settings: StatusSettings, options: StatusOptions) -> Iterator[Addr
 
 @contextlib.contextmanager
 def _showing(options: StatusOptions, console: Console) -> Iterator[Callable[[Look], None]]:
-    """Show each look: in place of the previous look on a terminal, otherwise below it."""
+    """Show each look; on a terminal, a look replaces the previous look."""
     if options.as_json or not console.is_terminal:
         yield partial(_show, options=options, console=console)
         return

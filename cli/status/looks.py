@@ -1,8 +1,9 @@
 """Looks once at a running ledger: at the workers' lags in Kafka, and at the programs' answers.
 
-A ``Look`` has the lag of each hop and partition, each program's readiness and numbers, and every
-problem by name. A failing ledger raises no exception: a Kafka that does not answer, for example, is
-a problem in the look.
+A *hop* is one of the workers' three agents: ``dedupe``, ``payments`` and ``orders``. A ``Look`` has
+the lag of each hop and partition, each program's readiness and numbers, and every problem. If the
+ledger fails, no exception is raised: for example, a Kafka that does not answer is a problem in the
+look.
 """
 
 import asyncio
@@ -22,8 +23,9 @@ from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topics import examine_topics
 
 _ANSWER_WITHIN_S: Final = 5.0
-# A number shown for a program is the sum over a metric's labels, or the metric's largest value. The
-# number of keys in a table is not shown, because RocksDB's estimate may be far off.
+# A number that is shown for a program is the sum over a metric's labels, or the metric's largest
+# value. The number of keys in a table is not shown, because RocksDB only estimates it, and the
+# estimate may be very inaccurate.
 _SUMMED: Final[Mapping[str, str]] = {
     "plexy_ledger_ingress_in_flight": "in_flight",
     "plexy_ledger_worker_recovery_records": "recovery_records",
@@ -40,7 +42,7 @@ Numbers = dict[str, float]
 
 
 class StatusProblem(msgspec.Struct, frozen=True):
-    """A problem of a ledger: its stable name, its subject, and a sentence for the user."""
+    """A problem of a ledger: the problem's stable name, its subject, and a text for the user."""
 
     code: str
     subject: str
@@ -48,7 +50,7 @@ class StatusProblem(msgspec.Struct, frozen=True):
 
 
 class HopLag(msgspec.Struct, frozen=True):
-    """One hop: the topic that it folds, and how many of the topic's records are not folded."""
+    """One hop, the topic that it folds, and how many of the topic's records it has not folded."""
 
     hop: str
     topic: str
@@ -57,7 +59,7 @@ class HopLag(msgspec.Struct, frozen=True):
 
 
 class ProgramStatus(msgspec.Struct, frozen=True):
-    """One program; ``numbers`` are ``None`` if its metrics can't be read."""
+    """One program; ``numbers`` is ``None`` if the program's metrics can't be read."""
 
     name: str
     url: str
@@ -79,7 +81,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """The addresses of a program; ``metrics_url`` is empty if it serves no metrics."""
+    """The addresses of a program; ``metrics_url`` is empty if the program serves no metrics."""
 
     name: str
     url: str
@@ -123,7 +125,10 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[S
 
 
 def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
-    """Yield deletions of unfolded records between the agents; ``examine_topics`` covers the log."""
+    """Yield a problem for each partition that lost unfolded records, in topics between two hops.
+
+    ``examine_topics`` reports the deleted records of the log of record itself.
+    """
     for hop in hops[1:]:
         for each in hop.partitions:
             if each.deleted:
@@ -136,7 +141,10 @@ def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
 
 
 def _lost(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
-    """Yield the partitions that end before the committed offset, though the end was read later."""
+    """Yield a problem for each partition whose end is below its committed offset.
+
+    The end was read after the committed offset, so the partition has lost records.
+    """
     for hop in hops:
         for at in hop.partitions:
             if at.committed > at.end:

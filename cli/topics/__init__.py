@@ -1,1 +1,1 @@
-"""Reads and writes the topics of a ledger without a consumer group, and waits for its workers."""
+"""Reads and writes a ledger's topics, joins no consumer group, and waits for the workers."""

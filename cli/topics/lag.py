@@ -1,6 +1,6 @@
 """Measures how far a group of workers has folded a topic, and shows a bar on a terminal.
 
-A partition without a committed offset counts from its first offset.
+If a partition has no committed offset, its lag is counted from its first offset.
 """
 
 import time
@@ -35,9 +35,9 @@ Report = Callable[[Lag], None]
 
 
 class PartitionLag(NamedTuple):
-    """One partition: its first offset, the next offset to fold, and its end.
+    """One partition: its first offset, the next offset to fold, and its end offset.
 
-    ``deleted`` counts the records that were deleted before they were folded.
+    ``deleted`` is the number of records that were deleted before they were folded.
     """
 
     partition: int
@@ -56,7 +56,7 @@ async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPar
     """Return a topic's partitions; raise ``TopicMissingError`` if there is no such topic."""
     (described,) = await admin.describe_topics([topic])
     if not described["partitions"]:
-        # Without this error, a missing topic would look like an empty one.
+        # Without this error, a missing topic would look like an empty topic.
         raise TopicMissingError(missing_fault([topic]))
     return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
 
@@ -70,7 +70,8 @@ async def committed(
     except KafkaError as error:
         if not error.retriable:
             raise
-        # A new broker has no topic of committed offsets yet, but creates it on this request.
+        # A new broker has no topic for committed offsets yet. This request makes the broker create
+        # the topic.
         return {}
     return {tp.partition: each.offset for tp, each in found.items() if each.offset >= 0}
 
@@ -82,7 +83,7 @@ async def lags(
     topic: str,
     ends: Mapping[int, int] | None = None,
 ) -> list[PartitionLag]:
-    """Return each partition's lag, up to ``ends`` if given, else up to the partition's end."""
+    """Return each partition's lag up to ``ends``; the default is up to the partition's end."""
     partitions = await partitions_of(admin, topic)
     begins = await consumer.beginning_offsets(partitions)
     done = await committed(admin, group, partitions)
@@ -108,7 +109,7 @@ def summed(topic: str, partitions: Iterable[PartitionLag]) -> Lag:
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Report]:
-    """Show a bar for each topic while the block runs; show nothing without a terminal."""
+    """Show a bar for each topic while the block runs, if there is a terminal."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
     with Progress(

@@ -1,6 +1,6 @@
 """Reads a ledger's topics and the workers' progress in Kafka, while the ledger runs.
 
-The reader has no consumer group and writes nothing. Every wait is bounded.
+The reader has no consumer group and writes nothing. Every wait has a time limit.
 """
 
 import asyncio
@@ -30,9 +30,10 @@ from runtime.kafka.topics import TopicSettings, examine
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-# aiokafka also fetches past a range's end, and the next topic's fetch waits for that answer.
+# The longest time for which a broker delays its answer if it has no records. aiokafka also fetches
+# beyond a range's end, and the next topic's fetch must wait for that answer.
 _FETCH_MAX_WAIT_MS: Final = 20
-# A worker commits twice a second, so asking much more often would show nothing new.
+# A worker commits twice a second, so asking much more often than that would show nothing new.
 _POLL_S: Final = 0.2
 
 
@@ -59,11 +60,13 @@ class LedgerNames(msgspec.Struct, frozen=True):
 class LedgerReader:
     """The clients that read one ledger; see ``open_reader``.
 
-    ``faults`` has the topics that are lost, or were deleted and created again. Reading such a
-    topic raises ``TopicsError``, because its current records are not those that the ledger wrote.
+    ``faults`` names the topics that are lost, or that were deleted and created again. Reading such
+    a topic raises ``TopicsError``, because the topic no longer has the records that the ledger
+    wrote.
 
-    A separate client asks for offsets, because a broker answers a client's requests in order, and a
-    fetch that waits for new records would delay the offsets.
+    Two clients are used: ``consumer`` fetches records, and ``offsets`` asks for offsets. A broker
+    answers the requests of one client one after another, so a fetch that waits for new records
+    would delay the answers about offsets.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class LedgerReader:
     async def made_with(self) -> int:
         """Return the number of partitions with which the ledger was created.
 
-        An operator may have added partitions to the log since.
+        After that, an operator may have added partitions to the log.
         """
         existing = set(await self._admin.list_topics())
         names = self.names.topics
@@ -100,11 +103,11 @@ class LedgerReader:
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
     async def examine(self, settings: TopicSettings) -> Examination:
-        """Compare the topics with the expected ones, as every program does."""
+        """Compare the topics with the expected topics, as every program does."""
         return await examine(self._admin, settings)
 
     async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
-        """Return the difference between the running workers' settings and ``settings``, if any."""
+        """Return how the running workers' settings differ from ``settings``, or ``None``."""
         return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:
@@ -116,7 +119,7 @@ class LedgerReader:
         return _by_number(await self._offsets.end_offsets(await self._partitions(topic)))
 
     async def since(self, topic: str, time_ms: int) -> Offsets:
-        """Return each partition's first offset whose record has this time or a later one.
+        """Return each partition's first offset whose record has this time or a later time.
 
         A partition without such a record gets the offset of its end.
         """
@@ -147,8 +150,9 @@ class LedgerReader:
     ) -> dict[bytes, bytes]:
         """Return the last value of each key of a partition; feed every record to the digest.
 
-        Reading continues until the partition has no more records, because compaction may have
-        removed a value in favour of a newer one that was written after the first end.
+        Reading continues until the partition has no more records. Otherwise a key could be missing:
+        compaction may have removed its value because of a newer value, which was written after the
+        end offset was read.
         """
         values: dict[bytes, bytes] = {}
         start, end = 0, (await self.ends(topic)).get(number, 0)
@@ -171,8 +175,9 @@ class LedgerReader:
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded the current log; return the log's end offsets.
 
-        An offset is committed only after the record's outputs are acknowledged. So once a hop has
-        folded its topic's current records, the next hop's topic has all of their outputs. The
+        The three agents (hops) of the workers fold one topic each. A hop commits a record's offset
+        only after Kafka has acknowledged the record's outputs. So after a hop has folded the
+        current records of its topic, the next hop's topic has all outputs of these records. The
         method does not wait for later records. Raises ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
@@ -184,8 +189,8 @@ class LedgerReader:
     async def folded(self) -> Offsets:
         """Return the offsets up to which the log is folded now.
 
-        While a later hop lags, no offset of the log is known to be folded, because any record may
-        be the one that is missing.
+        While a later hop lags, the result is empty: no offset of the log is known to be folded,
+        because the outputs of any record may be the ones that the later hop has not folded.
         """
         at = await self.committed(self.names.topics.webhooks)
         for topic in self.names.topics.hops[1:]:
@@ -211,7 +216,8 @@ class LedgerReader:
             if time.monotonic() > deadline:
                 raise NotFoldedError(
                     f"{lag.total - lag.done} of {lag.total} records of {topic} are not folded by "
-                    f"the workers of group {self.names.group}: start a worker, or give it more time"
+                    f"the workers of group {self.names.group}: start a worker, or give the workers "
+                    "more time"
                 )
             await asyncio.sleep(_POLL_S)
 
@@ -233,9 +239,10 @@ class LedgerReader:
 async def open_reader(
     settings: TopicSettings, *, restores_log: bool = False
 ) -> AsyncIterator[LedgerReader]:
-    """Connect the clients while a block runs.
+    """Connect the clients, and disconnect them after the block.
 
-    ``restores_log`` is for the program that restores the log; the log's id is not recorded yet.
+    Only the program that restores the log sets ``restores_log``: at that time, the id of the log's
+    topic is not recorded yet, so the log must not count as lost or replaced.
     """
     async with (
         clients(settings) as (admin, offsets),

@@ -1,7 +1,7 @@
 """Connects the producer with which commands write to a ledger.
 
-The producer is idempotent and waits for the acknowledgement of every in-sync replica. Every wait is
-bounded.
+The producer is idempotent and waits for the acknowledgement of every in-sync replica. Every wait
+has a time limit.
 """
 
 from collections.abc import AsyncIterator, Iterator

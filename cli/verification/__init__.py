@@ -1,7 +1,9 @@
 """The commands `verify`, `audit`, `rebuild` and `prove`, which show whether the ledger is correct.
 
-``ledger.verification.truth`` folds the log from scratch, without the workers' code. ``verify``
-compares the ledger with the result once (``auditor``), and ``audit`` forever (``follower``).
-``findings`` prints differences. ``rebuild`` builds a new version of everything derived from the
-log; ``comparer`` and ``rebuilt`` compare the versions. ``prove`` checks an order's proof offline.
+``ledger.verification.truth`` folds the log from scratch, without the workers' code. ``verify`` uses
+``auditor`` to compare the ledger with the result once. ``audit`` uses ``follower`` to compare them
+again and again. Both use ``replicas`` to compare the workers' disks, and ``verify`` and ``rebuild``
+print differences with ``findings``. ``rebuild`` builds a new version of everything that is derived
+from the log; ``comparer`` compares the versions, and ``rebuilt`` prints the result. ``prove``
+checks an order's proof, and needs no connection.
 """

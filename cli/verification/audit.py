@@ -1,10 +1,11 @@
 """`plexy-ledger audit`: verifies the ledger in endless rounds, alongside the workers.
 
-It serves `/metrics` and `/readyz`. `/readyz` answers 200 while nothing differs, and otherwise 503
-with the reason. If a token is set, only readers with the token see the metrics and the reason.
+The audit serves `/metrics` and `/readyz`. `/readyz` answers 200 while nothing differs; otherwise it
+answers 503 with the reason. If a token is set, only clients with the token see the metrics and the
+reason.
 
-The audit never writes. It keeps running and reports the reason if something differs, if Kafka does
-not answer, or if workers lag behind. If no worker reports the content of its disk, the audit
+The audit never writes. If something differs, if Kafka does not answer or if the workers lag behind,
+the audit reports this and keeps running. If no worker reports the content of its disk, the audit
 compares everything else.
 """
 
@@ -51,12 +52,15 @@ from runtime.problems import MEDIA_TYPE, Problem
 
 # The log names at most this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
-# The workers are asked this often to read their disks, so any damage is found within a minute.
+# The workers are asked this often to read their disks, so that any damage is found within a minute.
 _SCRUBBED_EVERY_S: Final = 20.0
-# A worker restores a damaged partition by itself, so damage raises an alarm only for a while.
+# A worker restores a damaged partition by itself. So after this time, the audit no longer reports
+# the damage.
 _DAMAGE_SHOWN_FOR_MS: Final = 10 * 60 * 1000
 _STOPPED_WITHIN_S: Final = 5
-_NOT_SHOWN: Final = "the reason is in the audit's log, and here if you send LEDGER_API_TOKEN"
+_NOT_SHOWN: Final = (
+    "the reason is in the audit's log; it is also shown here if you send LEDGER_API_TOKEN"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -113,7 +117,7 @@ class Audit:
         self._lost: list[Difference] = []
 
     async def run(self) -> None:
-        """Audit forever; report a temporary failure, and retry the round."""
+        """Audit forever; if a round fails temporarily, report the failure and retry the round."""
         while True:
             try:
                 with self._reporting():
@@ -126,14 +130,14 @@ class Audit:
             await asyncio.sleep(self._settings.audit_every_s)
 
     def _start_over(self, error: RewrittenError) -> None:
-        """Report that everything must be read again; a loss in the log stays reported."""
+        """Report that everything must be read again; if the log lost records, keep reporting it."""
         if error.topic == self._settings.names.webhooks:
             self._lost.append(error.difference)
         self._set_state("not_audited", f"{error}: the audit reads everything again from the start")
 
     async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
         while True:
-            # An interrupted round continues where it stopped, since the clients reconnect.
+            # The clients reconnect, so a round that failed continues where it stopped.
             with self._reporting():
                 await self._round(reader, follower)
             await asyncio.sleep(self._settings.audit_every_s)
@@ -148,7 +152,7 @@ class Audit:
         tables = answer if isinstance(answer, AllTables) else None
         differences = await follower.round(settled, tables)
         self._show_disks(answer, follower)
-        # Without an answer, the damage that was already reported stays reported.
+        # If no worker answered, the damage from the last answer stays reported.
         self._tables = tables or self._tables
         if self._tables is not None:
             since_ms = time.time_ns() // 1_000_000 - _DAMAGE_SHOWN_FOR_MS
@@ -162,7 +166,7 @@ class Audit:
         self._judge(differences)
 
     async def _look_at_topics(self, reader: LedgerReader) -> None:
-        """Refuse topics that are not the ledger's; log other faults once, and go on."""
+        """Raise ``TopicsError`` for a fault that prevents the audit; log any other fault once."""
         seen = await reader.examine(self._settings)
         for fault in seen.fatal:
             raise TopicsError(fault)
@@ -172,9 +176,9 @@ class Audit:
         self._topic_faults = faults
 
     async def _compare_settings(self, reader: LedgerReader) -> None:
-        """Log once that the workers and the audit have different settings.
+        """If the workers and the audit have different settings, log this once.
 
-        Different settings may explain differences in the tables.
+        Different settings may be the reason of differences in the tables.
         """
         other = await reader.difference_from_workers(self._settings)
         if other and other != self._other_settings:
@@ -182,7 +186,11 @@ class Audit:
         self._other_settings = other
 
     async def _ask_workers(self) -> AllTables | NoReport:
-        """Get the content of the workers' disks; start a scrub every ``_SCRUBBED_EVERY_S``."""
+        """Ask the workers for the content of their disks.
+
+        Every ``_SCRUBBED_EVERY_S``, also ask them to scrub the disks, which means to read the whole
+        disks.
+        """
         now_s = time.monotonic()
         scrub = now_s - self._scrubbed_s >= _SCRUBBED_EVERY_S
         if scrub:
@@ -190,7 +198,7 @@ class Audit:
         return await self._workers.ask(scrub=scrub)
 
     def _show_disks(self, answer: AllTables | NoReport, follower: Follower) -> None:
-        """Count the replicas that were compared; log once why other replicas were not."""
+        """Count the replicas that were compared; log once why other replicas were left out."""
         disks = disks_of(answer, follower.disks)
         self.metrics.replicas.set(disks.replicas)
         if disks.trouble and disks.trouble != self._disk_trouble:
@@ -244,7 +252,8 @@ def create_app(audit: Audit) -> Starlette:
         if audit.problem is None:
             return Response(b'{"status":"ready"}', media_type="application/json")
         if _wrong_token(request, audit.token):
-            # The detail may name orders and amounts, which a reader without a token must not see.
+            # The detail may contain ids of orders and amounts. A client that has no token must not
+            # see them.
             return _answer(msgspec.structs.replace(audit.problem, detail=_NOT_SHOWN))
         return _answer(audit.problem)
 
@@ -288,8 +297,8 @@ def audit(environment: Mapping[str, str], worker_urls: Sequence[str] = ()) -> No
     require_free(
         [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
     )
-    # After its shutdown, uvicorn re-raises the signal that it received. `_end` then ends the
-    # process with exit code 0.
+    # After its shutdown, uvicorn sends the signal that it received to this process again. `_end`
+    # then ends the process with exit code 0.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings, worker_urls))
 

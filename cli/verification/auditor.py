@@ -1,8 +1,8 @@
 """The auditor: compares a ledger's tables and topics with its log of record.
 
 The auditor reads the tables only after the workers have folded the log up to known offsets (see
-``ledger.verification.truth``). It reports a difference only after it has read the rest of the log,
-because a later record may explain the difference.
+``ledger.verification.truth``). It reports a difference only after it has read the log again up to
+its end, because a later record may explain the difference.
 """
 
 import time
@@ -23,11 +23,12 @@ from ledger.verification.truth import Truth
 
 
 class Holding(NamedTuple):
-    """A topic whose latest value per key is judged; ``expected`` yields the keys it must have.
+    """A topic whose latest value per key is judged.
 
-    If ``by_key``, a key decides its partition; otherwise, as in the table ``seen``, a key is in the
-    partition of its record in the log. If ``in_rows``, a value may have several rows, as in
-    ``orders``.
+    ``expected`` yields the keys that the topic must have, each with its partition. If ``by_key`` is
+    true, the key alone decides the partition. Otherwise a key is in the same partition as its
+    record in the log, as in the table ``seen``. If ``in_rows`` is true, a value may consist of
+    several rows, as in the table ``orders``.
     """
 
     topic: str
@@ -38,7 +39,10 @@ class Holding(NamedTuple):
 
 
 class HeldValue(NamedTuple):
-    """The value of a key, or ``None``; workers expect the key in the partition ``belongs``."""
+    """The value of a key, or ``None``.
+
+    The value was read from ``partition``. The key belongs in partition ``belongs``.
+    """
 
     holding: Holding
     partition: int
@@ -47,7 +51,7 @@ class HeldValue(NamedTuple):
     belongs: int
 
     def judge(self, truth: Truth) -> Iterator[Difference]:
-        """Yield the differences of a value; a wrong partition is a difference too."""
+        """Yield the differences of a value; a wrong partition is also a difference."""
         if self.belongs == self.partition:
             yield from self.holding.check(truth, self.partition, self.key, self.value)
             return
@@ -59,7 +63,11 @@ class HeldValue(NamedTuple):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """The result of an audit; ``moving`` counts the payments in motion, which some checks skip."""
+    """The result of an audit.
+
+    ``moving`` counts the payments in motion: the log has received records of these payments during
+    the audit, so some checks skip the payments.
+    """
 
     differences: list[Difference]
     balances: list[AuditedBalance]
@@ -70,7 +78,7 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def holdings(names: LedgerNames) -> tuple[Holding, ...]:
-    """Return the three tables, by their changelogs, and the published documents."""
+    """Return the changelogs of the three tables, and the topic of the published documents."""
     return (
         Holding(names.changelog("seen"), check_seen, _seen, by_key=False),
         Holding(names.changelog("payments"), check_payment, _payments),
@@ -80,7 +88,7 @@ def holdings(names: LedgerNames) -> tuple[Holding, ...]:
 
 
 async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
-    """Feed ``truth`` the records that the log has received since the last read."""
+    """Feed ``truth`` the records that the log has received since ``truth`` last read the log."""
     topic = reader.names.topics.webhooks
     ends = await reader.ends(topic)
     starts = {number: truth.next_offset(number) for number in ends}
@@ -94,7 +102,7 @@ async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
 class Auditor:
     """One audit of a whole ledger; ``heard`` receives the number of records of each read.
 
-    Without ``workers``, no disks are compared.
+    If ``workers`` is ``None``, no disks are compared.
     """
 
     def __init__(
@@ -109,7 +117,8 @@ class Auditor:
         self._heard = heard
         self._disks = DiskCheck(reader, workers, self._count)
         self._journal = JournalAudit(truth)
-        # These values differed before the log was read to its end.
+        # These values differed when they were read. They are judged again after the log was read
+        # to its end.
         self._suspects: list[HeldValue] = []
         self._records = 0
 
@@ -128,22 +137,23 @@ class Auditor:
             await self._judge(holding)
         disks, replicas = await self._disks.end()
         await self._read_journal()
-        # The tables may already reflect records that the log received during the reading above.
+        # The tables may already contain the effects of records that the log received while the
+        # tables were read.
         await read_log(self._reader, self._truth, self._count)
         differences = [
             *self._truth.faults,
             *(found for held in self._suspects for found in held.judge(self._truth)),
             *self._journal.differences(self._truth.facts),
         ]
-        # The balances are right only after ``JournalAudit.differences`` has judged the unexplained
-        # entries again.
+        # The balances are correct only after ``JournalAudit.differences`` has judged the
+        # unexplained entries again.
         balances = self._journal.balances()
         differences += [*differing(balances), *replicas]
         took_s = time.monotonic() - started
         return Findings(differences, balances, self._truth.moving(), self._records, took_s, disks)
 
     async def _judge(self, holding: Holding) -> None:
-        """Judge a topic, one partition at a time, so that only one is in memory."""
+        """Judge a topic, one partition after another, so that memory holds only one partition."""
         expected: dict[int, list[bytes]] = {}
         for number, key in holding.expected(self._truth):
             expected.setdefault(number, []).append(key)

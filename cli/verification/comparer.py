@@ -1,7 +1,8 @@
 """The comparer: reads two versions of a ledger, and finds the differences between them.
 
-It judges a difference only after it has read the log past both versions, because a payment with
-newer records is in motion and can't be compared.
+The comparer judges a difference only after it has read the log up to its end. The log may have
+newer records of a payment, which perhaps only one of the versions has folded. Such a payment is *in
+motion*, and can't be compared.
 """
 
 import msgspec
@@ -29,9 +30,9 @@ from ledger.verification.truth import Truth
 class VersionComparison(msgspec.Struct, frozen=True):
     """The result of a comparison.
 
-    ``values`` and ``entries`` count the values and entries that are equal in both versions, and
-    ``moving`` counts those that were left out. ``cancelled`` counts the entries that only one
-    journal has, and that the same journal reverses.
+    ``values`` and ``entries`` count the values and entries that are equal in both versions.
+    ``moving`` counts the values and entries that were left out because their payment is in motion.
+    ``cancelled`` counts the entries that only one journal has, and that the same journal reverses.
     """
 
     differences: list[Difference]
@@ -88,7 +89,8 @@ class Comparer:
     def _pairs(self) -> list[tuple[View, str, str]]:
         """Return the views to compare, each with its topic in the old and in the new version.
 
-        The table ``seen`` is not among them, because the log determines every byte of that table.
+        The table ``seen`` is not among the views. The log determines every byte of that table, so
+        the audit of each version already compares the table with the log.
         """
         old, new = self._old.names, self._new.names
         return [
@@ -98,7 +100,7 @@ class Comparer:
         ]
 
     async def _compare(self, view: View, number: int, old: str, new: str) -> None:
-        """Compare one partition of a topic; memory holds only this partition of each version."""
+        """Compare one partition of a topic; memory holds only this partition of both versions."""
         before = view.gather(await self._old.latest(old, number, self._heard))
         after = view.gather(await self._new.latest(new, number, self._heard))
         for key in before.keys() | after.keys():

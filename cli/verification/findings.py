@@ -1,7 +1,7 @@
 """Prints the findings of an audit: balances as a table, differences and events as lines.
 
-Long lists are cut, and the rest is counted. The remedy for each kind of difference follows the
-list.
+A long list is cut, and the left-out lines are counted. After the list, the remedy for each kind of
+difference is printed.
 """
 
 from collections import Counter
@@ -18,7 +18,8 @@ from ledger.verification.differences import Difference
 from ledger.verification.journal_audit import AuditedBalance
 from ledger.verification.remedies import REMEDIES
 
-# Further differences are only counted, since their cause is unlikely to be a single record.
+# Differences above this number are only counted: so many differences are unlikely to be caused by a
+# single record, so the list would not help.
 _MOST_SHOWN: Final = 100
 _MOST_EVENTS_SHOWN: Final = 10
 
@@ -37,7 +38,7 @@ def show_balances(
 
 
 def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """Print each difference with its events, the remedy for each kind, and the total number."""
+    """Print each difference with its events, then each kind's remedy, then the total number."""
     for found in differences[:_MOST_SHOWN]:
         line(console, str(found))
         show_events(console, found.events)

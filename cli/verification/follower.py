@@ -1,8 +1,8 @@
-"""The follower: repeats the auditor's work in rounds, each for new records only.
+"""The follower: repeats the auditor's work in rounds; each round reads only the new records.
 
 A round returns all current differences. The follower judges a value only after it has read the log
-past that value (see ``cli.verification.auditor``). It keeps the latest value of every key, so that
-it also finds a value that should contain a new fact but was not written again.
+to its end (see ``cli.verification.auditor``). It keeps the latest value of every key, so that it
+also finds a value that should contain a new fact but was not written again.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from ledger.verification.replicas import AllTables, Replicas
 from ledger.verification.truth import Truth
 from processors.engine.marks import Mark
 
-# This many keys are judged before another task, such as a probe, gets its turn.
+# After this many keys have been judged, other tasks, such as the answer to a probe, may run.
 _JUDGED_AT_ONCE = 500
 
 
@@ -33,7 +33,7 @@ class _Place(NamedTuple):
 
 
 class RewrittenError(Exception):
-    """A topic has different records at offsets already read; ``difference`` names the place.
+    """A topic has different records at offsets that were read; ``difference`` names the place.
 
     The whole ledger must then be read again from the start.
     """
@@ -49,8 +49,8 @@ class RewrittenError(Exception):
 class Follower:
     """Follows one ledger.
 
-    ``records`` counts the records read from all topics. ``disks`` is the last round's comparison of
-    the workers' disks with the changelogs.
+    ``records`` counts the records that were read from all topics. ``disks`` is the result of the
+    last round's comparison of the workers' disks with the changelogs.
     """
 
     def __init__(self, reader: LedgerReader, truth: Truth) -> None:
@@ -61,7 +61,7 @@ class Follower:
         self._journal = JournalAudit(truth)
         self._holdings = holdings(reader.names)
         self._values: dict[_Place, bytes] = {}
-        # ``_rows`` maps the place of a large order's head to the other rows of the order.
+        # ``_rows`` maps the place of a large order's head row to the other rows of the order.
         self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
         # ``_last`` maps each partition that was read to the mark of its last record.
@@ -76,14 +76,15 @@ class Follower:
     async def round(self, settled: Offsets, tables: AllTables | None = None) -> list[Difference]:
         """Read and judge the new records; the workers have folded the log up to ``settled``.
 
-        ``tables`` is the content of the workers' disks; ``None`` if no worker answered.
+        ``tables`` is the content of the workers' disks, or ``None`` if no worker answered.
         """
         self._truth.settled = settled
         await self._read_log()
         for holding in self._holdings:
             await self._read_values(holding)
         await self._read_journal()
-        # The values and entries read above may contain facts that the log received meanwhile.
+        # The values and entries that were just read may contain facts that the log received after
+        # it was read.
         await self._read_log()
         found = [*self._truth.faults, *await self._judge_values()]
         found += self._journal.differences(self._payments)
@@ -125,7 +126,7 @@ class Follower:
                 digest.reach(end)
 
     async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
-        """Return a topic's end offsets; raise ``RewrittenError`` if one is below ``position``."""
+        """Return a topic's ends; raise ``RewrittenError`` if one is below its ``position``."""
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):
@@ -136,10 +137,11 @@ class Follower:
     async def _read_on(
         self, topic: str, starts: Offsets, ends: Offsets
     ) -> AsyncIterator[tuple[int, list[Any]]]:
-        """Yield a topic's new records; raise ``RewrittenError`` unless they continue the old ones.
+        """Yield a topic's new records; raise ``RewrittenError`` if older records were replaced.
 
-        A topic that has lost its last records may have grown past them again. So reading starts at
-        the last record that was read, unless compaction has removed that record.
+        If a topic has lost its last records, new records may have taken their offsets. So reading
+        starts at the last record that was already read, and this record must be the same as before,
+        unless compaction has removed it.
         """
         known = {
             number: last.offset
@@ -159,7 +161,7 @@ class Follower:
                 yield number, records
 
     def _compare_disks(self, tables: AllTables | None) -> None:
-        """Compare the replicas; without an answer, the earlier differences stay reported."""
+        """Compare the replicas; if no worker answered, the earlier differences stay reported."""
         if self._is_first_round:
             self._replicas.forget_compacted()
             self._is_first_round = False
@@ -170,7 +172,10 @@ class Follower:
             self._replicas.forget(tables)
 
     def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
-        """Keep a record's value; return the place to judge (for an order's row, the order)."""
+        """Keep a record's value; return the place to judge.
+
+        For each row of an order, the place to judge is the place of the whole order.
+        """
         key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values
@@ -223,7 +228,11 @@ class Follower:
         return HeldValue(holding, number, key, value, belongs)
 
     def _is_settled(self, place: _Place) -> bool:
-        """Return whether a row of ``seen`` is settled; ``_payments`` tracks all other places."""
+        """Return whether a place that does not differ need not be judged again.
+
+        This is decided here only for a row of ``seen``. For all other places, ``_payments`` tracks
+        what must be judged again.
+        """
         if place.holding.check is not check_seen:
             return True
         last = self._truth.progress.get(place.partition) if place.key == PROGRESS_KEY else None

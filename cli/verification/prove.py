@@ -1,7 +1,7 @@
 """`plexy-ledger prove`: checks an order's proof without the ledger that created the proof.
 
-The command reads a file that was downloaded from ``GET /orders/{id}/proof``, and needs the webhook
-endpoint's signing secrets. It prints each check and each fault, and it opens no connection.
+The command reads a file that was downloaded from ``GET /orders/{id}/proof``, and needs the signing
+secrets of the webhook endpoint. It prints each fault and a summary, and opens no connection.
 """
 
 import json
@@ -66,7 +66,7 @@ def _read(file: Path) -> Proof:
         raise WrongOptionError(f"{file}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WrongOptionError(
-            f"{file} is not a proof: {error}. Download one from `GET /orders/{{id}}/proof`"
+            f"{file} is not a proof: {error}. Download a proof from `GET /orders/{{id}}/proof`"
         ) from None
 
 

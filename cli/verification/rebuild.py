@@ -1,10 +1,11 @@
 """`plexy-ledger rebuild`: builds a new version of everything derived from the log of record.
 
-A separate worker, alongside the running workers, fills the new version's topics and tables. Then
-the command prints how the new version differs from the old version and from the log, and how to
-switch. The command never writes to the old version. The folder of the rebuild exists until the new
-version is complete, so an unfinished version is never taken for a complete version, and the same
-command continues it.
+A separate worker runs alongside the usual workers, and fills the new version's topics and tables.
+Then the command prints how the new version differs from the old version and from the log, and how
+to switch to the new version. The command never writes to the old version.
+
+The folder of the rebuild exists until the new version is complete. So the command can distinguish
+an unfinished version from a complete version, and the same command continues an unfinished version.
 """
 
 import asyncio
@@ -35,7 +36,8 @@ from runtime.folders import private_folder
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import ensure_topics, find_leftovers
 
-# A broker restarts within seconds, but a worker must recover its tables before it folds.
+# A worker that makes no progress for this long counts as stalled. A broker restarts within seconds,
+# but a worker must recover its tables before it folds.
 _STALLED_AFTER_S: Final = 300.0
 _FOREVER_S: Final = float("inf")
 
@@ -55,7 +57,7 @@ class _Plan(msgspec.Struct, frozen=True):
 
     @property
     def folder(self) -> Path:
-        """The folder of the worker that rebuilds; it is removed once the version is complete."""
+        """The folder of the worker that rebuilds; removed as soon as the version is complete."""
         return self.old.data_dir / f"rebuild-v{self.new.version}"
 
 
@@ -76,7 +78,10 @@ def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Co
         _keep_tables(plan)
     show_outcome(plan.old, plan.new, outcome, console)
     if not outcome.is_whole:
-        text = f"Its worker's tables and log are in {plan.folder}; the same command checks again."
+        text = (
+            f"The new version's worker left its tables and its log in {plan.folder}. Repeat the "
+            "command to check the version again."
+        )
         line(console, text)
     return outcome.is_equal
 
@@ -123,7 +128,7 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
         "LEDGER_WEB_HOST": "127.0.0.1",
         "LEDGER_WEB_PORT": str(free_port()),
         "LEDGER_LOG_FORMAT": "json",
-        # The deliveries were traced when they arrived.
+        # The deliveries were traced when they arrived, so the rebuild does not trace them again.
         "LEDGER_TRACES": "off",
     }
     with (plan.folder / "worker.log").open("a", buffering=1) as log:
@@ -136,10 +141,10 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
 
 
 def _watching(worker: Command, report: Report) -> Report:
-    """Return a ``Report`` that fails once the worker has ended or makes no progress.
+    """Return a ``Report`` that passes each lag to ``report`` and also checks the worker.
 
-    It then raises ``ProgramEndedError`` or ``NotFoldedError``; until then, it passes each lag on to
-    ``report``.
+    The returned function raises ``ProgramEndedError`` if the worker has ended, and
+    ``NotFoldedError`` if the worker makes no progress.
     """
     last, since_s = Lag("", 0, 0), time.monotonic()
 
@@ -211,7 +216,7 @@ async def _compare(
 
 
 async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> tuple[Offsets, str]:
-    """Return the old version's folded offsets, and the reason if they lag behind the log."""
+    """Return the offsets that the old version has folded, and the reason if it lags behind."""
     try:
         with progress_bar(console) as report:
             return await reader.settle(wait_s, report), ""
@@ -220,7 +225,7 @@ async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> 
 
 
 async def _records(*readers: LedgerReader) -> dict[str, int]:
-    """Count the records to read from each topic; with two versions, most topics are read twice."""
+    """Count the records to read from each topic; if there are two versions, most are read twice."""
     log = readers[0].names.topics.webhooks
     totals = {log: sizes(await readers[0].begins(log), await readers[0].ends(log))}
     for reader in readers:
@@ -235,7 +240,7 @@ def _keep_tables(plan: _Plan) -> None:
     """Move the new tables into the worker's LEDGER_DATA_DIR; delete the rebuild's folder."""
     for tables in (plan.folder / "tables").glob("*/*@*"):
         home = plan.old.data_dir / tables.relative_to(plan.folder)
-        # A table that exists belongs to a worker that may be using it.
+        # If this folder exists already, a worker may be using the tables in it.
         if not home.exists():
             private_folder(home.parent)
             tables.rename(home)

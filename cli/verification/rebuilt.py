@@ -1,6 +1,6 @@
 """Prints the outcome of a rebuild: how the two versions differ, and how to switch.
 
-The text never advises a switch to a version that differs from the log.
+The text suggests the switch only if the new version agrees with the log.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from processors.settings import WorkerSettings
 class RebuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The findings for both versions; ``old`` is ``None`` if the old version can't be read.
 
-    ``log`` has the faults of the log itself. ``lacking`` says why the old version was not compared,
-    or was compared only in part.
+    ``log`` has the faults of the log itself. If the old version was not compared, or was compared
+    only in part, ``lacking`` says why.
     """
 
     log: tuple[Difference, ...]
@@ -58,8 +58,8 @@ def show_outcome(
         show_differences(console, outcome.log)
     show_balances(console, outcome.new.balances, f"Trial balance of version {new.version}")
     if outcome.old is not None and any(differing(outcome.old.balances)):
-        # After a change of the rules, the column `log` has the sums by the new rules.
-        text = f"Version {old.version} (journal), and what the rules {new.rules} give (log):"
+        # If the rules were changed, the column `log` has the sums by the new rules.
+        text = f"Compare version {old.version} (`journal`) with the rules {new.rules} (`log`):"
         line(console, text, "bold")
         show_balances(console, outcome.old.balances, f"Trial balance of version {old.version}")
     for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
@@ -79,43 +79,48 @@ def show_outcome(
         for text in how_to_switch(old, new):
             line(console, text)
     else:
-        text = f"Version {new.version} does not follow from the log: stay with {old.version}."
+        text = (
+            f"Version {new.version} does not follow from the log: stay with version {old.version}."
+        )
         line(console, text, "bold red")
 
 
 def _show_comparison(old: int, new: int, comparison: VersionComparison, console: Console) -> None:
-    alike = f"{comparison.values:,} values and {comparison.entries:,} entries are alike"
+    alike = f"{comparison.values:,} values and {comparison.entries:,} entries are equal"
     line(console, f"Version {old} against version {new} ({alike}):", "bold")
     if comparison.moving:
-        line(console, f"{comparison.moving:,} values and entries in motion were left out")
+        line(
+            console, f"{comparison.moving:,} values and entries of payments in motion were left out"
+        )
     if comparison.cancelled:
         count = counted(comparison.cancelled, "entry", "entries")
         line(
             console,
-            f"left out, because they are in only one journal and cancel each other: {count}",
+            f"{count} left out, because they are in only one journal and cancel each other",
         )
     show_differences(console, comparison.differences)
 
 
 def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
-    """Yield the lines on how to switch, how to switch back, and what to delete afterwards."""
+    """Yield the lines that say how to switch, how to switch back, and what to delete then."""
     version = new.version
     kept = {topic.name for topic in all_topics(new.names, new.group_id)}
     yield f"To switch to version {version}:"
     yield f"  workers    stop them, set LEDGER_VERSION={version}, start them; nothing else changes."
-    yield f"             With LEDGER_DATA_DIR={old.data_dir} the tables are in place; elsewhere a"
-    yield "             worker recovers them from their changelogs."
-    yield "  commands   set LEDGER_VERSION for run, topics, verify and audit too, not for ingress."
+    yield f"             A worker with LEDGER_DATA_DIR={old.data_dir} finds its tables there; any"
+    yield "             other worker recovers its tables from their changelogs."
+    yield "  commands   set LEDGER_VERSION also for run, topics, verify and audit; not for ingress."
     for one, other in (
         (old.names.orders, new.names.orders),
         (old.names.entries, new.names.entries),
     ):
-        yield f"  consumers  {one} becomes {other}: read it from its start"
+        yield f"  consumers  {one} becomes {other}: read the new topic from its start"
     yield f"To go back, set LEDGER_VERSION={old.version} again: the old version stays unchanged."
-    yield f"Once version {old.version} is no longer needed, its topics can be deleted:"
+    yield f"When you no longer need version {old.version}, you can delete its topics:"
     brokers = ",".join(new.bootstrap_servers)
     topics = [each.name for each in all_topics(old.names, old.group_id) if each.name not in kept]
-    # The last topic's name contains the other topics' ids; a regular expression matches any ids.
+    # The last topic's name contains the ids of the other topics. In its place, a regular expression
+    # is printed, which matches any ids.
     for topic in (*topics, f"'{old.names.topics_record(['[^.]+'])}'"):
         yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic}"
-    yield f"Then delete its tables too: {old.group_id}@… in each worker's LEDGER_DATA_DIR."
+    yield f"Then also delete its tables: {old.group_id}@… in each worker's LEDGER_DATA_DIR."

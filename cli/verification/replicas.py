@@ -1,6 +1,7 @@
 """Compares the workers' disks with the changelogs, for `verify` and `audit`.
 
-The workers report the content of their disks, which ``ledger.verification.replicas`` compares. The
+A *replica* is one partition of a table on one worker's disk. The workers report the content of
+their disks, and ``ledger.verification.replicas`` compares the reports with the changelogs. The
 workers are asked before the changelogs are read, so that each changelog is read at least up to the
 end offset of its replicas.
 """
@@ -24,7 +25,7 @@ from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables, Comparison, ReplicaPlace, Replicas, places
 from runtime.access import Token
 
-# A worker gives the other workers ten seconds to answer.
+# The worker that reports waits up to ten seconds for the answers of the other workers.
 _ANSWER_WITHIN_S: Final = 15.0
 # A worker without records to fold reads a million rows in about ten seconds.
 _READ_WITHIN_S: Final = 30.0
@@ -40,7 +41,7 @@ class NoReport(msgspec.Struct, frozen=True):
 
 
 class Workers:
-    """The addresses of workers; the first one that answers reports for all workers."""
+    """The addresses of workers; the first worker that answers reports for all workers."""
 
     def __init__(self, urls: Sequence[str], token: Token | None) -> None:
         self._urls = [url.rstrip("/") for url in urls]
@@ -48,11 +49,11 @@ class Workers:
 
     @classmethod
     def of(cls, settings: VerifySettings, urls: Sequence[str]) -> "Workers":
-        """Return the workers at these addresses, by default at the address in the settings."""
+        """Return the workers at these addresses; the default is the address in the settings."""
         return cls(urls or (base_url(settings.web_bind, settings.web_port),), settings.api_token)
 
     async def ask(self, *, scrub: bool = False) -> AllTables | NoReport:
-        """Return the content of all workers' disks; ``scrub`` has each worker read its disk."""
+        """Return the content of all workers' disks; ``scrub`` makes each worker read its disk."""
         path = "/tables?scrub=true" if scrub else "/tables"
         reasons = []
         async with httpx.AsyncClient(
@@ -66,10 +67,10 @@ class Workers:
         return NoReport("; ".join(reasons))
 
     async def ask_after_scrub(self) -> AllTables | NoReport:
-        """Have the workers read their disks, and return the content.
+        """Make the workers read (scrub) their disks, and return the content of the disks.
 
-        A worker knows the digest of a standby only from its last scrub. A replica that was not read
-        within half a minute is returned without a digest.
+        A worker knows the digest of a standby replica only from the last scrub of that replica. If
+        a replica was not read within half a minute, it is returned without a digest.
         """
         before = await self.ask(scrub=True)
         deadline = time.monotonic() + _READ_WITHIN_S
@@ -84,7 +85,7 @@ class Workers:
 
 
 def _unread(before: AllTables, now: AllTables) -> list[ReplicaPlace]:
-    """Return the replicas without a digest, and the standbys without a new scrub."""
+    """Return the replicas that have no digest, and the standby replicas that have no new scrub."""
     earlier = {place: replica.scrubbed_at_ms for place, replica in places(before).items()}
     return [
         place
@@ -95,7 +96,7 @@ def _unread(before: AllTables, now: AllTables) -> list[ReplicaPlace]:
 
 
 def without_digests(tables: AllTables, unread: Collection[ReplicaPlace]) -> AllTables:
-    """Return a report without the digests of some replicas, which then can't be compared."""
+    """Return a report that has no digests for ``unread``, so that these are not compared."""
     return AllTables(
         workers=[
             replace(
@@ -183,8 +184,9 @@ class DiskCheck:
     async def end(self) -> tuple[Disks, list[Difference]]:
         """Compare all replicas, and then compare the differing replicas again.
 
-        Between the workers' report and the reading, compaction may have removed a value below the
-        end of a replica in favour of a newer value above that end.
+        A correct replica may differ from its changelog. After the workers' report, compaction may
+        remove a value below the replica's end, because the changelog has a newer value above that
+        end. Then the later reading of the changelog does not find the value that the replica has.
         """
         if isinstance(self._answer, NoReport):
             return disks_of(self._answer, NOTHING_COMPARED), []
@@ -197,7 +199,7 @@ class DiskCheck:
     async def _again(
         self, differing: Mapping[ReplicaPlace, Difference]
     ) -> dict[ReplicaPlace, Difference]:
-        """Return the replicas that still differ; without a worker's answer, return all of them."""
+        """Return the replicas that still differ; if no worker answers, return all ``differing``."""
         if not differing or self._workers is None:
             return {}
         answer = await self._workers.ask_after_scrub()
@@ -214,8 +216,8 @@ class DiskCheck:
 class DiskWatch:
     """Judges a series of comparisons, for `audit`.
 
-    A replica is reported once it differs in two comparisons in a row, for the reason that
-    ``DiskCheck.end`` gives. It stays reported until a comparison finds it equal.
+    A replica is reported only after it has differed in two comparisons in a row; ``DiskCheck.end``
+    explains why. It stays reported until a comparison finds it equal.
     """
 
     def __init__(self) -> None:
@@ -225,7 +227,8 @@ class DiskWatch:
     def judge(self, found: Comparison, unreachable: Sequence[str]) -> None:
         """Add one comparison; the replicas of ``unreachable`` workers stay as they were."""
         kept = {p for p in self._differing if p in found.open or p.worker in unreachable}
-        # A difference keeps its first text, because a new text would be a new difference.
+        # A difference keeps its first text, because with a new text it would count as a new
+        # difference.
         self._reported = {
             place: self._reported.get(place, difference)
             for place, difference in self._differing.items()
@@ -240,7 +243,7 @@ class DiskWatch:
 
 
 def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
-    """Yield the damage that workers have found on their own disks since a time."""
+    """Yield the damage that workers have found on their own disks since ``since_ms``."""
     for each in tables.workers:
         for damage in each.damages:
             if damage.found_at_ms >= since_ms:

@@ -1,6 +1,6 @@
-"""`plexy-ledger verify`: compares everything derived from the log of record with the log, once.
+"""`plexy-ledger verify`: compares the log of record once with everything derived from the log.
 
-It prints the extent of the comparison, and each difference with its events. The command writes
+The command prints the extent of the comparison, and each difference with its events. It writes
 nothing to Kafka, and prints no secret.
 """
 
@@ -85,7 +85,7 @@ def trust_of(
     old_secrets: Iterable[bytes] = (),
     since: Offsets = _FROM_THE_START,
 ) -> Trust | None:
-    """Return the signatures that these settings trust; ``None`` if none are checked."""
+    """Return which signatures these settings trust; ``None`` if no signature is checked."""
     return None if settings.allow_unsigned else trust.trust_of(settings, old_secrets, since)
 
 
@@ -103,9 +103,10 @@ def _old_secrets(options: VerifyOptions) -> list[bytes]:
 
 
 async def _since(reader: LedgerReader, options: VerifyOptions) -> Offsets:
-    """Return the offset of the first record since a time, in each partition.
+    """Return, for each partition, the offset of the first record since ``options.since``.
 
-    Every later record is compared, whatever its own time is, because that time may be wrong.
+    Every record after that offset is compared, whatever the time of the record is, because that
+    time may be wrong.
     """
     if options.since is None:
         return {}
@@ -126,7 +127,7 @@ def _wanted(
 ) -> Iterator[Difference]:
     """Yield the differences that the options select.
 
-    A difference without events has no age, so it is reported whatever ``since`` is.
+    A difference that has no events has no time, so it is reported whatever ``since`` is.
     """
     payments = set(truth.naming(options.order_id)) if options.order_id is not None else set()
     for found in differences:

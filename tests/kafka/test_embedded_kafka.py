@@ -160,7 +160,7 @@ def test_a_taken_port_is_refused_before_anything_starts(kafka, kafka_cache, tmp_
     ("wrong", "timeout_s", "reason"),
     [
         ({"log.retention.ms": "forever"}, 60, "(?s)exit code 1.*forever"),
-        ({}, 0.01, "took over 0.01 s"),
+        ({}, 0.01, "took more than 0.01 s"),
     ],
 )
 def test_the_error_of_a_failed_start_names_the_reason_and_the_log_file(

@@ -248,7 +248,7 @@ def test_nothing_is_exported_while_a_delivery_is_not_yet_posted(idle, tmp_path):
     code, output = run(idle, "export", "--format", "csv", "--out", file, "--wait", "0.5")
     assert code == 1
     assert "1 of 1 records" in output
-    assert "start a worker, or give it more time" in output
+    assert "start a worker, or give the workers more time" in output
     assert not file.exists()
 
 

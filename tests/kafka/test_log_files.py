@@ -102,7 +102,7 @@ def test_a_log_is_restored_byte_for_byte_and_folds_to_the_same_state(live, kafka
     other = new_ledger(kafka, tmp_path)
     code, output = run(other, "import-log", file)
     assert code == 0, output
-    assert "The log is as it was exported" in output
+    assert "The log is equal to the exported log" in output
     log = log_of(env)
     assert log_of(other) == log == log_in(file)
     assert len(log) > 900
@@ -199,9 +199,8 @@ def test_an_import_notices_when_its_topic_starts_to_replace_the_times_of_records
         output, _ = importing.communicate(timeout=60)
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
-    assert "as it was exported" not in output
-    # Kafka reads this setting twice during one append. So it may report new times, but store the
-    # old times.
+    assert "equal to the exported log" not in output
+    # Kafka reads the setting twice in one append, so it may report new times but keep the old ones.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)

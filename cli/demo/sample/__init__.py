@@ -1,6 +1,6 @@
 """Reads the sample that the demo delivers, and its expected outcome, from files written by hand.
 
-``deliveries.json``  the deliveries in the order in which they are sent, with each retry
+``deliveries.json``  the deliveries in the sequence in which they are sent, including each retry
 ``expected.json``    the refused deliveries, the rejected events, and each order's document
 """
 
@@ -47,7 +47,10 @@ class RejectedEvent(msgspec.Struct, frozen=True, order=True, forbid_unknown_fiel
 
 
 class SampleOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The outcome of all deliveries; ``orders`` are documents by id, without places in the log."""
+    """The outcome of all deliveries; ``orders`` maps an order's id to its document.
+
+    The documents contain no places in the log.
+    """
 
     refused: tuple[RefusedDelivery, ...]
     rejected: tuple[RejectedEvent, ...]
@@ -55,13 +58,13 @@ class SampleOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def deliveries() -> Sequence[SampleDelivery]:
-    """Return the sample's deliveries in the order in which they are sent."""
+    """Return the sample's deliveries in the sequence in which they are sent."""
     content = (files(__package__) / "deliveries.json").read_bytes()
     return msgspec.json.decode(content, type=list[SampleDelivery])
 
 
 def expected(file: Path | None = None) -> SampleOutcome:
-    """Return the expected outcome from ``file``, by default from the sample's own file."""
+    """Return the expected outcome from ``file``; the default is the sample's own file."""
     source = file or files(__package__) / "expected.json"
     try:
         return msgspec.json.decode(source.read_bytes(), type=SampleOutcome)
@@ -70,7 +73,10 @@ def expected(file: Path | None = None) -> SampleOutcome:
 
 
 def without_places(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an order's document without the places of its events and notes, which may vary."""
+    """Return an order's document without the places of its events and notes.
+
+    The places may differ between two runs.
+    """
     payments = [
         {**payment, "events": [_without_place(event) for event in payment["events"]]}
         for payment in document["payments"]

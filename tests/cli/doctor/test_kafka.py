@@ -49,8 +49,8 @@ def test_the_difference_between_the_clocks_is_compared_with_the_signature_tolera
         (3, 3, 2, Level.OK, ""),
         (2, 3, 2, Level.PROBLEM, "LEDGER_REPLICATION_FACTOR=3, but Kafka has 2 brokers"),
         (3, 1, 1, Level.WARNING, "though Kafka has 3 brokers"),
-        (3, 3, 3, Level.WARNING, "with one broker down, nothing is acknowledged"),
-        (3, 3, 1, Level.WARNING, "a record that only one broker has is acknowledged"),
+        (3, 3, 3, Level.WARNING, "while one broker is down, Kafka acknowledges no record"),
+        (3, 3, 1, Level.WARNING, "Kafka acknowledges a record that only one broker has"),
     ],
 )
 def test_the_replication_settings_are_compared_with_the_number_of_brokers(

@@ -64,7 +64,7 @@ def test_a_taken_port_is_a_problem_that_names_the_process_and_the_setting(
         result = one(Level.PROBLEM, check_ports(with_settings(patient, **{variable: port})))
     assert f"{program} can't listen on 127.0.0.1:{port}" in result.what
     assert f"(pid {os.getpid()}) has it" in result.what
-    assert f"choose another one with LEDGER_{variable.upper()}" in result.remedy
+    assert f"choose another port with LEDGER_{variable.upper()}" in result.remedy
 
 
 def test_a_port_taken_by_a_program_of_the_ledger_is_a_warning(patient):

@@ -67,7 +67,7 @@ def test_unsigned_deliveries_are_a_warning(patient, value):
 def test_the_public_secret_is_a_warning_whose_text_does_not_show_the_secret(patient):
     secrets = f"whsec_test_key_mine,{DEVELOPMENT_SECRET}"
     result = one(Level.WARNING, check_settings(with_settings(patient, webhook_secrets=secrets)))
-    assert "the public secret of the documentation" in result.what
+    assert "the secret that is public in the documentation" in result.what
     assert "whsec" not in result.what + result.remedy
 
 

@@ -349,5 +349,5 @@ def test_records_around_a_gap_become_two_blocks():
 def test_the_writer_refuses_a_block_whose_offset_is_too_early(offset):
     writer = LogFileWriter(io.BytesIO(), header((9,)))
     writer.write(Block(0, 0, [_RECORD, _RECORD]))
-    with pytest.raises(ValueError, match="expected 2 or a later one"):
+    with pytest.raises(ValueError, match="expected 2 or a later offset"):
         writer.write(Block(0, offset, [_RECORD]))

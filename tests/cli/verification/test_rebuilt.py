@@ -71,7 +71,7 @@ def test_a_new_version_that_differs_from_the_result_of_the_log_is_never_suggeste
     outcome = msgspec.structs.replace(EQUAL, new=findings(WRONG))
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (False, False)
-    assert "stay with 1" in text
+    assert "stay with version 1" in text
     assert "LEDGER_VERSION=2" not in text
 
 
@@ -89,6 +89,6 @@ def test_only_topics_of_the_old_version_are_listed_for_deletion():
         "'shop.ledger.topics-[^.]+'",
     ]
     assert (
-        "  consumers  shop.ledger.orders becomes shop.ledger.orders.v2: read it from its start"
-        in (lines)
+        "  consumers  shop.ledger.orders becomes shop.ledger.orders.v2: read the new topic from "
+        "its start" in lines
     )
