@@ -52,7 +52,7 @@ def content(batch: BatchBuilder) -> bytes:
 
 
 def stamped(batch: BatchBuilder, producer_id: int, epoch: int, sequence: int) -> bytes:
-    """Return the bytes of a sealed batch under its producer's epoch; call this once for a batch."""
+    """Write its producer's numbers into a sealed batch, and return its bytes; call this once."""
     batch._set_producer_state(producer_id, epoch, sequence)  # noqa: SLF001
     data: bytes = batch._build()  # noqa: SLF001
     return data
