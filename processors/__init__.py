@@ -1,10 +1,10 @@
-"""The worker: folds the log of record into tables, topics and views, on Faust.
+"""The worker, a Faust program that folds the log of record into tables, topics and views.
 
-The parts, in the order of the data's path:
+The data passes through these parts, in this order:
 
-``engine``       hands each agent one chunk of one partition, and commits only finished chunks
-``dedupe``       ``plexy.webhooks``  → each event once, by payment
-``payments``     ``ledger.events``   → payment states, journal entries, snapshots by order
-``orders``       ``ledger.payments`` → order states and documents
-``views``        the states and documents, over HTTP
+``engine``    fetches records, hands each agent chunks of them, and commits only finished chunks
+``dedupe``    reads ``plexy.webhooks``, and writes each event once, keyed by its payment
+``payments``  reads ``ledger.events``, and writes payment states, journal entries and snapshots
+``orders``    reads ``ledger.payments``, and writes order states and order documents
+``views``     serves the states and the documents over HTTP
 """

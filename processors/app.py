@@ -1,4 +1,4 @@
-"""The worker for ``faust -A processors.app worker``, with settings from the environment."""
+"""The app of ``faust -A processors.app worker``; its settings come from the environment."""
 
 import os
 from typing import TYPE_CHECKING

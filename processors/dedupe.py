@@ -1,9 +1,11 @@
 """The agent ``dedupe``: passes on each event of the log of record once.
 
-Input: chunks of ``plexy.webhooks``. Output: events and notes to ``ledger.events``, keyed by payment
-id; to ``plexy.rejected``, bad data, and a mark on each rejected delivery whose event has since been
-folded. State: the table ``seen``, with a row for each event id, and the partition's progress under
-the empty key. Invariant: a row is deleted only after its id is forgotten.
+The agent reads chunks of ``plexy.webhooks``. To ``ledger.events``, it writes events, and notes
+about deliveries that do not count, all keyed by payment id. To ``plexy.rejected``, it writes bad
+data. If a different delivery of a rejected event id is folded, the agent also writes there that
+the rejected delivery is corrected. The agent's table ``seen`` has a row for each event id, and
+stores each partition's progress under the empty key. Invariant: a row is deleted only after its id
+is forgotten (``ledger.deduplication`` says when).
 """
 
 from collections import Counter
@@ -42,8 +44,9 @@ from runtime.kafka.batches import OutRecord
 
 log = structlog.get_logger(__name__)
 
-# A record adds at most one key, so a search of two keys per record outpaces the table's growth.
-# A small chunk costs a round trip anyway, so even its search covers a minimum number of keys.
+# Each chunk searches some rows for forgotten ids. A record adds at most one key, so a search of two
+# keys per record proceeds faster than the table grows. A small chunk waits for Kafka anyway, so its
+# search covers at least a minimum number of keys.
 _SEARCHED_PER_RECORD: Final = 2
 _MIN_SEARCHED: Final = 200
 _LOGGED_EVERY_S: Final = 1.0
@@ -84,7 +87,8 @@ def add_agent(app: LedgerApp) -> None:
             ),
         )
         set_aside(app, chunk, result.rejected, effects)
-        # A mark follows its rejection, which may be from the same chunk.
+        # These records say that earlier rejections are corrected. A rejection may be from this
+        # chunk, so they come after the chunk's rejections.
         effects.publish(
             app.names.rejected,
             (OutRecord(*corrected_record(each, app.names.webhooks)) for each in result.corrected),
@@ -101,7 +105,7 @@ def add_agent(app: LedgerApp) -> None:
     app.add_hop("dedupe", "seen", fold)
 
     async def log_counts() -> None:
-        """Log the outcomes once a second; one line per chunk would be a hundred lines a second."""
+        """Log the outcomes once a second; a line for each chunk would be 100 lines a second."""
         while not app.should_stop:
             await app.sleep(_LOGGED_EVERY_S)
             if counts:
@@ -112,11 +116,11 @@ def add_agent(app: LedgerApp) -> None:
 
 
 class OtherStateError(Exception):
-    """The tables were folded by rules that differ from this worker's."""
+    """The tables were folded by rules that differ from this worker's rules."""
 
 
 def require_rules(seen: ChunkTable, rules: RuleSet, partition: int) -> None:
-    """Raise ``OtherStateError`` if a partition was folded by other rules."""
+    """Raise ``OtherStateError`` if a partition was folded by rules other than ``rules``."""
     held = seen.read(partition, PROGRESS_KEY)
     if held is None:
         return
@@ -141,7 +145,8 @@ def sweep(
     ``scan`` returns the next rows after a key; ``records`` is the number of records in the chunk.
     Return the forgotten ids, and the progress with the new position of the search. The progress
     *before* the chunk decides which ids are forgotten. So the decision is the same for the whole
-    chunk, and for a worker that judges the chunk again after some of its rows were written.
+    chunk. A worker that folds the chunk again, because it crashed after it had written some of the
+    rows, makes the same decision too.
     """
     if not progress.searches(forget_after_ms):
         return [], progress
@@ -160,6 +165,7 @@ def _attributes(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRec
     for record, outcome in zip(chunk.records, result.outcomes, strict=True):
         if record.traceparent is not None:
             event_id = (record.key or b"")[:MAX_ID_BYTES].decode(errors="replace")
-            # An unknown type may be any text, so its name is left out.
+            # The outcome of an unfolded event contains the event's type. An unknown type may be any
+            # text, so the attribute leaves the type out.
             known = "unfolded" if outcome.startswith("unfolded") else outcome
             yield record, {"ledger.event.id": event_id, "ledger.outcome": known}

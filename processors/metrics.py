@@ -1,11 +1,12 @@
 """The metrics of a worker for Prometheus: outcomes of records, chunks, and the worker's state.
 
 Input: the counts of each chunk, once the chunk is written. Output: the metrics; all of them are
-declared here. Invariants: a chunk is counted as a whole, at no cost per record, and every label has
-a bounded number of values, so only the first few unfolded types get a label of their own.
+declared here. Invariants: a chunk is counted as a whole, at no cost per record. The number of
+values of every label is limited, so only the first few unfolded types have label values of their
+own.
 
-The counters of a process start at 0. A chunk that is folded again after a crash is counted only by
-the worker that finishes writing it.
+The counters of a process start at 0. If a chunk is folded again after a crash, only the worker that
+finishes the chunk's writes counts the chunk.
 """
 
 import time
@@ -25,12 +26,14 @@ from runtime.metrics import Metrics
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")
 _OTHER: Final = "other"
-# A sender with the secret may use any number of types; only this many types get their own label.
+# A sender that knows the secret may send any number of types. Only this many types get label values
+# of their own.
 _MOST_TYPES: Final = 20
 
-# During the day, most chunks have a single delivery; the largest have LEDGER_CHUNK_RECORDS.
+# During the day, most chunks have a single delivery. The largest chunks have LEDGER_CHUNK_RECORDS.
 _RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
-# A round trip to a broker takes a millisecond, and a chunk that takes a minute is given up.
+# A round trip to a broker takes a millisecond. If Kafka does not acknowledge a chunk's records
+# within a minute, the worker ends.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -48,8 +51,8 @@ class WorkerMetrics(Metrics):
         )
         self.unfolded = self.counter(
             "unfolded",
-            f"events of types that are kept but not folded; the first {_MOST_TYPES} types have "
-            f"their names, all others are `{_OTHER}`",
+            "events whose type is kept but not folded; the label is the type's name for the first "
+            f"{_MOST_TYPES} types, and `{_OTHER}` for all other types",
             "type",
         )
         self.folded = self.counter("folded", "folded events, by type", "type")
@@ -85,8 +88,8 @@ class WorkerMetrics(Metrics):
         )
         self.lag_seconds = self.gauge(
             "lag_seconds",
-            "age, by its own time, of the oldest record that is fetched but not folded; 0 without "
-            "such a record, absent while the tables are recovered",
+            "age, by the record's timestamp, of the oldest record that is fetched but not folded; "
+            "0 if there is no such record, and absent while the tables are recovered",
             "hop",
             "partition",
         )
@@ -137,7 +140,7 @@ class WorkerMetrics(Metrics):
             self.anomalies.labels(name).inc(number)
 
     def timed(self, hop: str, work: Work) -> Work:
-        """Return work that also counts and times each finished chunk."""
+        """Return a function that does ``work``, and that counts and times each finished chunk."""
         records, seconds = self.chunk_records.labels(hop), self.chunk_seconds.labels(hop)
 
         async def timed_work(chunk: Chunk) -> None:
@@ -156,7 +159,7 @@ class WorkerMetrics(Metrics):
         return name
 
     def _begin_at_zero(self) -> None:
-        """Create the known series at 0, because `increase` ignores the first value of a series."""
+        """Create the known series at 0: Prometheus's `increase` ignores a series' first value."""
         known: Sequence[tuple[Counter | Gauge | Histogram, Iterable[str]]] = (
             (self.records, _OUTCOMES),
             (self.rejected, Reason),
@@ -173,7 +176,7 @@ class WorkerMetrics(Metrics):
 
 
 def values(counter: Counter) -> dict[str, int]:
-    """Return the counts of a counter with one label, by the label's value."""
+    """Return the counts of a counter that has one label: a count for each value of the label."""
     return {
         next(iter(sample.labels.values())): int(sample.value)
         for metric in counter.collect()

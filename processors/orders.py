@@ -1,8 +1,9 @@
 """The agent ``orders``: folds the snapshots of payments into orders.
 
-Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders``, keyed by order
-id; an order that all payments have left gets a tombstone. State: the table ``orders``;
-``ledger.large_orders`` describes its rows.
+The agent reads chunks of ``ledger.payments``. To ``ledger.orders``, it writes order documents, with
+the order id as the key. For an order that all payments have left, it writes a tombstone (a record
+that deletes the key). The agent's state is the table ``orders``; ``ledger.large_orders`` describes
+its rows.
 """
 
 from collections import Counter
@@ -37,7 +38,7 @@ def add_agent(app: LedgerApp) -> None:
         folded = FoldedOrders(readings.values, readings.records, known, rows)
         changed = folded.changed
         appeared: Counter[str] = Counter()
-        # An order's document carries the trace of the order's last traced record.
+        # An order's document carries the trace of the last record of the order that has a trace.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

@@ -1,8 +1,9 @@
 """The agent ``payments``: folds the facts of each payment, and posts its entries.
 
-Input: chunks of ``ledger.events``: events and notes. Output: journal entries to ``ledger.entries``,
-snapshots to ``ledger.payments`` by order id, and facts that no longer fit into their payment to
-``plexy.rejected``. State: the table ``payments``, by payment id.
+The agent reads chunks of ``ledger.events``, which have events and notes. To ``ledger.entries``, it
+writes journal entries. To ``ledger.payments``, it writes snapshots, keyed by order id. To
+``plexy.rejected``, it writes facts that no longer fit into their payment. The agent's state is the
+table ``payments``, keyed by payment id.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ def add_agent(app: LedgerApp) -> None:
         rows = decode_rows(payments, chunk.partition, stored, PAYMENTS.decode)
         known = {key.decode(): payment for key, payment in rows.items()}
         folded = fold_payments(events, known)
-        # A payment's outputs carry the trace of the payment's last traced record.
+        # A payment's outputs carry the trace of the last record of the payment that has a trace.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

@@ -1,4 +1,4 @@
-"""The number of records judged in each of the last seconds, for the overview."""
+"""The number of records that ``dedupe`` judged in each of the last seconds, for the overview."""
 
 import time
 from collections import deque
@@ -29,5 +29,5 @@ class LastSeconds:
 
     @property
     def counts(self) -> list[int]:
-        """The growth in each of the last seconds, with the latest second last."""
+        """The growth of the total count in each of the last seconds; the latest second is last."""
         return list(self._counts)

@@ -1,6 +1,7 @@
-"""A worker's copy of the quarantine, for its views.
+"""A worker's copy of the quarantine, the rejected deliveries, for the worker's views.
 
-``plexy.rejected`` is read from its start once; after that, only its new records are read.
+The topic ``plexy.rejected`` is read from its beginning only once. After that, only its new records
+are read.
 """
 
 import asyncio
@@ -36,7 +37,10 @@ class Rejections:
         self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
-        """Read the new records and return the quarantine; a call after a timeout reads on."""
+        """Read the new records, and return the quarantine.
+
+        If the time limit ends the call, the next call continues where this call stopped.
+        """
         # The time limit includes waiting for the lock.
         async with in_time(f"{self._topic} up to its end"), self._lock:
             try:
@@ -55,15 +59,15 @@ class Rejections:
                 raise _RewrittenError
             if self._read[partition] < end:
                 tp, last = TopicPartition(topic, partition), self._last.get(partition)
-                # The last record is read again, because the topic may have lost its last records
-                # and have grown since.
+                # The record that was read last is read again. The topic may have lost its last
+                # records, and may have grown again since then.
                 start = last.offset if last else self._read[partition]
                 await self._reader.through(tp, start, end, self._take)
                 self._read[partition] = end
         return self._quarantine
 
     def _take(self, record: SignedRecord) -> None:
-        """Take one record; its body, which may take a megabyte, is released at once."""
+        """Add one record to the quarantine; its body, which may have a megabyte, is not kept."""
         mark = Mark.of(record.offset, record.timestamp, record.key, record.value)
         last = self._last.get(record.partition)
         if last and record.offset <= last.offset:
@@ -75,5 +79,5 @@ class Rejections:
         self._read[record.partition] = record.offset + 1
 
     async def of(self, key: bytes) -> list[Item]:
-        """Return the items under an event's id, newest last."""
+        """Return the quarantine's items for an event's id, newest last."""
         return (await self.now()).of(key)

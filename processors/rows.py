@@ -1,7 +1,8 @@
 """Decodes the rows of a table.
 
-A row that can't be decoded is damaged state, not bad data, and a fold that skipped the row would
-publish a wrong order. So the worker ends, and the last line of its log names the row.
+A row that can't be decoded shows that the table is damaged; it is not bad data from outside. If a
+fold skipped the row, it would publish a wrong order. So the worker ends, and the last line of the
+worker's log output names the row.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ def decode_rows(
 def decode_row(
     table: ChunkTable, partition: int, key: bytes | None, row: bytes, decode: Callable[[bytes], T]
 ) -> T:
-    """Return the value of one row; the key may be unknown (``None``)."""
+    """Return the value of one row; ``key`` is ``None`` if the caller does not know the key."""
     try:
         return decode(row)
     except UNDECODABLE as error:

@@ -1,8 +1,9 @@
 """Sets aside records that can't be folded: publishes them to ``plexy.rejected``, and reports them.
 
-Input: a chunk's rejections. Output: a record for each rejection, among the chunk's other outputs.
-Once all outputs are written, each rejection is logged as a warning and counted. Facts that exceed a
-payment's size limit do not pass through this module: the agent ``payments`` sets them aside itself.
+Input: a chunk's rejections. Output: a record for each rejection, which is written together with the
+chunk's other outputs. Once all outputs are written, each rejection is counted, and is logged as a
+warning. Facts that exceed a payment's size limit do not pass through this module: the agent
+``payments`` sets these facts aside itself.
 """
 
 from collections import Counter
@@ -23,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 def set_aside(app: LedgerApp, chunk: Chunk, rejected: Sequence[Rejected], effects: Effects) -> None:
-    """Publish a chunk's rejections; log and count them once they are written."""
+    """Publish a chunk's rejections; once the rejections are written, log and count them."""
     if not rejected:
         return
     topic = str(chunk.tp.topic)

@@ -31,7 +31,8 @@ _MIN_MIB_PER_DATABASE: Final = 2
 class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     """The settings of one worker: its folder, its views, and its fold.
 
-    If the endpoint's secrets are set, the views report whether a delivery's signature is good.
+    If the webhook endpoint's secrets are set, the views report for each delivery whether its
+    signature is good.
     """
 
     data_dir: Annotated[
@@ -45,7 +46,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     pay_amounts: PayAmountsUnit = None
     web_bind: WebBind = LOOPBACK
     web_host: Annotated[
-        str, setting("host name under which the other workers reach this one's views")
+        str, setting("host name under which the other workers reach this worker's views")
     ] = LOOPBACK
     web_port: WebPort = 6066
     standby_replicas: Annotated[
@@ -63,7 +64,10 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     minor_units: CurrencyDecimals = PLEXYS_MINOR_UNITS
 
     def check(self) -> None:
-        """Refuse, for example, views without a token on a network, or too little table memory."""
+        """Refuse bad settings, such as too little memory for the tables.
+
+        Another example: the views listen on a network, but no token is set.
+        """
         super().check()
         check_traces(self.traces)
         check_secrets(self)
@@ -90,5 +94,5 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
 
     @property
     def enforced_trust(self) -> Trust | None:
-        """The rules for signatures of folded records; ``None`` if ingress's own check is enough."""
+        """The rules by which the fold judges signatures; ``None`` if ingress's check is enough."""
         return enforced_trust(self)

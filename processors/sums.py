@@ -1,9 +1,10 @@
-"""Summaries of this worker's tables, updated by the fold: posted amounts, and anomalies.
+"""Summaries of this worker's tables, which the fold updates: posted amounts, and anomalies.
 
-When this worker receives a partition, the partition's rows are read once; after that, each chunk's
+When this worker receives a partition, the partition's rows are read once. After that, each chunk's
 changes are added. Invariant: a summary always agrees with its table. A summary and its table change
-in the same step of the event loop, and a partition that another worker wrote to is summed from
-scratch. A summary is kept in memory only, because a stored summary could differ from its table.
+in the same step of the event loop. If another worker has written to a partition, the partition is
+summed from scratch. A summary is never stored, because a stored summary could differ from its
+table.
 """
 
 import asyncio
@@ -21,8 +22,8 @@ from processors.rows import decode_row
 
 log = structlog.get_logger(__name__)
 
-# One step sums this many payments or orders in some 2 ms; then the agents have their turn in a
-# pause. A million payments take half a minute; two thirds of that time are left to the agents.
+# One step sums this many payments or orders in some 2 ms. Then the agents have their turn during a
+# pause. A million payments take half a minute, of which the pauses are two thirds.
 _AT_A_TIME: Final = 200
 _PAUSE_S: Final = 0.004
 _LOOK_EVERY_S: Final = 0.5
@@ -42,16 +43,19 @@ S = TypeVar("S", bound=Summary)
 
 
 class _Partition(msgspec.Struct, Generic[S]):
-    """A summary; ``meanwhile`` has the chunks' changes while rows are read, later ``None``."""
+    """A summary; ``meanwhile`` collects the chunks' changes while the rows are being read.
+
+    Once all rows are read, ``meanwhile`` is ``None``.
+    """
 
     summary: S
     meanwhile: list[Any] | None
 
 
 class Sums(Generic[S]):
-    """The summaries of the partitions that this worker folds, each created by ``new()``.
+    """The summaries of the partitions that this worker folds; ``new()`` creates each summary.
 
-    A summary outlives a rebalance if its partition stays with this worker.
+    If a partition stays with this worker through a rebalance, its summary is kept.
     """
 
     def __init__(self, app: Any, table: ChunkTable, partitions: int, new: Callable[[], S]) -> None:
@@ -103,7 +107,8 @@ class Sums(Generic[S]):
         for partition in self._known.keys() - set(active):
             self._forget(partition)
         for partition in active:
-            # After a rebalance, ``active`` is outdated, and a lost partition must not be opened.
+            # If a rebalance interrupts a sum, ``active`` is outdated. The loop ends then, because
+            # it would open partitions that this worker has lost.
             if partition not in self._known and not await self._sum(partition):
                 return
 
@@ -120,8 +125,8 @@ class Sums(Generic[S]):
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
-                # The iterator keeps the database open, so the sum ends if this worker may lose the
-                # partition.
+                # The iterator keeps the database open, so the summing stops if this worker may
+                # lose the partition.
                 if generation != self._app.consumer_generation_id or self._app.rebalancing:
                     self._forget(partition)
                 if self._known.get(partition) is not known:
@@ -137,7 +142,10 @@ class Sums(Generic[S]):
 
 
 class PostedSums:
-    """The sums of a partition's standing entries, by account, currency and day."""
+    """The sums of a partition's standing entries, by account, currency and day.
+
+    An entry is standing if it is posted and not reversed.
+    """
 
     def __init__(self) -> None:
         self.activity: dict[tuple[str, str, int], int] = {}

@@ -52,20 +52,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Missing heartbeats reveal a killed worker; the answers to heartbeats announce a rebalance.
+# The group notices by missing heartbeats that a worker was killed. A worker learns of a rebalance
+# from the answers to its heartbeats.
 _HEARTBEAT_S: Final = 1.0
-# The writers are checked this often, and renewed if they are due.
+# The worker checks this often whether a writer's renewal is due.
 _RENEWAL_EVERY_S: Final = 60.0
 # The topics are checked this often. The worker ends if two checks in a row find the same fault.
 _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
-# The limit applies to one partition, and a backlog is fetched from all partitions at once. With the
-# largest record's 10 MiB as the limit, fetches took a third of a worker's memory. A larger record
-# still arrives whole, because Kafka always sends the first batch.
+# The limit applies to each partition, and a backlog is fetched from all partitions at once. When
+# the limit was 10 MiB, the size of the largest record, fetches took a third of a worker's memory. A
+# record that is larger than the limit still arrives, because Kafka always sends the first batch
+# completely.
 _FETCH_BYTES: Final = 1024 * 1024
 
 
 class Loss(NamedTuple):
-    """A possible loss of records in the ledger's topics: its code in the views, and a sentence."""
+    """A loss of records in the ledger's topics, or a risk of a loss.
+
+    ``code`` is the name that the views give to the loss, and ``detail`` explains it in a sentence.
+    """
 
     code: str
     detail: str
@@ -86,7 +91,7 @@ class LedgerApp(EngineApp):
     loss: Loss | None = None
 
     def setup(self, settings: WorkerSettings) -> None:
-        """Plug in the chunked transport, and declare the tables."""
+        """Set up the chunked transport, the tables, and the parts that the views need."""
         self.settings = settings
         self.names = settings.names
         self.kept_forever = self.names.webhooks
@@ -120,22 +125,26 @@ class LedgerApp(EngineApp):
             self.task(each)
 
     def take_place(self) -> str:
-        """Claim the address and the folder that the settings name; return the worker's name.
+        """Check that the views' address is free, and claim the folder; return the worker's name.
 
         Raise ``SettingsError`` if another program has the address or the folder, or if a required
         token is missing.
         """
         # `faust worker --web-bind` may have overridden the settings.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
-        # Faust would bind the address only after the worker had joined the group.
+        # Without this check, a taken address would be noticed only after the worker had joined the
+        # group, because Faust binds the address only then.
         variables = ("LEDGER_WEB_BIND", "LEDGER_WEB_PORT")
         listener(variables, self.conf.web_bind, self.conf.web_port, backlog=1).close()
         return claim(self.settings.data_dir)
 
     async def on_first_start(self) -> None:
-        """Claim the folder, and create or check the topics: without one, Faust would only wait."""
-        # Static membership: a worker that restarts under its name continues at once, and does not
-        # wait for the end of its former session.
+        """Claim the folder, and create or check the topics.
+
+        If a topic were missing, Faust would wait for it forever.
+        """
+        # The membership is static: a worker that restarts under the same name continues at once,
+        # and does not wait for the end of its former session.
         name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
@@ -147,8 +156,9 @@ class LedgerApp(EngineApp):
     def _keep_tables_of(self, cluster_id: str) -> None:
         """Give the tables a folder for this cluster and group.
 
-        A table stores the offset up to which it has read its changelog. With a different cluster's
-        or group's changelog, it would silently skip the records below this offset.
+        A table stores the offset up to which it has read its changelog. If the table then read the
+        changelog of a different cluster or group, it would silently skip the records below this
+        offset.
         """
         # Faust would prepend its own folder to a relative path.
         folder = (self.conf.appdir / f"{self.settings.group_id}@{cluster_id}").absolute()
@@ -161,7 +171,7 @@ class LedgerApp(EngineApp):
         self.metrics.rebalances.inc()
 
     def on_rebalance_end(self) -> None:
-        """Log that the tables are recovered, and which partitions this worker has."""
+        """Log which partitions this worker has, now that the tables are recovered."""
         super().on_rebalance_end()
         self.scrubber.want()
         mine = sorted(
@@ -187,7 +197,7 @@ class LedgerApp(EngineApp):
             await self.writers.renew(self.consumer)
 
     async def _watch_topics(self) -> None:
-        """End the worker if folding is no longer safe; log wrong settings.
+        """End the worker if folding is no longer safe; log wrong settings of topics.
 
         Folding is unsafe if a topic is missing, was recreated, or has a different number of
         partitions, or if Kafka forgets a writer's identity too early. A single check of the topics
@@ -201,7 +211,7 @@ class LedgerApp(EngineApp):
                     seen = await examine(admin, self.settings)
                     await require_expiration(admin)
             except (TopicsError, KafkaError) as error:
-                # If Kafka stays unreachable, the worker's writes fail and end the worker.
+                # If Kafka stays unreachable, the worker's writes will fail, which ends the worker.
                 log.warning("topics not checked", reason=str(error))
                 await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
@@ -217,7 +227,7 @@ class LedgerApp(EngineApp):
             await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
 
     def _heed(self, seen: Examination) -> None:
-        """Adopt the topics' size limits, and note a loss of records, or the risk of one."""
+        """Adopt the topics' size limits, and note a loss of records, or the risk of a loss."""
         limits = (most_bytes(state.config) for state in seen.states)
         self.writers.bound(min(limits, default=MAX_RECORD_BYTES))
         risks = [each for each in seen.faults if not each.refuses_some]
@@ -236,7 +246,7 @@ class LedgerApp(EngineApp):
         await NewConnections(self.settings, show).watch()
 
     async def on_stop(self) -> None:
-        """Close the writers after the chunks in progress, but before the connections."""
+        """Let the chunks in progress end, then close the writers, and then the connections."""
         await super().on_stop()
         await self.writers.close()
         await self.reader.close()
@@ -249,7 +259,7 @@ class LedgerApp(EngineApp):
         return MAX_HEADERS if is_checked else 0
 
     def marking_header(self, topic: str) -> str | None:
-        """Return the header that names a record's dialect, or ``None`` if the topic has none."""
+        """Return the header that names a record's dialect; only the log of record has dialects."""
         return DIALECT if topic == self.names.webhooks else None
 
     def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
@@ -287,14 +297,15 @@ def new_app(
     worker_class: type[faust.Worker],
     middlewares: list[Any],
 ) -> LedgerApp:
-    """Return the app with its transport and tables, but without agents."""
+    """Return the app, which has its transport and its tables, but no agents yet."""
     tables = writable_folder(settings.data_dir)
     raise_file_limit()
     write_buffers = write_buffers_bytes(settings.table_memory_mb)
     require_room(settings, write_buffers)
     app = LedgerApp(
         settings.group_id,
-        # Otherwise Faust's own variables, such as BROKER_URL, would override these settings.
+        # If Faust saw the environment, its own variables, such as BROKER_URL, would override these
+        # settings.
         env={},
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
@@ -317,7 +328,7 @@ def new_app(
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
-        # `ensure_topics` has created the topics; a worker may lack the right to create any.
+        # Faust creates no topics: `ensure_topics` does, and a worker may lack the right to do so.
         topic_allow_declare=False,
         agent_supervisor=CrashingSupervisor,
         key_serializer="raw",
@@ -343,7 +354,7 @@ def new_app(
 def _new_spans(settings: WorkerSettings) -> "Spans | None":
     if settings.traces == "off":
         return None
-    # Importing OpenTelemetry costs time and memory.
+    # Importing OpenTelemetry costs time and memory, so it is imported only if traces are on.
     from processors.engine.spans import Spans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 

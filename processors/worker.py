@@ -1,8 +1,8 @@
 """The worker program: runs the whole app until a signal or an error ends it.
 
-After SIGTERM or SIGINT the exit code is 0, and every finished chunk is committed. After an error
-the exit code is not 0, no unfinished chunk is committed, and the last line of the log has the
-reason. A worker that hangs is ended, so that it does not keep its partitions.
+After SIGTERM or SIGINT, the exit code is 0, and every finished chunk is committed. After an error,
+the exit code is not 0, no unfinished chunk is committed, and the last line of the log output has
+the reason. A worker that hangs ends itself, so that it does not keep its partitions.
 """
 
 import asyncio
@@ -30,17 +30,20 @@ from runtime.settings import SettingsError
 
 internals.check()
 
-# A worker ends within this time after a signal; the chunks in progress get 8 s of the time.
+# A worker ends within this time after a signal. Of this time, the chunks in progress get 8 s.
 _STOPPED_WITHIN_S: Final = 9.5
-# A worker whose event loop stands still for this long is ended. RocksDB 6.14 may wait forever when
-# it closes a database whose disk was full, while the consumer's thread keeps sending heartbeats.
+# A worker ends if its event loop stands still for this long. For example, RocksDB 6.14 may wait
+# forever when it closes a database whose disk was full. Meanwhile, the consumer's thread would keep
+# sending heartbeats, so the worker would keep its partitions.
 _STANDS_STILL_FOR_S: Final = 30.0
 _ALIVE_EVERY_S: Final = 1.0
-# A chunk creates some ten thousand objects that live until the chunk is done; none is in a cycle.
-# By default, the collector scans them after every 700 new objects, which took a sixth of the time.
+# A chunk creates some ten thousand objects that live until the chunk is done. None of these objects
+# is in a reference cycle. By default, the garbage collector scans them after every 700 new objects,
+# which took a sixth of the time.
 _COLLECTED_EVERY: Final = (100_000, 20, 20)
-# While the main thread computes, the fetching thread waits this long at each of its steps. With
-# Python's default of 5 ms, an event would spend most of its time in these waits.
+# While the main thread computes, the thread that fetches records waits this long at each of its
+# steps. With Python's default of 5 ms, these waits would take most of the time that an event spends
+# in the worker.
 _SWITCH_EVERY_S: Final = 0.0005
 
 # Errors that a damaged row may cause.
@@ -50,16 +53,16 @@ log = structlog.get_logger(__name__)
 
 
 class Worker(FaustWorker):
-    """Faust's worker with the project's logs."""
+    """Faust's worker program, with this project's log output."""
 
     app: LedgerApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ending = False
-        # Faust must not set up logging.
+        # The value ``False`` keeps Faust from setting up logging.
         self.override_logging = False
-        # A spinner would write control sequences between the log's lines.
+        # A spinner would write control sequences between the lines of the log output.
         self.spinner = None
 
     def execute_from_commandline(self) -> NoReturn:
@@ -80,7 +83,7 @@ class Worker(FaustWorker):
         await super().on_first_start()
 
     def start_log(self) -> None:
-        """Set up logging, in place of Faust, and log the libraries' versions."""
+        """Set up logging, which Faust does not set up, and log the libraries' versions."""
         logs.configure(self.app.settings.log_format, self.app.settings.log_level)
         internals.log_versions()
 
@@ -90,10 +93,11 @@ class Worker(FaustWorker):
             await asyncio.sleep(_ALIVE_EVERY_S)
 
     def end_by_error(self, reason: BaseException) -> None:
-        """Log the reason, and end at once, as with SIGKILL; the next start redoes unfinished work.
+        """Log the reason, and end the process at once; the next start redoes unfinished work.
 
-        Faust would first stop all services one by one. A crashed worker gains nothing from such a
-        stop: it commits nothing more, and a table whose disk is full can't even be closed.
+        The process ends as if by SIGKILL. Faust would first stop all services one by one. A crashed
+        worker gains nothing from such a stop: it commits nothing more, and a table whose disk is
+        full can't even be closed.
         """
         found = list(causes(reason))
         try:
@@ -113,7 +117,8 @@ class Worker(FaustWorker):
         """
         named = [cause for cause in found if isinstance(cause, DamagedTableError)]
         suspicious = any(isinstance(cause, _SUSPICIOUS) for cause in found)
-        # The consumer's thread may report a crash too, but tables could change during its search.
+        # If the consumer's thread reports the error, there is no search, because the main thread
+        # could change the tables during a search on the consumer's thread.
         on_main = threading.current_thread() is threading.main_thread()
         searched = list(self.app.scrubber.search()) if suspicious and on_main else []
         places = {(each.table.name, each.partition): each for each in named + searched}
@@ -133,7 +138,8 @@ class Worker(FaustWorker):
 def prepare_process() -> None:
     """Set up this process for a worker, before its event loop is created.
 
-    uvloop handles sockets and callbacks in C, which saves a tenth of the time for a chunk.
+    The event loop is uvloop, which handles sockets and callbacks in C. This saves a tenth of the
+    time that a chunk takes.
     """
     mode.loop.use("uvloop")
     hide_unreadable_requests()
@@ -152,7 +158,7 @@ def create_app(settings: WorkerSettings) -> LedgerApp:
 
 
 def run(settings: WorkerSettings, **options: Any) -> NoReturn:
-    """Run a worker in this process until it is told to stop; then end the process."""
+    """Run a worker in this process until the worker ends; then end the process."""
     prepare_process()
     worker = create_app(settings).Worker(quiet=True, **options)
     worker.execute_from_commandline()

@@ -1,12 +1,12 @@
-"""Decides whether a client may read a server: by the token if one is set, otherwise by ``Host``.
+"""Decides whether a client may read a server: by its token or, if no token is set, by ``Host``.
 
-A server without a token listens on loopback only. Loopback alone does not keep web pages out: a
-page can point its own name at 127.0.0.1 (DNS rebinding), and the reader's browser then lets the
-page's scripts read a server on the reader's machine. Such requests carry the page's name in
-``Host``, so a server without a token answers only to names that always mean its own machine.
+If no token is set, a server listens only on loopback. That is not enough to keep web pages out: a
+page can point its own name at 127.0.0.1 (DNS rebinding). Then the reader's browser lets the page's
+scripts read a server on the reader's machine. Such requests carry the page's name in ``Host``. So a
+server that has no token answers only to names that always mean the server's own machine.
 
-Input: the headers of a request, and the token if one is set. Output: the problem to answer with,
-or ``None``. Invariant: a problem never repeats a malformed header.
+Input: the headers of a request, and the token if a token is set. Output: the problem to answer
+with, or ``None``. Invariant: a problem never repeats a malformed header.
 """
 
 import hmac
@@ -39,7 +39,7 @@ class Token(Secret):
 
 
 def wrong_host(hosts: Sequence[str], token: Token | None) -> Problem | None:
-    """Judge the values of a request's ``Host`` headers."""
+    """Return the problem with the values of a request's ``Host`` headers, or ``None``."""
     host = _name(hosts[0]) if len(hosts) == 1 else None
     if host is None:
         detail = "expected one `Host` header with a name or an address, and optionally a port"
@@ -54,7 +54,10 @@ def wrong_host(hosts: Sequence[str], token: Token | None) -> Problem | None:
 
 
 def wrong_token(authorization: str, token: Token | None) -> Problem | None:
-    """Judge the value of ``Authorization``, in constant time."""
+    """Return the problem with the value of ``Authorization``, or ``None``.
+
+    The time of the comparison does not reveal how much of a wrong token is right.
+    """
     if token is None:
         return None
     given = authorization.encode("utf-8", "surrogateescape")
@@ -64,7 +67,7 @@ def wrong_token(authorization: str, token: Token | None) -> Problem | None:
 
 
 def require_token(variable: str, address: str, token: Token | None) -> None:
-    """Raise ``SettingsError`` if other machines could reach a server without a token."""
+    """Raise ``SettingsError`` if other machines can reach ``address`` and no token is set."""
     if token is None and not is_loopback(address):
         raise SettingsError(
             f"{variable}={address} can be reached from other machines: set LEDGER_API_TOKEN, or "
@@ -81,7 +84,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _name(host: str) -> str | None:
-    """Return the name in a ``Host`` header, without its port; ``None`` if it is malformed."""
+    """Return the name in a ``Host`` header, without the port; ``None`` for a malformed header."""
     found = _HOST.fullmatch(host)
     if found is None or not found["ipv6"]:
         return found and found["name"]

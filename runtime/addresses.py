@@ -1,4 +1,4 @@
-"""Defines the settings of the programs' addresses, shared by the servers and their clients."""
+"""Defines the settings for the programs' addresses, which servers and their clients share."""
 
 import socket
 from typing import Annotated, Final
@@ -7,19 +7,20 @@ from runtime.access import Token
 from runtime.settings import Port, SettingsError, setting
 
 LOOPBACK: Final = "127.0.0.1"
-# `plexy-ledger run` serves ingress' metrics on this port, and `plexy-ledger status` reads them.
+# `plexy-ledger run` serves the metrics of ingress on this port, where `plexy-ledger status` reads
+# them.
 RUN_METRICS_PORT: Final = 8100
 
 IngestHost = Annotated[str, setting("address on which ingress receives webhooks")]
 IngestPort = Annotated[Port, setting("port on which ingress receives webhooks")]
 IngestMetricsHost = Annotated[
-    str, setting("address on which ingress serves its metrics, to any client")
+    str, setting("address on which ingress serves its metrics to every client")
 ]
 IngestMetricsPort = Annotated[
     Port | None,
     setting(
-        "port on which ingress serves the metrics of all its processes. Unset: `run` takes "
-        f"{RUN_METRICS_PORT}, `ingest` serves none"
+        "port on which ingress serves the metrics of all its processes. If it is not set, `run` "
+        f"uses {RUN_METRICS_PORT}, and `ingest` serves no metrics"
     ),
 ]
 WebBind = Annotated[str, setting("address on which the web views listen")]
@@ -27,8 +28,8 @@ WebPort = Annotated[Port, setting("port of the web views")]
 ApiToken = Annotated[
     Token | None,
     setting(
-        "bearer token of at least 16 characters that the web views and the audit require; needed "
-        "on any address but loopback"
+        "bearer token, of at least 16 characters, that the web views and the audit require; it "
+        "must be set if they listen on an address other than loopback"
     ),
 ]
 
@@ -45,7 +46,7 @@ def in_url(host: str) -> str:
 def listener(
     variables: tuple[str, str], host: str, port: int, *, backlog: int, shared: bool = False
 ) -> socket.socket:
-    """Listen on an address; raise a ``SettingsError`` that names the address's two settings.
+    """Listen on an address; if that fails, raise a ``SettingsError`` that names the two settings.
 
     Several of our own processes may listen on a ``shared`` address.
     """

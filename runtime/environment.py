@@ -2,9 +2,10 @@
 
 Invariant: only ``LEDGER_*`` and the documented variables of OpenTelemetry affect a program.
 
-Libraries read variables with common names: for Faust, ``BROKER_URL`` is the cluster to join, and
-Kubernetes sets ``WEB_PORT`` for a service named ``web``. ``processors.topology`` also passes
-``env={}`` to Faust, because `faust worker` reads some variables before it imports our modules.
+Libraries read variables with common names. For example, Faust reads ``BROKER_URL`` as the cluster
+to join. It also reads ``WEB_PORT``, and Kubernetes sets this variable for a service named ``web``.
+``processors.topology`` also passes ``env={}`` to Faust, because `faust worker` reads some variables
+before it imports our modules.
 """
 
 import io
@@ -12,7 +13,7 @@ import os
 import sys
 from typing import Final
 
-# At least one library reads each of these names, or names with these prefixes.
+# For each of these prefixes and names, at least one library reads such a variable.
 _PREFIXES: Final = ("F_", "FAUST_", "AIOHTTP_NO", "AIOKAFKA_", "PROMETHEUS_")
 _NAMES: Final = frozenset(
     {
@@ -33,7 +34,8 @@ _NAMES: Final = frozenset(
 def isolate_process() -> None:
     """Delete other programs' variables, and print UTF-8 in any locale.
 
-    Call this before the libraries are imported, because some read their variables at import.
+    Call this before the libraries are imported, because some libraries read their variables at
+    import.
     """
     for name in [each for each in os.environ if is_foreign(each)]:
         del os.environ[name]

@@ -6,8 +6,8 @@ import msgspec
 class Fault(msgspec.Struct, frozen=True):
     """A difference from the expected state, and its remedy.
 
-    A fault without a remedy may end by itself. ``refuses_some`` means that the broker refuses some
-    records, but keeps all others.
+    If a fault has no remedy, it may end by itself. ``refuses_some`` means that the broker refuses
+    some records, but keeps all other records.
     """
 
     what: str

@@ -1,11 +1,12 @@
 """Keeps workers out of a group whose members fold the log with different settings.
 
 Input: settings. Output: the protocol names under which a worker joins its group, and the
-differences between these settings and a running group's. Invariants: each name contains the
-settings, and no name reveals a secret.
+differences between these settings and the settings of a running group. Invariants: each name
+contains the settings, and no name reveals a secret.
 
 Kafka admits a member to a group only if the member shares a protocol name with all other members.
-So the broker refuses a worker with different settings, and shows a group's settings to anyone.
+So the broker refuses a worker with different settings. Any program can ask the broker for a group's
+protocol name, and so for the group's settings.
 """
 
 import hmac
@@ -24,8 +25,9 @@ from runtime.trust import EnforcedTrustSettings
 FOLD: Final = 2
 """The version of the fold itself.
 
-A release increments it if the release folds the same log to a different state, or if its workers
-can't run alongside those of the previous release, for example because their rows differ.
+A release increments this number if the release folds the same log to a different state. The release
+also increments the number if its workers can't run alongside the previous release's workers, for
+example because the two releases write different rows.
 """
 
 REMEDY: Final = (
@@ -34,7 +36,7 @@ REMEDY: Final = (
     "with `plexy-ledger rebuild`"
 )
 
-# Two bytes suffice to distinguish secrets, but are too few to help anyone guess one.
+# Two bytes suffice to distinguish secrets, but are too few to help anyone guess a secret.
 _FINGERPRINT_BYTES: Final = 2
 _FINGERPRINT_OF: Final = b"plexy-ledger"
 
@@ -86,7 +88,8 @@ def protocols(settings: FoldSettings) -> list[str]:
     """Return the protocol names under which a worker with these settings joins its group.
 
     If workers check signatures, there is one name per secret. So the workers of a group must share
-    a secret, but need not all have the new secret while it replaces the old one.
+    at least one secret. While a new secret replaces an old one, some of the workers may still lack
+    the new secret.
     """
     rules = FoldRules(
         fold=FOLD,
@@ -121,8 +124,8 @@ def difference(settings: FoldSettings, agreed: str) -> Fault | None:
     ours = protocols(settings)
     if not agreed or agreed in ours:
         return None
-    # If one of our secrets is the group's, the protocol name with that secret has the fewest
-    # differences.
+    # If one of our secrets is the secret in the group's protocol name, our protocol name with that
+    # secret has the fewest differences.
     found = min((list(_differences(each, agreed)) for each in ours), key=len)
     return Fault(
         f"the workers of {settings.group_id} fold the log with settings that differ from this "
@@ -132,7 +135,7 @@ def difference(settings: FoldSettings, agreed: str) -> Fault | None:
 
 
 async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> Fault | None:
-    """Return the ``difference`` from a running group; ``None`` if none is known."""
+    """Return the ``difference`` from a running group; ``None`` if no difference is known."""
     try:
         (answer,) = await admin.describe_consumer_groups([settings.group_id])
         return difference(settings, agreed_in(answer))
@@ -141,7 +144,7 @@ async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettin
 
 
 def agreed_in(answer: Any) -> str:
-    """Return the protocol name in the description of one group."""
+    """Return the protocol name on which a group agreed, from the description of this group."""
     ((code, _group, _state, _kind, protocol, *_),) = answer.groups
     if code:
         raise for_code(code)

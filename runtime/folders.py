@@ -1,8 +1,8 @@
 """Creates data folders that only the current user may enter.
 
-Input: a path below ``LEDGER_DATA_DIR``. Output: that folder, with mode 0700. An existing folder
-gets that mode too if this user owns it. An existing ``LEDGER_DATA_DIR`` keeps its mode, because the
-operator may have chosen any folder, such as the root of a volume.
+Input: a path below ``LEDGER_DATA_DIR``. Output: that folder, with mode 0700. If the folder already
+exists and this user owns it, it gets this mode too. An existing ``LEDGER_DATA_DIR`` keeps its mode,
+because the operator may have chosen any folder, such as the root of a volume.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ _PRIVATE: Final = 0o700
 
 
 def private_folder(folder: Path) -> Path:
-    """Create a folder and its missing parents, for this user alone.
+    """Create a folder and its missing parents, so that only this user may enter them.
 
     If a folder can't be created, the ``OSError`` names the setting.
     """

@@ -4,8 +4,9 @@ Input: the modules that a program has imported, and this package's requirements,
 library to one version. Output: an error that lists a library's missing names, and a log line with
 the versions. Invariant: a check imports nothing, so it skips modules that the program does not use.
 
-A new version of a library may rename any of these names without notice. Some names are only
-written, such as ``_fetch_max_wait_ms``: after a rename, the write would succeed and have no effect.
+A new version of a library may rename any of these names without notice. The programs only write
+some of the names, such as ``_fetch_max_wait_ms``. After a rename, such a write would succeed, but
+have no effect.
 """
 
 import dis
@@ -27,7 +28,7 @@ _PACKAGE: Final = "plexy-ledger"
 _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 
 # The names that the programs read, write, override or replace, by library, and by module or class.
-# An inherited name is listed under the class whose attribute the programs use.
+# If a class inherits a name, the name is listed under the class whose objects the programs use.
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
@@ -148,10 +149,11 @@ def missing_at(place: str, names: str) -> Iterator[str]:
 
 
 def has(owner: object, name: str, package: str) -> bool:
-    """Return whether a module has a name, or whether a class or its instances have it.
+    """Return whether a module has a name, or whether a class or its instances have the name.
 
-    An instance has the attributes that the methods of its class assign. Only classes of ``package``
-    count, because this project may have replaced one of them with a class of its own.
+    An instance has the attributes that the methods of its class assign. Of a class and its bases,
+    only the classes of ``package`` count, because this project may have replaced a library's class
+    with a subclass of its own.
     """
     if not isinstance(owner, type):
         return hasattr(owner, name)
@@ -188,7 +190,7 @@ def installed(library: str) -> str | None:
 
 
 def log_versions() -> None:
-    """Log the versions of the libraries that this program has imported, and the expected ones."""
+    """Log the installed and the expected versions of the libraries that this program imported."""
     loaded = [each for each, places in USED.items() if {*map(_module, places)} & sys.modules.keys()]
     found = {library: installed(library) for library in loaded}
     pins = expected()

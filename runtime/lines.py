@@ -1,13 +1,13 @@
 """Writes log lines about events that happen thousands of times a second, such as deliveries.
 
 Input: an event and its fields, from the event loop's thread. Output: the line that structlog would
-write, but with characters beyond ASCII unescaped. Logging takes a tenth of structlog's time,
-because msgspec renders each line, and the lines of one turn of the event loop are written together.
-Invariants: no line is lost, and no other process writes into a line of up to ``PIPE_BUF`` bytes (4
-KiB on Linux).
+write, except that characters beyond ASCII are not escaped. Logging takes a tenth of structlog's
+time, because msgspec renders each line, and because the lines of one turn of the event loop are
+written together. Invariants: no line is lost. No other process writes into the middle of a line
+that has up to ``PIPE_BUF`` bytes (4 KiB on Linux).
 
-If the log format is the one for people, or ``runtime.logs.configure`` was not called, structlog
-writes the lines.
+If the log format is the format for people, or if ``runtime.logs.configure`` was not called,
+structlog writes the lines.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class _Buffer:
         self._lines = bytearray()
 
     def add(self, line: bytes) -> None:
-        """Add a line; without an event loop, write it at once."""
+        """Add a line; if no event loop is running, write the line at once."""
         if len(self._lines) + len(line) > _MOST_BYTES:
             self.flush()
         first = not self._lines
@@ -61,7 +61,8 @@ class _Buffer:
         """Write the lines, if there are any."""
         if not self._lines:
             return
-        # First clear the buffer, so that it can't grow while a closed stream refuses each write.
+        # The buffer is cleared before the write. Otherwise, if a closed stream refused each write,
+        # the buffer would grow.
         lines, self._lines = self._lines, bytearray()
         self._stream.write(lines)
         self._stream.flush()
@@ -71,7 +72,7 @@ _buffer: _Buffer | None = None
 
 
 def write_to(stream: BinaryIO | None) -> None:
-    """Write JSON lines to this stream from now on; ``None`` leaves them to structlog."""
+    """Write JSON lines to this stream from now on; with ``None``, structlog writes the lines."""
     global _buffer  # noqa: PLW0603 - one buffer for the process, like structlog's configuration
     if _buffer is not None:
         atexit.unregister(_buffer.flush)
@@ -81,7 +82,7 @@ def write_to(stream: BinaryIO | None) -> None:
 
 
 def _render(event: str, fields: dict[str, Any]) -> bytes:
-    """Return the line as structlog's ``JSONRenderer`` writes it, spaces included."""
+    """Return the line with the same spaces as structlog's ``JSONRenderer`` writes."""
     second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     timestamp = f"{_date_and_time(second)}.{nanoseconds // 1000:06d}Z"
     line = fields | {"event": event, "level": "info", "timestamp": timestamp}
@@ -90,5 +91,5 @@ def _render(event: str, fields: dict[str, Any]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _date_and_time(second: int) -> str:
-    """Return a Unix time in ISO 8601; it is cached for the lines of the same second."""
+    """Return a Unix time in ISO 8601; the result is cached for the lines of the same second."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""Sets up structured logs: one line per event, as JSON for programs or coloured for people.
+"""Sets up structured logs: one line per event, in JSON for programs, or in colour for people.
 
 Invariant: no log line contains a secret, a request body or a record's value.
 """
@@ -14,7 +14,7 @@ from runtime.settings import setting
 
 LogFormat = Annotated[
     Literal["json", "pretty", "auto"],
-    setting("`json`, `pretty`, or `auto`: pretty on a terminal"),
+    setting("`json`, `pretty`, or `auto`, which means `pretty` on a terminal and else `json`"),
 ]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -65,5 +65,6 @@ def _send_stdlib_through_structlog(
     # builds a log record for each fetch, which takes 10 % of a worker's time.
     root.setLevel(logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
     logging.getLogger("aiokafka").setLevel(max(threshold, logging.WARNING))
-    # Faust warns when a commit takes longer than its interval; the next commit is merely late.
+    # Faust warns if a commit takes longer than the interval between commits. That is harmless: the
+    # next commit is only late.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""Declares a program's metrics for Prometheus, each once with its name, labels and meaning.
+"""Declares a program's metrics for Prometheus, each in one place: its name, labels and meaning.
 
 Input: the program's name and its declarations. Output: the page that Prometheus reads, and the rows
 of the documentation's reference of metrics. Invariant: the metrics are in a registry of their own,
-because libraries may declare metrics in the global one.
+because libraries may declare metrics in the global registry.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """One metric; ``name`` is its name in a query, without the suffixes of a histogram."""
+    """One metric; ``name`` is its name in a query (for a histogram, a query adds a suffix)."""
 
     name: str
     kind: Kind

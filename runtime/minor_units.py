@@ -1,4 +1,4 @@
-"""Defines the setting for the decimals with which people and files write each currency.
+"""Defines the setting for the number of decimals with which people and files write amounts.
 
 Input: the text of ``LEDGER_MINOR_UNITS``. Output: the number of decimals of each currency. The
 setting never changes a stored amount, because amounts are integers of minor units.
@@ -59,12 +59,12 @@ def _expected(rule: str) -> str:
 
 
 PLEXYS_MINOR_UNITS: Final = MinorUnits()
-"""The decimals on Plexy's scale."""
+"""The number of decimals of each currency on Plexy's scale, without any exceptions."""
 
 CurrencyDecimals = Annotated[
     MinorUnits,
     setting(
-        "decimals of currencies that differ from Plexy's scale, such as `KWD:3,ISK:0`: for the "
-        "page, exports and reconciliation; stored amounts do not change"
+        "number of decimals, such as `KWD:3,ISK:0`, of the currencies that are not written on "
+        "Plexy's scale: for the page, exports and reconciliation; stored amounts do not change"
     ),
 ]

@@ -13,10 +13,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One problem: ``status`` is the HTTP status, ``code`` the stable name of the problem.
+    """One problem: ``status`` is the HTTP status, and ``code`` is the problem's stable name.
 
-    ``field`` is the path of the field at fault, if there is one. The document has no ``type``,
-    which RFC 9457 reads as ``about:blank``.
+    ``field`` is the path of the field at fault, if there is one. The document has no ``type``, so
+    its type is ``about:blank`` (RFC 9457).
     """
 
     status: int
@@ -26,6 +26,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
 
     def encode(self) -> bytes:
-        """Return the document as JSON; ``title`` is the status's own phrase (RFC 9457, 4.2.1)."""
+        """Return the document as JSON; the default ``title`` is the status's own phrase.
+
+        RFC 9457 recommends this phrase for the type ``about:blank`` (4.2.1).
+        """
         title = self.title or HTTPStatus(self.status).phrase
         return msgspec.json.encode(msgspec.structs.replace(self, title=title))

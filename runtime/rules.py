@@ -1,7 +1,7 @@
 """Defines the settings that decide how the log of record is read.
 
-All programs that fold the log must have the same values. After a change, fold the log from scratch:
-until then, `plexy-ledger verify` reports that the ledger differs from its log.
+All programs that fold the log must have the same values. After a change of a value, fold the log
+from scratch: until then, `plexy-ledger verify` reports that the ledger differs from its log.
 """
 
 from functools import cache
@@ -36,7 +36,8 @@ RuleSetName = Annotated[
         min_length=1,
     ),
 ]
-# Plexy may retry for 75 hours: a shorter time would forget events that may still be redelivered.
+# Plexy may retry for 75 hours. If the time were shorter, the ledger would forget events that may
+# still be redelivered.
 ForgetAfterDays = Annotated[
     int,
     setting(
@@ -51,15 +52,15 @@ ForgetAfterDays = Annotated[
 VerifySignatures = Annotated[
     Literal["ingress", "worker"],
     setting(
-        "who checks signatures: `ingress` alone, or also each `worker`, which sets aside records "
-        "without a good signature; after a change, the log must be folded from scratch"
+        "who checks signatures: only `ingress`, or also each `worker`, which sets aside records "
+        "that have no good signature; after a change, the log must be folded from scratch"
     ),
 ]
 
 
 @cache
 def rule_set(name: str) -> RuleSet:
-    """Return the built-in rules called ``name``, or else those in the file at the path ``name``.
+    """Return the built-in rules called ``name``, or the rules in the file at the path ``name``.
 
     A file is read once, so that its later changes don't affect a running program.
     """
@@ -86,7 +87,7 @@ def reading_of(order: tuple[str, ...], payment: tuple[str, ...], rules: str) -> 
 
 
 class RuleSettings(TopicSettings, frozen=True, kw_only=True):
-    """How events are read, how long their ids are kept, and who checks signatures."""
+    """The settings for reading events, for remembering their ids, and for checking signatures."""
 
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
@@ -106,5 +107,8 @@ class RuleSettings(TopicSettings, frozen=True, kw_only=True):
 
     @property
     def forget_after_ms(self) -> int:
-        """How long an event id is remembered, in milliseconds between timestamps of log records."""
+        """How long an event id is remembered, in milliseconds.
+
+        The time is measured between the timestamps of log records.
+        """
         return self.forget_after_days * DAY_MS

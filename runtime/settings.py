@@ -17,7 +17,7 @@ PREFIX: Final = "LEDGER_"
 
 
 class SettingsError(ValueError):
-    """A setting is wrong, or two of them contradict each other; the message names the remedy."""
+    """A setting is wrong, or two settings contradict each other; the message names the remedy."""
 
 
 class Secret:
@@ -43,7 +43,7 @@ class Secret:
 
 
 def setting(description: str, **bounds: Any) -> msgspec.Meta:
-    """Describe a setting for ``--help`` and the docs; ``bounds`` are those of ``msgspec.Meta``."""
+    """Describe a setting for ``--help`` and the docs; ``msgspec.Meta`` gets the ``bounds``."""
     return msgspec.Meta(description=description, **bounds)
 
 
@@ -119,7 +119,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _decode_text(wanted: type, value: Any) -> Any:
-    """Create a value of a type unknown to msgspec; the text is the type's only argument."""
+    """Create a value of a type that msgspec does not know; the type's only argument is the text."""
     return wanted(value)
 
 

@@ -1,7 +1,7 @@
 """Defines the setting that switches traces on.
 
-Only ``runtime.tracing`` and the two modules ``spans`` import OpenTelemetry, and only a program that
-sends traces imports these modules.
+Only ``runtime.tracing`` and the two modules named ``spans`` import OpenTelemetry. Only a program
+that sends traces imports these three modules.
 """
 
 from importlib.util import find_spec

@@ -1,10 +1,11 @@
 """Sends spans to an OpenTelemetry receiver, over OTLP/HTTP.
 
 Input: OpenTelemetry's own environment variables, which name the receiver, the sampler and the
-program. Output: a ``Tracing``, which sends spans from its own thread. Invariant: a program never
-waits for the receiver: the queue is bounded, and a log line reports how many spans were dropped.
+program. Output: a ``Tracing``, which sends spans from its own thread. Invariant: a running program
+never waits for the receiver. The queue of spans is bounded; if it is full, spans are dropped, and a
+log line reports how many.
 
-Import this module only if ``LEDGER_TRACES`` is on: OpenTelemetry costs time and memory.
+Import this module only if ``LEDGER_TRACES`` is on, because OpenTelemetry costs time and memory.
 """
 
 import logging
@@ -60,7 +61,8 @@ _SAMPLERS: Final = (
     "traceidratio",
 )
 _URL: Final = re.compile(r"https?://([^/?#]*@)?[^/?#@]+([/?#].*)?")
-# The pattern of ``opentelemetry.util.re``, which logs a malformed header with its secret.
+# The pattern of a header in ``opentelemetry.util.re``. That module logs a header that does not
+# match, and the header may contain a secret.
 _HEADER: Final = re.compile(
     r"[\w!#$%&'*+.^`|~-]+ *= *[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*", re.ASCII
 )
@@ -73,7 +75,7 @@ _W3C: Final = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """A program's tracer, and the queue and the thread of its spans; create it after any fork."""
+    """A program's tracer, with a queue and a thread for its spans; create it after any fork."""
 
     def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
         """Start the thread; raise ``SettingsError`` if an OpenTelemetry variable is not valid."""
@@ -99,7 +101,7 @@ class Tracing:
             sending.addFilter(_SeldomLogged())
 
     def begin(self, name: str, kind: SpanKind, parent: Context) -> SpanContext | None:
-        """Return the ids of a new span; ``None`` if it is not sampled or the queue is full."""
+        """Return the ids of a new span; ``None`` if it is not sampled, or if the queue is full."""
         ids = self._provider.id_generator
         above = _NO_SPAN if parent is NO_CONTEXT else span_context_of(parent)
         is_part = above.is_valid
@@ -131,10 +133,11 @@ class Tracing:
         links: Sequence[SpanContext] = (),
         is_error: bool = False,
     ) -> None:
-        """Queue a finished span, unless the queue has filled up meanwhile.
+        """Queue a finished span, unless the queue is full by now.
 
-        OpenTelemetry's own span takes a lock for each change, which costs three times as much as
-        creating the span at its end, when all its parts are known.
+        The span is created only here, at its end, when all its parts are known. A span that
+        OpenTelemetry creates at the beginning takes a lock for each change, which costs three times
+        as much.
         """
         if self._is_full():
             self._drop()
@@ -157,7 +160,10 @@ class Tracing:
         )
 
     def _is_full(self) -> bool:
-        """Return whether the queue is full; OpenTelemetry would log each span that it drops."""
+        """Return whether the queue is full, so that the span is dropped here.
+
+        If OpenTelemetry dropped the span, it would log each dropped span.
+        """
         return len(self._queue) == self._queue.maxlen
 
     def _drop(self) -> None:
@@ -168,7 +174,7 @@ class Tracing:
             log.warning("spans_dropped", so_far=self._dropped)
 
     def close(self) -> None:
-        """Send the queued spans; block for at most a second, and drop the remaining ones."""
+        """Send the queued spans; block for at most a second, and drop the remaining spans."""
         # OpenTelemetry's own ``shutdown`` waits 30 s for a receiver that does not answer.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
@@ -178,7 +184,7 @@ class Tracing:
 
 
 def context_of(traceparent: bytes) -> Context:
-    """Return the context that a header names; it has no span if the header is not valid."""
+    """Return the context that a header names; for an invalid header, the context has no span."""
     return _W3C.extract({TRACEPARENT: traceparent.decode("latin-1")}, Context())
 
 
@@ -197,7 +203,7 @@ def traceparent_of(span: SpanContext) -> bytes:
 
 
 def _resource(program: str) -> Resource:
-    """Return the resource that spans name as their source; the environment's values win."""
+    """Return the resource that spans name as their source; environment variables override it."""
     given = OTELResourceDetector().detect().attributes
     ours = {"service.name": program, "service.version": version("plexy-ledger")}
     return Resource.create({**ours, **given})
@@ -206,8 +212,8 @@ def _resource(program: str) -> Resource:
 def _check(environment: Mapping[str, str]) -> None:
     """Refuse invalid values that OpenTelemetry would notice only at each span, or never.
 
-    An endpoint or a header may contain a password. So no message here contains one, and this
-    function refuses every value that OpenTelemetry would log.
+    An endpoint or a header may contain a password. So no message here contains an endpoint or a
+    header, and this function refuses every value that OpenTelemetry would log.
     """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         protocol = environment.get(name, "") or _PROTOCOL
@@ -258,7 +264,7 @@ def _is_share(text: str) -> bool:
 
 
 class _SeldomLogged(logging.Filter):
-    """Passes each kind of line at most once a minute, because every attempt to send may log one."""
+    """Passes each kind of line at most once a minute: every attempt to send may log a line."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from runtime.settings import Secret, SettingsError, setting, variable
 WebhookSecrets = Annotated[
     tuple[Secret, ...],
     setting(
-        "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; give several while "
-        "one replaces another"
+        "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; give both secrets "
+        "while a new secret replaces an old one"
     ),
 ]
 OldWebhookSecrets = Annotated[
@@ -43,8 +43,8 @@ PayTokens = Annotated[
 PayAmountsUnit = Annotated[
     PayAmounts | None,
     setting(
-        "unit of the Pay API's amounts: `minor` (150050) or `major` (1500.50); where signatures "
-        "are checked, it also says that records authenticated by a token are expected"
+        "unit of the Pay API's amounts: `minor` (150050) or `major` (1500.50); if it is set, a "
+        "check of signatures also accepts records that a bearer token authenticated"
     ),
 ]
 
@@ -62,9 +62,9 @@ def check_secret(name: str, secret: str) -> None:
     """
     found = None
     if secret[:1] in _QUOTES or secret[-1:] in _QUOTES:
-        found = "is in quotes: give the secret without them"
+        found = "is in quotes: give the secret without the quotes"
     elif f"{secret},".startswith("v1,"):
-        found = "starts with `v1,`, which belongs to a signature: give only the part after it"
+        found = "starts with `v1,`, which belongs to a signature: give only the part after `v1,`"
     elif _SEPARATOR.search(secret):
         found = (
             "contains white space or `;`: give the secret alone, without `Bearer`, and separate "
@@ -84,7 +84,7 @@ def check_secrets(settings: object) -> None:
 
 
 class TrustSettings(Protocol):
-    """The settings that a check of a signature needs."""
+    """The settings that are needed to check a signature."""
 
     @property
     def webhook_secrets(self) -> tuple[Secret, ...]:
@@ -118,8 +118,8 @@ class EnforcedTrustSettings(TrustSettings, Protocol):
 def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
     """Return the ``Trust`` with which workers fold; ``None`` if only ingress checks signatures.
 
-    Raises ``SettingsError`` if neither a secret nor ``pay_amounts`` is set, because then no record
-    could be folded.
+    Raise ``SettingsError`` if neither a secret nor ``pay_amounts`` is set, because in that case no
+    record could be folded.
     """
     if settings.verify_signatures != "worker":
         return None
@@ -135,7 +135,10 @@ def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
 def trust_of(
     settings: TrustSettings, more: Iterable[bytes] = (), since: Mapping[int, int] | None = None
 ) -> Trust:
-    """Return the ``Trust`` of these settings, which checks each partition from ``since`` on."""
+    """Return the ``Trust`` of these settings; ``more`` are additional secrets.
+
+    ``since`` has the first offset to check, for each partition.
+    """
     given = (*settings.webhook_secrets, *settings.old_webhook_secrets)
     return Trust(
         secrets=(*(secret.reveal().encode() for secret in given), *more),

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class EngineApp(faust.App):
     """A Faust app that folds topics into tables, one chunk at a time.
 
-    ``kept_forever`` is the topic with the log of record; Kafka deletes old records of the other
-    topics that are folded. ``chunk_tables`` are all tables by name.
+    ``kept_forever`` is the topic with the log of record, from which Kafka never deletes records.
+    Kafka deletes old records from the other topics that are folded. ``chunk_tables`` has all tables
+    by name.
     """
 
     settings: KafkaSettings
@@ -35,12 +36,12 @@ class EngineApp(faust.App):
 
     @abstractmethod
     def marking_header(self, topic: str) -> str | None:
-        """Return the name of the header that, if it comes first, marks a record.
+        """Return the name of the header that marks a record if it is the record's first header.
 
-        A fold reads all headers of a marked record.
+        The fold reads the other headers of a record only if the record is marked.
         """
 
     def table_of(self, topic: str) -> ChunkTable:
-        """Return the table that has a topic as its source or its changelog."""
+        """Return the table whose source or changelog is the given topic."""
         tables = self.chunk_tables.values()
         return next(each for each in tables if topic in {each.source, each.changelog_name})

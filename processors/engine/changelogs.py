@@ -1,9 +1,11 @@
-"""Reads changelogs with a separate client, from the offsets at which the tables end.
+"""Reads changelogs, each from the offset up to which its table has already applied it.
 
 Input: the first offset to read in each partition. Output: chunks, each with the offset from which
-it was fetched, so that a table can distinguish lost records from a gap that compaction left. The
-client has no group, and only this reader seeks in it. So no rebalance, pause or queue of Faust can
-drop a chunk between the client and the tables.
+it was fetched, so that a table can distinguish lost records from a gap that compaction left.
+
+The reader has its own Kafka client. The client belongs to no consumer group, and only this reader
+changes the client's positions. So no rebalance, pause or queue of Faust can drop a chunk between
+the client and the tables.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -21,7 +23,8 @@ from processors.engine.tables import ChangelogChunk
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.internals import fetch_as, fetching
 
-# A fetch returns at most this many bytes of a partition; a larger single record is sent whole.
+# A fetch returns at most this many bytes of a partition. If the first record alone is larger, the
+# fetch returns this record.
 _FETCH_BYTES: Final = 1024 * 1024
 # A broker may delay an empty answer for this long.
 _FETCH_MAX_WAIT_MS: Final = 500
@@ -33,14 +36,15 @@ _Offsets = dict[TopicPartition, int]
 
 
 class ChangelogLostError(Exception):
-    """A changelog does not have the offset at which a table ends; the text names the offsets."""
+    """A changelog no longer has the offset at which its table ends; the text names the offsets."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A partition's offsets, from ``begin`` to ``end``, and the record that was looked up.
+    """A partition's first offset, its end, and the mark of the record that was looked up.
 
-    ``mark`` identifies that record or, if compaction has removed it, the next record. It is
-    ``None`` if there is no next record.
+    ``mark`` identifies the record at the offset that was looked up or, if compaction has removed
+    this record, the next record. ``mark`` is ``None`` if the partition has neither, or if the
+    offset is not between ``begin`` and ``end``.
     """
 
     begin: int
@@ -49,7 +53,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class ChangelogReader:
-    """Reads some changelog partitions, after ``start`` and until ``close``."""
+    """Reads some changelog partitions; call ``start`` first, and ``close`` at the end."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._consumer = AIOKafkaConsumer(
@@ -77,12 +81,15 @@ class ChangelogReader:
             self._consumer.seek(tp, start)
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Return the current end of each partition, the offset after its last record."""
+        """Return the current end of each partition: the offset after its last record."""
         ends = await _answer(self._consumer.end_offsets, [TopicPartition(*tp) for tp in tps])
         return {TP(*tp): end for tp, end in ends.items()}
 
     async def look_up(self, offsets: Mapping[TP, int]) -> dict[TP, Found]:
-        """Return the record at one offset of each partition; call ``follow`` again afterwards."""
+        """Look up the record at one offset of each partition.
+
+        The lookup changes the positions, so call ``follow`` again before the next ``read``.
+        """
         tps = [TopicPartition(*tp) for tp in offsets]
         if not tps:
             return {}
@@ -92,7 +99,8 @@ class ChangelogReader:
         found: dict[TP, Mark] = {}
         while missing:
             self.follow(missing)
-            # Calling `follow` again would cancel the current fetch, so a slow answer would be lost.
+            # `follow` is not called again before an answer arrives: the call would cancel the
+            # current fetch, and its answer would be lost.
             while not (chunks := await self.read(_LOOK_WAIT_S)):
                 pass
             for chunk in chunks:
@@ -101,9 +109,9 @@ class ChangelogReader:
         return {tp: Found(begins[tp], ends[tp], found.get(tp)) for tp in offsets}
 
     async def read(self, wait_s: float) -> list[ChangelogChunk]:
-        """Return at most one chunk of each partition; wait up to ``wait_s`` for the first.
+        """Return at most one chunk of each partition; wait up to ``wait_s`` for the first chunk.
 
-        Raise ``ChangelogLostError`` if a partition has no records at its offset.
+        Raise ``ChangelogLostError`` if a partition no longer has the offset to read next.
         """
 
         async def fetch_now() -> Any:
@@ -111,8 +119,8 @@ class ChangelogReader:
 
         ended = fetching(self._consumer)
         if ended.done():
-            # `result` raises the error that ended aiokafka's fetching; no more records would
-            # arrive.
+            # aiokafka's fetching has ended, so no more records will arrive. `result` raises the
+            # error that ended it, if there was one.
             ended.result()
             raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
@@ -121,8 +129,8 @@ class ChangelogReader:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []
         for tp, begin in self._positions.items():
-            # If compaction has removed the records at the end, the position is after the last of
-            # them, although none was fetched.
+            # If compaction has removed the last records of a fetch, the client's position is still
+            # after these records.
             end = await self._consumer.position(tp)
             if end > begin:
                 chunks.append(ChangelogChunk(TP(*tp), begin, end, fetched.get(tp, [])))
@@ -130,7 +138,7 @@ class ChangelogReader:
         return chunks
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
-        """Return an error text that names a changelog without the offset where its table ends."""
+        """Return an error text that names the changelog which lacks its table's end offset."""
         begins = await _answer(self._consumer.beginning_offsets, list(self._positions))
         ends = await _answer(self._consumer.end_offsets, list(self._positions))
         for tp, at in self._positions.items():
@@ -151,8 +159,8 @@ async def _answer(
     return {}
 
 
-def lost(tp: TP, begin: int, end: int, stands: int) -> str:
-    """Return the error text for a changelog without the offset ``stands``, the table's end."""
+def lost(tp: TP, begin: int, end: int, table_end: int) -> str:
+    """Return the error text for a changelog that no longer has the offset ``table_end``."""
     remedy = (
         "`plexy-ledger rebuild` folds the whole log of record from scratch"
         if begin > 0
@@ -160,5 +168,6 @@ def lost(tp: TP, begin: int, end: int, stands: int) -> str:
     )
     return (
         f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and this worker's table ends "
-        f"at {stands}: records of the changelog were deleted, or the topic was recreated. {remedy}"
+        f"at {table_end}: records of the changelog were deleted, or the topic was recreated. "
+        f"{remedy}"
     )

@@ -1,4 +1,4 @@
-"""The databases of a table: RocksDB, with one database for each partition.
+"""The databases of a table: each partition has its own RocksDB database.
 
 Invariant: a row is never returned if its block on disk does not match the block's checksum. RocksDB
 checks each block that it reads from disk. If a block is damaged, ``DamagedTableError`` is raised,
@@ -22,9 +22,11 @@ from processors.engine.internals import Databases
 from runtime.kafka.batches import OutRecord
 
 _MIB: Final = 1024 * 1024
-# RocksDB's properties for the size of a database's files, and of its write buffers in memory.
+# RocksDB reports, as these properties, the size of a database's files, and the size of its write
+# buffers in memory.
 _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
-# Each database has two write buffers, and a cache of the same size as both together.
+# Each database has two write buffers, and a cache that is as large as both buffers together. So
+# each buffer gets a quarter of the database's memory.
 _WRITE_BUFFER_SHARE: Final = 4
 
 
@@ -43,17 +45,17 @@ class DamagedTableError(Exception):
 
 
 class StoredTable(faust.Table[bytes, bytes]):
-    """A Faust table with bytes as keys and values; each read is of one partition."""
+    """A Faust table whose keys and values are bytes, and which is read partition by partition."""
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the values of the keys that are in the partition."""
+        """Return the values of those keys that the partition has."""
         wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
         with self.intact(partition):
             found = self._db(partition).get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """Return a key's value; ``None`` if the key is not in the partition."""
+        """Return a key's value; ``None`` if the partition does not have the key."""
         with self.intact(partition):
             value: bytes | None = self._db(partition).get(key)
         return value
@@ -64,7 +66,7 @@ class StoredTable(faust.Table[bytes, bytes]):
         return dict(islice((row for row in rows if row[0] != after), limit))
 
     def rows_now(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Return the current rows from a key on; later changes do not affect the iterator."""
+        """Return the current rows, from a key on; later changes do not affect the iterator."""
         return takewhile(lambda row: row[0] < RESERVED, self._items(partition, start))
 
     def keys_between(
@@ -81,22 +83,22 @@ class StoredTable(faust.Table[bytes, bytes]):
         return next(self.rows_now(partition), None) is None
 
     def sizes(self) -> tuple[int, int]:
-        """Return the number of keys, which RocksDB estimates, and the size in bytes."""
+        """Return RocksDB's estimate of the number of keys, and the size in bytes."""
         dbs = self.databases.opened()
         keys = sum(_property(db, "estimate-num-keys") for db in dbs)
         return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     def close(self, partition: int) -> None:
-        """Close a partition's database; an iterator over its rows keeps the files open."""
+        """Close a partition's database; its files stay open while an iterator reads its rows."""
         changelog = self.changelog_topic.get_topic_name()
         self.databases.revoke_partitions(self, {TP(changelog, partition)})
 
     def drop(self, partition: int) -> Path:
         """Close a partition's database, and delete its files; return the folder.
 
-        No iteration over the rows may be under way, unless the worker ends. Otherwise, at the end
-        of the iteration, RocksDB would write the deleted database's manifest into a folder that may
-        exist again.
+        Unless the worker ends next, no iterator over the rows may exist. If an iterator existed,
+        RocksDB would write the deleted database's manifest into the folder when the iterator ends,
+        and by then the folder may belong to a new database.
         """
         self.close(partition)
         folder = self.folder(partition)
@@ -144,19 +146,20 @@ class StoredTable(faust.Table[bytes, bytes]):
             while is_valid():
                 yield key(), value()
                 go_on()
-            # A damaged block ends an iterator just like the last row; only the status differs.
+            # An iterator ends in the same way after the last row and at a damaged block. Only
+            # `status` shows the difference: it raises an error after a damaged block.
             items.status()
 
 
 class PartitionRows:
-    """The rows of one partition of a table, as ``ledger.large_orders`` reads them."""
+    """The rows of one partition, with the methods by which ``ledger.large_orders`` reads rows."""
 
     def __init__(self, table: StoredTable, partition: int) -> None:
         self._table = table
         self._partition = partition
 
     def get(self, key: bytes) -> bytes | None:
-        """Return a row."""
+        """Return a key's value; ``None`` if the partition does not have the key."""
         return self._table.read(self._partition, key)
 
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
@@ -167,8 +170,8 @@ class PartitionRows:
 class NewRows:
     """New rows of a table, which are written together; each key occurs once.
 
-    ``notes`` are the last changelog records of the write, under reserved keys. The last note is the
-    mark of the last folded source record.
+    ``notes`` are records about the table as a whole, under reserved keys. They follow the rows in
+    the changelog. The last note is the mark of the last source record that was folded.
     """
 
     __slots__ = ("_after", "_before", "_deleted", "batch", "notes")
@@ -192,7 +195,7 @@ class NewRows:
             self._before[key] = before
 
     def change(self) -> Digest:
-        """Return the change to the table's digest."""
+        """Return the amount by which these rows change the table's digest."""
         if len(self._after) + self._deleted != len(self.batch):
             raise ValueError("a key has two values in one write")
         return digest_of(self._after).minus(digest_of(self._before))

@@ -1,7 +1,7 @@
-"""Checks that the disk has room for a worker's tables, and explains errors of the disk.
+"""Checks that the disk has room for a worker's tables, and explains disk errors.
 
-A worker without room for its tables does not join its group. Otherwise it would take partitions
-from the other workers, fail, restart and take them again.
+A worker that has no room for its tables does not join its group. If it joined, it would take
+partitions from the other workers, fail, restart, and take the partitions again.
 """
 
 import errno
@@ -25,7 +25,7 @@ from runtime.settings import SettingsError
 
 
 class _TableSettings(Protocol):
-    """The settings of a worker that determine its databases and their folder."""
+    """The worker's settings that determine its databases and their folder."""
 
     @property
     def data_dir(self) -> Path:
@@ -49,7 +49,7 @@ _MORE_FILES: Final = (
 )
 _CHECK: Final = "check the disk, and start the worker again"
 
-# The remedies for faults of the machine, which leave the tables' files intact.
+# The remedies for system errors that leave the tables' files intact, by error number.
 _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
     {
         errno.ENOSPC: _REMEDY,
@@ -63,26 +63,29 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
         errno.ENOMEM: "give the worker more memory, or lower LEDGER_TABLE_MEMORY_MB",
     }
 )
-# Only the disk causes these errors; a connection may cause the other errors in ``_REMEDIES`` too.
+# Only the disk causes these errors. A connection may cause any of the other errors in
+# ``_REMEDIES``.
 _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
-# A database keeps these files open: its two folders, LOCK, LOG, MANIFEST and the write-ahead log.
+# Besides its files of rows, a database keeps six files open: its two folders, LOCK, LOG, MANIFEST
+# and the write-ahead log.
 _FILES_OF_A_DATABASE: Final = 6
-# RocksDB accepts no lower limit for its open files of rows.
+# RocksDB accepts no lower limit on the files of rows that a database keeps open.
 _LEAST_ROW_FILES: Final = 20
 # A new database creates this many files, including its first files of rows.
 _NEW_FILES_OF_A_DATABASE: Final = 16
-# Opening an existing database creates a log, a write-ahead log, a manifest, options, and a file of
-# rows from the former write-ahead log.
+# RocksDB creates five files when it opens an existing database: LOG, a write-ahead log, a manifest,
+# a file of options, and a file with the rows of the former write-ahead log.
 _NEW_FILES_OF_A_START: Final = 5
-# The other open files are connections, libraries and the log.
+# This many open files are reserved for connections, libraries and the program's log output.
 _OTHER_FILES: Final = 256
-# The limit is not raised beyond this number, because a container may allow a billion files.
+# A worker never needs more open files than this, so its limit is not raised beyond this number,
+# even in a container that allows a billion.
 _ENOUGH_FILES: Final = 2**20
 
 
 class NoRoomError(OSError):
-    """There is too little room, or the limit on files is too low; ``fault`` states the numbers."""
+    """The disk has too little room, or too few files may be open; ``fault`` states the numbers."""
 
     def __init__(self, what: str, remedy: str) -> None:
         self.fault = Fault(what, remedy)
@@ -94,7 +97,8 @@ def require_room(
 ) -> None:
     """Raise ``NoRoomError`` if less than ``least_bytes`` or too few inodes are free.
 
-    If the folder does not exist yet, it will be created in ``made_in``, an existing folder.
+    If the data folder does not exist yet, ``made_in`` is the existing folder in which it will be
+    created.
     """
     folder = settings.data_dir
     free = shutil.disk_usage(made_in or folder).free
@@ -118,7 +122,11 @@ def require_room(
 
 
 def _databases_made(settings: _TableSettings) -> int:
-    """Return the number of the group's databases; of several Kafka clusters, the largest number."""
+    """Return the number of databases that the group already has in the data folder.
+
+    If the folder has tables of several Kafka clusters, return the number for the cluster with the
+    most databases.
+    """
     of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
     return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
@@ -126,11 +134,12 @@ def _databases_made(settings: _TableSettings) -> int:
 def writable_folder(data_dir: Path) -> Path:
     """Return the folder of the tables; create the folder if it does not exist.
 
-    Raise ``SettingsError`` if this user can't write there.
+    Raise ``SettingsError`` if the program's user can't write to the folder.
     """
     try:
         tables = private_folder(data_dir / "tables")
-        # Only a real write reveals a read-only mount, because root has the right to write anywhere.
+        # Root has the right to write anywhere, so only a real write shows that a file system is
+        # mounted read-only.
         for folder in (data_dir, tables):
             TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -144,9 +153,10 @@ def writable_folder(data_dir: Path) -> Path:
 
 
 def row_files(databases: int) -> int:
-    """Return how many files of rows a database may keep open; raise ``NoRoomError`` if too few.
+    """Return how many files of rows each database may keep open.
 
-    At its limit, RocksDB closes a file before it opens the next one.
+    At this limit, RocksDB closes one file before it opens the next file. Raise ``NoRoomError`` if
+    the number is below the lowest limit that RocksDB accepts.
     """
     allowed = _allowed_files()
     files = (allowed - _OTHER_FILES) // databases - _FILES_OF_A_DATABASE
@@ -175,18 +185,19 @@ def _allowed_files() -> int:
 
 
 def _free_inodes(folder: Path) -> int | None:
-    """Return how many more files a file system can take; ``None`` if it has no such limit.
+    """Return how many more files a folder's file system can take; ``None`` if there is no limit.
 
-    If the folder does not exist yet, its nearest existing parent counts.
+    If the folder does not exist yet, the file system of its nearest existing parent counts.
     """
     found = os.statvfs(next(each for each in (folder, *folder.absolute().parents) if each.exists()))
     return found.f_favail if found.f_files else None
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors in an exception group, at any depth, or the error itself.
+    """Yield the errors in an exception group, at any depth; yield any other error itself.
 
-    If an unexpected error occurs while aiokafka joins a group, aiokafka wraps the error.
+    While aiokafka joins a group, it wraps an unexpected error in a ``KafkaError``. In that case,
+    the wrapped error is yielded.
     """
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
@@ -198,7 +209,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_of_rocksdb(error: BaseException) -> bool:
-    """Return whether RocksDB reported an error of its files; only the error's text shows this."""
+    """Return whether RocksDB raised an error because of its files; only the text shows this."""
     return type(error) is Exception and str(error).startswith(("IO error", "Corruption"))
 
 
@@ -206,7 +217,7 @@ def is_damage(error: BaseException) -> bool:
     """Return whether a table's files are damaged or missing.
 
     RocksDB also reports a file as corrupt if it can't open the file, for example because no file
-    descriptor is free. The table is intact then.
+    descriptor is free. In that case, the table is intact, and the result is ``False``.
     """
     lost = str(error).startswith("Corruption") or os.strerror(errno.ENOENT) in str(error)
     return is_of_rocksdb(error) and lost and _cause_in(str(error)) is None
@@ -228,7 +239,10 @@ def explain(error: BaseException, folder: Path) -> str:
 
 
 def _is_of_the_disk(error: OSError, folder: Path) -> bool:
-    """Return whether an error concerns the disk; for some error codes, the file's name decides."""
+    """Return whether an error concerns the disk.
+
+    For some error numbers, the error concerns the disk only if its file is in ``folder``.
+    """
     name = error.filename
     within = isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
     return error.errno in _OF_THE_DISK or (within and error.errno in _REMEDIES)

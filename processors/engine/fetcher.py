@@ -10,9 +10,9 @@ from processors.engine.chunk import FetchedRecord
 from runtime.kafka.fetched import Batches
 from runtime.trace_settings import TRACEPARENT
 
-# The header has a version, two ids and flags, in hex (W3C Trace Context).
+# The header ``traceparent`` has a version, two ids and flags, in hex (W3C Trace Context).
 _TRACEPARENT_BYTES: Final = 55
-# Ingress writes fewer headers; the limit bounds a record that a stranger wrote.
+# Ingress writes fewer headers. The limit is for records that another program may have written.
 _MARKED_HEADERS: Final = 10
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
@@ -29,12 +29,19 @@ def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecor
 def record_with_headers(
     most: int, batches: Batches, tp: TopicPartition, record: Any
 ) -> FetchedRecord:
-    """Make a record with its first ``most`` headers; a stranger may have written millions."""
+    """Make a record with its first ``most`` headers.
+
+    The number is limited, because another program may have written a record with millions of
+    headers.
+    """
     return replace(traced_record(batches, tp, record), headers=record.headers[:most])
 
 
 def marked(mark: str, make: Make) -> Make:
-    """Return a ``Make`` that keeps the headers of a record whose first header is ``mark``."""
+    """Return a function that makes records, and keeps headers if the first header is ``mark``.
+
+    If a record's first header has another name, the returned function calls ``make``.
+    """
 
     def make_marked(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
         headers = record.headers
@@ -46,9 +53,9 @@ def marked(mark: str, make: Make) -> Make:
 
 
 def traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record with the header that names its trace, if any."""
+    """Make a record with the header that names its trace, if the record has this header."""
     for name, value in record.headers:
-        # A stranger may have written the record, so values that are too long are not passed on.
+        # Another program may have written the record, so a value that is too long is not passed on.
         if name == TRACEPARENT and value and len(value) <= _TRACEPARENT_BYTES:
             place = (tp.partition, record.offset, record.timestamp, batches.leader_epoch)
             return FetchedRecord(record.key, record.value, *place, value)

@@ -1,7 +1,7 @@
-"""The identity of a worker: the folder that it owns, and its name, stored in that folder.
+"""The identity of a worker: the folder that it owns, and its name, which is stored in that folder.
 
-The name stays the same after every restart. Two workers never share a folder, and so they never
-share a name. Otherwise, Kafka would move the partitions back and forth between the two workers.
+The name stays the same after every restart. Two workers never share a folder, so they never share a
+name. If two workers had the same name, Kafka would move the partitions back and forth between them.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ _held: dict[Path, IO[str]] = {}
 
 
 def member(name: str, address: str) -> str:
-    """Return a worker's name in its group, which also depends on the worker's address.
+    """Return a worker's name in its group; the name also depends on the worker's address.
 
     A member that rejoins gets its former assignment from Kafka, and Faust's assignments contain
     addresses. If the worker's address in the assignment were outdated, Faust's coordinator would
@@ -59,10 +59,11 @@ def claim_file(folder: Path) -> Path:
 
 
 def is_claimed(folder: Path) -> bool:
-    """Return whether a running worker has claimed the folder, without writing to it."""
+    """Return whether a running worker has claimed the folder; nothing is written to the folder."""
     try:
         with claim_file(folder).open() as file:
-            # The lock is shared, so that several processes can check at once; closing releases it.
+            # The lock is shared, so that several processes can check at the same time. Closing the
+            # file releases the lock.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

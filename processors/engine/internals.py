@@ -1,8 +1,9 @@
-"""Wraps the private names of Faust, and of its library mode, that the worker uses.
+"""Wraps the private names that the worker uses from Faust, and from ``mode``, Faust's library.
 
-No other module uses these names. The base classes here turn private hooks of Faust into public
-methods that the engine overrides. The functions read values that Faust does not publish.
-``runtime.internals`` lists the names, and checks at import that the installed versions have them.
+No other module of the worker uses these names. The base classes here turn private hooks of Faust
+into public methods that the engine overrides. The functions give access to values and actions that
+Faust keeps private. ``runtime.internals`` lists the names, and checks at import that the installed
+versions have them.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +29,8 @@ from processors.engine.offsets import ChunkOffsets
 from runtime import internals
 from runtime.kafka.internals import coordinator_of, fetch_as, is_fetched, wait_for_fetches
 
-# Faust sets the wait to 1500 ms; a fetch that waits for idle partitions would delay busy ones.
+# A broker delays an empty answer for up to this time. With Faust's 1500 ms, records of busy
+# partitions would wait while a fetch waits for records of idle partitions.
 _FETCH_MAX_WAIT_MS: Final = 50
 _ERRORS_LOOKED_FOR_EVERY_S: Final = 0.5
 
@@ -67,7 +69,8 @@ class FaustThread(driver.AIOKafkaConsumerThread):
     async def _heed_coordinator(self) -> None:
         """End the worker after an error of the group's coordinator, such as a missing permission.
 
-        aiokafka raises the error only in a fetch, and a worker outside its group never fetches.
+        aiokafka raises the error only in a fetch, and a worker that is not in its group never
+        fetches.
         """
         while not self.should_stop:
             await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
@@ -76,24 +79,25 @@ class FaustThread(driver.AIOKafkaConsumerThread):
                 coordinator.check_errors()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Check whether a partition is stuck, unless it has no position yet.
+        """Check whether a partition is stuck, unless the partition has no position yet.
 
         A partition has no position while the client looks for one, for example after a log lost its
-        records. Faust's check would crash then, and the worker would end before it could report the
-        cause. Changelogs, which this client never fetches, are not checked either.
+        records. Without a position, Faust's check would crash, and the worker would end before it
+        could report the cause. Changelogs are not checked either, because this client never fetches
+        them.
         """
         if is_fetched(self._ensure_consumer(), TopicPartition(*tp)):
             super().verify_event_path(now, tp)
 
 
 class FaustConsumer(driver.Consumer, ABC):
-    """Faust's consumer, which commits the offsets of chunks; Faust would count single records."""
+    """Faust's consumer, changed to commit the offsets of chunks and not those of single records."""
 
     offsets: ChunkOffsets
 
     @property
     def client(self) -> AIOKafkaConsumer:
-        """The aiokafka consumer; raises ``ConsumerNotStarted`` until it exists."""
+        """The aiokafka consumer; ``ConsumerNotStarted`` is raised until that consumer exists."""
         return self._thread._ensure_consumer()  # noqa: SLF001
 
     @abstractmethod
@@ -103,8 +107,8 @@ class FaustConsumer(driver.Consumer, ABC):
     async def on_thread(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """Run a function on the thread of ``client``, and return its result.
 
-        Raises ``ConsumerStoppedError`` once this consumer stops, because the thread, which stops
-        too, would never answer.
+        Raise ``ConsumerStoppedError`` once this consumer stops: the thread stops too, so it would
+        never answer.
         """
         if not self.should_stop:
             answer = await self.wait(self._thread.call_thread(function, *args))
@@ -113,7 +117,7 @@ class FaustConsumer(driver.Consumer, ABC):
         raise ConsumerStoppedError
 
     async def next_fetched(self, timeout_s: float) -> Any:
-        """Return the next result of ``fetch``, and the partitions that may be delivered now."""
+        """Return the next result of ``fetch``, and the partitions that may deliver records now."""
         return await self._wait_next_records(timeout_s)
 
     async def fetch(self, partitions: set[TP] | None, timeout_s: float) -> Any:
@@ -134,18 +138,18 @@ class FaustConsumer(driver.Consumer, ABC):
         return self.offsets.committable(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: gaps between offsets do not matter, because whole chunks are counted."""
+        """Do nothing: gaps between offsets do not matter, because only chunks are counted."""
 
 
 class Databases(Store):
-    """A table's databases by partition; damage is detected even when Faust opens a database."""
+    """A table's databases by partition; opening a damaged one raises ``DamagedTableError``."""
 
-    # The key of the last changelog offset applied. Faust uses a text key, which an external id
-    # could equal; no UTF-8 text starts with this byte.
+    # The key under which a database stores the last changelog offset that was applied to it. Faust
+    # uses a text key, which an external id could equal; no UTF-8 text starts with this byte.
     offset_key = RESERVED
 
     def of(self, partition: int) -> Any:
-        """Return the database of a partition; open it first if it is closed."""
+        """Return the database of a partition; open the database first if it is closed."""
         return self._db_for_partition(partition)
 
     def opened(self) -> list[Any]:
@@ -165,7 +169,7 @@ STORES.aliases["rocksdb"] = f"{__name__}:{Databases.__name__}"
 class FaustWorker(faust.Worker):
     """Faust's worker program; a subclass decides how the program ends."""
 
-    # The actions after a crash of a service, and after a signal.
+    # The first function is called after a service crashed, and the second after a signal.
     end_by_error: Callable[[BaseException], None]
     end_by_signal: Callable[[], None]
 
@@ -177,19 +181,20 @@ class FaustWorker(faust.Worker):
         super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:
-        """End at once; otherwise mode would run the event loop for one more second at the end."""
+        """End at once; ``mode``'s own task would keep the event loop running for a second."""
 
 
 def client_of(app: AppT) -> AIOKafkaClient:
-    """Return the connections of Faust's producer, through which ``writers`` writes."""
+    """Return the client of Faust's producer; ``writers`` writes through its connections."""
     producer: Any = app.producer
     return producer._producer.client  # noqa: SLF001
 
 
 def owner_of(app: AppT, changelog: TP) -> str:
-    """Return the address of the worker that writes a changelog; raise ``KeyError`` if none does.
+    """Return the address of a changelog's worker; raise ``KeyError`` if no worker has it.
 
-    Faust's public method asks the producer, which knows only the topics that it has written to.
+    Faust's public method asks the producer, and the producer knows only the topics to which it has
+    written.
     """
     assignor: Any = app.assignor
     return str(assignor._tps_url[changelog])  # noqa: SLF001

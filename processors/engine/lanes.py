@@ -1,8 +1,8 @@
 """A lane processes one partition's chunks in sequence; all partitions' lanes run concurrently.
 
-So one partition's wait for the broker overlaps the work of other partitions. An exception in any
-lane ends the agent, and with it the worker. The lane's chunk is then unfinished, and is redelivered
-after the restart.
+So while one partition waits for the broker, the work on other partitions goes on. An exception in
+any lane ends the agent, and the agent's end ends the worker. The lane's chunk is then unfinished,
+so it is redelivered after the restart.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class InterruptedWorkError(Exception):
-    """Something that the work waited for was cancelled, for example when a client closed."""
+    """A task that the work waited for was cancelled, for example because a client closed."""
 
 
 Work = Callable[[Chunk], Awaitable[None]]
@@ -34,14 +34,16 @@ async def work_in_lanes(chunks: AsyncIterable[Chunk], work: Work) -> None:
 async def _work_after(
     ahead: asyncio.Task[int | None] | None, chunk: Chunk, work: Work
 ) -> int | None:
-    """Do the work after the chunk ahead; if this chunk is dropped, return its ``given_back``.
+    """Do the work once the chunk ahead has ended; for a dropped chunk, return its ``given_back``.
 
-    After a dropped chunk, all later chunks with the same ``given_back`` are dropped too. Otherwise
-    a later chunk would be committed although the records before it were not folded.
+    After a dropped chunk, all later chunks with the same ``given_back`` (of the same assignment)
+    are dropped too. Otherwise a later chunk would be committed although the records before it were
+    not folded.
     """
     if ahead is not None:
         await asyncio.wait([ahead])
-        # `result` raises if the chunk ahead failed, so that this chunk is not done either.
+        # If the chunk ahead failed, `result` raises its error, so the work on this chunk does not
+        # begin.
         if ahead.result() == chunk.given_back:
             return chunk.given_back
     try:
@@ -54,7 +56,7 @@ async def _work_after(
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Something that the lane waited for was cancelled, but not the lane itself. A task group
-        # would ignore this exception, and the partition would hang without an error.
+        # A task that the lane waited for was cancelled, but the lane itself was not. The task group
+        # would ignore a ``CancelledError``, and the partition would hang without an error.
         raise InterruptedWorkError(repr(chunk)) from error
     return None

@@ -1,4 +1,4 @@
-"""Marks: a mark identifies one record, so that a table can recognize the log it was folded from.
+"""Marks: a mark identifies one record, so that a table can recognize the log that it rests on.
 
 A mark has the record's offset, and a fingerprint of its key, value and timestamp. The offset alone
 is not enough: a log that lost its end may have grown again, with a different record at this offset.
@@ -17,15 +17,16 @@ SOURCE_KEY: Final = RESERVED + b"source"
 """The key under which a table and its changelog store the mark of the last folded source record."""
 
 FED_KEY: Final = RESERVED + b"fed"
-"""The key under which a table and its changelog store the ends of the next hop's partitions.
+"""The key under which a table and its changelog store ends of the next hop's partitions.
 
-The stored ends are those after the last write of the table.
+The stored end of a partition is the offset after the last record that the table's hop wrote to it.
 """
 
 HAD_KEY: Final = RESERVED + b"had"
-"""The key under which a table and its changelog store how far the source was folded before.
+"""The key under which a table and its changelog store how far the source was folded before a loss.
 
-The value is an offset, and is stored only if the table has since lost records.
+The value is stored only if the table has lost records. It is the source offset up to which the
+table was folded before the loss.
 """
 
 
@@ -47,16 +48,16 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def decode(cls, stored: bytes) -> Self:
-        """Return the mark that ``encode`` wrote."""
+        """Return the mark that ``encode`` encoded."""
         return cls(*map(int, stored.split()))
 
 
 def encode_ends(ends: Mapping[int, int]) -> bytes:
-    """Return the ends of partitions, by number, in the form that tables and changelogs store."""
+    """Encode ends, given by partition number, in the form that tables and changelogs store."""
     return b" ".join(b"%d:%d" % each for each in sorted(ends.items()))
 
 
 def decode_ends(stored: bytes) -> dict[int, int]:
-    """Return the ends that ``encode_ends`` wrote."""
+    """Return the ends that ``encode_ends`` encoded."""
     pairs = (each.split(b":") for each in stored.split())
     return {int(number): int(end) for number, end in pairs}

@@ -1,15 +1,16 @@
 """This worker's membership in its group, under a fixed name.
 
-This module adds the worker's name and rules to the requests to the group's coordinator, a broker.
-It also asks the group whether this worker is still a member in the generation in which a chunk was
-fetched; a generation is one assignment of the partitions. Invariants: if two processes have the
-same name, the earlier one ends. Workers with settings that fold the log to different states never
-share a group. Asking about the membership leaves the consumer's state unchanged, unlike the
-consumer's own heartbeat.
+The group's coordinator is a broker. This module adds the worker's name and rules to the requests to
+the coordinator. It also asks the coordinator whether this worker is still a member in the
+generation in which a chunk was fetched; a generation is one assignment of the partitions.
+
+Invariants: If two processes have the same name, the earlier process ends. Two workers never share a
+group if their settings fold the log to different states. The question about the membership leaves
+the consumer's state unchanged; the consumer's own heartbeat may change it.
 
 aiokafka's heartbeats and commits lack the worker's name (see ``corrections.named``). Without the
-name, Kafka would answer "unknown member" to the earlier process. That process would join again, and
-the two processes would take the partitions from each other forever.
+name, Kafka would answer "unknown member" to the earlier of two processes with the same name. That
+process would join again, and the two processes would take the partitions from each other forever.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from runtime.kafka.corrections import OffsetCommitResponseV7
 from runtime.kafka.internals import ask_coordinator, assignor_of, member_name, offer_protocols
 
 SESSION_TIMEOUT_S: Final = 10.0
-"""The group gives a worker's partitions to others if it receives no heartbeat for this long."""
+"""A worker that sends no heartbeat for this long loses its partitions to the other workers."""
 
 # Linux has a clock that keeps running while the machine is suspended.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -60,11 +61,14 @@ class TakenNameError(Exception):
 
 
 class OtherRulesError(Exception):
-    """The workers of the group fold the log with settings other than this worker's."""
+    """The group's workers have other settings for the fold than this worker has."""
 
 
 def heed_fencing() -> None:
-    """Make each named member of this process fail once its name is taken; idempotent."""
+    """Make each named member of this process fail once another process has taken its name.
+
+    A second call changes nothing.
+    """
     corrections.replace_send_to_coordinator(_send_with_name)
 
 
@@ -72,8 +76,8 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
     """Send a request to the group's coordinator; raise ``TakenNameError`` if the name is taken.
 
     A worker that rejoins, for example after it was suspended, takes the name from its own former
-    membership, which may still have a request in flight. That request raises
-    ``UnknownMemberIdError`` instead.
+    membership. The former membership may still have a request in flight; for that request,
+    ``UnknownMemberIdError`` is raised instead.
     """
     name, member_id = member_name(coordinator), coordinator.member_id
     if name is None:
@@ -101,8 +105,9 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
 async def _join(coordinator: Any, request: Any) -> Any:
     """Join with protocol names that encode this worker's settings for the fold.
 
-    Raise ``OtherRulesError`` if the group's workers have other settings. The assignor keeps its own
-    name, and does not see the protocol name on which the group agreed.
+    Raise ``OtherRulesError`` if the group's workers have other settings. In the returned answer,
+    the assignor's own name replaces the protocol name on which the group agreed, because aiokafka
+    knows the assignor only by its own name.
     """
     settings: FoldSettings = assignor_of(coordinator).app.settings
     own = offer_protocols(request, protocols(settings))
@@ -114,7 +119,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
             answer.group_protocol = own
             return answer
         described = await _send(coordinator, DescribeGroupsRequest([coordinator.group_id]))
-        # During a rebalance, a group does not report its protocol.
+        # During a rebalance, a group does not report its protocol, so an earlier result is kept.
         why = difference(settings, agreed_in(described)) or why
         if clock_s() > give_up_s:
             unsaid = Fault(f"{coordinator.group_id}'s workers fold with different settings", REMEDY)
@@ -129,23 +134,24 @@ def _error_codes(answer: Any) -> set[int]:
 
 
 def clock_s() -> float:
-    """Return seconds on a clock that never goes back and also runs during a suspension."""
+    """Return the seconds of a clock that never goes back, and that runs during a suspension."""
     return time.clock_gettime(_CLOCK)
 
 
 async def ask_group(coordinator: Any, generation: int) -> bool | None:
-    """Send a heartbeat for a generation; return ``None`` without a usable answer.
+    """Return whether the group accepts a heartbeat for a generation; ``None`` if it is not known.
 
-    A coordinator that is still loading the group answers every heartbeat with "no error" and checks
-    neither member nor generation (Kafka's ``GroupCoordinator``). So the group is described first,
-    because such a coordinator refuses to describe the group.
+    A coordinator that is still loading the group answers every heartbeat with "no error", and
+    checks neither the member nor the generation (Kafka's ``GroupCoordinator``). Such a coordinator
+    refuses to describe the group. So this function asks for the group's description first.
     """
     group = coordinator.group_id
     try:
         described = await ask_coordinator(coordinator, DescribeGroupsRequest([group]))
         if any(for_code(each[0]) is not NoError for each in described.groups):
             return None
-        # The member id is read only now, because the worker may have joined again meanwhile.
+        # The member id is read only now, because the worker may have joined again during the first
+        # request.
         heartbeat = HeartbeatRequest(group, generation, coordinator.member_id)
         answer = await ask_coordinator(coordinator, heartbeat)
     except KafkaError:

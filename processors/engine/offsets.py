@@ -1,4 +1,4 @@
-"""The offset that may be committed for each partition: that of the first unfinished chunk.
+"""The offset that may be committed for each partition: all chunks before this offset are done.
 
 Invariant: no offset after an unfinished chunk is committed, even if later chunks are done.
 """
@@ -7,14 +7,15 @@ from faust.types import TP
 
 
 class ChunkOffsets:
-    """The chunks in flight, by partition, in order of delivery.
+    """The chunks in flight, by partition, in the order in which the agents received them.
 
-    A chunk is identified by its ``next_offset``, the offset after its last record. Once the chunk
-    is done, ``next_offset`` is the offset to commit.
+    A chunk is in flight from its delivery until it and all earlier chunks of its partition are
+    done. A chunk is identified by its ``next_offset``, the offset after its last record. Once the
+    chunk and all earlier chunks are done, ``next_offset`` may be committed.
     """
 
     def __init__(self) -> None:
-        # The time of each chunk's first record, by ``next_offset``, in order of delivery.
+        # The time of each chunk's first record, by the chunk's ``next_offset``.
         self._in_flight: dict[TP, dict[int, int]] = {}
         self._done: dict[TP, set[int]] = {}
         self._committable: dict[TP, int] = {}
@@ -27,7 +28,8 @@ class ChunkOffsets:
         """Note that a chunk is finished, and that its outputs and state are written."""
         in_flight = self._in_flight.get(tp)
         if not in_flight or next_offset not in in_flight:
-            # A rebalance made this worker forget the chunk; the partition's next owner redoes it.
+            # A rebalance made this worker forget the chunk; the partition's next owner redoes the
+            # chunk.
             return
         done = self._done.setdefault(tp, set())
         done.add(next_offset)

@@ -1,12 +1,15 @@
-"""The position at which a source partition is read: the commit, or the table's end if earlier.
+"""The position at which a worker starts to read a source partition.
 
-Input: a partition's commit, the mark of the last record that its table has folded, and the offsets
-that Kafka still has. An operator may set a commit, and a changelog may lose its last records; the
-commit may then cover records that the table lacks. Folding a record twice changes nothing.
-Invariant: no record is skipped. If the worker would have to skip a record, ``LostRecordsError``
-ends the worker.
+A worker starts at the committed offset or, if it is lower, at the offset up to which the table is
+folded. Input: a partition's committed offset, the mark of the last record that was folded into its
+table, and the offsets that Kafka still has.
 
-A table that has lost records is not served until the fold has reached its former offset again.
+An operator may change a committed offset, and a changelog may lose its last records. In both cases,
+records before the committed offset may be missing in the table. These records are folded again;
+that is safe, because folding a record twice changes nothing. Invariant: no record is skipped. If
+the worker would have to skip a record, ``LostRecordsError`` ends the worker.
+
+A table that has lost records is not served until it is folded up to its former offset again.
 """
 
 from typing import Final
@@ -28,7 +31,7 @@ class LostRecordsError(Exception):
 
 
 def other_record(source: TP, folded: Mark) -> LostRecordsError:
-    """Return the error for a source with a different record at the offset of a folded one."""
+    """Return the error for a source that has a different record at a folded record's offset."""
     return LostRecordsError(
         f"{source.topic}[{source.partition}] no longer has the record that was folded at offset "
         f"{folded.offset}: the topic lost records, or was recreated. {REBUILD}"
@@ -46,12 +49,13 @@ def cut_off(source: TP, end: int, written: int) -> LostRecordsError:
 class Position(msgspec.Struct):
     """The position of a source partition.
 
-    ``start`` is the offset at which this worker started, and ``next`` the offset to read next.
-    ``last`` is the mark of the record before ``next``, if known, and ``leader_epoch`` an epoch in
-    which the log is known to contain that record. While ``compared_epoch`` is set, the record is
-    fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets.
-    ``had`` is the offset up to which the partition was folded before its table lost records, or 0
-    if the table lost none.
+    ``start`` is the offset at which this worker started. ``next`` is the offset to read next.
+    ``last`` is the mark of the record before ``next``, if known. ``leader_epoch`` is an epoch in
+    which the log is known to contain that record; each leader of a partition has its own epoch.
+    While ``compared_epoch`` is set, the worker fetches that record again, to compare it with
+    ``last`` in this epoch. ``gap`` is the last gap in the fetched offsets. ``had`` is the offset up
+    to which the partition was folded before its table lost records, or 0 if the table has lost no
+    records.
     """
 
     start: int
@@ -66,14 +70,15 @@ class Position(msgspec.Struct):
 def starting(
     tp: TP, table: ChunkTable, committed: int | None, held: tuple[int, int], *, kept_forever: bool
 ) -> Position:
-    """Return the first position of a partition; ``held`` is its first offset and its end."""
+    """Return the position at which to start; ``held`` has the source's first offset and end."""
     begin, end = held
     mark = table.folded(tp.partition)
     # Without a mark, it is unknown which records are in the rows, so all records are folded again.
     folded = 0 if mark is None else mark.offset + 1
     if committed is None and begin > 0 and not kept_forever:
-        # Kafka forgets the commits of a group that has been empty for a week, and deletes a hop's
-        # records after a week too. The previous hop would not publish deleted records again.
+        # Kafka forgets the commits of a group that has been empty for a week. After a week, Kafka
+        # also deletes the records that a hop has published, and that hop would not publish them
+        # again.
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] begins at offset {begin}, and it is unknown "
             f"whether the earlier records were folded. {REBUILD}"
@@ -96,7 +101,8 @@ def starting(
             committed=committed,
             folded=start,
         )
-    # Records that the log itself has lost can't be folded again, so ``had`` is at most its end.
+    # Records that the source itself has lost can't be folded again, so ``had`` is at most the
+    # source's end.
     had = min(max(committed or 0, table.had(tp.partition)), end)
     last = mark if folded == start else None
     return Position(start, start, last, had if had > folded else 0)

@@ -1,16 +1,17 @@
 """Recovery: brings this worker's tables up to date with their changelogs after a rebalance.
 
 Input: the partitions that a rebalance gave to this worker. Once these partitions' tables have all
-records of their changelogs, records flow to the agents again. The standby tables then follow their
-changelogs until the next rebalance.
+records of their changelogs, records flow to the agents again. This worker's standby tables are
+copies of tables that other workers fold. They follow their changelogs until the next rebalance.
 
-This module replaces Faust's own recovery, which can silently lose a fetch between the client and a
-table, or apply it to the wrong table (`docs/decisions/0018-own-recovery.md`).
+This module replaces Faust's own recovery. Faust's recovery can silently lose fetched records
+between the client and a table, or apply them to the wrong table
+(`docs/decisions/0018-own-recovery.md`).
 
-The worker does not ask for a changelog's end; it creates the end. For each partition to fold, it
-takes the writer's next epoch and appends a record, the claim. From then on, the broker refuses
-records from earlier owners. So a table that holds every record below the claim is complete, even if
-compaction or a transaction left gaps.
+The worker does not ask for a changelog's end; it creates the end. For each partition that it will
+fold, the worker takes the next epoch of the partition's writer, and appends a record, the claim.
+From then on, the broker refuses records from earlier owners. So a table that holds every record
+below the claim is complete, even if compaction or a transaction left gaps between the offsets.
 """
 
 import asyncio
@@ -44,10 +45,11 @@ log = structlog.get_logger(__name__)
 _READ_WAIT_S: Final = 0.5
 # A longer interval would mean fewer requests, but also a longer lag of the standby tables.
 _FOLLOW_EVERY_S: Final = 0.1
-# A broker's restart takes seconds. After this time the worker ends, and is restarted.
+# A broker restarts within seconds. A worker that gets no answer for this long ends, and is
+# restarted.
 _ANSWERED_WITHIN_S: Final = 60.0
 _CONNECT_AGAIN_S: Final = 0.5
-# A scrub that reads a database releases it at its next pause, within a second.
+# A scrub that is reading a database stops at its next pause, within a second, and frees the files.
 _FILES_FREE_WITHIN_S: Final = 30.0
 _FILES_FREE_EVERY_S: Final = 0.1
 # A worker waits this long for the next assignment of partitions.
@@ -61,9 +63,10 @@ class RecoveryTimeoutError(Exception):
 class _Assignment(msgspec.Struct, frozen=True):
     """The changelogs that one rebalance gave to this worker.
 
-    ``apart`` has the source partitions that were assigned without their changelogs, and the missing
-    source partitions of assigned changelogs. ``rebalancing_count`` is the number of rebalances that
-    had begun by then.
+    ``apart`` has the source partitions that were assigned although their changelogs were not, and
+    the source partitions that were not assigned although their changelogs were.
+    ``rebalancing_count`` is the number of rebalances that had begun when this worker received the
+    assignment.
     """
 
     actives: set[TP]
@@ -80,7 +83,7 @@ class _Assignment(msgspec.Struct, frozen=True):
 
 
 class Recovery(Service):
-    """The recovery service of one worker, with the method names that Faust's table manager uses."""
+    """The recovery service of one worker, with the methods that Faust's table manager calls."""
 
     def __init__(self, app: EngineApp, tables: TableManager, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -89,13 +92,14 @@ class Recovery(Service):
         self.completed = Event()
         self._reader: ChangelogReader | None = None
         self._cycle: asyncio.Task[None] | None = None
-        # These changelog partitions are being restored, each up to this end.
+        # The changelog partitions that are being restored, each with the end up to which it is
+        # read.
         self._ends: dict[TP, int] = {}
         # The leader epoch under which each changelog was last compared with its table.
         self._leader_epochs: dict[TP, int] = {}
 
     def remaining(self) -> int:
-        """Return how many changelog records are missing until this worker can fold."""
+        """Return how many changelog records must still be read before this worker can fold."""
         return sum(
             max(end - self._table(tp).end(tp.partition), 0) for tp, end in self._ends.items()
         )
@@ -106,10 +110,10 @@ class Recovery(Service):
     async def on_rebalance(
         self, _assigned: set[TP], _revoked: set[TP], _new: set[TP], generation_id: int = 0
     ) -> None:
-        """Start again with the partitions of this assignment."""
+        """Start a new recovery with the partitions of this assignment."""
         await self.break_off()
         if self.app.should_stop:
-            # A recovery uses the consumer's thread, and would outlive the thread.
+            # A recovery uses the consumer's thread, but would run longer than that thread.
             return
         if generation_id != self.app.consumer_generation_id:
             log.info("rebalanced again", generation=generation_id)
@@ -118,14 +122,14 @@ class Recovery(Service):
         assigned = self.app.assignor.assigned_actives()
         actives = self._changelogs(assigned)
         standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
-        # The leader should have assigned each source together with its changelog.
+        # The group's leader should have assigned each source together with its changelog.
         apart = (assigned - actives) ^ {self._source(tp) for tp in actives}
         count = int(self.app.rebalancing_count)
         assignment = _Assignment(actives, standbys, apart, generation_id, count)
         self._cycle = asyncio.create_task(self._guarded(assignment), name="recovery")
 
     async def break_off(self) -> None:
-        """Stop restoring and following tables, because they are about to lose partitions."""
+        """Stop updating tables from changelogs: the tables are about to lose partitions."""
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
             cycle.cancel()
@@ -162,10 +166,10 @@ class Recovery(Service):
             await self.crash(error)
 
     def _require_recorded(self, assignment: "_Assignment") -> None:
-        """Raise ``TopicsError`` if an assigned partition is beyond the ledger's recorded number.
+        """Raise ``TopicsError`` if a topic has more partitions than the ledger recorded.
 
-        In that case, an operator has added partitions to a topic. Keys would move to the added
-        partitions, so these are never folded.
+        In that case, an operator has added partitions to the topic. Keys would move to the added
+        partitions, so the added partitions are never folded.
         """
         made_with, consumer = self.app.conf.topic_partitions, cast("Any", self.app.consumer)
         for tp in sorted(assignment.actives | assignment.standbys | assignment.apart):
@@ -174,7 +178,7 @@ class Recovery(Service):
                 raise TopicsError(count_fault(tp.topic, count, made_with))
 
     async def _wait_for_rebalance(self, apart: set[TP]) -> None:
-        """Fold nothing until the next rebalance; without a rebalance in time, end the worker."""
+        """Fold nothing until the next rebalance; if it does not begin in time, end the worker."""
         named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
         text = f"sources were assigned without their changelogs, or vice versa: {named}"
         log.warning("nothing is folded until the next rebalance", reason=text)
@@ -192,7 +196,7 @@ class Recovery(Service):
             claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
         ends = {tp: claim.result() for tp, claim in claims.items()}
         reader = await self._connected()
-        # The claim itself is in no table yet, so each table is compared with the end before its
+        # No table has its claim yet, so each table is compared with its changelog's end before the
         # claim.
         await self._drop_misfits(reader, {tp: end - 1 for tp, end in ends.items()})
         self._ends = ends
@@ -207,19 +211,20 @@ class Recovery(Service):
         await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
-        """Raise ``ChangelogLostError`` if a changelog lost its claim, which then never arrives."""
+        """Raise ``ChangelogLostError`` if a changelog lost its claim, which would never arrive."""
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
                 raise ChangelogLostError(lost(tp, 0, ends[tp], end))
 
     async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
-        """Empty each table that does not match its changelog, so that it is restored from scratch.
+        """Empty each table that does not match its changelog; then it is restored from scratch.
 
-        A changelog can lose its end, for example when a broker's disk is restored from an older
-        copy, and then grow beyond the table's end again. So the changelog must still hold the last
-        record that was applied to the table. Compaction may have removed that record in favour of a
-        newer one with the same key; such a table can't be checked, and is restored too.
+        A changelog can lose its last records, for example when a broker's disk is restored from an
+        older copy. Later, the changelog can grow beyond the table's end again. So it is not enough
+        to compare the ends: the changelog must still hold the last record that was applied to the
+        table. Compaction removes that record once the changelog has a newer record with the same
+        key. A table whose last record was removed can't be checked, so it is restored too.
         """
         stands = {tp: end for tp in ends if (end := self._table(tp).end(tp.partition))}
         known = {tp: self._table(tp).last(tp.partition) for tp in stands}
@@ -240,8 +245,8 @@ class Recovery(Service):
     async def _check_sources(self, reader: ChangelogReader, actives: set[TP]) -> None:
         """Raise ``LostRecordsError`` unless each source still has the last record that was folded.
 
-        A record that was deleted for its age can't be compared; for such records, ``Consumer``
-        compares the offsets.
+        If Kafka deleted that record because of its age, the record can't be compared. In that case,
+        ``positions.starting`` compares the offsets.
         """
         marks = {self._source(tp): self._table(tp).folded(tp.partition) for tp in actives}
         known = {source: mark for source, mark in marks.items() if mark is not None}
@@ -252,9 +257,10 @@ class Recovery(Service):
                 raise other_record(source, mark)
 
     async def _check_fed(self, reader: ChangelogReader, actives: set[TP]) -> None:
-        """Raise ``LostRecordsError`` if the next hop's source has lost records written to it.
+        """Raise ``LostRecordsError`` if the next hop's source has lost records of this hop.
 
-        If the next hop had not folded the lost records yet, its own table does not show the loss.
+        If the next hop has not folded the lost records, the next hop's table does not show the
+        loss.
         """
         written: dict[TP, int] = {}
         for tp in actives:
@@ -273,7 +279,7 @@ class Recovery(Service):
             return await reader.look_up(at)
 
     async def _claim(self, changelog: TP, generation: int) -> int:
-        """Append the claim to a changelog, as its only writer; return the new end."""
+        """Append the claim to a changelog, as its only writer; return the changelog's new end."""
         source = self._source(changelog)
         offset = 0
 
@@ -283,13 +289,14 @@ class Recovery(Service):
             offset = (await send_to_partition(writer, *changelog, claim)).last
 
         tenure = Tenure(self.app.consumer, source)
-        # The group may be in a later generation by now, in which the partition is not ours.
+        # The group may be in a later generation by now. In that generation, the partition may not
+        # be ours.
         tenure.generation = generation
         await self.app.writers.write(tenure, write)
         return offset + 1
 
     async def _resume(self, assignment: "_Assignment") -> None:
-        """Let records pass to the agents; the steps, and their order, are Faust's own."""
+        """Let records pass to the agents; the steps and their order are those of Faust."""
         app, consumer = self.app, self.app.consumer
         await app.on_rebalance_complete.send()
         assignment.ensure_current(app)
@@ -339,7 +346,11 @@ class Recovery(Service):
         reader.follow(self._starts(standbys))
 
     async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
-        """Apply the next records, but compare first if a new leader may lack earlier records."""
+        """Apply the next records; if a partition has a new leader, compare the tables instead.
+
+        The new leader may lack records that were already applied. After the comparison, the next
+        call fetches the records again.
+        """
         try:
             chunks = await reader.read(_READ_WAIT_S)
         except ChangelogLostError:
@@ -377,9 +388,9 @@ class Recovery(Service):
                 await self._open_one(table, tp.partition)
 
     async def _empty(self, table: ChunkTable, partition: int) -> None:
-        """Delete a partition's rows, but remember up to which offset the source was folded.
+        """Delete a partition's rows, but store up to which offset the source was folded.
 
-        The files are deleted once no other task, such as a scrub, has them open.
+        The files are deleted once no other task, such as a scrub, has the files open.
         """
         mark, had = table.folded(partition), table.had(partition)
         table.close(partition)
@@ -389,7 +400,7 @@ class Recovery(Service):
         table.note_had(partition, max(had, mark.offset + 1 if mark else 0))
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
-        """Open a partition, once no other task of this process has its files open."""
+        """Open a partition's database, once no other task of this process has its files open."""
         place = f"partition {partition} of the table {table.name}"
         async with _within(_FILES_FREE_WITHIN_S, f"{place} was not free"):
             while True:
@@ -406,7 +417,7 @@ class Recovery(Service):
         return {tp: self._table(tp).end(tp.partition) for tp in tps}
 
     async def _connected(self) -> ChangelogReader:
-        """Return the reader; retry while no broker answers, as during a restart."""
+        """Return the reader; while no broker answers, for example during a restart, retry."""
         async with _within(_ANSWERED_WITHIN_S, "no broker answered"):
             while self._reader is None:
                 reader = ChangelogReader(self.app.settings)
@@ -424,7 +435,7 @@ class Recovery(Service):
 
 
 class Tables(TableManager):
-    """Faust's table manager with this recovery; used through the setting ``TableManager``."""
+    """Faust's table manager with our own recovery; Faust's setting ``TableManager`` names it."""
 
     app: EngineApp
 
@@ -434,26 +445,26 @@ class Tables(TableManager):
         await self.recovery.start()
 
     async def on_stop(self) -> None:
-        """Stop the recovery before the tables that it writes."""
+        """Stop the recovery before the tables, because the recovery writes to the tables."""
         await self.recovery.stop()
         await super().on_stop()
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Break off the former assignment's recovery before the tables forget its partitions."""
+        """Break off the former recovery before the tables forget the former partitions."""
         await self.recovery.break_off()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     @cached_property
     def recovery(self) -> Any:
-        """The recovery service, in place of Faust's own."""
+        """Our recovery service, which replaces Faust's own."""
         return Recovery(self.app, self, beacon=self.beacon)
 
 
 @asynccontextmanager
 async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
-    """Limit the block's time; ``what`` begins the text of the ``RecoveryTimeoutError``."""
+    """Limit the block's time; the text of the ``RecoveryTimeoutError`` begins with ``what``."""
     try:
         async with asyncio.timeout(limit_s):
             yield

@@ -1,10 +1,11 @@
 """Routes a request to the worker that has the key's partition.
 
-Faust's own router decodes the answer as text and drops its headers. This router returns status,
-body, type and caching headers unchanged, and answers 503 if the other worker can't be reached.
+Faust's own router decodes the answer as text and drops the answer's headers. This router returns
+the status, the body, the content type and the caching headers unchanged. It answers 503 if the
+other worker can't be reached.
 
-The other worker receives only the headers that the views read. If that worker received a
-``Content-Length`` but no body, it would take the connection's next request for the body.
+Of the request's headers, the other worker receives only those that the views read. If that worker
+received a ``Content-Length`` but no body, it would read the connection's next request as the body.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,25 +40,27 @@ _ANSWERED_WITH: Final = (
 
 
 def worker_client() -> aiohttp.ClientSession:
-    """Return the client for other workers; used through the Faust setting ``HttpClient``.
+    """Return the HTTP client for other workers; Faust's setting ``HttpClient`` names this function.
 
-    A request that waits for an event occupies a connection, so with aiohttp's limit of 100 the
-    waiting requests could block all others. Workers never compress an answer, so no answer is
-    decompressed: a few bytes from a server that poses as a worker could expand to gigabytes.
+    A request that waits for an event occupies a connection. With aiohttp's limit of 100
+    connections, the waiting requests could block all other requests, so there is no limit. Workers
+    never compress an answer, so the client never decompresses an answer. If it did, a few bytes
+    from a server that pretends to be a worker could expand to gigabytes.
     """
     connector = aiohttp.TCPConnector(limit=0)
     return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
 
 class Router(FaustRouter):
-    """The router; used through the Faust setting ``Router``."""
+    """The router that Faust's setting ``Router`` names."""
 
     async def route_req(
         self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
     ) -> Response:
-        """Return the answer of the worker that has ``key``; raise ``SameNode`` if this worker does.
+        """Return the answer of the worker that has ``key``.
 
-        ``more_s`` is the additional time that the answer may take, in seconds.
+        Raise ``SameNode`` if this worker has ``key``. The answer may take ``ANSWER_WITHIN_S`` plus
+        ``more_s``.
         """
         try:
             destination = self.key_store(table_name, key)

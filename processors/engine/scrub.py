@@ -1,10 +1,10 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
 Input: the tables. Output: for each partition, the digest of its rows on disk at a changelog offset.
-From the first scrub on, every write updates the digest of a folded partition. If the rows on disk
-differ, a wrong value may be served and folded, so the worker ends at once. ``discard`` deletes the
-partition's files and notes the damage for `audit`. The next start restores the partition from the
-changelog.
+From a partition's first scrub on, every write of the fold updates the partition's digest. If the
+rows on disk do not match the digest, a wrong value may be served and folded, so the worker ends at
+once. ``discard`` deletes the partition's files, and notes the damage for `audit`. The next start
+restores the partition from the changelog.
 """
 
 import asyncio
@@ -24,10 +24,11 @@ from processors.engine.chunk import RevokedError
 from processors.engine.databases import DamagedTableError
 from processors.engine.tables import ChunkTable, TableSnapshot
 
-# A round starts at least this often. A round takes one second of CPU per million rows.
+# A round reads all tables once, and starts at least this often. It takes one second of CPU per
+# million rows.
 _EVERY_S: Final = 600.0
-# A scrub pauses after each thousand rows, which take 1 to 2 ms. While chunks are folded, scrubbing
-# takes 2 % of the time.
+# A scrub needs 1 to 2 ms to read a thousand rows, and pauses after each thousand. While chunks are
+# being folded, the pauses are longer, so that scrubbing takes only 2 % of the time.
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
 # One step of the event loop reads this many rows for a digest, in about a millisecond.
@@ -47,7 +48,7 @@ class DiskReading(msgspec.Struct, frozen=True):
 
 
 class Scrubber:
-    """Reads the partitions of some tables, one after the other, in rounds."""
+    """Reads the partitions of some tables in rounds, one partition after another."""
 
     def __init__(self, app: EngineApp, tables: Iterable[ChunkTable], folder: Path) -> None:
         self._app = app
@@ -65,7 +66,7 @@ class Scrubber:
         self._wanted.set()
 
     def reading(self, table: str, partition: int) -> DiskReading | None:
-        """Return the last full reading of a partition; ``None`` before the first one."""
+        """Return the last complete reading of a partition; ``None`` if there is none yet."""
         return self._readings.get((table, partition))
 
     def damages(self) -> list[Damage]:
@@ -74,7 +75,8 @@ class Scrubber:
 
     async def keep(self) -> None:
         """Read all tables in rounds, until the app stops."""
-        # An unreadable file is logged at the start, and not only when the file is needed.
+        # This call reads the file of damages. So if the file is unreadable, that is logged when the
+        # worker starts, and not later, when the file is needed.
         self.damages()
         while not self._app.should_stop:
             try:
@@ -86,7 +88,7 @@ class Scrubber:
             await self.round()
 
     async def round(self) -> None:
-        """Read each open partition once; forget the readings of partitions that are gone."""
+        """Read each open partition once; forget the readings of partitions that are not open."""
         held = {(str(table.name), number) for table in self._tables for number in table.held}
         self._readings = {place: each for place, each in self._readings.items() if place in held}
         for table in self._tables:
@@ -98,7 +100,7 @@ class Scrubber:
                     return
 
     async def _scrub(self, table: ChunkTable, partition: int) -> None:
-        """Compare the rows with their digest; raise ``RevokedError`` if the partition is lost."""
+        """Compare the rows with their digest; raise ``RevokedError`` if a rebalance begins."""
         app = self._app
         generation = app.consumer_generation_id
         if app.rebalancing or partition not in table.held:
@@ -108,7 +110,8 @@ class Scrubber:
         for part in _digests(snapshot.rows):
             found = found.plus(part)
             await asyncio.sleep(_PAUSE_BUSY_S if app.consumer.at_work else _PAUSE_S)
-            # The iterator keeps the database open, so stop as soon as it may have to be closed.
+            # The iterator keeps the database open, so the scrub stops as soon as the database may
+            # have to be closed.
             gone = app.rebalancing or app.should_stop
             if gone or generation != app.consumer_generation_id:
                 raise RevokedError(f"{table.name}[{partition}]")
@@ -119,8 +122,8 @@ class Scrubber:
     def search(self) -> Iterator[DamagedTableError]:
         """Read all rows without a pause, and yield an error for each damaged partition.
 
-        A worker that ends because of an error searches its tables first: if a damaged row is the
-        cause, the row would end the worker again after each start.
+        A worker that ends because of an error searches its tables first. If a damaged row caused
+        the error and stayed on disk, it would end the worker again after each start.
         """
         for table in self._tables:
             for partition in sorted(table.held):
@@ -167,7 +170,7 @@ def _noted(file: Path) -> list[Damage]:
 
 
 def _require(table: ChunkTable, partition: int, snapshot: TableSnapshot, found: Digest) -> None:
-    """Raise ``DamagedTableError`` unless the rows found are the rows written."""
+    """Raise ``DamagedTableError`` unless the rows on disk are the rows that were written."""
     expected = snapshot.digest
     if expected is not None and found != expected:
         raise DamagedTableError(

@@ -1,7 +1,8 @@
 """Makes a span at each hop for each traced record, with the chunk's times and the record's outcome.
 
-The spans have OpenTelemetry's kind CONSUMER, and each belongs to the trace that its record names. A
-chunk gets spans only once it is written, because an unwritten chunk is redelivered.
+The spans have OpenTelemetry's kind CONSUMER. Each span belongs to the trace that its record names.
+A chunk gets its spans only after its results are written: until then, the chunk may be redelivered,
+and would get its spans twice.
 """
 
 import time
@@ -13,7 +14,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from runtime.tracing import Tracing, context_of, span_context_of
 
-# OpenTelemetry keeps this many links per span by default.
+# By default, OpenTelemetry keeps at most this many links per span.
 _MOST_LINKS: Final = 128
 
 
@@ -33,8 +34,8 @@ class Spans:
     ) -> None:
         """Make the spans of a chunk that has just been written, one for each traced record.
 
-        If several records share a key, their outputs name only the trace of the last record, so the
-        span of the last record links to the other traces.
+        If several records have the same key, their outputs name only the trace of the last of these
+        records. So the span of the last record has links to the other records' traces.
         """
         ended_ns = time.time_ns()
         name, common = f"{hop} {chunk.tp.topic}", self._common(hop, chunk)
@@ -61,7 +62,7 @@ class Spans:
             others.append(sender)
 
     def close(self) -> None:
-        """Send the waiting spans; block for a bounded time."""
+        """Send the spans that are not sent yet; this call blocks for a limited time."""
         self._tracing.close()
 
     def _common(self, hop: str, chunk: Chunk) -> dict[str, str | int]:

@@ -1,19 +1,23 @@
 """Tables that are read and written one chunk at a time, and that verify each change.
 
-A table's changelog is its write-ahead log. The broker acknowledges the changelog's records first;
-then one RocksDB write stores the rows, the changelog offset up to which they are complete, and the
-digest of all rows, if known. So a table never lacks a record below its own offset:
+A table's changelog is its write-ahead log. First, the broker acknowledges the changelog's records.
+Then one RocksDB write stores the rows, the changelog offset up to which the rows are complete, and
+the digest of all rows, if it is known. So a table never lacks a record below its own offset:
 
 - A folded chunk is written only if the partition is recovered, and if the chunk's changelog records
   begin at the table's own end.
 - A record that is read from the changelog is applied only if it belongs to this table, was fetched
-  from an offset that is not beyond the table's end, and does not belong to a partition that is
-  folded here. Records below the table's end are skipped.
+  from an offset that is not beyond the table's end, and does not belong to a partition that this
+  worker folds. Records below the table's end are skipped.
 
-In all other cases ``ChangelogMismatchError`` is raised, which ends the worker. If a table was
-offline for so long that Kafka may have dropped tombstones that the table lacks, or its files lack
-the offset that its rows belong to, ``StaleTableError`` is raised, and the table is restored from
-scratch. ``effects`` writes changelogs, and ``recovery`` reads them.
+If records break these rules, ``ChangelogMismatchError`` is raised, which ends the worker.
+
+``StaleTableError`` is raised in two cases, and then the table is restored from scratch. In the
+first case, the table was offline for so long that Kafka may have dropped tombstones (records that
+delete a key) before the table could apply them. In the second case, the table's files lack the
+changelog offset that the rows belong to, or the value of a reserved key is unreadable.
+
+``effects`` writes changelogs, and ``recovery`` reads changelogs.
 """
 
 import time
@@ -35,12 +39,13 @@ from processors.engine.marks import FED_KEY, HAD_KEY, SOURCE_KEY, Mark, decode_e
 from processors.engine.watchers import Watchers
 from runtime.kafka.batches import Written
 
-# The reserved keys of a database, which are not rows and sort after all rows.
+# Under its reserved keys, a database stores values that are not rows. These keys sort after the
+# keys of all rows.
 OFFSET_KEY: Final = Databases.offset_key
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
 LAST_KEY: Final = RESERVED + b"last"
-# `HAD_KEY` is applied separately, because it never decreases.
+# `HAD_KEY` is applied separately, because its value never decreases.
 _NOTES: Final = frozenset({SOURCE_KEY, FED_KEY})
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record with which a worker takes over a partition; see ``recovery``."""
@@ -61,7 +66,7 @@ class ChangelogMismatchError(Exception):
 
 
 class StaleTableError(Exception):
-    """A partition can't be updated from its changelog; it needs a restore from scratch."""
+    """A table's partition can't be updated from its changelog; it must be restored from scratch."""
 
 
 class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
@@ -81,10 +86,10 @@ class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
 
 
 class TableSnapshot(msgspec.Struct):
-    """A partition at one moment: its rows below changelog offset ``end``, without later changes.
+    """The state of a partition at changelog offset ``end``; later changes do not affect ``rows``.
 
-    ``digest`` is the digest that the writes kept up to date, if known. If the digest is unknown,
-    ``changes`` collects the later writes of the fold.
+    ``digest`` is the digest of the rows that were written. If this digest is not known, ``digest``
+    is ``None``, and ``changes`` collects the effect of the fold's later writes on the digest.
     """
 
     end: int
@@ -96,9 +101,10 @@ class TableSnapshot(msgspec.Struct):
 class _Held(msgspec.Struct):
     """The state of an open partition, which has all changelog records below ``end``.
 
-    The partition lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is
-    the last changelog record below ``end``, if noted. A scrub's snapshot shares ``changes``. Before
-    the partition lost records, it was folded up to the source offset ``had``.
+    The partition has applied all tombstones that were written before ``since_ms``, in Unix
+    milliseconds. ``last`` is the mark of the last changelog record below ``end``, if it was noted.
+    ``changes`` is the same object as in a scrub's snapshot. ``had`` is the source offset up to
+    which the partition was folded before it lost records, or 0 if it lost none.
     """
 
     end: int
@@ -110,26 +116,30 @@ class _Held(msgspec.Struct):
 
 
 class ChunkTable(StoredTable):
-    """A table with a changelog, into which chunks of the topic ``source`` are folded."""
+    """A table with a changelog; chunks of the topic ``source`` are folded into the table."""
 
     def __init__(self, *args: Any, source: str, **options: Any) -> None:
         super().__init__(*args, **options)
         self.source = source
         self.watchers = Watchers()
-        # This table's hop writes this topic for the next hop, if there is a next hop.
+        # The topic that this table's hop writes for the next hop; ``None`` if there is no next hop.
         self.feeds: str | None = None
         self._when_taken_over: list[Callable[[int], None]] = []
         self._before_folds: list[Callable[[int], None]] = []
         self._held: dict[int, _Held] = {}
-        # This worker folds these partitions, so their rows here are the newest.
+        # The partitions that this worker folds. No other worker has newer rows of these partitions.
         self._folded: set[int] = set()
 
     def before_folds(self, function: Callable[[int], None]) -> None:
-        """Call a function with each restored partition before this worker folds it."""
+        """Register a function to call with each restored partition before this worker folds it."""
         self._before_folds.append(function)
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:
-        """Call a function with each partition to which other workers' writes are applied."""
+        """Register a function to call with each partition whose rows change without a fold here.
+
+        The rows change in this way when another worker's records are applied, and when the
+        partition's files are deleted.
+        """
         self._when_taken_over.append(function)
 
     def snapshot(self, partition: int) -> TableSnapshot:
@@ -140,7 +150,10 @@ class ChunkTable(StoredTable):
         return TableSnapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
     def learn(self, partition: int, snapshot: TableSnapshot, digest: Digest) -> None:
-        """Adopt the digest of a snapshot's rows, unless changelog records were applied later."""
+        """Adopt the digest of a snapshot's rows, unless changelog records were applied after it.
+
+        ``digest`` is the digest that a scrub has computed from the rows on disk.
+        """
         held = self._held.get(partition)
         changes = snapshot.changes
         if held is not None and changes is not None and held.changes is changes:
@@ -148,7 +161,7 @@ class ChunkTable(StoredTable):
             held.changes = None
 
     def is_active(self, partition: int) -> bool:
-        """Return whether this worker folds the partition, so that its table is up to date."""
+        """Return whether this worker folds the partition; if it does, its table is up to date."""
         tp = TP(self.changelog_name, partition)
         return bool(self.app.assignor.is_active(tp))
 
@@ -159,7 +172,7 @@ class ChunkTable(StoredTable):
 
     @property
     def held(self) -> Mapping[int, tuple[int, Digest | None]]:
-        """The end of each open partition, and its digest, if known."""
+        """The end and the digest of each open partition; ``None`` if the digest is not known."""
         return {number: (held.end, held.digest) for number, held in self._held.items()}
 
     def end(self, partition: int) -> int:
@@ -167,15 +180,18 @@ class ChunkTable(StoredTable):
         return self._held[partition].end
 
     def last(self, partition: int) -> Mark | None:
-        """Return the last changelog record that the partition holds, if a worker has noted it."""
+        """Return the mark of the partition's last changelog record, if a worker has noted it."""
         return self._held[partition].last
 
     def folded(self, partition: int) -> Mark | None:
-        """Return the last source record folded into the partition, if a worker has noted one."""
+        """Return the mark of the partition's last folded source record, if a worker noted it."""
         return self._note(partition, SOURCE_KEY, Mark.decode)
 
     def fed(self, partition: int) -> dict[int, int]:
-        """Return the end of each partition of ``feeds`` after this partition's last write to it."""
+        """Return the ends of the partitions of ``feeds``, by number.
+
+        Each end is the offset after the last record that was written there from this partition.
+        """
         return self._note(partition, FED_KEY, decode_ends) or {}
 
     def had(self, partition: int) -> int:
@@ -183,7 +199,10 @@ class ChunkTable(StoredTable):
         return self._held[partition].had
 
     def note_had(self, partition: int, offset: int) -> None:
-        """Store how far the partition was once folded, so that no restart serves an older state."""
+        """Store how far the partition was once folded.
+
+        So even after a restart, the partition is not served until it is folded that far again.
+        """
         held = self._held[partition]
         if offset > held.had:
             held.had = offset
@@ -201,32 +220,32 @@ class ChunkTable(StoredTable):
             if offset is None:
                 if not self.is_empty(partition):
                     raise StaleTableError(_unmarked(self, partition, "rows, but no offset"))
-                # Kafka removes a value before the later tombstone of its key. So an empty table can
-                # only miss tombstones that are written from now on.
+                # Kafka removes a tombstone only after the older values of the same key. So if Kafka
+                # has already removed a tombstone, an empty table does not need that tombstone.
                 self._held[partition] = _Held(0, _now_ms(), None, Digest(), had=had)
                 return
             end = offset + 1
             digest = self._note(partition, DIGEST_KEY, partial(stored_digest, end=end))
-            # A table written by an earlier release has no such time.
+            # An earlier release did not store this time.
             since_ms = self._note(partition, SINCE_KEY, int) or 0
             last = self._note(partition, LAST_KEY, partial(_stored_last, end=end))
             self._held[partition] = _Held(end, since_ms, last, digest, had=had)
 
     def fold(self, partition: int) -> None:
-        """Note that the partition is folded here, so that its changelog is no longer applied."""
+        """Note that this worker folds the partition, so that its changelog is no longer applied."""
         for function in self._before_folds:
             function(partition)
         self._folded.add(partition)
 
     def ensure_folded(self, partition: int) -> None:
-        """Raise ``ChangelogMismatchError`` unless the partition is recovered, and folded here."""
+        """Raise ``ChangelogMismatchError`` unless this worker folds the partition."""
         if partition not in self._folded:
             raise ChangelogMismatchError(
                 f"{self.changelog_name}[{partition}] is not folded by this worker: {_REMEDY}"
             )
 
     def fold_none(self) -> None:
-        """Note that no partition is folded here, as after a rebalance."""
+        """Note that this worker folds no partition; a rebalance has this effect."""
         self._folded.clear()
 
     def write(self, partition: int, rows: NewRows, written: Written) -> None:
@@ -251,7 +270,7 @@ class ChunkTable(StoredTable):
         self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
-        """Apply changelog records that another worker wrote, in recovery or as a standby."""
+        """Apply changelog records of another worker; recovery and standby tables need this."""
         partition = chunk.tp.partition
         held = self._held[partition]
         self._require_next(chunk, held.end)
@@ -259,7 +278,8 @@ class ChunkTable(StoredTable):
             return
         records = [record for record in chunk.records if record.offset >= held.end]
         is_compacted = len(records) < chunk.end - held.end
-        # A time in the future means that the clock was wrong then, or is wrong now.
+        # If ``since_ms`` is in the future, the clock was wrong when that time was stored, or it is
+        # wrong now.
         age_ms = _now_ms() - held.since_ms
         if is_compacted and not -_CLOCKS_DIFFER_MS <= age_ms <= _TOMBSTONES_KEPT_MS:
             raise StaleTableError(
@@ -276,7 +296,8 @@ class ChunkTable(StoredTable):
             else:
                 batch.put(key, value)
         if new:
-            # To update the digest, all replaced rows would have to be read, which is slow.
+            # The digest is unknown from now on. To update it, the worker would have to read all
+            # rows that are replaced, which is slow.
             held.digest = held.changes = None
         held.had = max(held.had, int(values.get(HAD_KEY) or 0))
         if records:
@@ -327,7 +348,10 @@ class ChunkTable(StoredTable):
             )
 
     def _note(self, partition: int, key: bytes, decode: Callable[[bytes], T]) -> T | None:
-        """Return a decoded note; raise ``StaleTableError`` if no release can have written it."""
+        """Return the decoded value of a reserved key; ``None`` if the key has no value.
+
+        Raise ``StaleTableError`` if no release of this program can have written the value.
+        """
         stored = self.read(partition, key)
         try:
             return None if stored is None else decode(stored)
@@ -337,7 +361,7 @@ class ChunkTable(StoredTable):
             raise StaleTableError(why) from error
 
     def _write(self, partition: int, held: _Held, batch: WriteBatch, end: int) -> None:
-        """Write rows, the new end, and the notes about them, in one atomic write."""
+        """Write rows, the new end, and the values of the reserved keys, in one atomic write."""
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
@@ -361,9 +385,9 @@ def _unmarked(table: ChunkTable, partition: int, what: str) -> str:
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:
-    """Decode the value of ``DIGEST_KEY``; ``None`` if it is the digest at a different end.
+    """Decode the value of ``DIGEST_KEY``; return ``None`` if it is not the digest at ``end``.
 
-    An earlier release writes rows without updating the digest.
+    An earlier release of this program may have written rows without updating the digest.
     """
     if stored is None:
         return None
@@ -372,13 +396,13 @@ def stored_digest(stored: bytes | None, end: int) -> Digest | None:
 
 
 def _stored_last(stored: bytes | None, end: int) -> Mark | None:
-    """Decode the value of ``LAST_KEY``; ``None`` if it was stored at a different end."""
+    """Decode the value of ``LAST_KEY``; return ``None`` if it was not stored at ``end``."""
     at, _, mark = (stored or b"").partition(b" ")
     return Mark.decode(mark) if at == b"%d" % end else None
 
 
 class UnreadChangelogError(RuntimeError):
-    """A changelog has a record without a key, which can't be applied to a table."""
+    """A changelog has a record that has no key; such a record can't be applied to a table."""
 
 
 def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:

@@ -43,11 +43,13 @@ from processors.engine.positions import (
 )
 from runtime.kafka.internals import coordinator_of
 
-# One chunk in progress and one waiting chunk keep a partition busy; more chunks only add latency.
+# One chunk in progress and one waiting chunk keep a partition busy. More chunks would only add
+# latency.
 _MAX_IN_FLIGHT: Final = 2
-# A busy partition is polled again after this time, even if the other partitions have no records.
+# While a partition has no room for a chunk, a fetch from other partitions waits at most this long,
+# so that the full partition is soon considered again.
 _BUSY_POLL_S: Final = 0.02
-# Chunks in progress may take this long to finish once partitions are revoked or the worker stops.
+# When partitions are revoked or the worker stops, chunks in progress have this long to finish.
 _FINISH_WITHIN_S: Final = 8.0
 # If the group does not answer, for example because its broker restarts, the consumer asks again
 # after this time.
@@ -67,18 +69,20 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self.at_work: set[asyncio.Task[Any] | None] = set()
         self.gives_back = False
         self.given_back = 0
-        # These partitions are being read at these positions.
+        # The position of each partition that is being read.
         self._positions: dict[TP, Position] = {}
-        # The first positions are kept here until the fetch loop seeks to them after a recovery.
+        # The positions at which to start, until the fetch loop seeks to them after a recovery.
         self._starts: dict[TP, Position] | None = None
         self._starting = False
-        # These partitions' tables have lost records, and were once folded up to these offsets.
+        # The partitions whose tables have lost records, and the offsets up to which these
+        # partitions were folded before.
         self._had: dict[TP, int] = {}
-        # The group last confirmed the membership in answer to a question sent at this time.
+        # When the group last confirmed this worker's membership: the time at which the worker sent
+        # the question.
         self._confirmed_s = -math.inf
 
     def maker(self, tp: TopicPartition) -> Make:
-        """Return the function that makes a partition's records, with the headers the fold reads."""
+        """Return the function that makes a partition's records with the headers the fold needs."""
         if most := self.app.headers_read(tp.topic):
             return partial(record_with_headers, most)
         make = record_of if self.app.spans is None else traced_record
@@ -86,10 +90,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return make if mark is None else marked(mark, make)
 
     async def is_member(self, generation: int) -> bool:
-        """Ask the group, until it answers, whether this worker is a member in a generation.
+        """Ask the group whether this worker is a member in a generation; wait for an answer.
 
-        The question is a separate request, because the consumer would act on the answer to its own
-        heartbeat.
+        The question is a request of its own. The consumer's heartbeat asks the same question, but
+        the consumer acts on the answer to its heartbeat.
         """
         coordinator = coordinator_of(self.client)
         while generation == self.app.consumer_generation_id:
@@ -107,8 +111,9 @@ class Consumer(FaustConsumer, ChunkConsumer):
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group with all topics, or not at all.
 
-        The leader assigns a source and its changelog together only if all members have subscribed
-        to the same topics. A worker that is stopped while starting would join with too few topics.
+        The group's leader assigns a source and its changelog to the same worker only if all members
+        have subscribed to the same topics. Without this check, a worker that is stopped during its
+        start could join with too few topics.
         """
         sources = {table.source for table in self.app.chunk_tables.values()}
         if missing := {*sources, *self.app.tables.changelog_topics} - set(topics):
@@ -123,13 +128,13 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Whether the group has certainly not given this worker's partitions to others.
 
         The group reassigns a worker's partitions if it receives no heartbeat from the worker for
-        the length of a session. A worker that was suspended, or is cut off from Kafka, is not told
-        of the reassignment.
+        the length of the session timeout. A worker that was suspended, or that can't reach Kafka,
+        is not told of the reassignment.
         """
         return clock_s() - self._confirmed_s < SESSION_TIMEOUT_S
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
-        """Yield each fetched partition's records as one message."""
+        """Yield one message for each fetched partition, with all its fetched records."""
         records, active = await self.next_fetched(timeout)
         for tp, fetched in (records or {}).items():
             if self.should_stop or not self.flow_active:
@@ -154,12 +159,13 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return await super().fetch(free, wait_s)
 
     async def _next_chunk(self, tp: TP, records: list[FetchedRecord]) -> Chunk | None:
-        """Return the records as a chunk if they are the next ones of their partition.
+        """Return the records as a chunk if they are the next records of their partition.
 
-        Faust drops fetched records in some states. A commit after dropped records would lose them,
-        so all records after a gap in the offsets are fetched again. A gap that remains is a gap in
-        the log, and is skipped: a transaction's marker, for example, has an offset but is not a
-        record.
+        Faust drops fetched records in some states. A commit beyond dropped records would lose them.
+        So if the records begin after the expected offset, they are dropped, and the partition is
+        fetched again from the expected offset. If the next fetch has the same gap, the gap is in
+        the log itself, and is skipped. For example, a transaction's marker has an offset but is not
+        a record.
         """
         position = self._positions.get(tp)
         if position is None:
@@ -173,8 +179,9 @@ class Consumer(FaustConsumer, ChunkConsumer):
                 return None
         first = records[0].offset
         if first < expected:
-            # The log ended before the client's position, so the client restarts at the beginning.
-            # Records that are appended below the position would never be folded.
+            # The log's end was below the client's position, so the client began to read from the
+            # log's beginning again. Without this error, records that are appended between that end
+            # and the position would never be folded.
             raise LostRecordsError(
                 f"{tp.topic}[{tp.partition}] was read up to offset {expected}, but now has other "
                 f"records from {first} on: the topic lost records. {REBUILD}"
@@ -195,24 +202,27 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return chunk
 
     async def _is_same_log(self, tp: TP, position: Position, records: list[FetchedRecord]) -> bool:
-        """Return whether the fetched records may follow the last record read.
+        """Return whether the fetched records belong to the log that was read so far.
 
-        If the leader is new, seek to that record and return ``False``, so that the record is
-        fetched again and compared; raise ``LostRecordsError`` if it is a different record now.
+        If the partition has a new leader, seek to the last record that was read, and return
+        ``False``. Then that record is fetched again and compared. Raise ``LostRecordsError`` if the
+        log has a different record at that offset now.
 
-        A new leader that lacks records continues at its own end. So it may write other records at
-        offsets that were already read. Each leader writes in its own epoch, and a record of an
-        epoch is not lost while the epoch lasts.
+        A new leader may lack records, and continues at its own end. So it may write different
+        records at offsets that were already read. Each leader writes in its own epoch. While an
+        epoch lasts, the leader loses no record of that epoch.
         """
         last, epoch = position.last, records[-1].leader_epoch
         if last is not None and position.compared_epoch is None:
             position.compared_epoch = epoch
             await self.seek_wait({tp: last.offset})
             return False
-        # If the record was deleted for its age, the log begins after it, so nothing is compared.
+        # If Kafka deleted the last record because of its age, the log begins after that record, so
+        # nothing is compared.
         if last is not None and records[0].offset <= last.offset and records[0].mark != last:
             raise other_record(tp, last)
-        # The fetch may have returned only the compared record, whose own epoch may be an older one.
+        # The fetch may have returned only the compared record, and its epoch may be older than the
+        # new leader's epoch.
         compared, position.compared_epoch = position.compared_epoch, None
         position.leader_epoch = epoch if compared is None else compared
         return True
@@ -223,7 +233,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return position.start if done is None and position else done
 
     def refolding(self) -> str | None:
-        """Name a partition whose table lacks records that it once had; ``None`` if none does."""
+        """Return a text about a partition that is being folded again, or ``None``.
+
+        The table of such a partition lacks records that it once had.
+        """
         for tp, had in [*self._had.items()]:
             at = self.folded(tp) or 0
             if at < had:
@@ -232,7 +245,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return None
 
     def lag(self, tp: TP) -> int | None:
-        """Return how many records below the known end are not folded; ``None`` if unknown."""
+        """Return how many records below the source's end are not folded; ``None`` if unknown."""
         folded = self.folded(tp)
         if folded is None or tp not in self.assignment():
             return None
@@ -240,7 +253,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return None if end is None else max(end - folded, 0)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Return the commits, lowered to the start offsets: Faust never commits below a commit."""
+        """Return the committed offset of each partition or, if lower, the offset where it starts.
+
+        Faust never commits an offset that is lower than the offset returned here.
+        """
         commits: dict[TP, Any] = {**await super().seek_to_committed()}
         changelogs = self.app.tables.changelog_topics
         sources = {tp for tp in self.assignment() if tp.topic not in changelogs}
@@ -259,15 +275,17 @@ class Consumer(FaustConsumer, ChunkConsumer):
             }
             for tp, at in self._starts.items():
                 commits[tp] = commits.get(tp) and min(commits[tp], at.start)
-                # The commit is about to be lowered, so the table notes how far it had been folded.
+                # The committed offset is about to be lowered, so the table stores how far the
+                # source was folded before.
                 self.app.table_of(tp.topic).note_had(tp.partition, at.had)
             self._had = {tp: at.had for tp, at in self._starts.items() if at.had}
         return commits
 
     def resume_flow(self) -> None:
-        """Let records pass to the agents, once the recovery has found the sources' positions.
+        """Let records pass to the agents, and start the sources if their positions are known.
 
-        A record that reached an agent's queue earlier would be discarded when the flow is resumed.
+        The sources do not start earlier, because this call discards the records in the agents'
+        queues.
         """
         super().resume_flow()
         self._starting = self._starts is not None
@@ -288,24 +306,26 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Let the chunks in progress finish, then commit the finished chunks."""
         self.gives_back = True
         if self.crashed:
-            # The thread that would commit ends with the crash, and may never answer.
+            # A commit needs the consumer's thread. That thread ends with the crash, and may never
+            # answer.
             return
         working = {task for task in self.at_work if task is not None}
         if working:
             _, late = await asyncio.wait(working, timeout=_FINISH_WITHIN_S)
             if late:
                 self.log.warning("%d chunks did not finish in time; they are redone", len(late))
-        # A commit in progress may have begun before the last chunk was done.
+        # If a commit is in progress, it may have begun before the last chunk was done. So another
+        # commit follows it.
         await self.maybe_wait_for_commit_to_finish()
         await self.commit()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit chunks, then forget them: the next owner starts at the commit."""
+        """Finish, commit and forget all chunks; the next owner starts at the committed offset."""
         await super().on_partitions_revoked(revoked)
         self._forget()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start without chunks in flight."""
+        """Begin the new assignment with no chunks in flight."""
         self._forget()
         self.gives_back = False
         await super().on_partitions_assigned(assigned, generation_id)
@@ -319,7 +339,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
 
 
 class Transport(driver.Transport):
-    """The transport; set ``app.transport = Transport(app.conf.broker_consumer, app)``."""
+    """The transport, set by ``app.transport = Transport(app.conf.broker_consumer, app)``."""
 
     Consumer = Consumer
 

@@ -1,6 +1,6 @@
 """Notifies the watchers of a table's key when a chunk with this key is folded.
 
-While no key is watched, a chunk causes no work here.
+While no key is watched, this module does no work for a chunk.
 """
 
 import asyncio
@@ -22,7 +22,10 @@ class Watchers:
 
     @contextmanager
     def watch(self, key: bytes) -> Iterator[asyncio.Event]:
-        """Yield an asyncio event, set whenever a chunk has the key; the watcher clears it."""
+        """Yield an event that is set whenever a chunk with the key is folded.
+
+        The watcher clears the event before it waits again.
+        """
         folded = asyncio.Event()
         self._watched.setdefault(key, set()).add(folded)
         try:

@@ -76,7 +76,7 @@ export function pathOf(kind, id, below = "", query = {}) {
   return `/${kind}/${encodeURIComponent(wellFormed(id))}${below}${search}`;
 }
 
-/** Return a JSON text's value, with exact integers; undefined if the text is not JSON. */
+/** Return the value of a JSON text, with exact integers; undefined if the text is not JSON. */
 export function parse(text) {
   try {
     return JSON.parse(text, (_key, value, context) =>
@@ -89,7 +89,7 @@ export function parse(text) {
   }
 }
 
-/** Replace half surrogate pairs, which can't be encoded and which no id has. */
+/** Replace unpaired surrogates: they can't be encoded, and no id has one. */
 export function wellFormed(text) {
   return text.toWellFormed?.() ?? text;
 }

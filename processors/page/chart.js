@@ -1,5 +1,6 @@
-// Draws a line of the last seconds, and bars by day. The page also shows a drawing's numbers as text
-// or as a table, so that no number is only in a drawing.
+// Draws the counts of the last seconds as a line, and the amounts of days as bars. The page also
+// shows a drawing's numbers as text or as a table, so that a drawing is never the only place of a
+// number.
 
 import { s } from "./dom.js";
 
@@ -31,7 +32,7 @@ export function sparkline(values, length, label) {
 }
 
 /**
- * Draw days, with paid amounts above the line, refunds below the line, and the net as a mark.
+ * Draw each day's paid amount above the line, its refunds below the line, and its net as a mark.
  * `days` are `{ label, title, paid, refunded, net }` in minor units, as BigInt; `width` is in pixels.
  */
 export function bars(days, label, axis, width) {
@@ -39,7 +40,8 @@ export function bars(days, label, axis, width) {
   const up = largest(days.map((day) => day.paid), days.map((day) => day.net));
   const down = largest(days.map((day) => day.refunded), days.map((day) => -day.net));
   const ticks = scale(up, down);
-  // Some languages write a tick's label at length, and a reader would miss a minus that is cut off.
+  // In some languages, a tick's label is long. If the label were cut off, a reader might miss its
+  // minus sign.
   const left = 14 + 7 * Math.max(...ticks.map((tick) => axis(tick).length));
   const [highest, lowest] = [ticks.at(-1), ticks[0]];
   const y = (value) =>
@@ -75,7 +77,7 @@ export function bars(days, label, axis, width) {
         (day.paid > 0n || day.refunded > 0n) &&
           s("line", { class: "net", x1: x - bar / 2 - 2, x2: x + bar / 2 + 2, y1: y(day.net), y2: y(day.net) }),
         (days.length - 1 - index) % every === 0 &&
-          // The last label would not fit below its bar.
+          // The last label is right-aligned: it would not fit if it were centred below its bar.
           (index === days.length - 1
             ? s("text", { class: "tick", x: width - right, y: height - 6, "text-anchor": "end" }, day.label)
             : s("text", { class: "tick", x, y: height - 6, "text-anchor": "middle" }, day.label)),
@@ -88,14 +90,14 @@ function largest(...lists) {
   return Math.max(0, ...lists.flat().map(Number));
 }
 
-/** Return round values from below `-down` to above `up`, including zero. */
+/** Return round values, including zero, that reach from `-down` or below it to `up` or above it. */
 function scale(up, down) {
   const rough = Math.max(up + down, 1) / 4;
   const unit = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= rough);
   const ticks = [];
   for (let tick = -Math.ceil(down / step); tick <= Math.max(1, Math.ceil(up / step)); tick += 1) {
-    // The sum removes the sign of a negative zero.
+    // Adding 0 removes the sign of a negative zero.
     ticks.push(tick * step + 0);
   }
   return ticks;

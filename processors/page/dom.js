@@ -3,7 +3,10 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Make an element; `on…` adds a listener, `null` and `false` add nothing, `true` adds the name. */
+/**
+ * Make an element. A property whose name begins with `on` adds a listener, and any other property
+ * adds an attribute. The value `true` adds an empty attribute; `null` and `false` add nothing.
+ */
 export function h(tag, properties = {}, ...children) {
   return fill(document.createElement(tag), properties, children);
 }
@@ -36,7 +39,7 @@ export function replace(element, ...children) {
   return element;
 }
 
-/** Set an element's children; children that stay are not touched, and keep the focus. */
+/** Set an element's children; a child that stays is not touched, so it keeps the focus. */
 export function arrange(element, children) {
   const staying = new Set(children);
   for (const child of [...element.children]) if (!staying.has(child)) child.remove();
@@ -72,8 +75,8 @@ export function say(text) {
 }
 
 /**
- * A table with a caption for screen readers; numbers in the columns of `numeric` are right-aligned.
- * On a narrow screen, the cells of a row are below the row's head, each with its column's name.
+ * Make a table with a caption for screen readers. The columns in `numeric` are right-aligned. On a
+ * narrow screen, the cells of a row are below the row's head, and each cell has its column's name.
  */
 export function table(caption, columns, rows, numeric = []) {
   const kind = (index) => (numeric.includes(index) ? "number" : null);
@@ -110,7 +113,8 @@ export function table(caption, columns, rows, numeric = []) {
   return around;
 }
 
-// A table that scrolls sideways on a narrow screen also scrolls by keyboard, and has a name.
+// If a table is wider than the screen, it scrolls sideways. These attributes let readers scroll the
+// table with the keyboard, and give it a name for screen readers.
 const widths = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const attributes = {

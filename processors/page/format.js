@@ -1,5 +1,5 @@
-// Formats values for people: amounts exact to the minor unit, times in the reader's own time zone
-// with UTC in the title, ages in words.
+// Formats values for people: amounts are exact to the minor unit, times are in the reader's own
+// time zone and have UTC in their titles, and ages are in words.
 
 import { h } from "./dom.js";
 
@@ -11,9 +11,9 @@ export function setDecimals(byCurrency) {
 }
 
 /**
- * Format minor units as major ones, without a float, and without the browser's own number of
- * decimals: for some currencies the browser follows everyday use instead of ISO 4217, so amounts
- * would be a hundred times off.
+ * Format minor units as major units. The calculation uses no float, and does not use the browser's
+ * own number of decimals: for some currencies, the browser follows everyday use instead of
+ * ISO 4217, so amounts would be wrong by a factor of a hundred.
  */
 export function amount(minor, currency) {
   const digits = decimals[currency];

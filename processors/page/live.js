@@ -1,5 +1,6 @@
-// Follows `GET /live`, which sends a document each second as server-sent events. It uses fetch,
-// because an EventSource can't send the token. It reconnects by itself, and reports stale data.
+// Follows `GET /live`, which sends a document each second as server-sent events. This module uses
+// fetch, because an EventSource can't send the token. After a failure, this module reports that the
+// data is stale, and connects again.
 
 import { parse, request } from "./api.js";
 
@@ -7,8 +8,8 @@ const SILENT_MS = 5_000;
 const AGAIN_MS = [500, 1_000, 2_000, 5_000];
 
 /**
- * Follow until `signal` aborts; `onState` receives "live" or "stale", and the problem if there is
- * one. Throws a Problem if the reader gives no token.
+ * Follow until `signal` aborts. `onState` receives "live" or "stale", and also the problem if there
+ * is one. Throws a Problem if the reader gives no token.
  */
 export async function follow(signal, onDocument, onState) {
   for (let failures = 0; !signal.aborted; failures += 1) {
@@ -21,7 +22,7 @@ export async function follow(signal, onDocument, onState) {
       if (!signal.aborted) onState("stale");
     } catch (error) {
       if (signal.aborted) return;
-      // A reader who gives no token is not asked for it repeatedly.
+      // A reader who gives no token is not asked for the token again.
       if (error.status === 401) throw error;
       onState("stale", error.name === "AbortError" ? "The worker is silent." : error.message);
     }

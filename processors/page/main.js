@@ -1,5 +1,6 @@
 // Starts the page: chooses the view of an address, and draws the frame around every view. A view is
-// a function of the element that it fills, its address, and a signal that aborts on leaving it.
+// a function. Its arguments are the element that it fills, the view's address, and a signal that
+// aborts when the reader leaves the view.
 
 import { get } from "./api.js";
 import { h, replace, say } from "./dom.js";
@@ -93,7 +94,8 @@ function markCurrent(section) {
 }
 
 document.getElementById("skip").addEventListener("click", (clicked) => {
-  // The address after the # names the view, so a jump to an element would leave the view.
+  // The part of the address after the # names the view. A jump to an element would change this
+  // part, and so leave the view.
   clicked.preventDefault();
   content.focus();
 });

@@ -1,5 +1,5 @@
-// Makes and reads the page's addresses, such as `#/orders/<id>`, so that a link to an order can be
-// sent. The part after the `#` never reaches a server or its logs.
+// Makes and reads the page's addresses, such as `#/orders/<id>`, so that readers can send each
+// other a link to an order. The part after the `#` never reaches a server or its logs.
 
 import { wellFormed } from "./api.js";
 

@@ -1,4 +1,4 @@
-// Makes the page light or dark: it follows the system until the reader chooses.
+// Makes the page light or dark. The page follows the system's theme until the reader chooses one.
 // This script runs before the first paint, so that a dark page never flashes white.
 (() => {
   const KEY = "plexy-ledger.theme";

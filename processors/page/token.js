@@ -1,5 +1,6 @@
-// Asks the reader for the token, and asks again when the worker refuses it. The token is kept while
-// the tab is open, or in this browser if the reader chooses so. The token is never in an address.
+// Asks the reader for the token, and asks again when the worker refuses the token. The token is
+// kept until the tab is closed. If the reader chooses so, it is kept in this browser even after
+// that. The token is never in an address.
 
 const KEY = "plexy-ledger.token";
 let asking = null;
@@ -19,13 +20,16 @@ function forget() {
   showForget();
 }
 
-/** Return the header with a token, whose UTF-8 bytes become one character each. */
+/** Return the header with a token; each byte of the header's UTF-8 text becomes one character. */
 export function authorization(token) {
   const bytes = new TextEncoder().encode(`Bearer ${token}`);
   return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }
 
-/** Ask for a token other than the refused one; return false if the reader gives none. */
+/**
+ * Ask for a token other than the refused token; return false if the reader gives no token. If a
+ * different token is kept by now, return true without asking.
+ */
 export function ask(refused) {
   if (kept() !== refused) return Promise.resolve(true);
   asking ??= show(refused).finally(() => {

@@ -1,4 +1,4 @@
-// Explains the ledger's names to its readers.
+// Explains the ledger's names to the readers of the page.
 
 export const STATUSES = {
   paid: "Paid",
@@ -16,7 +16,7 @@ export const STATUSES = {
 
 export const DISPUTES = { open: "Open", won: "Won", lost: "Lost" };
 
-/** The names that the docs explain too, with the remedy for each. */
+/** The anomalies and the reasons, each with its remedy; the docs explain these names too. */
 const words = await (await fetch(new URL("words.json", import.meta.url))).json();
 export const ANOMALIES = words.anomalies;
 export const REASONS = words.reasons;
@@ -27,28 +27,28 @@ export const OUTCOMES = {
   duplicate: { title: "Duplicate", means: "The same event arrived before, and counts only once." },
   event_id_reused: {
     title: "Id used again",
-    means: "Another event came under an id that counts already: in quarantine, the one that counts stands.",
+    means: "A different event with this id counts already, and still counts; this event is in quarantine.",
   },
-  unfolded: { title: "Kept only", means: "A type of event that changes no amount: kept, shown, and not counted." },
+  unfolded: { title: "Kept only", means: "An event of this type changes no amount: it is kept and shown, but not counted." },
   rejected: { title: "Rejected", means: "In quarantine, and not counted." },
-  replayed: { title: "Passed over", means: "Judged before a restart: it was counted then." },
+  replayed: { title: "Passed over", means: "Judged before a restart: the delivery was counted at that time." },
 };
 
 export const SIGNATURES = {
   good: "Signature good",
   not_checked: "Signature not checked: this worker has no secret",
   bearer: "No signature: a bearer token of the Pay API authenticated the sender",
-  bearer_not_expected: "It says that a bearer token authenticated it, but this ledger takes no Pay API",
+  bearer_not_expected: "The delivery says that a bearer token of the Pay API authenticated it, but this ledger does not use the Pay API",
   signature_missing: "Signature missing",
   signature_malformed: "Signature malformed",
   signature_mismatch: "Signature does not match",
   timestamp_out_of_tolerance: "Signed too long before it arrived",
-  arrival_unknown: "No time of arrival to check the signature against",
+  arrival_unknown: "Signature not checked: the delivery’s time of arrival is unknown",
 };
 
 export const HOPS = { dedupe: "Deduplicate", payments: "Payments", orders: "Orders" };
 
-/** The words for a delivery's outcome; a name that is not an outcome is a rejection's reason. */
+/** The words for a delivery's outcome; a name that is not in OUTCOMES is a rejection's reason. */
 export function outcome(name) {
   return OUTCOMES[name] ?? { title: "Rejected", means: REASONS[name]?.means ?? name };
 }

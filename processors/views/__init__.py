@@ -1,8 +1,9 @@
 """The web views: any worker answers for any order, payment or event.
 
-Input: HTTP requests; this worker's tables, or another worker's answer (``state``); and the log of
-record (``deliveries``). Output: JSON documents, and problem documents (RFC 9457). Invariants: if a
-bearer token is configured, data is shown only with it; and no table is read before it is recovered.
+The views answer HTTP requests with JSON documents and problem documents (RFC 9457). The data comes
+from this worker's tables, from other workers' answers (``state``), and from the log of record
+(``deliveries``). Invariants: if a bearer token is configured, data is shown only to requests with
+this token. No table is read before it is recovered.
 """
 
 from typing import Final

@@ -1,13 +1,14 @@
 """The middlewares of all views check the host and the token, and turn errors into documents.
 
-If a token is configured, only the probes and the page's files are open without it, since these have
-no data. Without a configured token, every route is open, but only if ``Host`` is a loopback name:
-see ``runtime.access``. The text of an unexpected error is never shown.
+If a token is configured, a request that does not have the token can read only the probes and the
+page's files, since these have no data. If no token is configured, every route is open, but only to
+requests whose ``Host`` is a loopback name: see ``runtime.access``. The text of an unexpected error
+is never shown.
 
 By default, aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of
 a request is misread, aiohttp parses the next request on the connection from somewhere in its
-middle. In the views, such a request is answered with a 400 that names only the kind of error, after
-which aiohttp closes the connection; nothing is logged. aiohttp handles all other errors.
+middle. The views answer such a request with a 400 that names only the kind of error, and log
+nothing. Then aiohttp closes the connection. aiohttp itself handles all other errors.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,8 +30,8 @@ internals.check()
 
 log = structlog.get_logger(__name__)
 
-# The check compares these with the canonical path of the route that the router matched, not with
-# the request's path, so a crafted path can't make another route open.
+# These are canonical paths of routes. The check compares them with the route that the router
+# matched, not with the request's path, so a crafted path can't make another route open.
 _OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
 
 _UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
@@ -72,7 +73,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
 def _access(token: Token | None) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Check the host, and the bearer token except on the open routes."""
+        """Check the host; if the route is not open, check the bearer token too."""
         problem = wrong_host(request.headers.getall("Host", []), token)
         route = request.match_info.route.resource
         if problem is None and (route is None or route.canonical not in _OPEN_ROUTES):

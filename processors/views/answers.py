@@ -29,8 +29,8 @@ def json_answer(body: bytes, **headers: str) -> web.Response:
 def tagged_answer(request: Any, body: bytes, version: int) -> web.Response:
     """Return a document, or 304 if the client already has it (``If-None-Match``).
 
-    The tag consists of the version and a digest, since the version alone is not enough: if one
-    payment leaves an order and a different one joins, the number of facts may stay the same.
+    The tag consists of the version and a digest. The version is the number of facts. This number
+    may stay the same if a payment leaves an order and a different payment joins.
     """
     tag = f'"{version}-{blake2b(body, digest_size=6).hexdigest()}"'
     # The client must revalidate a cached copy each time, since the next event may have arrived.

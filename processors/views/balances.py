@@ -1,4 +1,4 @@
-"""The trial balance and the activity by day, over the payments of all workers."""
+"""The page with the trial balance and the activity by day, for the payments of all workers."""
 
 import asyncio
 from collections.abc import Iterable
@@ -22,8 +22,9 @@ _LAST_DAY: Final = (date.max - _EPOCH).days
 class Posted(msgspec.Struct):
     """The amount posted to one account in one currency on one day (``2026-01-31``, UTC).
 
-    ``number`` counts the days since 1970-01-01. An event may claim any time: the ``day`` of a time
-    after the year 9999 is the last day of that year, and only ``number`` tells such days apart.
+    ``number`` counts the days since 1970-01-01. An event may claim any time. If its time is after
+    the year 9999, ``day`` is the last day of that year, and only ``number`` distinguishes such
+    days.
     """
 
     account: str
@@ -57,7 +58,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/balances")
     async def get_balances(_view: View, request: Request) -> Any:
-        """Return every account's balance by currency, and with ``days=true`` by day."""
+        """Return every account's balance by currency; ``days=true`` adds the amounts by day."""
         state.require_ready(app)
         days = parameters.flag(request, "days")
         if asks_this_one(request):

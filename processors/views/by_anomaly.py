@@ -1,8 +1,10 @@
-"""Lists the orders with an anomaly, latest event first, merged from the lists of all workers.
+"""Lists the orders that have an anomaly; the order with the latest event comes first.
+
+Each worker lists its own orders, and the worker that answers the request merges these lists.
 
 Input: filters and a cursor. Output: a page of the orders of all workers, and the cursor of the next
-page. A cursor is the sort key of a page's last order, so the pages do not shift if orders are added
-or removed meanwhile. Invariant: a page covers each partition exactly once.
+page. A cursor is the sort key of a page's last order. So the pages do not shift if orders are added
+or removed between two requests. Invariant: a page covers each partition exactly once.
 """
 
 import asyncio
@@ -19,8 +21,9 @@ from processors.views.answers import ProblemError
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
 from processors.views.workers import other_workers, require_whole
 
-# One page reads up to this many orders in a single step of the event loop, so that the lists match
-# the table. The step takes some 30 ms on a busy machine.
+# A page takes the keys of orders from the summaries of anomalies, and reads up to this many orders
+# from the table ``orders``. It does both in a single step of the event loop, so that no fold can
+# change the table in between. The step takes some 30 ms on a busy machine.
 _MOST_SEARCHED: Final = 500
 
 
@@ -58,7 +61,7 @@ def page_here(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
 
 
 def merged(parts: list[OrderList], limit: int) -> OrderList:
-    """Return the first orders of several lists, down to the last key that all lists cover."""
+    """Merge the workers' lists; the result ends at the last key that all these lists cover."""
     searched = [parameters.read_cursor(part.cursor, bytes) for part in parts if part.cursor]
     end = max(searched, default=b"")
     orders = sorted((o for part in parts for o in part.orders), key=_key, reverse=True)

@@ -1,12 +1,14 @@
 """Lists orders, latest change first, by reading ``ledger.orders`` backwards.
 
 Input: filters and a cursor. Output: a page of the current orders of all workers, and the cursor of
-the next page. The topic is sorted by change, so it serves as the index: a list costs only the
-records that it reads, and the fold maintains no other index.
+the next page. The topic's records are sorted by the time of the change, so the topic serves as the
+index: a list costs only the records that it reads, and the fold maintains no other index.
 
-Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
-skipped. After a crash, the newer document may be equal to the older one. Therefore each page also
-reads again the keys of at most one chunk of newer records, up to the start of the first page.
+Invariant: no order is listed in an outdated state, because a document is skipped if it differs from
+the order's current document. After a crash, the topic may have two equal copies of the current
+document, and this comparison accepts both copies. So that the order is listed only once, a page
+first reads the keys of the newer records, which the earlier pages have listed, and skips documents
+with these keys. One chunk of newer records is enough, because a crash repeats at most one chunk.
 """
 
 import heapq
@@ -30,7 +32,12 @@ _KEYS_AT_A_TIME: Final = 2_000
 
 @in_time("a page of the orders")
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
-    """Return a page; its cursor has each partition's offset and the distance to the first page."""
+    """Return a page of orders.
+
+    The cursor of the next page has two numbers for each partition. The first number is the offset
+    below which the next page begins. The second number is the number of offsets from there up to
+    the beginning of the first page.
+    """
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
     begins = await app.reader.begins(app.names.orders, app.settings.partitions)
@@ -73,10 +80,10 @@ def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
-    """Return the keys of each partition's documents in a range of at most a chunk's length.
+    """Return the documents' keys from ``starts`` to ``ends``, of at most a chunk per partition.
 
-    A crash leaves at most one chunk's outputs without their state, and the restarted worker writes
-    these outputs again right after the first copies.
+    After a crash, the outputs of at most one chunk may be written although the chunk's state is
+    not. The restarted worker writes these outputs again, right after the first copies.
     """
     keys: set[bytes] = set()
     for partition, start in starts.items():
@@ -90,7 +97,7 @@ async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[b
 
 
 async def _backwards(app: LedgerApp, begins: Offsets, ends: Offsets) -> AsyncIterator[SignedRecord]:
-    """Yield the topic's records below ``ends``, latest first, merging the partitions by time."""
+    """Yield the records of all partitions below ``ends``, merged by time, latest record first."""
     unread = dict(ends)
     waiting: dict[int, list[SignedRecord]] = {}
     heap: list[tuple[int, int]] = []

@@ -21,7 +21,7 @@ from processors.views.answers import ProblemError
 from runtime.kafka.partitions import partition_for
 
 MOST_DELIVERIES: Final = 2_000
-"""The limit keeps a page of an order with thousands of payments from delaying the fold."""
+"""The limit on the deliveries in an answer; more deliveries would delay the fold too much."""
 
 _AT_A_TIME: Final = 50
 # With bodies of 2 kB, this many records of a partition are some 2 MB. Usually, only a few records
@@ -52,7 +52,7 @@ def whole_order(app: LedgerApp, order_id: str) -> Order:
 
 
 def too_large(why: str) -> ProblemError:
-    """Return the error for an order that is too large for an answer; ``why`` begins its text."""
+    """Return the error for an order that is too large; the error's text begins with ``why``."""
     return ProblemError(
         413,
         "order_too_large",
@@ -63,11 +63,12 @@ def too_large(why: str) -> ProblemError:
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     """Return the deliveries that name an order, or a payment that is or was in the order."""
-    # Each payment has at least one event, so an order with too many payments is too large.
+    # Each payment has at least one event. So an order with too many payments also has too many
+    # deliveries.
     _require_few(len(order.payments))
     held = {name: each.payment for name, each in order.payments.items() if each.payment}
-    # A payment without an order reference forms an order under the payment's id. The payment may
-    # have left that order since.
+    # A payment that has no order reference forms an order under the payment's own id. A later event
+    # may have moved the payment to a different order.
     left = [*({order.order_id, *order.payments} - held.keys())]
     states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
     _require_written(order, states)
@@ -87,13 +88,13 @@ async def of_payment(app: LedgerApp, payment: PlacedPayment) -> list[SignedRecor
 
 
 async def _of_events(app: LedgerApp, named: Sequence[EventReference | Note]) -> list[SignedRecord]:
-    """Return all deliveries of the named events; each name includes one place of its event."""
+    """Return all deliveries of the named events; ``named`` has one place of each event."""
     keys = {(each.partition, each.offset): each.event_id.encode() for each in named}
     events = {each.event_id for each in named}
     _require_few(len(events))
     known = await _each(state.any_event, app, events)
     for event_id, places in zip(events, known, strict=True):
-        # For a forgotten event, only the places in ``named`` are left.
+        # For a forgotten event, only the places in ``named`` are known.
         if places is not None:
             keys |= _keys(event_id, places)
     _require_few(len(keys))
@@ -129,9 +130,11 @@ def _require_few(deliveries: int) -> None:
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
-    """Raise a 503 if a payment that left is older in its table than in the order's snapshot of it.
+    """Raise a 503 if the table ``payments`` does not have the newest state of a payment yet.
 
-    The hop ``payments`` publishes a snapshot before it writes its table.
+    ``left`` has the payments that have left the order, as their table has them. The hop
+    ``payments`` publishes a snapshot before it writes its table. So for a moment, the order's
+    snapshot of a payment may be newer than the table's state.
     """
     for name, payment in left.items():
         if payment and TOO_LARGE in payment.anomalies:
@@ -161,6 +164,6 @@ async def _each(
 
 
 def _keys(event_id: str, known: state.EventPlaces) -> dict[tuple[int, int], bytes]:
-    """Return the place of each delivery of an event, with the record's key."""
+    """Return the places of an event's deliveries, each mapped to the key of its record."""
     places = ((known.partition, offset) for offset in (known.first, *known.repeats))
     return dict.fromkeys(places, event_id.encode())

@@ -1,4 +1,4 @@
-"""The filters and entries that the order lists of ``by_anomaly`` and ``by_change`` share."""
+"""The filters and the entries of the lists of orders that ``by_anomaly`` and ``by_change`` make."""
 
 from typing import Any, Final, get_args
 
@@ -18,9 +18,10 @@ _WAITS: Final = "refund_without_payment"
 class ListedOrder(msgspec.Struct):
     """An order in a list; ``changed_at_ms`` is the time at which the ledger last published it.
 
-    ``changed_at_ms`` is ``None`` in a list by anomaly, where the time is not known.
+    ``changed_at_ms`` is ``None`` in a list by anomaly, because the time is not known there.
     ``waiting_since`` is the time, in Unix seconds, of the first refund whose payment has not
-    arrived. It is ``None`` without such a refund, and for an order whose document is a summary.
+    arrived. ``waiting_since`` is ``None`` if there is no such refund, or if the order's document is
+    a summary.
     """
 
     order_id: str
@@ -36,7 +37,7 @@ class ListedOrder(msgspec.Struct):
 
 
 class OrderList(msgspec.Struct, omit_defaults=True):
-    """A page of orders; ``cursor`` is that of the next page, or ``None`` on the last page.
+    """A page of orders; ``cursor`` is the next page's cursor, or ``None`` on the last page.
 
     A page may hold fewer orders than the limit, or none, and still have a next page, because one
     answer searches a limited number of orders. With ``scope=worker``, ``partitions`` are the

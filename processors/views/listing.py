@@ -1,4 +1,4 @@
-"""The page that lists orders: all orders, latest change first, or those with an anomaly."""
+"""The page that lists orders: all orders, latest change first, or the orders with an anomaly."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/orders")
     async def get_orders(_view: View, request: Request) -> Any:
-        """Return a page of orders, from all workers or from this worker alone."""
+        """Return a page of the orders of all workers, or of the orders of this worker."""
         state.require_ready(app)
         asked, of_one = wanted(request), asks_this_one(request)
         if asked.anomaly is None:

@@ -1,9 +1,9 @@
 """The pages for monitoring: the probes, and the page that Prometheus reads.
 
-The page has the worker's counters, and gauges that are set on each request. The lag is calculated
-from the group's commits and the partitions' ends, for which Kafka is asked. Invariants: a request
-to Kafka has a time limit, because it occupies the consumer's thread; and no lag is shown without
-Kafka's answer.
+Prometheus's page has the worker's counters, and gauges that are set on each request. To calculate
+the lag, the worker asks Kafka for the group's committed offsets and the partitions' ends.
+Invariants: A request to Kafka has a time limit, because the request occupies the consumer's thread.
+If Kafka does not answer, no lag is shown.
 """
 
 import asyncio
@@ -56,7 +56,8 @@ class Gauges:
 
     def __init__(self, app: LedgerApp) -> None:
         self._app = app
-        # The consumer's thread handles two requests at once, so this page makes one at a time.
+        # The consumer's thread handles only two requests at the same time. This page makes only one
+        # request at a time, so it never occupies the whole thread.
         self._asking = asyncio.Lock()
 
     async def page(self, *, ready: bool) -> bytes:
@@ -96,7 +97,7 @@ class Gauges:
             return {}
 
     def _show_lags(self, sources: Sequence[TP], lags: Mapping[TP, int], *, ready: bool) -> None:
-        """Show the lags of this worker's current partitions only."""
+        """Show the lags of this worker's current partitions, and of no other partitions."""
         records, seconds = self._app.metrics.lag_records, self._app.metrics.lag_seconds
         records.clear()
         seconds.clear()
@@ -121,13 +122,14 @@ class Gauges:
 
 
 async def _ask(consumer: AIOKafkaConsumer, sources: Sequence[TP]) -> dict[TP, int]:
-    """Return each partition's number of uncommitted records; runs on the consumer's thread."""
+    """Return, on the consumer's thread, each partition's number of uncommitted records."""
     partitions = [TopicPartition(tp.topic, tp.partition) for tp in sources]
     async with asyncio.timeout(_ANSWER_WITHIN_S):
         found = await coordinator_of(consumer).fetch_committed_offsets(partitions)
         committed = {tp: each.offset for tp, each in found.items() if each.offset >= 0}
         new = [tp for tp in partitions if tp not in committed]
         committed |= await consumer.beginning_offsets(new) if new else {}
-        # The ends are read last, so that a commit made meanwhile can't make a lag negative.
+        # The ends are read last. If they were read first, a later commit could exceed its end, and
+        # the lag would be negative.
         ends = await consumer.end_offsets(partitions)
     return {TP(tp.topic, tp.partition): max(ends[tp] - committed[tp], 0) for tp in partitions}

@@ -81,7 +81,7 @@ def describe() -> Json:
 
 
 def _paths() -> Json:
-    tagged = (_header("If-None-Match", "the entity tag of a known answer; 304 if it is current"),)
+    tagged = (_header("If-None-Match", "an earlier answer's entity tag; 304 if it is current"),)
     waits = (
         _text("event", "wait until this event is folded, and answer then"),
         _text("wait", f"the longest wait, as 5s or 500ms; up to {parameters.LONGEST_WAIT_S:g} s"),
@@ -98,10 +98,10 @@ def _paths() -> Json:
             _choice("anomaly", (ANY_ANOMALY, *ANOMALIES), "only orders with this anomaly"),
             _text(
                 "since",
-                "only orders that changed since this time or, with `anomaly`, orders whose latest "
-                "event is not older: RFC 3339, or Unix seconds",
+                "a time, as RFC 3339 or Unix seconds: only orders that changed since then; with "
+                "`anomaly`, only orders whose latest event is not older than this time",
             ),
-            _choice("scope", SCOPES, "`worker`, only with `anomaly`: this worker's orders"),
+            _choice("scope", SCOPES, "`worker`: only this worker's orders; needs `anomaly`"),
             cursor,
             limit,
         ),
@@ -109,7 +109,7 @@ def _paths() -> Json:
             "One order, now or as of a time",
             OrderDocument,
             _path("order_id"),
-            _text("as_of", "a past time, for the state at that time: RFC 3339, or Unix seconds"),
+            _text("as_of", "show the state at this past time: RFC 3339, or Unix seconds"),
             *waits,
             *tagged,
             missing=True,
@@ -191,8 +191,8 @@ def _paths() -> Json:
         "/tables": _get(
             "The table partitions on each worker's disk, with a digest of their rows",
             (AllTables, WorkerTables),
-            _choice("scope", SCOPES, "`worker`: this worker's entry alone"),
-            _choice("scrub", ("true", "false"), "whether the workers then scrub all their tables"),
+            _choice("scope", SCOPES, "`worker`: only this worker's entry"),
+            _choice("scrub", ("true", "false"), "whether to start a scrub of the workers' tables"),
         ),
         "/live": _live(),
         "/openapi.json": _get("This description", None),
@@ -223,7 +223,7 @@ def _get(
         "503": _problem("Temporary: a rebalance, a recovery of tables, or no answer from Kafka"),
     }
     if any(each["name"] == "If-None-Match" for each in given):
-        answers["304"] = {"description": "The answer is still the one in `If-None-Match`."}
+        answers["304"] = {"description": "The answer with the tag in `If-None-Match` is current."}
     if missing:
         answers["404"] = _problem("Nothing with this id exists")
     if reads_log:

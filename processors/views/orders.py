@@ -1,7 +1,7 @@
 """The pages of one order: its state now or at an earlier time, its deliveries, and its proof.
 
-Invariant: a proof has the state that the order's page shows. If the two states keep differing, the
-ledger contradicts its log, which is logged as an error.
+Invariant: a proof has the state that the order's page shows. If the two states still differ after
+some attempts, the ledger contradicts its log, and the view logs an error.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _MOST_SHOWN: Final = 10
 
 
 class OrderEvents(msgspec.Struct):
-    """The deliveries that name an order or its payments, in the order of arrival."""
+    """The deliveries that name an order or its payments, sorted by their arrival."""
 
     order_id: str
     deliveries: list[Delivery]
@@ -137,7 +137,7 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
 async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
     """Wait until the hop ``orders`` has folded all snapshots published so far for the order.
 
-    The table of payments may be ahead of the order, and with it a payment's list of events.
+    The table ``payments`` may already have events that the order's document does not have yet.
     """
     partitions = app.settings.partitions
     tp = TP(app.names.payments, partition_for(order_id.encode(), partitions))

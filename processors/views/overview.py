@@ -1,9 +1,10 @@
 """The state of the ledger: one document about all workers, on request or as a stream.
 
-Input: each worker's counts since its start, the sums over its tables, and its lag. Output: ``GET
-/overview``, and ``GET /live``, which sends the overview each second (server-sent events).
-Invariants: a worker that is not ready or does not answer is shown as such, and causes no 503. The
-overview sends no request to Kafka, and its cost does not grow with the number of readers.
+Input: each worker's counts since the worker's start, the sums over the worker's tables, and the
+worker's lag. Output: ``GET /overview``, and ``GET /live``, which sends the overview each second
+(server-sent events). Invariants: If a worker is not ready or does not answer, the overview says so,
+and the answer is not a 503. No request is sent to Kafka for the overview. The cost of the overview
+does not grow with the number of readers.
 """
 
 import asyncio
@@ -37,10 +38,10 @@ MOST_WATCHERS: Final = 100
 
 
 class WorkerState(msgspec.Struct, kw_only=True):
-    """One worker.
+    """The state of one worker.
 
-    ``reason`` says why the worker is not ready; ``since_ms`` is the time of its start.
-    ``standbys`` are the partitions whose tables the worker keeps as copies.
+    ``reason`` says why the worker is not ready; ``since_ms`` is the time of the worker's start.
+    ``standbys`` are the partitions that other workers fold, and of which this worker keeps a copy.
     """
 
     address: str
@@ -54,12 +55,13 @@ class WorkerState(msgspec.Struct, kw_only=True):
 class Overview(msgspec.Struct, kw_only=True):
     """All workers, and their sums.
 
-    ``ready`` is true if every partition has a ready worker; ``missing`` lists the partitions
-    without one. ``outcomes``, ``types`` and ``rejected`` count records since each worker's start.
-    ``per_second`` has the number of records in each of the last seconds, the latest second last.
-    ``lag`` is the number of unfolded records, by hop. ``totals`` (by currency) and ``anomalies``
-    (orders by anomaly, and each order once under ``any``) cover all folded events. Both are
-    ``None`` while a worker still sums them, or if a partition has no worker or two workers.
+    ``ready`` is true if every partition has a ready worker; ``missing`` lists the partitions that
+    have no ready worker. ``outcomes``, ``types`` and ``rejected`` count records since each worker's
+    start. ``per_second`` has the number of records in each of the last seconds; the latest second
+    is last. ``lag`` is the number of unfolded records, by hop. ``totals`` has the sums by currency.
+    ``anomalies`` has the number of orders by anomaly; under ``any``, it has the number of orders
+    that have any anomaly. ``totals`` and ``anomalies`` cover all folded events. Both are ``None``
+    while a worker still sums its tables, or if a partition has no worker or two workers.
     """
 
     at_ms: int
@@ -97,7 +99,7 @@ class Overviews:
             return self._made
 
     def here(self) -> Overview:
-        """Return the overview of this worker alone."""
+        """Return the overview of only this worker."""
         app = self._app
         reason = state.unready(app)
         worker = WorkerState(
@@ -138,7 +140,7 @@ class Overviews:
 
 
 def merged(each: list[Overview], partitions: int) -> Overview:
-    """Return the overview of several workers, which should cover all ``partitions``."""
+    """Merge several workers' overviews; together they should cover all ``partitions``."""
     workers = sorted((w for one in each for w in one.workers), key=lambda worker: worker.address)
     served = [p for worker in workers if worker.ready for p in worker.partitions]
     whole = is_whole(served, partitions)
@@ -164,7 +166,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/overview")
     async def get_overview(_view: View, request: Request) -> Any:
-        """Return the overview of all workers, or of this worker alone if the request says so."""
+        """Return the overview of all workers, or of only this worker if the request says so."""
         if asks_this_one(request):
             return json_answer(msgspec.json.encode(overviews.here()))
         return json_answer(await overviews.now())
@@ -182,14 +184,15 @@ def add_pages(app: LedgerApp) -> None:
             overviews.watchers -= 1
 
     async def follow(request: Any) -> Any:
-        # The first overview is made before the stream begins, because after that an error can no
-        # longer be sent as the answer.
+        # The first overview is made before the stream begins. Once the stream has begun, an error
+        # can no longer be sent as the answer.
         document = await overviews.now()
         stream = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream",
                 "Cache-Control": "no-store",
-                # A proxy that buffers responses would buffer this one forever.
+                # This header tells proxies not to buffer the stream. A proxy that buffers whole
+                # answers would wait forever, because the stream does not end.
                 "X-Accel-Buffering": "no",
             }
         )
@@ -282,7 +285,7 @@ def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | 
 
 
 def _by_second(each: list[list[int]]) -> list[int]:
-    """Add the workers' counts second by second; all lists end with the same second."""
+    """Add up the workers' counts for each second; all lists end with the same second."""
     length = min(max(map(len, each)), SECONDS)
     padded = [[0] * (length - len(one)) + one for one in each]
     return [sum(second) for second in zip(*padded, strict=True)]

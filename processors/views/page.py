@@ -54,7 +54,8 @@ def add_pages(app: LedgerApp) -> None:
     decimals = dict(app.settings.minor_units.digits_of)
     served["currencies.json"] = _file("json", msgspec.json.encode(decimals))
 
-    # This page is declared first; declared last, it would clash with Faust's own front page.
+    # The front page is declared before the other pages. If it were declared last, it would clash
+    # with Faust's own front page.
     @app.page("/")
     async def get_front(_view: View, _request: Request) -> Any:
         """Redirect to the page."""

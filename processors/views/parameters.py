@@ -1,4 +1,4 @@
-"""Reads the parameters of a request's query; the answer to a wrong one is a 400 that names it."""
+"""Reads the parameters of a request's query; a wrong parameter leads to a 400 that names it."""
 
 import base64
 import re
@@ -42,7 +42,10 @@ def wait_s(request: Any) -> float:
 
 
 def time_ms(request: Any, name: str) -> int | None:
-    """Read a time as RFC 3339 (default UTC) or Unix seconds; return it in Unix milliseconds."""
+    """Return a time in Unix milliseconds; ``None`` if the parameter is not given.
+
+    The parameter has RFC 3339 (in UTC, unless it names a zone) or Unix seconds.
+    """
     given = request.query.get(name, "").strip()
     if not given:
         return None

@@ -1,4 +1,4 @@
-"""Serves one payment, or all payments of an order, including those that its document omits."""
+"""Serves one payment, or all payments of an order, even if the order's document omits some."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ from processors.views.answers import json_answer, not_found, tagged_answer
 from processors.views.deliveries import of_payment, rules_of
 from runtime.kafka.topic_reader import in_time
 
-# A page skips the payments that have left the order, and each payment may be a large one.
+# These limits bound the work for one page: a page may have to skip many payments that have left the
+# order, and each of the other payments may be large.
 _MOST_SEARCHED: Final = 500
 _MOST_BYTES: Final = 1024 * 1024
 
@@ -26,7 +27,7 @@ _MOST_BYTES: Final = 1024 * 1024
 class OrderPayments(msgspec.Struct):
     """A page of an order's payments, sorted by ``payment_id``.
 
-    ``cursor`` is that of the next page, or ``None`` on the last page. A page may hold fewer
+    ``cursor`` is the next page's cursor, or ``None`` on the last page. A page may hold fewer
     payments than the limit, or none, and still have a next page.
     """
 
@@ -36,7 +37,7 @@ class OrderPayments(msgspec.Struct):
 
 
 class PaymentEvents(msgspec.Struct):
-    """The deliveries that name a payment, in the order of arrival."""
+    """The deliveries that name a payment, sorted by their arrival."""
 
     payment_id: str
     deliveries: list[Delivery]

@@ -1,7 +1,7 @@
 """The page of the quarantine: the items of ``plexy.rejected``, the newest first.
 
-A cursor is an item's sort key, which starts with the time, so items that are rejected meanwhile do
-not shift the pages.
+A cursor is the sort key of a page's last item. The key starts with the item's time, so items that
+are rejected between two requests do not shift the pages.
 """
 
 from typing import Any, Final, get_args
@@ -20,11 +20,12 @@ STATES: Final = get_args(ItemState)
 
 
 class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A rejected item; ``source`` is its place in the log, or ``http`` if it has none.
+    """A rejected item; ``source`` is the item's place in the log, or ``http`` if it has none.
 
-    ``event_id`` is its key: the event's id if one could be read, else the SHA-256 of its bytes.
-    A corrected item has the place of the delivery that counts instead in ``put_back_to``.
-    ``unkept`` has the size and SHA-256 of bytes that are too large for the quarantine.
+    ``event_id`` is the item's key: the event's id or, if no id could be read, the SHA-256 of the
+    item's bytes. For a corrected item, ``put_back_to`` is the place of the delivery that counts
+    instead. If the item's bytes are too large for the quarantine, ``unkept`` has their size and
+    their SHA-256.
     """
 
     id: str
@@ -41,7 +42,10 @@ class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class RejectedList(msgspec.Struct):
-    """A page; ``cursor`` is that of the next page, ``counts`` has all open items by reason."""
+    """A page of items; ``counts`` has the number of all open items by reason.
+
+    ``cursor`` is the next page's cursor, or ``None`` on the last page.
+    """
 
     items: list[RejectedItem]
     counts: dict[str, int]

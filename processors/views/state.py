@@ -1,8 +1,9 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-Invariants: A table is never read while it may be outdated, for example while it is a standby or in
-recovery, or while records that it has lost are folded again. No id is reported as missing except by
-the worker that has the id's partition. A view that can't keep these invariants answers 503.
+Invariants: A table is never read while it may be outdated. For example, it may be outdated while it
+is a standby, while it is being recovered, or while records that it has lost are folded again. Only
+the worker that has an id's partition reports that the id is missing. A view that can't keep these
+invariants answers 503.
 """
 
 from collections.abc import Awaitable, Callable
@@ -64,8 +65,8 @@ def routed(
 ) -> Callable[[Get], Get]:
     """Route a request to the worker that has the key's partition.
 
-    ``part`` names the path parameter that holds the key. ``more_s`` returns the additional time
-    that a request may take: see ``Router``.
+    ``part`` names the path parameter that holds the key. ``more_s`` returns the number of seconds
+    that a request may take in addition to the router's limit: see ``Router``.
     """
 
     def routed_view(get: Get) -> Get:
@@ -83,7 +84,7 @@ def routed(
 
 
 def unready(app: LedgerApp) -> str | None:
-    """Return the reason why the tables can't be read now; ``None`` if they can."""
+    """Return the reason why the tables can't be read now; ``None`` if they can be read."""
     if app.rebalancing and not app.in_recovery:
         return "the workers are sharing out their partitions (rebalancing)"
     if app.in_recovery or not app.tables.actives_ready:
@@ -232,7 +233,10 @@ def _problem(status: int, body: bytes) -> tuple[str, str]:
 
 
 def encoded(identifier: str) -> str:
-    """Encode an id for a path, including dots, because a segment of only dots would be dropped."""
+    """Encode an id for a path.
+
+    Dots are encoded too, because a path segment that consists only of dots would be dropped.
+    """
     return quote(identifier, safe="").replace(".", "%2E")
 
 
@@ -254,7 +258,7 @@ def _stored(
     decode: Callable[[bytes], Row],
 ) -> Row | None:
     if not app.chunk_tables[table].is_active(partition):
-        # A standby may be outdated, and other partitions are not on this disk.
+        # A standby table may be outdated, and all other partitions are not on this worker's disk.
         raise ProblemError(503, "not_ready", _NOT_HERE)
     held = app.chunk_tables[table]
     stored = held.read(partition, key)

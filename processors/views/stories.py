@@ -14,14 +14,15 @@ from runtime.kafka.topic_reader import READ_WITHIN_S, in_time
 
 
 class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An event: its outcome, and all deliveries in the order of arrival.
+    """An event: its outcome, and all its deliveries, sorted by their arrival.
 
-    The outcome is that of the folded delivery or, if no delivery is folded, that of the first one.
+    If a delivery is folded, ``outcome`` is the outcome of this delivery. Otherwise, it is the
+    outcome of the first delivery.
 
-    ``payment_id`` and ``order_id`` name the payment and order of a folded event; ``order_id`` is
-    missing until the hop ``payments`` has folded the event. The outcome ``accepted`` means that the
-    event is in the log but not judged yet. An event that ingress refused is not in the log: it has
-    no deliveries, and ``outcome`` is the reason.
+    ``payment_id`` and ``order_id`` name the payment and the order of a folded event; ``order_id``
+    is missing until the hop ``payments`` has folded the event. The outcome ``accepted`` means that
+    the event is in the log but not judged yet. An event that ingress refused is not in the log: it
+    has no deliveries, and ``outcome`` is the reason.
     """
 
     event_id: str
@@ -60,7 +61,7 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
         return await _refused(app, event_id)
     records = await of_event(app, event_id, places)
     found = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
-    # Deliveries from before the id was forgotten are not in `found`.
+    # If the id was forgotten once, the deliveries from before that time are not in `found`.
     first = next((each for each in found if each.outcome == FOLDED), found[0])
     payment_id, order_id, outcome = first.payment_id, None, first.outcome
     if outcome == FOLDED and payment_id is not None:

@@ -1,4 +1,4 @@
-"""The tables on the workers' disks, for `audit` and `verify` to compare."""
+"""The page about the tables on the workers' disks; `audit` and `verify` compare these tables."""
 
 import asyncio
 from typing import Any
@@ -41,7 +41,7 @@ def _own_part(app: LedgerApp) -> WorkerTables:
 
 
 def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica:
-    """Describe a partition by its current digest or, without one, by its last full reading."""
+    """Describe a partition by its current digest or, if that is unknown, by its last reading."""
     end, digest = table.held[partition]
     reading = app.scrubber.reading(name, partition)
     if digest is None and reading is not None:

@@ -1,8 +1,9 @@
 """Read your own write: an answer that waits until an event is folded.
 
-For ``?event=<id>&wait=5s``, the answer is the first state that includes the event; a 409 as soon as
-it is known that no state ever will; or a 504, which says where the event is. A sender knows the
-event's id, and knows from ingress's acknowledgement that the log has the event.
+For ``?event=<id>&wait=5s``, the answer is the first state that includes the event. If it becomes
+known that no state will ever include the event, the answer is a 409. If the time is up, the answer
+is a 504, which says where the event is. A sender knows the event's id, and knows from ingress's
+acknowledgement that the log has the event.
 """
 
 import asyncio
@@ -22,10 +23,14 @@ from processors.views.stories import any_story
 from runtime.kafka.topic_reader import READ_WITHIN_S, LogUnreadableError
 
 MOST_WAITERS: Final = 200
-"""This limit applies to each of the tables orders and payments; each waiter has a connection."""
+"""The limit on waiting requests, for each of the tables orders and payments.
+
+Each waiting request occupies a connection.
+"""
 
 # An event takes some tens of milliseconds through the three hops. If an event takes longer than
-# this limit, the log is searched for the event, and again after pauses that double each time.
+# this limit, the log is searched for the event. The search is repeated after pauses, and each pause
+# is twice as long as the one before.
 _LOOK_AFTER_S: Final = 1.0
 
 Document = TypeVar("Document", OrderDocument, PlacedPayment)
@@ -75,7 +80,7 @@ async def until_folded(
 async def _until_changed(
     read: Callable[[], Document | None], event_id: str, changed: asyncio.Event, until: float
 ) -> Document | None:
-    """Read again after each change, until the document includes the event or time is up."""
+    """Read the document after each change, until it includes the event, or the time is up."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
             while not _rests_on(read(), event_id):

@@ -1,6 +1,6 @@
 """The group's workers, for answers that combine the parts of all workers.
 
-A worker without partitions is asked like any other worker.
+A worker that has no partitions is asked like any other worker.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ SCOPES: Final = ("all", "worker")
 
 
 def asks_this_one(request: Any) -> bool:
-    """Return whether a request asks for this worker's part alone (``scope=worker``)."""
+    """Return whether a request asks only for this worker's part (``scope=worker``)."""
     return parameters.one_of(request, "scope", SCOPES) == "worker"
 
 
@@ -27,12 +27,15 @@ def other_workers(app: LedgerApp) -> list[URL]:
 
 
 def is_whole(served: Iterable[int], partitions: int) -> bool:
-    """Return whether each partition is served once; in a rebalance, one may be served twice."""
+    """Return whether each partition is served exactly once.
+
+    During a rebalance, two workers may serve the same partition.
+    """
     return sorted(served) == list(range(partitions))
 
 
 def require_whole(served: Iterable[int], partitions: int) -> None:
-    """Raise a 503 unless each partition is served once."""
+    """Raise a 503 unless each partition is served exactly once."""
     served = sorted(served)
     if not is_whole(served, partitions):
         detail = f"expected one answer for each of {partitions} partitions, got {served}"

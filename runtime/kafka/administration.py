@@ -47,8 +47,8 @@ _CORRECT: Final = (
     "LEDGER_KAFKA_PASSWORD_FILE, which the programs read for each connection"
 )
 _TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
-# Each pattern matches a client's log line about a refusal, and has the remedy. The more specific
-# patterns come first.
+# Each entry has a pattern and a remedy. The pattern matches a client's log line about a refusal.
+# More specific patterns come first.
 _REFUSALS: Final = (
     (_EXPIRED, _RENEW),
     (re.compile("(?i)certificate.verify.failed"), _TRUST),
@@ -81,7 +81,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
 
 
 def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
-    """Return the addresses that the brokers advertise, without the configured ones."""
+    """Return the addresses that the brokers advertise, and that are not configured here."""
     brokers = {f"{each.host}:{each.port}" for each in client.cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
@@ -89,7 +89,7 @@ def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
 def unreachable(
     settings: KafkaSettings, error: Exception, said: str = "", advertised: str = ""
 ) -> Fault:
-    """Return the fault of a Kafka that does not answer, with its addresses and the remedy."""
+    """Return the fault if Kafka does not answer; it names Kafka's addresses and the remedy."""
     brokers = ",".join(settings.bootstrap_servers)
     why = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if advertised:
@@ -115,10 +115,11 @@ def unreachable(
 
 
 async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """Ask until a broker answers; raise ``TopicsError`` if none answers within the limit.
+    """Ask until a broker answers; raise ``TopicsError`` if no broker answers within the limit.
 
-    Each attempt may reach a different broker. That broker may be down, may have become responsible
-    only a moment ago, or may not know yet (``None``) of a topic created through a different broker.
+    Each attempt may reach a different broker. That broker may be down, or may have become
+    responsible only a moment ago. It may also not know yet that a topic was created through a
+    different broker; in that case, ``ask`` returns ``None``.
     """
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:

@@ -1,4 +1,4 @@
-"""Finds when certificates expire: our own, and those that the brokers present.
+"""Finds when certificates expire: our own certificates, and those that the brokers present.
 
 Input: the text of a certificate file, or a connection to a broker. Output: the earliest expiry in
 the file, or in the chain from the broker's certificate to its root. Invariant: a broker's expiry
@@ -19,14 +19,14 @@ from typing import Any, Final, Literal
 Side = Literal["ours", "brokers"]
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# These are DER's tags (X.690) for the optional version, and for the older type of time.
+# In DER (X.690), these tags mark a certificate's optional version, and the older type of a time.
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 # OpenSSL's code for an expired certificate.
 _HAS_EXPIRED: Final = 10
 _PRESENTED_WITHIN_S: Final = 3.0
-# If the first byte of a length in DER is below this value, the byte is the length. Otherwise the
-# byte counts the following bytes, which are the length.
+# If the first byte of a length in DER is below this value, the byte is the length. Otherwise, the
+# byte says how many of the following bytes contain the length.
 _LONG: Final = 0x80
 
 _seen: dict[str, float] = {}
@@ -55,8 +55,8 @@ def note(broker: str, transport: Transport) -> None:
 async def note_refused(host: str, port: int, error: ssl.SSLCertVerificationError) -> None:
     """Record the expiry of a certificate that was refused because it has expired.
 
-    The ``ssl`` module does not show a refused certificate. So this function connects once more,
-    without a check, and sends nothing.
+    The ``ssl`` module does not show a refused certificate. So this function connects once more. It
+    does not check the certificate, and sends nothing.
     """
     if error.verify_code != _HAS_EXPIRED:
         return
@@ -108,7 +108,8 @@ def _not_after_s(der: bytes) -> float:
     """Return the end of a certificate's validity (RFC 5280, 4.1)."""
     (_, certificate), *_ = _parts(der)
     (_, signed), *_ = _parts(certificate)
-    # Apart from the version, the fields are serial number, algorithm, issuer, validity.
+    # After the optional version, the first fields are serial number, algorithm, issuer and
+    # validity.
     fields = [content for tag, content in _parts(signed) if tag != _VERSION]
     _, (tag, end) = _parts(fields[3])
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"

@@ -1,4 +1,4 @@
-"""Keeps aiokafka's last log line, which has the cause that aiokafka's exceptions lack.
+"""Keeps aiokafka's last log line, because aiokafka's exceptions do not name the cause.
 
 For example, only this line distinguishes a refused password from an absent broker.
 """
@@ -9,24 +9,24 @@ from typing import Self
 
 
 class ClientLog(logging.Handler):
-    """While attached, keeps aiokafka's lines out of the log; ``last_line`` is the last of them."""
+    """While attached, keeps aiokafka's lines out of the log output, and stores the last line."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.last_line = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line, without its line breaks."""
+        """Store a line, with spaces in place of line breaks."""
         self.last_line = " ".join(record.getMessage().split())
 
     def attach(self) -> None:
-        """Keep aiokafka's lines out of the log, because each connection attempt logs some."""
+        """Keep aiokafka's lines out of the log output: each connection attempt logs some lines."""
         logger = logging.getLogger("aiokafka")
         logger.addHandler(self)
         logger.propagate = False
 
     def detach(self) -> None:
-        """Let aiokafka's lines into the log again."""
+        """Let aiokafka's lines into the log output again."""
         logger = logging.getLogger("aiokafka")
         logger.removeHandler(self)
         logger.propagate = not any(isinstance(each, ClientLog) for each in logger.handlers)

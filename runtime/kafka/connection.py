@@ -25,16 +25,16 @@ _HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,
 
 
 class KafkaSettings(Settings, frozen=True, kw_only=True):
-    """The brokers' addresses and their security: plain text or TLS, with SASL or without."""
+    """The brokers' addresses, and the security of the connections: TLS, SASL, both or neither."""
 
     kafka_bootstrap: Annotated[
         str | None,
         setting(
-            "Kafka brokers, `host:port`, comma-separated. Unset: `run` starts an embedded Kafka, "
-            f"the other commands look at {DEFAULT_BOOTSTRAP}",
+            "Kafka brokers, `host:port`, comma-separated. If it is not set, `run` starts an "
+            f"embedded Kafka, and the other commands use {DEFAULT_BOOTSTRAP}",
         ),
     ] = None
-    kafka_tls: Annotated[bool, setting("talk TLS to the brokers")] = False
+    kafka_tls: Annotated[bool, setting("use TLS for connections to the brokers")] = False
     kafka_ca_file: Annotated[
         Path | None, setting("PEM file of the authority that signed the brokers' certificates")
     ] = None
@@ -43,7 +43,10 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     ] = None
     kafka_key_file: Annotated[
         Path | None,
-        setting("PEM file of the client's key. Unset: the key is in the client certificate's file"),
+        setting(
+            "PEM file of the client's key. If it is not set, the key is in the client "
+            "certificate's file"
+        ),
     ] = None
     kafka_sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
@@ -60,7 +63,10 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     ] = ""
 
     def check(self) -> None:
-        """Refuse brokers without a port, SASL without a password, and files without TLS."""
+        """Refuse incomplete settings, such as a broker that has no port.
+
+        Further examples are SASL with no password, and certificate files although TLS is off.
+        """
         servers = self.bootstrap_servers
         for number, server in enumerate(servers, 1):
             if not _HOST_AND_PORT.fullmatch(server):
@@ -100,7 +106,8 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
                 raise SettingsError(f"{variable(name)} is set: set LEDGER_KAFKA_TLS=true too")
         for name in (*_TLS_FILES, "kafka_password_file"):
             file: Path | None = getattr(self, name)
-            # Unlike the method of `Path`, this function raises no error in a folder without access.
+            # Unlike `Path.is_file`, this function raises no error if this user can't enter the
+            # folder.
             if file and not os.path.isfile(file):  # noqa: PTH113
                 raise SettingsError(
                     f"{variable(name)}: there is no file {file}, or this user can't see it"
@@ -131,10 +138,11 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     def client_options(self) -> dict[str, Any]:
         """Return the arguments of every aiokafka client: brokers, security protocol, credentials.
 
-        aiokafka passes the values for the TLS context and the password on to its connections
-        unchanged, and ``corrections`` makes each connection read the current ones from the files.
+        aiokafka passes the objects for the TLS context and the password to its connections
+        unchanged. ``corrections`` makes each connection read the current values from the files.
         """
-        # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either with the prefix "SASL_".
+        # Kafka's own names are "PLAINTEXT" and "SSL" or, if SASL is used, "SASL_PLAINTEXT" and
+        # "SASL_SSL".
         protocol = "SASL_" if self.kafka_sasl_mechanism else ""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
@@ -150,7 +158,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return options
 
 
-# All clients of a process share one object per file, so that a client created while the file is
+# All clients of a process share one object per file. So a client that is created while the file is
 # half-written gets the former content.
 _tls_files = cache(TlsFiles)
 _password_file = cache(PasswordFile)

@@ -5,17 +5,19 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
 - An error in the answer about committed offsets is raised. aiokafka takes the error for "no offset
   is committed", so a worker would fold its partitions from the start of the log.
 - A request on a closing connection raises ``KafkaConnectionError``, which every caller handles. A
-  socket may close before aiokafka notices. asyncio then drops the request; uvloop raises
-  ``RuntimeError``, which ends the aiokafka task that sent the request; if that task updates the
-  metadata, the client waits for metadata forever.
-- Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops, asyncio's and uvloop's,
-  wait 30 s for a broker that does not answer the end of TLS, so a worker would stop too late.
-- A consumer closes even while a failed fetch waits for its retry. aiokafka raises the cancellation
-  of that wait, and Faust then waits forever for the consumer's thread.
-- Each new connection reads the TLS context and the password from their files. aiokafka would keep
-  the values from the client's creation.
-- Consumers unpack batches within the limits that ``runtime.kafka.fetched`` sets, and an error names
-  the damaged offset.
+  socket may close before aiokafka notices the close. If aiokafka then sends a request, asyncio
+  drops the request, but uvloop raises ``RuntimeError``. This error ends the aiokafka task that sent
+  the request. If that task updates the metadata, the client waits for metadata forever.
+- Closing a connection takes at most ``_CLOSED_WITHIN_S``. At the end of TLS, a broker should answer
+  a last message. Both event loops, asyncio's and uvloop's, wait 30 s for this answer, so a worker
+  would stop too late.
+- A consumer closes even while a failed fetch waits for its retry. In aiokafka, the close cancels
+  that wait and raises the ``CancelledError``, and then Faust waits forever for the consumer's
+  thread.
+- Each new connection reads the TLS context and the password from their files. aiokafka would use
+  the values from the time at which the client was created.
+- Consumers unpack batches within the limits that ``runtime.kafka.fetched`` sets. The error about a
+  damaged batch names the offset.
 - A request for metadata never creates a topic. A broker with ``auto.create.topics.enable=true``,
   Kafka's default, would create a deleted log again, empty and with a retention of a week.
 - Heartbeats and commits can carry the member's name; see ``named``.
@@ -54,7 +56,7 @@ from runtime.kafka import certificates
 from runtime.kafka.credentials import Renewed
 from runtime.kafka.fetched import Batches
 
-# A broker usually answers the end of TLS within milliseconds.
+# A broker usually answers the last message of TLS within milliseconds.
 _CLOSED_WITHIN_S: Final = 1.0
 # The attributes of a connection whose values may come from files.
 _CREDENTIALS: Final = ("_ssl_context", "_sasl_plain_password")
@@ -77,7 +79,7 @@ def replace_send_to_coordinator(send: Callable[[Any, Any], Awaitable[Any]]) -> N
 
 
 def correct() -> None:
-    """Replace aiokafka's methods with those of this module; a second call changes nothing."""
+    """Replace aiokafka's methods with this module's functions; a second call changes nothing."""
     for version in (OffsetFetchResponse_v2, OffsetFetchResponse_v3):
         version.topics = property(_topics_unless_error)
     GroupCoordinator._do_fetch_commit_offsets = _fetch_from_coordinator  # noqa: SLF001
@@ -91,7 +93,7 @@ def correct() -> None:
 
 
 def _topics_unless_error(response: Any) -> Any:
-    """Return an answer's partitions; raise the error that the whole answer may have (KIP-88)."""
+    """Return an answer's partitions; if the answer as a whole has an error (KIP-88), raise it."""
     error = for_code(response.error_code)
     if error is not NoError:
         raise error
@@ -101,7 +103,10 @@ def _topics_unless_error(response: Any) -> Any:
 async def _fetch_from_coordinator(
     coordinator: GroupCoordinator, partitions: Sequence[TopicPartition]
 ) -> Any:
-    """Fetch offsets; forget a former coordinator, so that the caller's retry finds the new one."""
+    """Fetch offsets; if the asked broker is no longer the coordinator, forget this coordinator.
+
+    Then the caller's retry finds the new coordinator.
+    """
     try:
         return await _fetch_offsets(coordinator, partitions)
     except NotCoordinatorForGroupError:
@@ -118,7 +123,7 @@ def _send_while_open(connection: AIOKafkaConnection, *request: Any, **options: A
 
 
 def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) -> Any:
-    """Close; return a future that is done after the close, or at the time limit."""
+    """Close; return a future that is done once the connection is closed, or at the time limit."""
     closed = _close(connection, *why, **options)
     if closed is None:
         return None
@@ -188,10 +193,10 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def named(request: Any, name: str) -> Any:
-    """Return a heartbeat or a commit with its member's name, and any other request unchanged.
+    """Add its member's name to a heartbeat or a commit; return any other request unchanged.
 
-    aiokafka joins under a name (``group.instance.id``), but its heartbeats and commits lack the
-    name, so Kafka can't tell a process that a newer one has taken its name (KIP-345).
+    aiokafka joins a group under a name (``group.instance.id``), but its heartbeats and commits lack
+    the name. So if a newer process takes the name, Kafka can't tell the earlier process (KIP-345).
     """
     if isinstance(request, HeartbeatRequest):
         return _NamedHeartbeat(request, name)
@@ -259,7 +264,7 @@ class _NamedHeartbeat(Request[_HeartbeatV3]):  # type: ignore[misc]
 
 
 class _NamedOffsetCommit(Request[_OffsetCommitV7]):  # type: ignore[misc]
-    """A commit without leader epochs."""
+    """A commit that names its member; it gives no leader epochs."""
 
     API_KEY = 8
 

@@ -40,7 +40,7 @@ class Renewed(ABC, Generic[T]):
         """Read the files; raise ``CredentialsError`` if one of them can't be used."""
         self._files = [file for file in files if file]
         self._state: list[tuple[int, int, int]] = []
-        # A file whose state can't be read is reported by the attempt to read the file.
+        # If a file's state can't be read, the attempt to read the file itself reports the error.
         with contextlib.suppress(OSError):
             self._state = self._look()
         self._value = self._make()

@@ -1,8 +1,8 @@
 """Lists the known certificates: when each expires, and how to renew it.
 
-Input: Kafka's settings, and the brokers' certificates that ``certificates`` has recorded. Output:
-``Expiring`` values, for warnings, for the metrics, and for the text of the error after a broker
-could not be reached or refused a connection.
+Input: Kafka's settings, and the expiries of the brokers' certificates that ``certificates`` has
+recorded. Output: ``Expiring`` values, for warnings, for the metrics, and for the error that says
+why a broker can't be reached or refuses a connection.
 """
 
 import time
@@ -15,7 +15,10 @@ from runtime.kafka.certificates import Side, expires_s, of_brokers
 from runtime.kafka.connection import KafkaSettings
 
 WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
-"""Certificates are usually renewed weeks before they expire; a week still leaves time to act."""
+"""Warnings begin this long before a certificate expires.
+
+Certificates are usually renewed earlier, weeks before they expire. A week leaves time to act.
+"""
 
 
 class Expiring(NamedTuple):
@@ -57,8 +60,8 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
 def expired(settings: KafkaSettings) -> Iterator[Expiring]:
     """Yield every known certificate that has expired, including those in our file of authorities.
 
-    That file may contain a former authority next to the current one, so the expiry of an authority
-    in the file matters only once a broker's certificate is refused.
+    That file may contain a former authority next to the current authority. So the expiry of an
+    authority in the file matters only if a broker's certificate is refused.
     """
     yield from (each for each in expiring(settings) if each.at_s < time.time())
     file = settings.kafka_ca_file

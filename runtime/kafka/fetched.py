@@ -1,12 +1,13 @@
 """Reads the batches of a fetch within a bound on memory.
 
-Input: a broker's answer to a fetch. Output: records like aiokafka's, and one record in place of
-each batch that unpacks to more than ``MAX_UNPACKED_BYTES`` or can't be read. Invariant: the records
-depend on the batch alone, so all readers of a topic see the same records.
+Input: a broker's answer to a fetch. Output: records like those of aiokafka. If a batch unpacks to
+more than ``MAX_UNPACKED_BYTES``, or can't be read, one record takes the place of the batch.
+Invariant: the records depend only on the batch, so all readers of a topic see the same records.
 
-aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a header
-whose name is not UTF-8. Any client with the right to write to a topic can write such records.
-``corrections`` has every consumer use ``Batches`` in place of aiokafka's ``MemoryRecords``.
+aiokafka 0.14.0 unpacks a compressed batch of any size in one piece. If a header's name is not
+UTF-8, aiokafka can't read the header, nor anything after it. Any client with the right to write to
+a topic can write such records. ``corrections`` makes every consumer use ``Batches`` in place of
+aiokafka's ``MemoryRecords``.
 """
 
 import struct
@@ -25,11 +26,11 @@ from ledger.unread import UnreadBatch
 from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
 
 # The topics take batches of up to 10 MiB. A compressed batch may unpack to somewhat more, because a
-# producer guesses the compression while it fills the batch.
+# producer only estimates the compressed size while it fills the batch.
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
-# aiokafka creates objects for every header, so a record of empty headers takes 36 times its size in
-# memory. So aiokafka reads only batches up to this size; our programs write larger batches only for
-# single records.
+# aiokafka creates objects for every header. So in memory, a record of empty headers takes 36 times
+# its size. That is why aiokafka reads only batches up to this size, and this module reads all
+# larger batches. Our programs write a larger batch only for a single large record.
 _MAX_TRUSTED_BYTES: Final = 1024 * 1024
 
 _INT32: Final = struct.Struct(">i")
@@ -65,14 +66,14 @@ class Batches:
         return len(self._data)
 
     def has_next(self) -> bool:
-        """Return whether a whole batch follows, and there is room to unpack it.
+        """Return whether a complete batch follows, and there is room to unpack the batch.
 
-        Otherwise the batch is fetched again once the previous records have been taken.
+        If not, the batch is fetched again, once the records before it have been taken.
         """
         return self._unpacked_bytes < MAX_UNPACKED_BYTES and self._end() is not None
 
     def next_batch(self) -> Any:
-        """Return the next batch; ``None`` after the last one."""
+        """Return the next batch; ``None`` after the last batch."""
         end = self._end()
         if end is None:
             return None
@@ -90,13 +91,14 @@ class Batches:
         if not (batch.compression_type or reopens or len(data) > _MAX_TRUSTED_BYTES):
             self._last = data
             return batch
-        # A batch with a wrong checksum is damaged, not malicious, and aiokafka raises the error.
+        # A batch with a wrong checksum is damaged, but not malicious. aiokafka reads it, and raises
+        # the error.
         if batch.is_control_batch or not batch.validate_crc():
             return batch
         return self._read_here(batch, data)
 
     def reopen(self) -> bool:
-        """Go back to the batch that aiokafka read last, so that this module reads it.
+        """Go back to the batch that aiokafka read last, so that this module reads that batch.
 
         Return ``False`` if there is no such batch.
         """
@@ -150,7 +152,7 @@ class _Batch:
 
 
 class _Record(NamedTuple):
-    """A record with the same attributes as aiokafka's."""
+    """A record with the same attributes as aiokafka's record."""
 
     offset: int
     timestamp: int
@@ -176,7 +178,7 @@ def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int
 
 
 def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator[_Record]:
-    """Yield a batch's records; one record represents the first unreadable one and all after it."""
+    """Yield a batch's records; one record represents an unreadable record and all after it."""
     at, first_unread = 0, batch.base_offset
     try:
         for _ in range(_HEADER.unpack_from(data)[_COUNT_IN_HEADER]):

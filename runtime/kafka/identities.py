@@ -3,10 +3,10 @@
 Input: the brokers' settings. Output: their shortest ``transactional.id.expiration.ms``, or an error
 if that time is too short or unknown.
 
-Kafka forgets an identity for which no worker has asked within that time, and gives a new producer
-id to the next worker that asks. No broker then refuses the former worker's records, because brokers
-compare epochs only within one producer id. So workers ask again before that time is over; see
-``processors.engine.writers``.
+If no worker asks for an identity within that time, Kafka forgets the identity. The next worker that
+asks for it gets a new producer id. Then no broker refuses the former worker's records, because
+brokers compare epochs only within one producer id. So workers ask for their identities again before
+that time is over; see ``processors.engine.writers``.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ EXPIRATION: Final = "transactional.id.expiration.ms"
 LEAST_EXPIRATION_MS: Final = 6 * 3600 * 1000
 """The shortest expiration that workers accept.
 
-A worker asks every hour. The other five hours allow for workers that hang, or are all down.
+A worker asks every hour. The other five hours allow for times in which workers hang, or in which
+all workers are down.
 """
 
 # A broker that hangs must not prevent a worker's start.
@@ -48,8 +49,8 @@ class ExpirationError(RuntimeError):
 async def require_expiration(admin: AIOKafkaAdminClient) -> int:
     """Return the brokers' shortest expiration, in milliseconds.
 
-    Raises ``ExpirationError`` if the expiration is too short, and ``TopicsError`` if no broker
-    reports it. A broker reports the setting only to users who may read it.
+    Raise ``ExpirationError`` if the expiration is too short, and ``TopicsError`` if no broker
+    reports the expiration. A broker reports the setting only to users who may read the setting.
     """
     found = await _expiration_ms(admin)
     if found is None:

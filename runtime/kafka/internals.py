@@ -1,7 +1,7 @@
 """Wraps aiokafka's private names, each in a public function that says why the name is needed.
 
-This module and ``corrections``, which replaces some of aiokafka's methods, are the only modules
-that use these names. ``runtime.internals`` lists the names and checks that aiokafka still has them.
+Only this module, and ``corrections``, which replaces some of aiokafka's methods, use these names.
+``runtime.internals`` lists the names, and checks that aiokafka still has them.
 """
 
 import asyncio
@@ -30,11 +30,12 @@ Append = Callable[[int, int | None, bytes | None, bytes | None, Sequence[Any]], 
 
 
 def appender(batch: BatchBuilder) -> Append:
-    """Return the function that appends records to a batch; ``seal`` must follow the last record.
+    """Return the function that appends records to a batch; call ``seal`` after the last record.
 
-    The function takes a record's number in the batch, timestamp, key, value and headers, and
-    returns ``None`` if the batch has no room. One call takes 0.6 µs. ``BatchBuilder.append``, which
-    runs two more Python functions, takes 2.0 µs, and each event becomes seven records.
+    The function takes a record's number in the batch, its timestamp, key, value and headers. It
+    returns ``None`` if the batch has no room. One call takes 0.6 µs. ``BatchBuilder.append`` runs
+    two more Python functions, and takes 2.0 µs; the difference matters, because each event becomes
+    seven records.
     """
     append: Append = batch._builder.append  # noqa: SLF001
     return append
@@ -51,7 +52,7 @@ def content(batch: BatchBuilder) -> bytes:
 
 
 def stamped(batch: BatchBuilder, producer_id: int, epoch: int, sequence: int) -> bytes:
-    """Return the bytes of a sealed batch under its producer's epoch; call this once for a batch."""
+    """Write its producer's numbers into a sealed batch, and return its bytes; call this once."""
     batch._set_producer_state(producer_id, epoch, sequence)  # noqa: SLF001
     data: bytes = batch._build()  # noqa: SLF001
     return data
@@ -61,9 +62,10 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
     """Stop a producer in any state, and drop every record that it still holds.
 
     The order matters. First the sender's requests end, with an answer or at their own time-out, and
-    their batches return to the accumulator. Then the accumulator drops its batches. Their futures
-    stay open, because ``fail_all``, which would end them, raises errors in the callbacks of every
-    batch that was tried. After that, nothing keeps ``stop`` from closing the connections.
+    their batches return to the accumulator. Then the accumulator drops its batches. The futures of
+    these batches never complete: ``fail_all`` would complete them, but it raises errors in the
+    callbacks of every batch that was already sent once. After that, nothing keeps ``stop`` from
+    closing the connections.
     """
     try:
         # The caller no longer needs the producer, so no error of the sender matters.
@@ -78,19 +80,19 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
 
 
 def forget_identity(producer: AIOKafkaProducer) -> None:
-    """Have an idempotent producer ask for a new producer id before its next batch.
+    """Make an idempotent producer ask for a new producer id before its next batch.
 
-    Batches under way keep their producer id and their sequence numbers.
+    Batches that were already sent keep their producer id and their sequence numbers.
     """
     manager: TransactionManager = producer._txn_manager  # noqa: SLF001
     TransactionManager.__init__(manager, None, manager.transaction_timeout_ms)
 
 
 async def wait_on_metadata(client: AIOKafkaClient, topic: str) -> None:
-    """Wait until a client knows a topic's partitions; the caller bounds the time.
+    """Wait until a client knows a topic's partitions; the caller must limit the time.
 
-    aiokafka gives up after the client's request time-out. A broker that has just started on a busy
-    machine can take longer until it knows its topics.
+    aiokafka itself gives up after the client's request time-out. A broker that has just started on
+    a busy machine may need longer than that to learn its topics.
     """
     while True:
         try:
@@ -131,10 +133,10 @@ async def fetch_as(
 ) -> Fetched:
     """Wait up to ``wait_s`` for the first record, and return the result of ``fetch_now``.
 
-    ``maker`` returns the function that builds a partition's records, in place of aiokafka's own
-    function, which takes ten times as long. aiokafka builds records inside ``fetch_now``. So
-    ``fetch_now`` must not wait for new batches, because a batch gets its function before
-    ``fetch_now`` is called.
+    ``maker`` returns the function that builds a partition's records. It replaces aiokafka's own
+    function, which takes ten times as long. Each batch gets this function before ``fetch_now`` is
+    called, and aiokafka builds the records inside ``fetch_now``. So ``fetch_now`` must not wait for
+    new batches, because these would not have the function.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
@@ -158,7 +160,7 @@ async def fetch_as(
 
 
 def fetching(consumer: AIOKafkaConsumer) -> asyncio.Future[None]:
-    """Return a future that is done, with the error, once a consumer has stopped fetching."""
+    """Return a future that is done, and has the error, once a consumer has stopped fetching."""
     ended: asyncio.Future[None] = consumer._fetcher.error_future  # noqa: SLF001
     return ended
 
@@ -196,7 +198,10 @@ def assignor_of(coordinator: GroupCoordinator) -> Any:
 
 
 def offer_protocols(join: Any, names: Sequence[str]) -> str:
-    """Replace the only protocol in a request to join with several; return the original name."""
+    """Replace the only protocol name in a request to join a group; return the replaced name.
+
+    The request then offers all of ``names``.
+    """
     ((own, metadata),) = join._group_protocols  # noqa: SLF001
     join._group_protocols = [(name, metadata) for name in names]  # noqa: SLF001
     return str(own)

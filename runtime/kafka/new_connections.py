@@ -1,8 +1,8 @@
-"""Checks at intervals whether Kafka would accept a new connection, while the old ones continue.
+"""Checks at intervals whether Kafka would accept a new connection, while old connections stay open.
 
-Input: Kafka's settings. Output: a warning with the remedy, and the expiry of the certificates for
-the metrics. A program that runs for months has old connections. Without this check, an expired
-certificate or a changed password would stop the program only at a broker's next restart.
+Input: Kafka's settings. Output: a warning with the remedy, and the certificates' expiry for the
+metrics. A program that runs for months has old connections. Without this check, an expired
+certificate or a changed password would stop the program only when a broker restarts.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class NewConnections:
         self._warned_s: dict[str, float] = {}
 
     async def watch(self) -> None:
-        """Check until cancelled; without TLS and without a password, nothing needs checking."""
+        """Check until cancelled; if neither TLS nor SASL is used, there is nothing to check."""
         while self._settings.kafka_tls or self._settings.kafka_sasl_mechanism:
             await self._check()
             await asyncio.sleep(_CHECK_EVERY_S)
@@ -88,7 +88,7 @@ class NewConnections:
             self._warn(each)
 
     def _warn(self, each: Expiring) -> None:
-        """Warn of a certificate that expires soon, once a day."""
+        """Warn once a day of a certificate that expires soon."""
         now_s = time.monotonic()
         since_s = now_s - self._warned_s.get(each.what, -_WARN_AGAIN_AFTER_S)
         if each.is_soon and since_s >= _WARN_AGAIN_AFTER_S:

@@ -1,6 +1,6 @@
-"""Chooses the partition of a key, by the one rule that all writers and readers share.
+"""Chooses the partition of a key, by the same rule for all writers and readers.
 
-The rule is that of Kafka's default partitioner, so any Kafka client finds the same partition.
+Kafka's default partitioner has this rule too, so any Kafka client finds the same partition.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Reads ranges of a topic's offsets with a client that has no group.
+"""Reads ranges of a topic's offsets with a client that belongs to no consumer group.
 
 Input: a consumer, a topic, and the start and the end of each partition's range. Output: the records
 in these ranges. Invariant: a reading stops at the ends, and never waits for later records.
@@ -19,7 +19,7 @@ from runtime.kafka.connection import KafkaSettings
 _FETCH_MS: Final = 200
 # A compressed batch may contain millions of records.
 _MOST_AT_ONCE: Final = 10_000
-# A broker's restart takes seconds, and the client retries meanwhile.
+# A broker restarts within seconds, and the client retries until then.
 _STALLED_AFTER_S: Final = 60.0
 
 
@@ -31,14 +31,18 @@ class StalledError(TimeoutError):
 async def clients(
     settings: KafkaSettings, **consumer_options: object
 ) -> AsyncIterator[tuple[AIOKafkaAdminClient, AIOKafkaConsumer]]:
-    """Connect an admin client, and a consumer without a group; raise ``TopicsError`` on failure."""
+    """Connect an admin client and a consumer; raise ``TopicsError`` if Kafka does not answer.
+
+    The consumer belongs to no consumer group.
+    """
     async with administration(settings) as admin:
         consumer = AIOKafkaConsumer(
             **settings.client_options(), auto_offset_reset="earliest", **consumer_options
         )
         await consumer.start()
-        # A consumer that is stopped before its own task has run once raises CancelledError
-        # (aiokafka 0.14.0, NoGroupCoordinator), which would hide the error that ends the block.
+        # If a consumer is stopped before its own task has run for the first time, it raises
+        # CancelledError (aiokafka 0.14.0, NoGroupCoordinator). That would hide the error that ends
+        # the block.
         await asyncio.sleep(0)
         try:
             yield admin, consumer

@@ -1,8 +1,9 @@
-"""Compares a ledger's topics with the expected ones.
+"""Compares a ledger's topics with the expected topics.
 
 Input: a connected client, and the settings with which the ledger was created. Output: an
 ``Examination``. Ingress, workers, `topics --check`, `status` and `doctor` share this module, so
-their judgements agree; each program uses the parts that concern it. Invariant: nothing is changed.
+their judgements agree. Each program uses the parts of the examination that concern the program.
+Invariant: this module changes no topic.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,8 +45,8 @@ class TopicsError(RuntimeError):
 class Made(msgspec.Struct, frozen=True, kw_only=True):
     """The settings with which a ledger was created, as far as a program has them.
 
-    ``None`` means that the program lacks the setting. The topic that records the number of
-    partitions then decides, because it was created with the same settings as all others.
+    ``None`` means that the program lacks the setting. In that case, the topic that records the
+    number of partitions decides, because it was created with the same settings as all other topics.
     """
 
     partitions: int | None = None
@@ -56,15 +57,17 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 class Examination(msgspec.Struct, frozen=True):
     """The state of each existing topic, and all differences from the expected topics.
 
-    - ``missing``: topics without any sign that they ever existed.
-    - ``unrecorded``: missing or hidden topics whose names alone record a fact.
-    - ``lost``: topics that existed, and must not be created again as empty ones, with their fault.
-    - ``replaced``: topics that were deleted and created again, with their fault.
-    - ``miscounted``: wrong numbers of partitions.
+    - ``missing``: missing topics; nothing shows that they ever existed.
+    - ``unrecorded``: topics that stay empty and record a fact by their names, and that are missing
+      or hidden from this user.
+    - ``lost``: missing topics that once existed, each with its fault; they must not be created
+      again, because they would be empty.
+    - ``replaced``: topics that were deleted and created again, each with its fault.
+    - ``miscounted``: the faults of topics with wrong numbers of partitions.
     - ``faults``: wrong settings and wrong numbers of replicas; ``in_sync`` is the expected
       ``min.insync.replicas``.
-    - ``deletions``: topics that are kept forever, but have lost records; ``deleted_records`` has
-      the number of lost records by topic.
+    - ``deletions``: the faults of topics that are kept forever, but have lost records;
+      ``deleted_records`` has the number of lost records by topic.
     """
 
     missing: tuple[str, ...] = ()
@@ -80,7 +83,7 @@ class Examination(msgspec.Struct, frozen=True):
 
     @property
     def ids(self) -> dict[str, str]:
-        """The id of each topic; empty texts where Kafka has no ids."""
+        """The id of each topic; the id is an empty text if the brokers give topics no ids."""
         return {state.name: state.topic_id for state in self.states}
 
     @property
@@ -96,7 +99,8 @@ class Examination(msgspec.Struct, frozen=True):
     def by_code(self) -> Iterator[tuple[FaultCode, Fault]]:
         """Yield every fault of the topics, the worst first.
 
-        Every program that judges topics takes the faults from here, so no two programs disagree.
+        Every program that judges topics takes the faults from this method, so no two programs
+        disagree.
         """
         yield from (("topic_missing", fault) for fault in dict.fromkeys(self.lost.values()))
         yield from (("topic_replaced", fault) for fault in self.replaced.values())
@@ -110,10 +114,11 @@ class Examination(msgspec.Struct, frozen=True):
 async def look_at_topics(
     client: AIOKafkaClient, names: TopicNames, wanted: Sequence[Topic], made: Made
 ) -> Examination | None:
-    """Compare topics with the expected ones, with two requests to any broker.
+    """Compare topics with the expected topics, with two requests to any broker.
 
-    Returns ``None`` if the broker does not know all the topics yet. The groups' commits would show
-    which topics are lost, but not every program has the right to read commits.
+    Return ``None`` if the broker does not know all the topics yet. This function does not read the
+    groups' commits. They would show further lost topics, but not every program has the right to
+    read commits.
     """
     found = await read_topics(client)
     existing = [topic for topic in wanted if topic.name in found]

@@ -33,9 +33,10 @@ _ALL_TOPICS: Final = None
 
 
 class PartitionState(msgspec.Struct, frozen=True):
-    """A partition, with its number of replicas, and the number of those that have every record.
+    """A partition; ``replicas`` is the number of its replicas.
 
-    ``leader`` is a broker's id, which is negative if no broker leads.
+    ``in_sync`` is the number of the replicas that have every record. ``leader`` is the id of the
+    broker that leads the partition; the id is negative if no broker leads it.
     """
 
     number: int

@@ -23,11 +23,11 @@ Offsets = Mapping[int, int]
 READ_WITHIN_S: Final = 8.0
 """The time limit of one reading in seconds, including the wait for a client.
 
-All readings for one answer together have the same limit; see ``in_time``.
+All readings for one answer share one such limit; see ``in_time``.
 """
 
 # While two readings of 500 places ran without a pause, a reading of one place took 1.2 s with one
-# client, 1.0 s with two, and 5 ms with three (medians).
+# client, 1.0 s with two clients, and 5 ms with three clients (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
 # The deliveries of a very large order take several megabytes, and a single record that another
@@ -37,8 +37,9 @@ _STOPS_WITHIN_S: Final = 2.0
 # A reading needs few of the records in a fetch, and drops the others.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
-# One fetch returns about this many records of a webhook's size. Reading 500 places, each three
-# records after the previous one, took 2 s one by one, but 12 ms as ranges.
+# One fetch returns about this many records of a webhook's size, so places that are this near to
+# each other are read as one range. For 500 places, each three records after the place before,
+# single readings took 2 s, but ranges took 12 ms.
 _NEAR: Final = 100
 
 
@@ -66,7 +67,7 @@ class TooMuchReadError(LogUnreadableError):
 async def in_time(what: str) -> AsyncIterator[None]:
     """Apply the time limit of one reading to a ``with`` block, which may also ask other workers.
 
-    Raises ``LogUnreadableError`` at the limit, with a text that starts with ``what``.
+    At the limit, raise ``LogUnreadableError`` with a text that starts with ``what``.
     """
     try:
         async with asyncio.timeout(READ_WITHIN_S):
@@ -77,7 +78,7 @@ async def in_time(what: str) -> AsyncIterator[None]:
 
 
 class TopicReader:
-    """A few clients for all readings; a reading that finds no idle client creates one."""
+    """A few clients for all readings; a reading that finds no idle client creates a client."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -89,7 +90,7 @@ class TopicReader:
         self._is_closed = False
 
     async def close(self) -> None:
-        """Stop the clients; readings under way, and later ones, end with an error."""
+        """Stop the clients; current readings and later readings end with an error."""
         self._is_closed = True
         for client in list(self._clients):
             self._end(client)
@@ -111,9 +112,9 @@ class TopicReader:
     async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
         """Return the records at some places; ``keys`` has their keys, by partition and offset.
 
-        Raises ``LogUnreadableError`` if the topic has lost one of the records, or if the record at
-        one of the places has a different key, and ``TooMuchReadError`` if the values are too large
-        for one answer.
+        Raise ``LogUnreadableError`` if the topic has lost one of the records, or if the record at
+        one of the places has a different key. Raise ``TooMuchReadError`` if the values are too
+        large for one answer.
         """
         wanted: dict[int, set[int]] = {}
         for partition, offset in keys:
@@ -146,7 +147,10 @@ class TopicReader:
     async def between(
         self, topic: str, starts: Offsets, ends: Offsets, key: bytes | None = None
     ) -> list[SignedRecord]:
-        """Return each partition's records from its start to its end, or only those of one key."""
+        """Return each partition's records from its start to its end.
+
+        If ``key`` is given, return only the records with this key.
+        """
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
             records = _records(client, topic, starts, ends)

@@ -1,9 +1,10 @@
 """Compares a ledger's topics with the facts that the names of empty topics record.
 
-Input: the topics of a cluster. Output: the missing records, and the faults of topics that differ
-from their records. The records are the number of partitions, the id of the log, and the ids of a
-version's other topics. Kafka gives no id twice, so the id of a topic that was deleted and created
-again differs from the recorded id. A cluster whose topics have no ids has no records of ids.
+In this module, a record is an empty topic whose name states a fact: the number of partitions, the
+id of the log, or the ids of a version's other topics. Input: the topics of a cluster. Output: the
+records that are missing, and the faults of topics that differ from their records. Kafka gives no id
+twice. So if a topic is deleted and created again, its id differs from the recorded id. A cluster
+whose topics have no ids has no records of ids.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,10 +57,10 @@ def lost_topics(names: TopicNames, found: Found, wanted: Iterable[Topic]) -> dic
 
 
 def replaced_topics(names: TopicNames, found: Found, wanted: Iterable[Topic]) -> dict[str, Fault]:
-    """Return the faults of topics whose ids are not the recorded ones, by topic.
+    """Return the faults of topics whose ids differ from the recorded ids, by topic.
 
-    A restored log gets a record of its own next to that of the replaced log. The replaced log can't
-    return, because Kafka gives each topic a new id.
+    A restored log gets a record of its own, next to the replaced log's record. The replaced log
+    can't return, because Kafka gives each new topic a new id.
     """
     faults = {}
     log, logs = found.get(names.webhooks), names.recorded_logs(found)
@@ -87,11 +88,11 @@ def partition_faults(
     counts: Mapping[str, int],
     expected: int | None = None,
 ) -> Iterator[Fault]:
-    """Yield the faults of the topics whose number of partitions differs from the ledger's.
+    """Yield the faults of the topics whose number of partitions differs from the ledger's number.
 
-    A ledger that an earlier release created may not have recorded that number. The smallest number
-    is then right: the topics were created with equal numbers, and Kafka can only raise a topic's
-    number. ``expected`` is the setting.
+    If an earlier release created the ledger, the ledger's number may not be recorded. In that case,
+    the smallest number of a topic is right: the topics were created with equal numbers, and Kafka
+    can only raise a topic's number. ``expected`` is the number in the settings.
     """
     recorded = names.recorded_partitions(existing)
     if len(recorded) > 1:
@@ -133,7 +134,10 @@ def lost_fault(names: Iterable[str], why: str) -> Fault:
 
 
 def _of_version(names: TopicNames, wanted: Iterable[Topic]) -> list[str]:
-    """Return the topics whose ids a version records; none if ``wanted`` are ingress' topics."""
+    """Return the topics of ``wanted`` whose ids a version records.
+
+    If ``wanted`` has only the topics that ingress uses, return an empty list.
+    """
     topics = [topic.name for topic in wanted if topic.name != names.webhooks]
     return topics if names.events in topics else []
 
@@ -154,6 +158,6 @@ def _records(names: TopicNames, found: Found) -> list[str]:
 def _replaced(topic: str, topic_id: str, records: str, remedy: str) -> Fault:
     what = (
         f"topic {topic} was deleted and created again: its id is {topic_id}, and {records} has "
-        "recorded another one"
+        "recorded a different id"
     )
     return Fault(what, remedy)

@@ -1,7 +1,8 @@
 """Reads the states of topics, and finds their differences from the expected states.
 
-Input: a client and names, or a topic's state and the expected one. Output: settings and offsets, or
-``Fault`` values, each with its remedy. Invariant: this module changes no topic.
+Input: a client and the names of topics, or the state of a topic and the expected state. Output:
+settings and offsets, or ``Fault`` values, each with its remedy. Invariant: this module changes no
+topic.
 """
 
 from collections import defaultdict
@@ -34,8 +35,8 @@ TIME_REFUSED: Final = (
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
-# Kafka's codes: the client is not a replica, includes uncommitted records, and asks for the first
-# offset.
+# Kafka's codes for a request of a client that is not a replica, that counts uncommitted records
+# too, and that asks for the first offset.
 _NO_REPLICA: Final = -1
 _UNCOMMITTED_TOO: Final = 0
 _EARLIEST: Final = -2
@@ -58,7 +59,7 @@ class TopicState(msgspec.Struct, frozen=True):
 def faults(
     state: TopicState, topic: Topic, *, replication_factor: int, in_sync: int
 ) -> Iterator[Fault]:
-    """Yield the differences of a topic's replicas and settings from the expected ones."""
+    """Yield the faults of a topic: too few replicas, and settings that are not as expected."""
     replicas = min(partition.replicas for partition in state.partitions)
     if replicas < replication_factor:
         has = "1 replica" if replicas == 1 else f"{replicas} replicas"
@@ -71,10 +72,10 @@ def faults(
 
 
 def count_fault(topic: str, count: int, made_with: int) -> Fault:
-    """Return the fault of a topic whose number of partitions differs from its ledger's.
+    """Return the fault of a topic whose number of partitions differs from its ledger's number.
 
     A change of ``LEDGER_PARTITIONS`` is no remedy: a redelivered event would reach a partition that
-    has not seen its id, and the sale would be posted twice.
+    has not seen the event's id, and the sale would be posted twice.
     """
     return Fault(
         f"topic {topic} has {count} partitions, but this ledger has {made_with}",
@@ -124,7 +125,7 @@ async def read_begins(
     asked: defaultdict[int, list[tuple[str, list[tuple[int, int]]]]] = defaultdict(list)
     for topic in await admin.describe_topics(list(names)):
         for each in topic["partitions"]:
-            # The admin client would look for 15 s for the leader of a partition without one.
+            # If a partition has no leader, the admin client would search for the leader for 15 s.
             if each["leader"] >= 0:
                 place = (each["partition"], _EARLIEST)
                 asked[each["leader"]].append((topic["topic"], [place]))
@@ -144,7 +145,7 @@ async def read_begins(
 
 
 def deletion_fault(topic: str, begins: Mapping[int, int], remedy: str) -> Fault | None:
-    """Return the fault of a topic that must begin at offset 0; ``None`` if it does."""
+    """Return the fault of a topic that must begin at offset 0; ``None`` if it begins there."""
     lost = {number: begin for number, begin in sorted(begins.items()) if begin}
     if not lost:
         return None
@@ -155,9 +156,9 @@ def deletion_fault(topic: str, begins: Mapping[int, int], remedy: str) -> Fault 
 async def read_configs(
     client: AIOKafkaClient, names: Sequence[str]
 ) -> dict[str, dict[str, str | None]] | None:
-    """Return the effective settings of topics, whatever their source.
+    """Return the settings that are in effect for topics, including the brokers' defaults.
 
-    Returns ``None`` if the asked broker does not know all the topics yet. Raises ``KafkaError`` if
+    Return ``None`` if the asked broker does not know all the topics yet. Raise ``KafkaError`` if
     the broker refuses to show the settings of a topic.
     """
     request = DescribeConfigsRequest([(_RESOURCE, name, _ALL_SETTINGS) for name in names])

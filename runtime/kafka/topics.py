@@ -1,9 +1,10 @@
-"""Creates a ledger's topics, or checks the existing ones.
+"""Creates a ledger's topics, or checks the existing topics.
 
-Input: settings, which describe the topics. Output: the created topics and the existing ones, or a
-``TopicsError`` with the remedy. Invariants: an existing topic is never changed, because keys depend
-on its number of partitions, and a shorter retention would delete records. A lost topic is never
-replaced by an empty one, because workers that used the empty topic would show an incomplete state.
+Input: settings, which describe the topics. Output: the created topics and the existing topics, or a
+``TopicsError`` with the remedy. Invariants: An existing topic is never changed, because its number
+of partitions decides the partition of each key, and a shorter retention would delete records. A
+lost topic is never replaced by an empty topic, because workers that used the empty topic would show
+an incomplete state.
 """
 
 from collections.abc import (
@@ -64,7 +65,10 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     ] = 1
 
     def check(self) -> None:
-        """Refuse more in-sync replicas than replicas, because nothing could be written then."""
+        """Refuse a minimum of in-sync replicas that is higher than the number of replicas.
+
+        With such settings, no record could be written.
+        """
         super().check()
         if self.min_insync_replicas > self.replication_factor:
             raise SettingsError(
@@ -117,10 +121,11 @@ class TopicsReport(msgspec.Struct, frozen=True):
 async def ensure_topics(
     settings: TopicSettings, *, create: bool = True, restores_log: bool = False
 ) -> TopicsReport:
-    """Create the missing topics, and check all; raise ``TopicsError`` if one is not as expected.
+    """Create the missing topics, and check all; raise ``TopicsError`` if a topic is wrong.
 
-    ``restores_log`` is for the program that restores the log. That program may create a log that
-    older versions have folded, and calls ``record_log`` once the log is complete.
+    ``restores_log`` is for the program that restores the log. That program may create the log again
+    although older versions of the ledger have folded a log. It calls ``record_log`` once the
+    restored log is complete.
     """
     async with administration(settings) as admin:
         return await _ensure(admin, settings, create=create, restores_log=restores_log)
@@ -137,7 +142,7 @@ async def check_topics(settings: TopicSettings) -> TopicsReport:
 async def record_log(settings: TopicSettings) -> None:
     """Record that a restored log is the ledger's own.
 
-    Raises ``TopicsError`` if a topic is not as expected, as topics may change during a restore.
+    Raise ``TopicsError`` if a topic is not as expected; topics may have changed during the restore.
     """
     async with administration(settings) as admin:
         seen = await _look(admin, settings, restores_log=True)
@@ -165,9 +170,9 @@ async def find_leftovers(settings: TopicSettings) -> Leftovers:
 
 
 async def examine_topics(settings: TopicSettings) -> Examination:
-    """Compare every topic of a version with the expected one; create nothing.
+    """Compare every topic of a version with the expected topic; create nothing.
 
-    Raises ``TopicsError`` if Kafka does not answer, or refuses the request.
+    Raise ``TopicsError`` if Kafka does not answer, or refuses the request.
     """
     async with administration(settings) as admin:
         return await examine(admin, settings)
@@ -233,7 +238,7 @@ def _refuse(*faults: Fault) -> None:
 
 
 def _record(name: str) -> Topic:
-    """Return a topic that never has records, because its name is the record."""
+    """Return a topic that stays empty, because its name alone records a fact."""
     return Topic(name=name, spare_partitions=True)
 
 
@@ -270,7 +275,7 @@ async def _look(
 
 
 def _before_restore(names: TopicNames, seen: Examination) -> Examination:
-    """Return the examination without the faults that the restored log and its record correct."""
+    """Return the examination without the faults that the restore of the log will correct."""
     log = names.webhooks
     return msgspec.structs.replace(
         seen,
@@ -295,11 +300,12 @@ class _Lost(NamedTuple):
 async def _lost(
     admin: AIOKafkaAdminClient, settings: TopicSettings, gone: Sequence[str], oldest: int
 ) -> _Lost | None:
-    """Return the topics of ``gone`` that existed; ``None`` if none did.
+    """Return the topics of ``gone`` that existed; ``None`` if no such topic existed.
 
     A version's topics existed if the version's group has committed. The log existed if the group of
-    any version from ``oldest`` on has committed. A new version may create ``plexy.rejected`` again,
-    and its worker writes the rejections of the log again.
+    any version from ``oldest`` on has committed. ``plexy.rejected`` does not count as lost for a
+    new version: the version may create this topic again, and its workers write the log's rejections
+    again.
     """
     shared = [name for name in gone if name == settings.names.webhooks]
     for version in range(settings.version, oldest - 1, -1):

@@ -82,7 +82,8 @@ def _xerial_blocks(raw: bytes) -> Iterator[bytes]:
 
 def _snappy_block(block: bytes, bound: int) -> bytes:
     try:
-        # The decoder would immediately allocate the size that the block declares.
+        # The size is checked first, because the decoder would at once allocate the size that the
+        # block declares.
         if cramjam.snappy.decompress_raw_len(block) > bound:
             raise TooMuchError
         return bytes(cramjam.snappy.decompress_raw(block))
@@ -91,7 +92,7 @@ def _snappy_block(block: bytes, bound: int) -> bytes:
 
 
 def _into_buffer(packed: memoryview, bound: int, decompress_into: Callable[..., int]) -> bytes:
-    """Unpack into a buffer of the bound's size; only its used pages take memory."""
+    """Unpack into a buffer of the bound's size; only the buffer's used pages take memory."""
     with mmap.mmap(-1, bound) as buffer:
         try:
             size = decompress_into(packed.tobytes(), buffer)

@@ -338,7 +338,7 @@ async def test_a_topic_that_was_recreated_with_the_same_settings_is_refused_unti
         with pytest.raises(TopicsError) as caught:
             await ensure_topics(settings(env), create=create_missing)
         assert str(caught.value).startswith(f"topic {name} was deleted and created again: its id ")
-        assert f"{record} has recorded another one" in str(caught.value)
+        assert f"{record} has recorded a different id" in str(caught.value)
         assert "`plexy-ledger rebuild`" in str(caught.value)
     seen = await examine_topics(settings(env))
     assert [code for code, _ in seen.by_code()] == ["topic_replaced"]

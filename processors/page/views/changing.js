@@ -1,5 +1,6 @@
-// Shows the parts of the overview that are not in the live document, and loads them again after the
-// document changes: the totals by day as a drawing, and the latest orders with anomalies.
+// Shows the parts of the overview that are not in the live document: a drawing of the totals by
+// day, and the latest orders with anomalies. After the live document changes, these parts are
+// loaded again.
 
 import { get } from "../api.js";
 import { bars } from "../chart.js";
@@ -53,7 +54,7 @@ export class Latest extends Changing {
   }
 }
 
-/** Paid and refunded amounts by day, as a drawing and a table; the reader's choices are kept. */
+/** Paid and refunded amounts by day, as a drawing and as a table; the reader's choices are kept. */
 export class Days extends Changing {
   constructor(signal) {
     super(signal);
@@ -79,7 +80,7 @@ export class Days extends Changing {
       replace(this.content, this.choices, this.figure, this.sums, details);
     }
     const currencies = [...this.posted.keys()].sort();
-    // The first choice is the currency with the most days.
+    // Until the reader chooses a currency, the currency with the most days is shown.
     const size = (name) => this.posted.get(name).size;
     if (!this.posted.has(this.currency)) [this.currency] = currencies.toSorted((a, b) => size(b) - size(a));
     const { currency } = this;
@@ -158,7 +159,7 @@ function byCurrency(posted) {
   return found;
 }
 
-/** Return `range` days up to the latest day with postings, including days without postings. */
+/** Return the last `range` days up to the latest day with postings; other days may have none. */
 function lastDays(days, range, currency) {
   const posted = [...days.keys()].sort();
   // One event with a time far in the future must not hide all other events.

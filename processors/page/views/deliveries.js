@@ -1,5 +1,5 @@
-// Shows the timeline: every delivery with the event's time, its arrival and its outcome, and its
-// bytes on request.
+// Shows the timeline of deliveries. For each delivery, it shows the event's time, and the
+// delivery's arrival and outcome. On request, it also shows the delivery's bytes.
 
 import { get, pathOf } from "../api.js";
 import { arrange, fingerprint, h, replace } from "../dom.js";
@@ -7,12 +7,13 @@ import { decoded, eventTime, money, time } from "../format.js";
 import { SIGNATURES, outcome } from "../words.js";
 import { idLink, idText, outcomeBadge } from "./parts.js";
 
-// If an order has more deliveries, only the latest ones are shown at first.
+// If an order has more deliveries than this, only the latest ones are shown at first.
 const MOST = 50;
 
 /**
- * Return a list that can show new deliveries, and can mark those that arrived after a time in Unix
- * milliseconds (null for now). Open entries stay open.
+ * Return a timeline. Its `update` shows the given deliveries; entries that the reader has opened
+ * stay open. Its `mark` marks the deliveries that arrived after a time, in Unix milliseconds; null
+ * means the present time, so no delivery is marked.
  */
 export function timeline() {
   const list = h("ol", { class: "timeline" });
@@ -53,7 +54,8 @@ export function timeline() {
       draw();
     },
     mark(ms) {
-      // For an early time, only the deliveries up to that time had arrived.
+      // The deliveries that had arrived by an early time may be among the hidden ones, so all
+      // deliveries are shown.
       isWhole ||= ms !== null;
       asOfMs = ms;
       draw();

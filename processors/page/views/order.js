@@ -1,5 +1,6 @@
-// Shows one order as it is now, or as it was after any of its deliveries, with its evidence and a
-// file that proves its state. The view follows the order while it is shown.
+// Shows one order as it is now, or as it was after any of its deliveries. The view also shows the
+// order's deliveries, and offers a file that proves the order's state. While the view is open, it
+// shows each change of the order.
 
 import { get, pathOf, request } from "../api.js";
 import { h, refill, replace, say, table } from "../dom.js";
@@ -9,11 +10,12 @@ import { timeline } from "./deliveries.js";
 import { anomalyNotes, beginning, facts, heading, idLink, idText, several, status, totalsTable } from "./parts.js";
 
 const LOOK_EVERY_MS = 2_000;
-// While the slider moves, only the state at which it rests is loaded.
+// A state is loaded only once the slider has rested on it for this long.
 const REST_MS = 150;
-// A duplicate changes neither an order nor its tag, so the log is also read, but less often.
+// A duplicate delivery changes neither the order nor the order's entity tag. To find duplicates,
+// every third look also reads the log.
 const LOOK_AT_LOG_EVERY = 3;
-// An order with hundreds of deliveries shows these parts first.
+// If an order has more payments than this, the others are shown only on request.
 const MOST_PAYMENTS = 20;
 
 export async function order(place, { id, signal }) {
@@ -35,7 +37,7 @@ async function deliveriesOf(id, signal) {
     return { deliveries: body.deliveries, problem: null };
   } catch (error) {
     if (error.name === "AbortError" || error.status === 401) throw error;
-    // The state is shown even if the log can't be read, or has more records than an answer may have.
+    // The order's state is shown even if its deliveries can't be read, or are too many.
     return { deliveries: [], problem: error };
   }
 }
@@ -97,14 +99,14 @@ class OrderPage {
     const dropped = this.deliveries.filter((each) => each.outcome !== "folded").length;
     this.timeline.update(this.deliveries);
     this.slider.max = String(this.times.length);
-    // With only one time of arrival, the only state is the current one.
+    // If all deliveries arrived at the same time, the only state is the current state.
     this.section.hidden = this.times.length < 2;
     if (this.problem) {
       replace(this.count, `The deliveries can't be shown now: ${this.problem.message}`);
       return;
     }
     const count = several(this.deliveries.length, "delivery", "deliveries");
-    replace(this.count, `${count}, in the order of arrival; ${dropped ? `${dropped} not counted` : "all counted"}.`);
+    replace(this.count, `${count}, sorted by arrival; ${dropped ? `${dropped} not counted` : "all counted"}.`);
   }
 
   toNow() {
@@ -138,7 +140,7 @@ class OrderPage {
       const text = error.status === 404 ? "The order did not exist yet." : error.message;
       shown = [text, h("p", { class: "quiet" }, text)];
     }
-    // The reader may have left the view meanwhile.
+    // The reader may have moved the slider again meanwhile.
     return asking === this.wanted ? refill(this.state, ...shown) : null;
   }
 
@@ -152,7 +154,7 @@ class OrderPage {
         this.staleWord.hidden = true;
       } catch (error) {
         if (this.signal.aborted) return;
-        // The next attempt follows in a moment; until then the former state stays on the page.
+        // The next attempt follows in a moment. Until it succeeds, the page shows the former state.
         if (this.staleWord.hidden) {
           replace(this.staleWord, "Stale since ", time(this.seenAt), `: ${error.message}`);
           this.staleWord.hidden = false;
@@ -183,7 +185,7 @@ class OrderPage {
       const answer = await request(pathOf("orders", this.id, "/proof"), { signal: this.signal });
       if (!answer.ok) throw new Error((await answer.json()).detail);
       const address = URL.createObjectURL(await answer.blob());
-      // Each order's file has its own name, because an auditor saves several.
+      // Each order's file has its own name, because an auditor may save several files.
       const name = `proof-${this.id.replace(/[^\w.-]+/g, "_").slice(0, 80)}.json`;
       h("a", { href: address, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 60_000);

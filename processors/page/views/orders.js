@@ -64,7 +64,7 @@ async function list(place, signal, { title, parts, query, asked, choice, none })
   );
 }
 
-/** The time of an order's last change; in a list by anomaly, the latest event's own time. */
+/** Return the time of an order's last change or, in a list by anomaly, of its latest event. */
 function changed(order) {
   if (order.changed_at_ms === null) return [", latest event ", eventTime(order.last_event)];
   return [", changed ", time(order.changed_at_ms)];

@@ -33,7 +33,7 @@ export async function overview(place, { signal }) {
       latest.look(document.anomalies);
     },
     (state, problem) => {
-      // The page then shows former values, which may be out of date.
+      // If the data is stale, the page still shows the former values, which may be out of date.
       place.classList.toggle("stale", state === "stale");
       if (state === "stale") refill(parts.ready, state, unknown());
       showState(parts.state, state, lastAt, problem);

@@ -1,4 +1,5 @@
-// Makes the parts that several views share: statuses, totals, anomalies in words, links to ids.
+// Makes the parts that several views share: statuses, totals, anomalies with their explanations,
+// and links to ids.
 
 import { h, table } from "../dom.js";
 import { amount, integer } from "../format.js";
@@ -22,7 +23,10 @@ export function idLink(kind, id) {
   return h("a", { class: "id", href: link([kind, id]) }, idText(id));
 }
 
-/** The first items of a list, and a button for the others; `opened` names the opened lists. */
+/**
+ * The first items of a list, and a button that shows the other items. `opened` has the names of the
+ * lists that the reader has opened; all items of these lists are shown.
+ */
 export function beginning(things, most, made, name, opened) {
   if (things.length <= most || opened.has(name)) return things.map(made);
   const others = things.slice(most);
@@ -57,7 +61,7 @@ const SUMS_OF_DISPUTES = { disputed: "Disputed", charged_back: "Charged back" };
 /** Totals by currency. */
 export function totalsTable(totals, caption) {
   const sums = Object.entries(totals);
-  // Amounts of disputes are shown only if there are any.
+  // The columns for disputes are shown only if an amount is disputed or charged back.
   const names = ["paid", "refunded", "disputed", "charged_back", "net"].filter(
     (name) => !(name in SUMS_OF_DISPUTES) || sums.some(([, total]) => total[name]),
   );
@@ -114,7 +118,7 @@ export function pager(parts, query, cursor) {
   );
 }
 
-/** A choice between values of a list's query; a choice opens the address of that list. */
+/** A menu that sets one value of a list's query; choosing a value opens the list's new address. */
 export function filter(label, parts, query, name, choices) {
   const select = h(
     "select",

@@ -16,7 +16,7 @@ export async function payment(place, { id, signal }) {
     shown.update((await get(pathOf("payments", id, "/events"), { signal })).body.deliveries);
   } catch (error) {
     if (error.name === "AbortError" || error.status === 401) throw error;
-    // The state is shown even if the log can't be read, or has more records than an answer may have.
+    // The payment's state is shown even if its deliveries can't be read, or are too many.
     replace(said, `The deliveries can't be shown now: ${error.message}`);
   }
   replace(

@@ -1,4 +1,4 @@
-// Lists the records that are kept but not counted, each with the reason; the newest first.
+// Lists the records that are kept but not counted, each with its reason; the newest is first.
 
 import { get } from "../api.js";
 import { h, replace, table } from "../dom.js";
@@ -87,7 +87,7 @@ function item(each) {
       time(each.rejected_at_ms),
       each.source === "http" ? " · refused by ingress" : ` · ${each.source}`,
       times > 1 && ` · arrived ${integer(times)} times`,
-      each.unkept && ` · ${integer(each.unkept.size_bytes)} bytes, kept at the source only`,
+      each.unkept && ` · ${integer(each.unkept.size_bytes)} bytes, kept only at the source`,
       each.put_back_at_ms && [each.state === "corrected" ? " · corrected " : " · put back ", time(each.put_back_at_ms)],
     ),
   );

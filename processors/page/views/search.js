@@ -1,4 +1,4 @@
-// Searches for an id of any kind: an order, a payment, an event, or several that share the id.
+// Searches for an id of any kind: of an order, a payment or an event, or of several that share it.
 
 import { find, pathOf } from "../api.js";
 import { h, replace, say } from "../dom.js";

@@ -29,7 +29,7 @@ class TestStory:
         expect(items.nth(2)).to_contain_text("counts only once")
         expect(items.nth(3)).to_contain_text("refund.succeeded1,500.00\u00a0KZT")
         expect(main.get_by_text("Signature good")).to_have_count(4)
-        expect(main).to_contain_text("4 deliveries, in the order of arrival; 1 not counted")
+        expect(main).to_contain_text("4 deliveries, sorted by arrival; 1 not counted")
         arrived = items.nth(0).locator("time").first
         title = arrived.get_attribute("title") or ""
         assert title.endswith(" UTC")
