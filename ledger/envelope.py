@@ -76,7 +76,12 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
             return _unusual(decode_json(text))
     except MalformedJsonError as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=str(error))
-    return fault_of("id", envelope.id) or fault_of("type", envelope.type) or envelope
+    event_id, kind = envelope.id, envelope.type
+    # Nearly every id and type is a short, printable text, which has no fault.
+    is_short = event_id and kind and len(event_id) + len(kind) <= ALWAYS_SHORT_CHARS
+    if is_short and event_id.isprintable() and kind.isprintable():
+        return envelope
+    return fault_of("id", event_id) or fault_of("type", kind) or envelope
 
 
 def json_text(body: bytes) -> bytes:

@@ -58,8 +58,9 @@ def check_nesting(text: bytes) -> None:
     own limit on that depth.
     """
     # A text with few brackets can't be nested too deeply. Nearly every text has few brackets, so it
-    # need not be searched.
-    if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
+    # need not be searched. `split` ends early, and takes half as long as `count`.
+    braces = len(text.split(b"{", MAX_NESTING + 1)) - 1
+    if braces <= MAX_NESTING and (b"[" not in text or braces + text.count(b"[") <= MAX_NESTING):
         return
     depth = deepest = 0
     for bracket in _BRACKETS.findall(text):

@@ -5,7 +5,7 @@ and its document. If an order's payments are larger than ``MOST_PAYMENT_BYTES``,
 summary.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import Annotated, Final, Literal
 
@@ -165,7 +165,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def anomalies(self) -> set[str]:
         """The names of the anomalies of the order and its payments."""
-        return _anomalies(self, present_in(self))
+        return _anomalies(self)
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
@@ -213,10 +213,7 @@ class Tally(msgspec.Struct):
         self.payment_bytes += sign * len(_ENCODER.encode(payment))
         self.own += sign * (payment.payment_id == order_id)
         _count(self.statuses, payment.status, sign)
-        for currency, moved in _moved(payment):
-            _add(self.sums, currency, moved, sign)
-            if not self.sums[currency][-1]:
-                del self.sums[currency]
+        _add(self.sums, payment, sign)
 
     def totals(self) -> dict[str, Totals]:
         """Return the sums of each currency."""
@@ -269,8 +266,7 @@ def describe_whole(order: Order) -> OrderDocument | None:
         payments.sort(key=_payment_id)
     sums: _Sums = {}
     for payment in payments:
-        for currency, moved in _moved(payment):
-            _add(sums, currency, moved, 1)
+        _add(sums, payment, 1)
     totals = _totals(sums)
     times = _times(payments)
     moments = times or _times_of_notes(order)
@@ -280,7 +276,7 @@ def describe_whole(order: Order) -> OrderDocument | None:
         version=len(times),
         totals=totals,
         payments=tuple(payments),
-        anomalies=tuple(sorted(_anomalies(order, payments))),
+        anomalies=tuple(sorted(_anomalies(order))),
         first_event=min(moments),
         last_event=max(moments),
         notes=notes[:MOST_NOTES] or UNSET,
@@ -337,14 +333,19 @@ def notes_of(order: Order) -> tuple[Note, ...]:
     return tuple(sorted(notes, key=key_of)) if notes else ()
 
 
-def _anomalies(order: Order, present: Sequence[PaymentDocument]) -> set[str]:
-    names = {name for each in present for name in each.anomalies}
+def _anomalies(order: Order) -> set[str]:
+    # Nearly every order has one payment without an anomaly, so no list is made of the payments.
+    names: set[str] = set()
+    present = 0
     for held in order.payments.values():
+        if held.payment is not None:
+            present += 1
+            names.update(held.payment.anomalies)
         if held.notes or held.first_left:
             names |= note_anomalies(held)
-    if len(present) > 1 and order.order_id in order.payments:
+    if present > 1 and order.order_id in order.payments:
         is_payment = order.payments[order.order_id].payment is not None
-        names |= own_anomalies(len(present), is_payment=is_payment)
+        names |= own_anomalies(present, is_payment=is_payment)
     return names
 
 
@@ -362,30 +363,33 @@ def _count(counts: dict[str, int], name: str, sign: int) -> None:
         del counts[name]
 
 
-def _moved(payment: PaymentDocument) -> list[tuple[str, _Moved]]:
-    """Return the amounts of a payment with their currencies."""
-    moved: list[tuple[str, _Moved]] = []
+def _add(sums: _Sums, payment: PaymentDocument, sign: int) -> None:
+    """Add a payment's amounts to the sums, or subtract them if ``sign`` is -1."""
     if payment.captures:
-        moved += [(each.currency, (each.amount, 0, 0, 0)) for each in payment.captures]
+        for capture in payment.captures:
+            _move(sums, capture.currency, (capture.amount, 0, 0, 0), sign)
     elif payment.amount is not None and payment.currency is not None:
-        moved.append((payment.currency, (payment.amount, 0, 0, 0)))
-    if payment.refunds:
-        moved += [(each.currency, (0, each.amount, 0, 0)) for each in payment.refunds]
+        if sign == 1 and payment.currency not in sums:
+            # Nearly every order has one amount.
+            sums[payment.currency] = (payment.amount, 0, 0, 0, 1)
+        else:
+            _move(sums, payment.currency, (payment.amount, 0, 0, 0), sign)
+    for refund in payment.refunds:
+        _move(sums, refund.currency, (0, refund.amount, 0, 0), sign)
     for dispute in payment.disputes:
         amount = dispute.amount or 0
         if dispute.currency is not None and dispute.status == "open":
-            moved.append((dispute.currency, (0, 0, amount, 0)))
+            _move(sums, dispute.currency, (0, 0, amount, 0), sign)
         elif dispute.currency is not None and dispute.status == "lost":
-            moved.append((dispute.currency, (0, 0, 0, amount)))
-    return moved
+            _move(sums, dispute.currency, (0, 0, 0, amount), sign)
 
 
-def _add(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
-    if currency not in sums and sign == 1:
-        # Nearly every order has one sum of one amount.
-        sums[currency] = (*moved, 1)
-        return
+def _move(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
+    """Add amounts to the sums of a currency; a currency without summands has no sums."""
     paid, refunded, disputed, lost, count = sums.get(currency, (0, 0, 0, 0, 0))
+    if count + sign == 0:
+        del sums[currency]
+        return
     sums[currency] = (
         paid + sign * moved[0],
         refunded + sign * moved[1],

@@ -59,11 +59,12 @@ def _json(kind: type[T]) -> Format[T]:
 
 def _event_format() -> Format[Event | Note]:
     event, note = _msgpack(Event), _msgpack(Note)
+    decode_event, decode_note = event.decode, note.decode
 
     def decode(value: bytes) -> Event | Note:
         # In MessagePack, an event is an array. A note is a map with few fields, whose first byte is
         # lower than the first byte of any array.
-        return note.decode(value) if value[:1] < _FIRST_ARRAY else event.decode(value)
+        return decode_event(value) if value[:1] >= _FIRST_ARRAY else decode_note(value)
 
     # The encoder of events also encodes notes, because it takes any value.
     return Format(event.encode, decode)  # type: ignore[arg-type]

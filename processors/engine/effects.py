@@ -97,12 +97,13 @@ class Effects:
 
     def keep(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Add new values of the table; a key whose value is ``None`` is deleted."""
+        add, put, known, read = self._changelog.add, self._rows.put, self._before, self._read
         for key, value in values:
-            self._changelog.append(OutRecord(key, value))
-            before = self._before.get(key)
-            if before is None and key not in self._read:
+            add(key, value)
+            before = known.get(key)
+            if before is None and key not in read:
                 before = self._table.read(self._chunk.partition, key)
-            self._rows.put(key, value, before)
+            put(key, value, before)
 
     def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
         """Add the attributes for each traced record's span; they include the record's outcome.

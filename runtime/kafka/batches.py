@@ -144,12 +144,21 @@ class PartitionBatches:
 
     def append(self, record: Writable) -> None:
         """Add a record after the others."""
-        headers = list(record.headers) if record.headers else _NO_HEADERS
-        timestamp_ms, key, value = record.timestamp_ms, record.key, record.value
+        self.add(record.key, record.value, record.headers, record.timestamp_ms)
+
+    def add(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Add the fields of a record after the others; see ``OutRecord``."""
+        written = list(headers) if headers else _NO_HEADERS
         append = self._append
-        if append is None or append(self._count, timestamp_ms, key, value, headers) is None:
+        if append is None or append(self._count, timestamp_ms, key, value, written) is None:
             # An empty batch always has room for a record.
-            self._begin()(0, timestamp_ms, key, value, headers)
+            self._begin()(0, timestamp_ms, key, value, written)
         self._count += 1
 
     def close(self) -> list[BatchBuilder]:
@@ -213,17 +222,18 @@ def by_key(
     partitions: int,
 ) -> None:
     """Add a topic's records to the outputs, each to the partition of its key."""
-    # ``appends`` is keyed by the number of the partition, because creating a ``TopicPartition`` for
+    # ``adds`` is keyed by the number of the partition, because creating a ``TopicPartition`` for
     # each record would take longer than adding the record.
-    appends: dict[int, Callable[[Writable], None]] = {}
+    adds: dict[int, Callable[..., None]] = {}
     for record in records:
-        partition = partition_for(record.key, partitions)
-        append = appends.get(partition)
-        if append is None:
+        key = record.key
+        partition = partition_for(key, partitions)
+        add = adds.get(partition)
+        if add is None:
             batches = PartitionBatches(producer.create_batch)
             batches = outputs.setdefault(TopicPartition(topic, partition), batches)
-            append = appends[partition] = batches.append
-        append(record)
+            add = adds[partition] = batches.add
+        add(key, record.value, record.headers, record.timestamp_ms)
 
 
 async def send(
