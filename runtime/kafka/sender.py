@@ -91,6 +91,7 @@ class Sender:
         self._busy: set[int] = set()
         self._in_flight: set[TopicPartition] = set()
         self._resting: set[TopicPartition] = set()
+        self._topics: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_woken = False
 
@@ -102,11 +103,14 @@ class Sender:
         The future raises ``ProducerFenced`` if a later epoch has written to the partition, or the
         broker's other errors that no retry can mend.
         """
-        # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
-        # topic only if it had to wait for the topic's metadata. A topic that was known by chance
-        # would disappear at the next refresh, together with the leader that the batch waits for.
-        self.client.add_topic(tp.topic)
-        await wait_on_metadata(self.client, tp.topic)
+        if tp.topic not in self._topics:
+            # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
+            # topic only if it had to wait for the topic's metadata. A topic that was known by
+            # chance would disappear at the next refresh, together with the leader that the batch
+            # waits for.
+            self.client.add_topic(tp.topic)
+            await wait_on_metadata(self.client, tp.topic)
+            self._topics.add(tp.topic)
         if epoch.given_up is not None:
             raise epoch.given_up
         waiting = _Waiting(epoch, tp, batch)
