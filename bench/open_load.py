@@ -7,8 +7,9 @@ latency. ``late_s`` says how late each delivery was sent.
 
 Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
 is the first delivery of its order. After its acknowledgement, the order's document is requested
-repeatedly until it is found. The event became visible after the last request that was answered with
-404 was sent, and before the first answer with the document arrived. A ``Sample`` has both times.
+repeatedly until it is found. The event became visible between two times, which a ``Sample`` has. At
+the first time, the process sent the last request that got the answer 404. At the second time, the
+first answer with the document arrived.
 """
 
 import asyncio
@@ -62,8 +63,8 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Sample(msgspec.Struct, frozen=True):
     """Two times of an event, in seconds from its scheduled time.
 
-    At ``seen_s``, the first answer with the event arrived. At ``not_before_s``, the last request
-    that was answered without the event was sent.
+    At ``seen_s``, the first answer with the event arrived. ``not_before_s`` is the time of sending
+    the last request whose answer did not have the event.
     """
 
     seen_s: float

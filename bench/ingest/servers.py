@@ -45,7 +45,7 @@ class Server(Measured):
         return None
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables to add to the environment; the simple handlers need no others."""
+        """Return the variables to add to the environment: all that the simple handlers need."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_TOPIC": self.place.names.webhooks,
