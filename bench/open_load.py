@@ -7,9 +7,9 @@ latency. ``late_s`` says how late each delivery was sent.
 
 Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
 is the first delivery of its order. After its acknowledgement, the order's document is requested
-repeatedly until it is found. The event became visible between two times, which a ``Sample`` has. At
-the first time, the process sent the last request that got the answer 404. At the second time, the
-first answer with the document arrived.
+repeatedly until it is found. The event became visible between two times, which a ``Sample`` has:
+the sending of the last request that got the answer 404, and the arrival of the first answer with
+the document.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ _CONNECTIONS: Final = 32
 # An order has more than one delivery on average, so a load needs fewer orders than deliveries.
 _ORDERS_PER_DELIVERY: Final = 0.85
 # The pause before the next request for the same order. The error of a sample is about as long as
-# this pause. With it, 10 samples a second cause about 80 requests a second, and each request costs
-# the worker a third of a millisecond.
+# this pause. With this pause, 10 samples a second cause about 80 requests a second, and each request
+# costs the worker a third of a millisecond.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
 _ANSWERED_WITHIN_S: Final = 30.0

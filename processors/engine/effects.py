@@ -4,8 +4,8 @@ Kafka acknowledges the outputs, then the changelog's records. Then the table is 
 with the changelog's offset. So no state is written before its outputs, and no table is ahead of its
 changelog. After a crash the chunk is folded again. (Faust writes in the opposite order. After a
 crash, a key can be in RocksDB but not in the changelog. Then the restarted worker finds the key,
-and skips its event as a duplicate. So the key never reaches the changelog, and a rebalance loses
-it.)
+and skips the key's event as a duplicate. So the key never reaches the changelog, and is lost in a
+rebalance.)
 
 A fold is a plain function, and each record that it yields is copied into its batch at once. So the
 objects of a chunk are freed one after another, while they are still in the processor's caches.

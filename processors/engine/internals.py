@@ -142,7 +142,10 @@ class FaustConsumer(driver.Consumer, ABC):
 
 
 class Databases(Store):
-    """A table's databases by partition; a damaged database raises ``DamagedTableError``."""
+    """A table's databases by partition.
+
+    Opening a damaged database raises ``DamagedTableError``.
+    """
 
     # The key under which a database stores the last changelog offset that was applied to it. Faust
     # uses a text key, which an external id could equal; no UTF-8 text starts with this byte.

@@ -80,7 +80,7 @@ def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
-    """Return the keys of documents from ``starts`` to ``ends``, in at most a chunk per partition.
+    """Return the keys of the documents in a range; read at most a chunk of each partition.
 
     After a crash, the outputs of at most one chunk may be written although the chunk's state is not
     written. The restarted worker writes these outputs again, right after the first copies.
