@@ -35,7 +35,7 @@ _CONNECTIONS: Final = 32
 # An order has more than one delivery on average, so a load needs fewer orders than deliveries.
 _ORDERS_PER_DELIVERY: Final = 0.85
 # The pause before the next request for the same order. The error of a sample is about as long as
-# this pause. With this pause, 10 samples a second cause about 80 requests a second, and each request
+# this pause. With this pause, 10 samples a second cause about 80 requests a second. Each request
 # costs the worker a third of a millisecond.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
