@@ -36,7 +36,7 @@ from tests.kafka import harness
 pytestmark = pytest.mark.timeout(420)
 
 SECRET = "whsec_of_the_cluster"
-RATE_PER_S = 100.0
+RATE_PER_S = 40.0
 # The ledger promises these times. A delivery that Kafka has not acknowledged in time gets a 503.
 GOES_ON_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 10.0
