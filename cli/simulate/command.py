@@ -68,7 +68,7 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
         # If the file can't be written, the user must learn this now, not after an hour.
         options.json_file.touch()
     report = asyncio.run(_run(options, settings, console))
-    _show(report, console, settings.minor_units.digits_of)
+    _show(report, options, console, settings.minor_units.digits_of)
     if options.json_file:
         options.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     if report.interrupted:
@@ -207,12 +207,17 @@ async def _print_lines(progress: _Sending | _Checking, console: Console) -> None
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(report: Report, console: Console, digits_of: Mapping[str, int]) -> None:
+def _show(
+    report: Report, options: SimulateOptions, console: Console, digits_of: Mapping[str, int]
+) -> None:
     console.print(figures_table(report))
     console.print(latency_table(report.latency))
     if report.checked:
         console.print(totals_table(report.checked, digits_of))
     for line in conclusions(report):
         console.print(line, soft_wrap=True)
-    again = f"To repeat the run: --seed {report.seed} --events {report.events}"
+    again = (
+        f"To repeat the run: --seed {report.seed} --events {report.events} "
+        f"--dialects {options.dialects} --rules {options.rules}"
+    )
     console.print(f"The run took {report.took_s:.1f} s. {again}", highlight=False, soft_wrap=True)

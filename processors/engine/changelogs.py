@@ -159,15 +159,15 @@ async def _answer(
     return {}
 
 
-def lost(tp: TP, begin: int, end: int, table_end: int) -> str:
-    """Return the error text for a changelog that no longer has the offset ``table_end``."""
+def lost(tp: TP, begin: int, end: int, needed: int, whose: str = "table") -> str:
+    """Return the error text for a changelog that lacks the offset at which ``whose`` ends."""
     remedy = (
         "`plexy-ledger rebuild` folds the whole log of record from scratch"
         if begin > 0
         else "the worker's next start restores the table, and folds the missing records again"
     )
     return (
-        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and this worker's table ends "
-        f"at {table_end}: records of the changelog were deleted, or the topic was recreated. "
+        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and this worker's {whose} ends "
+        f"at {needed}: records of the changelog were deleted, or the topic was recreated. "
         f"{remedy}"
     )

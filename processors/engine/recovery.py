@@ -215,7 +215,7 @@ class Recovery(Service):
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
-                raise ChangelogLostError(lost(tp, 0, ends[tp], end))
+                raise ChangelogLostError(lost(tp, 0, ends[tp], end, whose="claim"))
 
     async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
         """Empty each table that does not match its changelog, to restore the table from scratch.

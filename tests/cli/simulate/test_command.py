@@ -85,7 +85,7 @@ def test_a_run_without_a_check_succeeds_if_all_events_are_acknowledged(server, t
     assert (report["seed"], report["events"], report["acknowledged_events"]) == (6, 40, 40)
     assert report["sent"] == len(list(deliveries(6, 40)))
     assert report["checked"] is None
-    assert "--seed 6 --events 40" in shown
+    assert "--seed 6 --events 40 --dialects sdk --rules seed" in shown
 
 
 def test_a_missing_order_is_reported_and_the_exit_code_is_1(server, tmp_path):
