@@ -105,7 +105,9 @@ def test_the_error_for_an_invalid_value_names_the_line_of_the_value(read, row, w
     ],
 )
 def test_the_error_for_a_wrong_header_names_the_expected_columns(read, text):
-    with pytest.raises(WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind exactly once"):
+    with pytest.raises(
+        WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind exactly once"
+    ):
         read(text)
 
 
@@ -176,7 +178,7 @@ def test_blanks_around_a_payment_id_belong_to_the_id(read):
         ("1.234", ".", None),
     ],
 )
-def test_the_option_decimal_decides_between_two_meanings_of_an_amount(
+def test_dash_dash_decimal_decides_which_of_two_meanings_an_amount_has(
     tmp_path, amount, decimal, minor_units
 ):
     path = tmp_path / "settlement.csv"
