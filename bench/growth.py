@@ -33,7 +33,11 @@ Report = Callable[[str, float], None]
 
 
 class Start(NamedTuple):
-    """One start of the worker: what came before it, the seconds until ready, CPU and memory."""
+    """One start of the worker; ``seconds`` is the time until the worker was ready.
+
+    ``after`` names the event before the start, such as the signal that ended the worker. The other
+    fields cover the time from the start until the worker was ready.
+    """
 
     after: str
     seconds: float

@@ -24,7 +24,8 @@ def whole_answer(received: bytes) -> int | None:
     if head_ends < 0:
         return None
     head = received[:head_ends].lower()
-    # The ledger's programs send a length with every body, so an answer without one has no body.
+    # The ledger's programs send a length with every body, so an answer without a length has no
+    # body.
     _, found, rest = head.partition(_LENGTH)
     length = int(rest.partition(b"\r\n")[0]) if found else 0
     if len(received) < head_ends + len(_END_OF_HEAD) + length:

@@ -7,8 +7,9 @@ latency. ``late_s`` says how late each delivery was sent.
 
 Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
 is the first delivery of its order. After its acknowledgement, the order's document is requested
-repeatedly until it is found. The event became visible after the last request that was answered with
-404 was sent, and before the first answer with the document arrived. A ``Sample`` has both times.
+repeatedly until it is found. The event became visible between two times, which a ``Sample`` has:
+the sending of the last request that got the answer 404, and the arrival of the first answer with
+the document.
 """
 
 import asyncio
@@ -34,8 +35,8 @@ _CONNECTIONS: Final = 32
 # An order has more than one delivery on average, so a load needs fewer orders than deliveries.
 _ORDERS_PER_DELIVERY: Final = 0.85
 # The pause before the next request for the same order. The error of a sample is about as long as
-# this pause. With it, 10 samples a second cause about 80 requests a second, and each request costs
-# the worker a third of a millisecond.
+# this pause. With this pause, 10 samples a second cause about 80 requests a second. Each request
+# costs the worker a third of a millisecond.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
 _ANSWERED_WITHIN_S: Final = 30.0
@@ -62,8 +63,8 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Sample(msgspec.Struct, frozen=True):
     """Two times of an event, in seconds from its scheduled time.
 
-    At ``seen_s``, the first answer with the event arrived. At ``not_before_s``, the last request
-    that was answered without the event was sent.
+    At ``seen_s``, the first answer with the event arrived. ``not_before_s`` is the time of sending
+    the last request whose answer did not have the event.
     """
 
     seen_s: float

@@ -88,7 +88,8 @@ class Peer(Measured):
     async def start(self, within_s: float = READY_WITHIN_S) -> float:
         """Start the worker; return the Unix time in seconds at which it was ready to fold.
 
-        That is the time at which the first probe that was answered with 200 was sent.
+        Of all probes, take the first probe that got the answer 200. The returned time is the time
+        of sending this probe.
         """
         self.launch()
         deadline = time.monotonic() + within_s

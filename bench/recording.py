@@ -63,8 +63,8 @@ def record(events: int, seed: int) -> list[RecordedDelivery]:
     chance = random.Random(seed)  # noqa: S311 - the input must be the same each time
     deliveries: list[RecordedDelivery] = []
     number = 0
-    # Some deliveries more than needed are generated, and the last to arrive are cut off. So the end
-    # of the input contains the same mix of stories as the rest.
+    # More deliveries than needed are generated, and the deliveries that arrive last are cut off. So
+    # the end of the input contains the same mix of stories as the rest.
     while len(deliveries) < events * 1.05:
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
@@ -88,7 +88,8 @@ def record_late_refunds(numbers: Iterable[int], seed: int) -> list[RecordedDeliv
     """Return the deliveries of one refund per order, long after the order's other deliveries."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # An order's story draws its first payment first, so the same generator gives that payment.
+        # An order's story begins by drawing its first payment. So a generator with the same seed
+        # draws the same payment.
         payment = _payment(random.Random(f"{seed} {number}"), number)  # noqa: S311
         chance = random.Random(f"{seed} {number} late")  # noqa: S311
         body = next(_refunds(chance, payment, _FIRST_CREATED_S + _LATE_S))

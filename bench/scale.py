@@ -1,12 +1,12 @@
 """`python -m bench.scale`, or `make bench-scale`: measure a worker as its state grows.
 
 At each number of orders, the benchmark measures the rate of the fold, the worker's memory and the
-size of the worker's databases. It also restarts the worker and measures the time until the worker
-is ready, once with its tables in place, and once when it must restore them from the changelogs.
-Then the benchmark measures how fast one, two and four workers fold the same log. It prints the
-results as tables, and writes them to ``build/bench-scale.json``. The benchmark starts its own Kafka
-in a temporary folder. The exit code is 1 if a restart with the tables in place took longer than 5 s
-or if a result is wrong. It is 2 if a measurement failed.
+size of the worker's databases. It also measures the time until a restarted worker is ready, in two
+cases: the worker's tables are in place, or the tables were deleted and the worker must restore them
+from the changelogs. Then the benchmark measures how fast one, two and four workers fold the same
+log. It prints the results as tables, and writes them to ``build/bench-scale.json``. The benchmark
+starts its own Kafka in a temporary folder. The exit code is 1 if a restart with the tables in place
+took longer than 5 s or if a result is wrong. It is 2 if a measurement failed.
 
     python -m bench.scale
     python -m bench.scale --orders 10000 100000 --workers

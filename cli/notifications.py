@@ -32,7 +32,7 @@ def iso_time(unix_s: int) -> str:
 
 
 def written_amount(amount_minor: int, currency: str, amounts: PayAmounts) -> int | float | str:
-    """Return an amount in the form in which the Pay API sends it if its amounts have this unit.
+    """Return an amount as the Pay API writes it; ``amounts`` is the unit of the API's amounts.
 
     >>> written_amount(150050, "KZT", PayAmounts.MINOR)
     150050

@@ -177,7 +177,8 @@ def notification_of(options: EventOptions, settings: SendSettings, *, now_s: int
     """Return the Pay API's notification for the options; ``further_data`` overrides its fields."""
     if settings.pay_amounts is None:
         raise WrongOptionError(
-            "--dialect pay needs LEDGER_PAY_AMOUNTS: set it to ingress' value, minor or major"
+            "--dialect pay needs LEDGER_PAY_AMOUNTS: set it to minor or major, the same value that "
+            "ingress uses"
         )
     if options.event_id is not None:
         raise WrongOptionError("--event-id: a notification of the Pay API has no event id")

@@ -1,7 +1,8 @@
 """Checks at the end of a run that each acknowledged delivery is in the log and counts once.
 
-If a commit skips unfinished work, a comparison of committed offsets with the ends of the partitions
-can't show it. ``verify`` shows it, because the outputs of the skipped records are missing.
+A comparison of committed offsets with the ends of the partitions can't show a commit that skips
+unfinished work. ``verify`` shows such a commit, because the outputs of the skipped records are
+missing.
 """
 
 import asyncio

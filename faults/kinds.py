@@ -12,8 +12,9 @@ from faults.stage import FaultStage
 class Injected(msgspec.Struct, frozen=True):
     """The targets of an injected fault, and the number of seconds for which the fault lasts.
 
-    If other workers have to ``take_over``, the fault ends as soon as they have done so. ``since_s``
-    is the monotonic time at which the fault started; ``None`` if it started with its injection.
+    If ``take_over`` is true, the fault ends as soon as other workers fold the partitions.
+    ``since_s`` is the monotonic time at which the fault started; ``None`` if the fault started with
+    its injection.
     """
 
     targets: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Injects an operator's mistakes: a worker of other rules, a deleted topic, a lost changelog.
+"""Injects an operator's mistakes: a worker with other rules, a deleted topic, a lost changelog.
 
 After the ``with`` block of a fault, each topic exists again, and only the stage's own workers run.
 """

@@ -94,7 +94,7 @@ class ProgramUnderFault:
         self._is_back()
 
     def start_again(self, during: str) -> UnplannedEnd | None:
-        """If the program has ended although no fault may end it, restart it; return that end."""
+        """Restart the program if it has ended although no fault may end it; return this end."""
         with self._restarting:
             how = self.ended()
             if how is None or self.may_end:

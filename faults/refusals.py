@@ -19,8 +19,8 @@ def await_end(stage: FaultStage, program: ProgramUnderFault, *words: str) -> Non
     began_s = time.monotonic()
     if not program.wait_ended(_WAITED_FOR_S):
         stage.findings.append(
-            f"{program.label} runs during {stage.fault}: expected an end that names "
-            f"{' and '.join(words)}"
+            f"{program.label} is still running during {stage.fault}: expected it to end and to "
+            f"log {' and '.join(words)}"
         )
         program.kill()
         return

@@ -34,9 +34,10 @@ _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """A fault with its cost: the seconds from its start until every partition folds newer records.
 
-    ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted until other workers
-    folded the partitions, so ``held_s`` is about ``cost_s``. ``stops`` are the programs that the
-    fault ended with SIGTERM; if ``kafka_away``, these programs may have been unable to reach Kafka.
+    ``cost_s`` is ``None`` after a timeout. ``held_s`` is how long the fault lasted. If
+    ``take_over`` is true, the fault lasted until other workers folded the partitions, so
+    ``held_s`` nearly equals ``cost_s``. ``stops`` are the programs that the fault ended with
+    SIGTERM. If ``kafka_away`` is true, these programs may have been unable to reach Kafka.
     ``answer_s`` is the longest time that ingress took to answer.
     """
 

@@ -66,9 +66,11 @@ class StageError(RuntimeError):
 
 
 class FaultStage:
-    """A context manager that runs all programs; ``settings`` bypass the proxies of the brokers.
+    """A context manager that runs all programs.
 
-    On a ``secured`` stage, the listeners behind the proxies require ``credentials``.
+    ``settings`` has the brokers' direct addresses, so a client with these settings does not pass
+    through the proxies. On a ``secured`` stage, the listeners behind the proxies require
+    ``credentials``.
     """
 
     def __init__(  # noqa: PLR0913 - one call describes a whole stage
@@ -228,10 +230,10 @@ class FaultStage:
         )
 
     def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
-        """Return a worker that will use a copy of a given worker's folder, and so have its name.
+        """Return a worker that will use a copy of a given worker's folder.
 
-        A worker's name contains its port, so both workers use the same port, on different
-        addresses. The stage never restarts the returned worker.
+        Both workers have the same name. The name contains the port, so both workers use the same
+        port, on different addresses. The stage never restarts the returned worker.
         """
         port = int(worker.url.rpartition(":")[2])
         twin = self._program(f"copy of {worker.label}", "worker", port, _OTHER_LOOPBACK)

@@ -145,7 +145,7 @@ def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes
 
 
 class _ReceivedHead:
-    """The shared head of the answers to accepted deliveries, which contains the current date."""
+    """The head that all answers to accepted deliveries share; it contains the current date."""
 
     def __init__(self) -> None:
         self._headers: Headers | None = None

@@ -47,7 +47,7 @@ class _Append(NamedTuple):
 
 
 class Appends:
-    """All records of one producer that are not acknowledged yet.
+    """The records of one producer, as long as Kafka has not acknowledged them.
 
     ``partitions`` is each topic's number of partitions, and ``limits_bytes`` has the largest batch
     that each topic accepts. A record that is too large fails by itself. Any other failure fails all
@@ -76,7 +76,10 @@ class Appends:
         self._look_at = float("inf")
 
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
-        """Queue a record; its future succeeds on Kafka's acknowledgement, or fails by ``until``."""
+        """Queue a record; return a future for its place.
+
+        The future succeeds when Kafka acknowledges the record, and fails at ``until`` or earlier.
+        """
         kept: asyncio.Future[Place] = self._loop.create_future()
         if self._failed is not None:
             kept.set_exception(LogUnavailableError(self._failed))
@@ -234,7 +237,7 @@ class _Lane:
         self._producer.renew_identity()
 
     def _keep(self, first_offset: int) -> None:
-        """Give the futures of acknowledged records their places, unless a future was cancelled."""
+        """Give each acknowledged record's future the record's place; skip cancelled futures."""
         if first_offset < 0:
             # A broker may leave out the offset of a batch that it receives twice. These deliveries
             # then fail. Plexy retries them, and the retries get a place.
@@ -246,7 +249,7 @@ class _Lane:
         self._under_way = []
 
     def _compare(self, first_offset: int) -> None:
-        """Log an error if a batch reuses the offsets of acknowledged records: these are lost."""
+        """Log that acknowledged records are lost, if a new batch has their offsets."""
         end = self._ends.get(self._place, 0)
         if first_offset < end:
             _log.error(

@@ -50,7 +50,8 @@ class _Body:
         self.size = 0
         self._memory = memory
         self._limit_bytes = limit_bytes
-        # A list of tiny chunks would take many times the size of the body, and this array does not.
+        # This array takes little more than the body; a list of tiny chunks would take many times
+        # as much.
         self._bytes = bytearray()
 
     async def read(self, receive: Receive) -> bytes | BodyFault:

@@ -115,22 +115,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        # The bytes read outside a body since the last request ended or, if this request's head is
-        # complete, since the head ended.
+        # The number of bytes read outside a body. The count restarts when the head of a request
+        # ends, and when the request ends.
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
         # The body read so far, if the request may still go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
-        # Whether the head offers another protocol, and so is parsed again without the offer.
+        # Whether the head offers another protocol. Such a head is parsed again without the offer.
         self._upgrading = False
         # The last answer on the connection. It is sent after the answers under way, once reading
         # has stopped.
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection; if there are too many, abort the one with the longest wait."""
+        """Take a connection; if there are too many, abort the connection with the longest wait."""
         super().connection_made(transport)
         self._patience = Patience(self.loop, transport.abort)
         self._watch()
@@ -161,7 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _feed(self, piece: bytes) -> None:
-        """Parse a piece of a read, unless the connection ends; count the bytes outside a body.
+        """Parse a piece of a read, unless the connection has ended; count the bytes outside a body.
 
         The parser gathers a name or a value until it is complete. The parser skips chunk
         extensions, the zeros before the size of a chunk, and the line ends before a request. Only
@@ -366,7 +366,7 @@ class BoundedProtocol(HttpToolsProtocol):
         raise _RefusedError(fault)
 
     def _end_by_fault(self, fault: Fault) -> None:
-        """End the connection; the fault's answer is also the answer to an incomplete request."""
+        """End the connection; if a request is incomplete, the fault's answer is its only answer."""
         words = LAST_WORDS[fault]
         if self._state.now == "body":
             if self.cycle.response_started:

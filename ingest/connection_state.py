@@ -75,7 +75,7 @@ class ConnectionState:
         self.unanswered -= 1
 
     def new_wait(self) -> Wait | None:
-        """Return the wait that has begun since the last call, or ``None`` if the wait continues."""
+        """Return the wait that began after the last call, or ``None`` if there is no new wait."""
         wait = WAITS[self.now][self.unanswered > 0]
         if wait == self._wait:
             return None

@@ -46,7 +46,7 @@ class Log(Protocol):
     """The log as the endpoints see it."""
 
     def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
-        """Return the kept record's place by ``until``, or raise ``LogUnavailableError``."""
+        """Return the kept record's place, or raise ``LogUnavailableError``, before ``until``."""
 
     async def trouble(self) -> str | None:
         """Return why nothing can be appended now; ``None`` if appending is possible."""
@@ -74,7 +74,8 @@ class WebhookLog:
         self._reason = _NOT_YET
         # The faults that were found when the topics were last checked.
         self._faults: Sequence[Fault] = ()
-        # The faults that were logged last, in settings that make brokers refuse some records.
+        # The faults that were logged last. Each fault is a wrong setting, because of which brokers
+        # refuse some records.
         self._logged: list[str] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()

@@ -182,8 +182,8 @@ class IngressMetrics(Metrics, Collector):
         self._topic_faults = self.declare(
             "gauge",
             "topic_faults",
-            "faults of the topics that ingress appends to; while one of them makes ingress refuse "
-            "every delivery, only this one is counted",
+            "faults of the topics that ingress appends to; while a fault makes ingress refuse "
+            "every delivery, only this fault is counted",
             "process",
         )
         self._looked_at = self.declare(

@@ -32,8 +32,8 @@ _REQUEST_SHARE: Final = 0.3
 # larger than this size gets a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
 _UNCOMPRESSED: Final = 0
-# A producer's last requests get this share of the same time to end by themselves. This share is a
-# little more than the time that one request may take.
+# When a producer is stopped, its last requests get this share of the time in which a delivery must
+# be answered. This share is a little more than the share that one request may take.
 _PUT_AWAY_SHARE: Final = 0.4
 # A readiness check waits this long for Kafka's answer.
 _METADATA_WITHIN_S: Final = 2.0
@@ -56,7 +56,7 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
     """A producer whose batches are no larger than their topic accepts."""
 
     def create_batch_for(self, limit_bytes: int) -> BatchBuilder:
-        """Return an empty batch with a size limit, which its first record may exceed."""
+        """Return an empty batch; only its first record may exceed the batch's size limit."""
         return BatchBuilder(min(limit_bytes, _BATCH_BYTES), _UNCOMPRESSED)
 
     def renew_identity(self) -> None:

@@ -37,8 +37,8 @@ from runtime.logs import configure
 # closes first and no delivery is sent on a connection that was just closed.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
-# The collector runs after this many new objects. By Python's default, it would run after 700
-# objects, which is about every twenty deliveries.
+# The garbage collector runs after this many new objects. By Python's default, it would run after
+# 700 objects, which is about every twenty deliveries.
 _COLLECT_AFTER: Final = 20_000
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 # If the server of a process has not started, SIGTERM itself kills the process, and the exit code is

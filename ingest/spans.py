@@ -2,8 +2,8 @@
 
 Input: a request's headers, and the outcome of its delivery. Output: an OpenTelemetry span of the
 kind SERVER, and a header that names the span to the record's readers. Invariants: a span contains
-no signature and, of the body, nothing except ids; only a sender with a good signature can choose
-the trace.
+no signature, and only the ids from the body; only a sender with a good signature can choose the
+trace.
 """
 
 import time
@@ -65,7 +65,7 @@ class DeliverySpan:
         """Begin a step of the delivery."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """If an exception leaves the step, end the span with it, unless the span has ended."""
+        """If the step raises an exception, end the span as failed, unless the span has ended."""
         if error is not None:
             # The text of an exception may have any content, so the span has only the exception's
             # name.

@@ -8,11 +8,11 @@ delivery with different content is rejected, either for its data or because it r
 delivery that was rejected or left unfolded does not block a later, corrected delivery of its id.
 
 An event id is forgotten once its record is older than ``forget_after_ms``, measured by the log's
-time. (This record is the one that counts or, while none counts, the id's first record.) The id's
-next record then counts as new. The log's time is the latest timestamp among the partition's records
-so far, so it never goes back. So a forgotten id stays forgotten until its next record, and its row
-may be deleted at any time, or never. Invariant: a verdict depends neither on a clock, nor on which
-rows have been deleted.
+time. Here, *its record* is the record that counts or, while no record of the id counts, the id's
+first record. The next record of a forgotten id counts as new. The log's time is the latest
+timestamp among the partition's records so far, so it never goes back. So a forgotten id stays
+forgotten until its next record, and its row may be deleted at any time, or never. Invariant: a
+verdict depends neither on a clock, nor on which rows have been deleted.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ class AnotherLogError(RuntimeError):
 
 
 class Uncounted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivery that does not count: its content's digest, its offset, and the log's time there.
+    """An uncounted delivery: its content's digest, its offset, and the log's time at this offset.
 
     ``noted_under`` is the id of the payment that keeps the delivery's note (``ledger.notes``), or
     empty if the delivery has no note. ``is_unfolded`` is true if the ledger does not fold the
@@ -70,10 +70,10 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     While no record counts, ``digest`` is empty, the place and the time are those of the first
     record, and ``uncounted`` has one delivery for each distinct content, up to a limit. Once a
-    record counts, ``uncounted`` keeps only those deliveries before it that were left unfolded.
+    record counts, ``uncounted`` keeps only the earlier deliveries that were left unfolded.
     ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's other
     records, whatever their content, up to a limit. Once an id is forgotten, its next record counts
-    as its first.
+    as its first record.
     """
 
     digest: bytes
@@ -111,7 +111,8 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     From time to time, the table is searched for forgotten ids. ``swept_to`` is the key that the
     current search has reached; it is empty between two searches. ``oldest_ms`` is the earliest
-    ``Seen.timestamp_ms`` that the current search, or else the last search, has left in the table.
+    ``Seen.timestamp_ms`` that the current search has left in the table. Between two searches,
+    ``oldest_ms`` keeps the value of the last search.
     """
 
     swept_to: bytes = b""
@@ -248,7 +249,7 @@ def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -
     """Return a record's envelope, or ``None`` after rejecting a record that can't be an event.
 
     Such a record is unreadable, untrusted, or stored under another key than its event's id. The
-    table does not remember its id, so it can't take the place of an event.
+    table does not remember the record's id, so the record can't take the place of an event.
     """
     envelope = read_envelope(record)
     if isinstance(envelope, Rejection):
@@ -280,8 +281,8 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     key = envelope.id.encode()
     held = result.seen.get(key) or known.get(key)
     if held is not None and held.last_offset >= record.offset:
-        # After a crash, a chunk is judged again. The table may already have some of its rows; the
-        # events of these records were published before the crash.
+        # After a crash, a chunk is judged again. The table may already have the rows of some of its
+        # records. The events of these records were published before the crash.
         result.outcomes.append("replayed")
         return
     digest = content_digest(envelope)

@@ -55,7 +55,7 @@ def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition whose rows on disk were not those written, so that its files were deleted."""
+    """A partition whose files were deleted, because its rows on disk were not the written rows."""
 
     table: TableName
     partition: int

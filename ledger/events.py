@@ -307,7 +307,7 @@ def _created(created: object, arrived_ms: int, marks: list[Mark]) -> int:
 
 
 def _money(kind: Kind, data: Mapping[str, Any], rules: RuleSet, marks: list[Mark]) -> Money | None:
-    """Return the money of a fact; ``None`` if the fact needs no amount and has no usable one."""
+    """Return a fact's money; ``None`` if the fact needs no amount and has no usable amount."""
     amount, currency = data.get("amount"), data.get("currency")
     fields = rules.captured_fields
     if fields and not data.keys().isdisjoint(fields) and kind in _CAPTURES:

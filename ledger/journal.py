@@ -155,7 +155,7 @@ def subject_of_entry(entry: Entry) -> Subject:
 
 
 def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list[Entry]:
-    """Return the entries after which ``standing`` are the posted facts of ``subject``.
+    """Return the entries that make ``standing`` the posted facts of ``subject``.
 
     There are at most two entries. ``before`` are the facts that stood until now, if any. A
     correction is posted even if the old and the new facts have the same money. So the order in

@@ -214,7 +214,7 @@ class OrderRows:
                 yield self._calendar + time.to_bytes(_TIME_BYTES) + snapshot.payment_id.encode()
 
     def _moments(self, *, backwards: bool = False) -> Iterator[Moment]:
-        """Yield those moments of the calendar that belong to snapshots that the head counts."""
+        """Yield the moments in the calendar, but only for snapshots that the head counts."""
         for key in self.calendar(backwards=backwards):
             moment = self.moment(key)
             payment = self.payment(moment[1])

@@ -8,8 +8,8 @@ never change an amount, a status, an entry, or the order that a payment belongs 
 A payment keeps a set of notes, so neither the notes' order of arrival nor a repetition matters. A
 note with the outcome ``COUNTS`` gives the place (partition and offset) of the delivery that counts
 for an event id. All other notes of that id are then marked as corrected, except the notes of
-deliveries that reuse the id. A note about the delivery at that place itself is void, and is not
-shown, because a retry has made this delivery count.
+deliveries that reuse the id. A note about the delivery that counts is void, and is not shown: a
+retry has made this delivery count.
 """
 
 from collections.abc import Iterable
@@ -86,7 +86,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 def counts(event_id: str, partition: int, offset: int, kept_under: str) -> Note:
-    """Return a note that says that the delivery at this place counts; ``kept_under`` keeps it."""
+    """Return the note which says that the delivery at this place counts; see ``kept_under``."""
     return Note(
         event_id=event_id,
         type="",

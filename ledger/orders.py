@@ -150,7 +150,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """The number of distinct facts, which is the version of the document, if there is one."""
+        """The number of distinct facts; an order's document has the same version."""
         return sum(len(held.payment.events) for held in self.payments.values() if held.payment)
 
     @property

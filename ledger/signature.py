@@ -16,7 +16,10 @@ DEFAULT_TOLERANCE_S: Final = 300
 
 
 class SignedForm(StrEnum):
-    """The bytes that Plexy signs: the body on its current page, ``t.body`` on an older page."""
+    """The bytes that Plexy signs.
+
+    Plexy's current page says that it signs the body; an older page says that it signs ``t.body``.
+    """
 
     BODY = "body"
     TIMESTAMPED = "timestamped"
@@ -120,7 +123,7 @@ def _matches(
 
 
 def _signed(timestamp: str, body: bytes, form: SignedForm) -> Iterator[bytes]:
-    """Yield the messages that may have been signed, first that of Plexy's current page."""
+    """Yield the messages that Plexy may have signed; the form on its current page comes first."""
     if form is not SignedForm.TIMESTAMPED:
         yield body
     if form is not SignedForm.BODY:

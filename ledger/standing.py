@@ -1,10 +1,10 @@
 """Standing facts: the facts of a payment that move money, whatever their order of arrival.
 
-Input: the facts of one payment, one at a time. Output: the facts on which each movement of money
-rests; these facts stand. Invariants: a movement rests on the earliest facts that can carry it. So
-an earlier fact may replace the facts of a movement, and a later fact never does. Facts that were
-replaced never stand again, not even after later facts have been set aside. So an entry is never
-posted twice.
+Input: the facts of one payment, one at a time. Output: for each movement of money, the facts that
+cause it. The movement *rests on* these facts, and these facts *stand*. Invariants: a movement rests
+on the earliest facts that can cause it. So an earlier fact may replace the facts of a movement, and
+a later fact never does. Facts that were replaced never stand again, not even after later facts have
+been set aside. So an entry is never posted twice.
 """
 
 from bisect import insort

@@ -40,7 +40,7 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
     """A topic setting that the guarantees rest on, with Kafka's own name and value.
 
     A topic is created with ``value``. ``accepts`` defines which values an existing topic may have:
-    the same value only, any number that is not smaller, or any value. If a setting is ``newer``,
+    only the same value, any number that is not smaller, or any value. If a setting is ``newer``,
     brokers before Kafka 3.6 do not know it, so it is neither set nor checked on such brokers. If a
     setting with ``refuses_some`` has a wrong value, the broker refuses some records, but no record
     is lost.

@@ -17,8 +17,8 @@ from ledger.dialects import is_bearer
 from ledger.records import SignedRecord
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
 
-# Ingress writes four headers, and a rejection has ten. A stranger's record may have millions, of
-# which only the first are read.
+# Ingress writes four headers, and a rejection has ten. A stranger's record may have millions
+# of headers, so only the first headers are read.
 MAX_HEADERS: Final = 100
 
 

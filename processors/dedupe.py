@@ -2,10 +2,10 @@
 
 The agent reads chunks of ``plexy.webhooks``. To ``ledger.events``, it writes events, and notes
 about deliveries that do not count, all keyed by payment id. To ``plexy.rejected``, it writes bad
-data. If a different delivery of a rejected event id is folded, the agent also writes there that
-the rejected delivery is corrected. The agent's table ``seen`` has a row for each event id, and
-stores each partition's progress under the empty key. Invariant: a row is deleted only after its id
-is forgotten (``ledger.deduplication`` says when).
+data. If the agent folds a different delivery of a rejected event id, it also writes to
+``plexy.rejected`` that the rejected delivery is corrected. The agent's table ``seen`` has a row for
+each event id, and stores each partition's progress under the empty key. Invariant: a row is deleted
+only after its id is forgotten (``ledger.deduplication`` says when).
 """
 
 from collections import Counter
@@ -88,7 +88,7 @@ def add_agent(app: LedgerApp) -> None:
         )
         set_aside(app, chunk, result.rejected, effects)
         # These records say that earlier rejections are corrected. A rejection may be from this
-        # chunk, so they come after the chunk's rejections.
+        # chunk, so these records follow the chunk's rejections.
         effects.publish(
             app.names.rejected,
             (OutRecord(*corrected_record(each, app.names.webhooks)) for each in result.corrected),

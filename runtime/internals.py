@@ -151,9 +151,9 @@ def missing_at(place: str, names: str) -> Iterator[str]:
 def has(owner: object, name: str, package: str) -> bool:
     """Return whether a module has a name, or whether a class or its instances have the name.
 
-    An instance has the attributes that the methods of its class assign. Of a class and its bases,
-    only the classes of ``package`` count, because this project may have replaced a library's class
-    with a subclass of its own.
+    An instance has the attributes that the methods of its class assign. A class or a base counts
+    only if ``package`` defines it, because this project may have replaced a library's class with a
+    subclass of its own.
     """
     if not isinstance(owner, type):
         return hasattr(owner, name)

@@ -45,7 +45,7 @@ class Server(Measured):
         return None
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables to add to the environment; the simple handlers need no others."""
+        """Return the additional environment variables; simple handlers need no other variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_TOPIC": self.place.names.webhooks,

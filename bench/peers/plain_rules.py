@@ -1,8 +1,8 @@
 """Implements the rules of the Python peers (the programs that the ledger is compared with).
 
-The module has only those of the ledger's rules that the recorded input needs. It uses plain dicts,
-as the peers' documentation does. Wherever there is a choice, the module takes the cheaper option:
-dicts instead of classes, no anomalies, no reversals, and no checks of fields.
+Of the ledger's rules, the module has only the rules that the recorded input needs. It uses plain
+dicts, as the peers' documentation does. Wherever there is a choice, the module takes the cheaper
+option: dicts instead of classes, no anomalies, no reversals, and no checks of fields.
 """
 
 import json

@@ -11,8 +11,8 @@ the other half, so that new records can't keep the reader busy.
 
 In one case, a reversal is complete although no new entry follows it. A payment keeps its facts only
 up to a limited size, and sets aside the latest facts that no longer fit. If the payment has set
-aside the fact that the new entry would post, there is no new entry. The table ``payments`` shows
-which payments have set facts aside.
+aside the fact for which a new entry is missing, the journal never gets that entry. The table
+``payments`` shows which payments have set facts aside.
 """
 
 from collections.abc import Callable
@@ -93,7 +93,7 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
 
 
 async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
-    """Return the subjects that get no new entry, because the payment has set aside their fact."""
+    """Return the subjects that get no new entry, because their payment set their fact aside."""
     topic = reader.names.changelog("payments")
     partitions = len(await reader.ends(topic))
     found: set[Subject] = set()

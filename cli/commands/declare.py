@@ -33,7 +33,7 @@ def _first_word(ctx: Any) -> str:
 
 
 class _Command(TyperCommand):
-    """A command whose help ends with examples and with the settings that it reads."""
+    """A command whose help ends with examples and with the command's settings."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples, and the names of the settings from the settings classes."""

@@ -53,8 +53,8 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     secret: Annotated[
         str | None,
         typer.Option(
-            help="signing secret; default: the first secret of LEDGER_WEBHOOK_SECRETS, or the "
-            "secret of `run` if LEDGER_WEBHOOK_SECRETS is not set"
+            help="signing secret; default: the first secret of LEDGER_WEBHOOK_SECRETS; if that is "
+            "not set, the development secret that `plexy-ledger run` uses"
         ),
     ] = None,
     dialect: Annotated[
@@ -110,7 +110,10 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = 1.0,
     concurrency: Annotated[int, typer.Option(min=1, help="limit of concurrent requests")] = 32,
     dialects: Annotated[
-        str, typer.Option(help="dialects of the payments: sdk, pay (the Pay API) or sdk,pay")
+        str,
+        typer.Option(
+            help="dialects of the payments: `sdk`, `pay` (the Pay API), or both as `sdk,pay`"
+        ),
     ] = "sdk",
     rules: Annotated[
         Literal["seed", "lifecycle"],

@@ -177,8 +177,8 @@ def _messages(names: TopicNames) -> Json:
     }
 
 
-# The record of an order or an entry has no other header than this one, and may have no header at
-# all. Readers may ignore the header.
+# This is the only header that a record of an order or an entry may have. The record may also have
+# no header. Readers may ignore the header.
 _TRACED: Final[Json] = {
     "type": "object",
     "properties": {

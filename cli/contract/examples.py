@@ -1,7 +1,7 @@
 """Builds examples of published records by applying the rules to the demo's sample.
 
-The keys, values and headers are the same that a worker would write if the sample's deliveries were
-the log. No example is written by hand.
+The keys, values and headers are those that a worker writes for a log that consists of the sample's
+deliveries. No example is written by hand.
 """
 
 from collections import Counter, defaultdict

@@ -64,7 +64,7 @@ class DescribeQuorumRequest(Request[_QuorumRequest]):  # type: ignore[misc]
     API_KEY = 55
 
     def build(self, request_struct_class: type[_QuorumRequest]) -> _QuorumRequest:
-        """Return the request for the one topic that has a quorum."""
+        """Return the request for the only topic that has a quorum."""
         return request_struct_class(*QUORUM_OF)
 
 

@@ -94,7 +94,7 @@ def _pid(folder: Path) -> str:
 
 
 def _others(settings: WorkerSettings, patient: Patient) -> Iterator[CheckResult]:
-    """Find tables that no worker with these settings would read."""
+    """Find tables that a worker with these settings does not read."""
     tables = settings.data_dir / _TABLES
     for folder in sorted(tables.iterdir()) if tables.is_dir() else ():
         group, _, cluster = folder.name.partition("@")

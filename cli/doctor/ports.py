@@ -87,8 +87,9 @@ def _of(program: str, patient: Patient) -> list[WantedPort]:
 def answers(url: str) -> bool:
     """Return whether one of the ledger's programs answers at an address.
 
-    A program of the ledger is recognised by its metrics or by its answer to ``/healthz``: the
-    metrics port of ingress serves only metrics.
+    A program of the ledger is recognised by its metrics or by its answer to ``/healthz``. The
+    answer to ``/healthz`` alone is not enough, because the metrics port of ingress serves only
+    metrics.
     """
     try:
         with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:

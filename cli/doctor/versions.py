@@ -78,7 +78,7 @@ def libraries(required: Iterable[str]) -> Iterator[CheckResult]:
 
 
 def _of_extras(requirement: Requirement) -> Iterator[Requirement]:
-    """Yield what a library's requested extras require, such as the binding to RocksDB."""
+    """Yield the requirements of a library's requested extras, such as the RocksDB binding."""
     for text in metadata.requires(requirement.name) or []:
         extra = Requirement(text)
         marker = extra.marker

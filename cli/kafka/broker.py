@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# An embedded broker seldom lives for long, and the JVM's second compiler would take half of its
-# processor time: in a start and 3,000 sends, 4 s of 8 s.
+# An embedded broker seldom lives for long. With the JVM's second compiler, a start and 3,000 sends
+# take 8 s of processor time, and the compiler takes 4 s of these.
 _COMPILE_QUICKLY = "-XX:TieredStopAtLevel=1"
 _LOGGING = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -170,8 +170,8 @@ class EmbeddedKafka:
         """Suspend the broker: its connections stay open, and it answers nothing."""
         self._signal(signal.SIGSTOP)
         if sys.platform != "darwin" and (pid := self.pid):
-            # The system call that sends the signal returns before the last thread has stopped, so
-            # wait for that.
+            # The system call that sends the signal returns before the broker's last thread has
+            # stopped. This call waits until the whole process has stopped.
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:

@@ -162,7 +162,7 @@ class KafkaCache:
         jars = _listed_jars(self.home)
         if not jars or not self._archive.exists():
             return None
-        # An empty archive marks a recording that failed and is not retried.
+        # If the archive is empty, its recording failed, and is not retried.
         archive = self._archive if self._archive.stat().st_size else None
         return KafkaDistribution(jars=jars, archive=archive)
 

@@ -40,7 +40,7 @@ QUORUM_OF: Final[tuple[Any, ...]] = ([("__cluster_metadata", [(0, {})], {})], {}
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """A partition, its leader (-1: none), and the brokers that replicate it.
+    """A partition, its leader (-1 if it has no leader), and the brokers that replicate it.
 
     The brokers in `in_sync` have all records of the partition.
     """
@@ -60,7 +60,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 def ask_metadata(port: int, topics: list[str] | None) -> Metadata | None:
-    """Ask about topics (`None`: all); if there is no controller, the answer may be outdated."""
+    """Ask about topics (`None` means all); the answer may be outdated if there is no controller."""
     request = MetadataRequest_v1(topics)
     header = request.build_request_header(0, _CLIENT)
     answer = _ask(port, header.encode() + request.encode())

@@ -71,7 +71,7 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
 class ItemReader:
     """Reads the records of items.
 
-    Each topic is read up to the end offsets that the topic has when it is first read. So use this
+    Each topic is read up to the end offsets that the topic has at the first reading. So use this
     class only after the quarantine has been read. For each partition, the records of the last fetch
     are kept. So if the items are read in the sequence of the log, few fetches and little memory are
     needed.

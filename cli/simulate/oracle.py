@@ -38,10 +38,13 @@ _TYPES: Final = {
         "dispute.created": _DISPUTE,
     },
 }
-"""For each rule set, the event types that count; each key counts as the type that is its value."""
+"""The event types that count, for each rule set.
 
-# The notifications of the Pay API that count; each key counts as the event type that is its value.
-# The notification `transaction.created` does not count.
+An event whose type is a key counts as an event whose type is that key's value.
+"""
+
+# The notifications of the Pay API that count. A notification with a key's name counts as an event
+# whose type is the value. The notification `transaction.created` does not count.
 _NOTIFICATIONS: Final = {
     "transaction.charged": _SUCCESS,
     "transaction.failed": _FAILURE,
@@ -74,7 +77,7 @@ _SHOWN_AS: Final = {"succeeded": "paid", "authorised": "authorised", "voided": "
 
 
 class CheckedRefund(msgspec.Struct, frozen=True):
-    """One refund; the fields of all ``Checked`` classes have the names of the views' documents."""
+    """One refund; the fields of all ``Checked`` classes are named as in the views' documents."""
 
     refund_id: str
     amount: int

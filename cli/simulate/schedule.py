@@ -17,9 +17,9 @@ from cli.send import encode
 from cli.simulate.oracle import identity
 from cli.simulate.stories import SDK, Dialects, Event, Stories
 
-# The ranges of the signer's clock error, as multiples of the tolerance. The first range is no
-# error, and the third range is beyond the tolerance. The second range ends below the tolerance,
-# because the delivery also takes time.
+# The ranges of the signer's clock error, as multiples of the tolerance. In the first range, the
+# clock is right. The second range ends below the tolerance, because the delivery also takes time.
+# The third range is beyond the tolerance.
 _SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
 _SKEWS_PERCENT: Final = (70, 28, 2)
 

@@ -139,7 +139,7 @@ class Stories:
     def _lifecycle(
         self, shop: Shop, payment_id: str, money: Price, order: str | int
     ) -> list[Event]:
-        """Return an authorisation with captures or a void, a reversed refund, or disputes."""
+        """Return the events of one case: captures, a void, a reversed refund, or a dispute."""
         attempt = partial(self._attempt, shop=shop, payment_id=payment_id, order=order)
         about = partial(self._about, shop, payment_id)
         part = Price(self._random.randint(0, money.amount), money.currency)

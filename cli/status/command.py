@@ -53,7 +53,10 @@ class Behind:
         self._targets: dict[tuple[str, int], _Target] = {}
 
     def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[StatusProblem], bool]:
-        """Return a problem for each partition that is behind, and whether others may be behind."""
+        """Return a problem for each partition that is behind.
+
+        The second value is true if other partitions may also be behind.
+        """
         problems, undecided = [], False
         for hop in hops:
             for at in hop.partitions:

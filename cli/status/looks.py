@@ -127,7 +127,8 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[S
 def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
     """Yield a problem for each partition that lost unfolded records, in topics between two hops.
 
-    ``examine_topics`` reports the deleted records of the log of record itself.
+    This function skips the log of record (the first hop's topic), because ``examine_topics``
+    already reports its deleted records.
     """
     for hop in hops[1:]:
         for each in hop.partitions:

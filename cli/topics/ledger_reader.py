@@ -31,7 +31,8 @@ Offsets = Mapping[int, int]
 """An offset for each partition."""
 
 # The longest time for which a broker delays its answer if it has no records. aiokafka also fetches
-# beyond a range's end, and the next topic's fetch must wait for that answer.
+# beyond the end of the range to read, and the next topic's fetch must wait for the answer to this
+# fetch.
 _FETCH_MAX_WAIT_MS: Final = 20
 # A worker commits twice a second, so asking much more often than that would show nothing new.
 _POLL_S: Final = 0.2
@@ -190,7 +191,7 @@ class LedgerReader:
         """Return the offsets up to which the log is folded now.
 
         While a later hop lags, the result is empty: no offset of the log is known to be folded,
-        because the outputs of any record may be the ones that the later hop has not folded.
+        because any record may have outputs that the later hop has not folded.
         """
         at = await self.committed(self.names.topics.webhooks)
         for topic in self.names.topics.hops[1:]:

@@ -130,7 +130,7 @@ class Audit:
             await asyncio.sleep(self._settings.audit_every_s)
 
     def _start_over(self, error: RewrittenError) -> None:
-        """Report that everything must be read again; if the log lost records, keep reporting it."""
+        """Report that everything is read again; a loss of log records stays reported."""
         if error.topic == self._settings.names.webhooks:
             self._lost.append(error.difference)
         self._set_state("not_audited", f"{error}: the audit reads everything again from the start")

@@ -27,8 +27,8 @@ class Holding(NamedTuple):
 
     ``expected`` yields the keys that the topic must have, each with its partition. If ``by_key`` is
     true, the key alone decides the partition. Otherwise a key is in the same partition as its
-    record in the log, as in the table ``seen``. If ``in_rows`` is true, a value may consist of
-    several rows, as in the table ``orders``.
+    record in the log; this is the case in the table ``seen``. If ``in_rows`` is true, a value
+    may consist of several rows, as in the table ``orders``.
     """
 
     topic: str

@@ -18,8 +18,8 @@ from ledger.verification.differences import Difference
 from ledger.verification.journal_audit import AuditedBalance
 from ledger.verification.remedies import REMEDIES
 
-# Differences above this number are only counted: so many differences are unlikely to be caused by a
-# single record, so the list would not help.
+# Differences above this number are only counted. A single record rarely causes this many
+# differences, so a longer list does not help to find the cause.
 _MOST_SHOWN: Final = 100
 _MOST_EVENTS_SHOWN: Final = 10
 

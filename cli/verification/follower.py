@@ -230,8 +230,8 @@ class Follower:
     def _is_settled(self, place: _Place) -> bool:
         """Return whether a place that does not differ need not be judged again.
 
-        This is decided here only for a row of ``seen``. For all other places, ``_payments`` tracks
-        what must be judged again.
+        This method decides only about rows of ``seen``. For all other places, ``_payments`` has the
+        payments that must be judged again.
         """
         if place.holding.check is not check_seen:
             return True

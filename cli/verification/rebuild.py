@@ -225,7 +225,7 @@ async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> 
 
 
 async def _records(*readers: LedgerReader) -> dict[str, int]:
-    """Count the records to read from each topic; if there are two versions, most are read twice."""
+    """Count the records to read from each topic; for two versions, most topics are read twice."""
     log = readers[0].names.topics.webhooks
     totals = {log: sizes(await readers[0].begins(log), await readers[0].ends(log))}
     for reader in readers:

@@ -102,7 +102,7 @@ def _show_comparison(old: int, new: int, comparison: VersionComparison, console:
 
 
 def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
-    """Yield the lines that say how to switch, how to switch back, and what to delete then."""
+    """Yield the lines on how to switch, how to switch back, and how to delete the old version."""
     version = new.version
     kept = {topic.name for topic in all_topics(new.names, new.group_id)}
     yield f"To switch to version {version}:"

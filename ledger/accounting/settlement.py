@@ -24,7 +24,7 @@ LineKind = Literal["payment", "refund"]
 
 
 class Discrepancy(StrEnum):
-    """How a line and an entry differ; in the names, *here* is the ledger, and *there* the file."""
+    """How a line and an entry differ; in the names, *here* is the ledger, *there* is the file."""
 
     MISSING_HERE = "missing_here"
     MISSING_THERE = "missing_there"
@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A period from ``since`` to ``before`` (excluded), in Unix seconds; ``None`` is no bound."""
+    """A period in Unix seconds: ``since`` is in it, ``before`` is not; ``None`` means no limit."""
 
     since: int | None = None
     before: int | None = None
@@ -75,7 +75,7 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
-    """The result; ``mismatches`` are sorted by payment, ``totals`` by currency."""
+    """The result; ``mismatches`` are sorted by payment, and ``totals`` are sorted by currency."""
 
     matched: int
     mismatches: list[Mismatch]

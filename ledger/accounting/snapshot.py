@@ -53,8 +53,8 @@ class JournalSnapshot:
 
         A correction is a reversal and a new entry. They may be in two partitions, so possibly only
         one of them was read. In a complete journal, each subject has exactly one standing entry,
-        unless its payment has set aside the facts to post; and the entry that a reversal reverses
-        is never missing.
+        unless the payment has set aside all facts of the subject. The journal also has every entry
+        that a reversal reverses.
         """
         cut: set[Subject] = set()
         standing: set[Subject] = set()

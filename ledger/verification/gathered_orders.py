@@ -22,9 +22,10 @@ from ledger.wire import ORDERS, decoded
 
 
 def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return one value for each order; the head of a large order then holds the other rows.
+    """Return one value for each order.
 
-    A crash can leave rows of a large order that has no head; such rows are left out.
+    For a large order, the value is its head row, with the order's other rows inside it. A crash can
+    leave other rows although the head row was never written; these rows are left out.
     """
     values = {key: row for key, row in rows.items() if is_order_key(key)}
     others: dict[bytes, list[tuple[bytes, bytes]]] = {}
@@ -61,8 +62,8 @@ def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
             f"its head: expected first and last event {first} and {last}, "
             f"got {order.first} and {order.last}"
         )
-    # A payment's row changes the calendar even before the head counts the row, so the calendar is
-    # compared only if the head counts all rows.
+    # The calendar entries of a payment are written together with its row, and the head is written
+    # later. So the calendar is compared only if the head already counts every payment row.
     counted = all(held.at <= order.at for _, held in rows.all_held())
     if counted and expected != (calendar := set(rows.calendar())):
         wrong = sorted(map(rows.moment, expected ^ calendar))

@@ -55,7 +55,7 @@ class JournalAudit:
         # read.
         self._joint: dict[str, dict[_Name, tuple[Subject, Facts]]] = {}
         self._sums: Counter[tuple[str, str]] = Counter()
-        # The log may explain these entries once more of the log has been read.
+        # When more of the log has been read, the log may explain these entries.
         self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
 
     @property

@@ -177,7 +177,7 @@ class Truth:
         return is_named or (payment_id == order_id and self.knows(payment_id))
 
     def residents(self, order_id: str) -> Iterator[str]:
-        """Yield those payments at rest that an order shows, or of which it shows a note."""
+        """Yield each payment at rest if the order shows the payment or one of its notes."""
         for payment_id in self.naming(order_id):
             if order_id in self.payment(payment_id).orders and self.is_at_rest(payment_id):
                 yield payment_id

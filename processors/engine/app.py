@@ -36,7 +36,7 @@ class EngineApp(faust.App):
 
     @abstractmethod
     def marking_header(self, topic: str) -> str | None:
-        """Return the name of the header that marks a record if it is the record's first header.
+        """Return the name of the header that, as a record's first header, marks the record.
 
         The fold reads the other headers of a record only if the record is marked.
         """

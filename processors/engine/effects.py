@@ -3,8 +3,9 @@
 Kafka acknowledges the outputs, then the changelog's records. Then the table is written, together
 with the changelog's offset. So no state is written before its outputs, and no table is ahead of its
 changelog. After a crash the chunk is folded again. (Faust writes in the opposite order. After a
-crash, a key can be in RocksDB but not in the changelog. The restarted worker takes the key's event
-for a known one and skips it, so the key never reaches the changelog, and is lost in a rebalance.)
+crash, a key can be in RocksDB but not in the changelog. Then the restarted worker finds the key,
+and skips the key's event as a duplicate. So the key never reaches the changelog, and is lost in a
+rebalance.)
 
 A fold is a plain function, and each record that it yields is copied into its batch at once. So the
 objects of a chunk are freed one after another, while they are still in the processor's caches.
@@ -135,8 +136,8 @@ class Effects:
     async def _write_table(self) -> None:
         """Write the rows; the last changelog record is the mark of the last folded source record.
 
-        A chunk without rows is written too; otherwise the table would lag behind the committed
-        offset.
+        If a chunk has no rows, its mark is still written; otherwise the table would lag behind the
+        committed offset.
         """
         self._chunk.ensure_ours()
         if not self._rows.notes:
@@ -156,7 +157,7 @@ class Effects:
         self._table.write(self._chunk.partition, self._rows, written[changelog])
 
     def _fed(self) -> dict[int, int] | None:
-        """Return the ends of the next hop's partitions; ``None`` if the chunk wrote to none.
+        """Return the ends of the next hop's partitions; ``None`` if the chunk has no outputs there.
 
         Raise ``LostOutputsError`` if Kafka wrote records below an earlier end of their partition.
         """
@@ -166,7 +167,7 @@ class Effects:
         fed = self._table.fed(self._chunk.partition)
         for tp, written in wrote.items():
             before = fed.get(tp.partition, 0)
-            # Kafka returns no offset for a repeated batch that it accepted long before.
+            # If a batch that Kafka accepted long ago is sent again, Kafka returns no offset.
             if 0 <= written.first < before:
                 raise lost_output(tp)
             fed[tp.partition] = max(before, written.last + 1)
@@ -179,10 +180,10 @@ Fold = Callable[[Chunk, Effects], None]
 def folding(app: EngineApp, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
     """Return the work for a chunk: fold it, then write its effects.
 
-    If another process has taken over the right to write, this worker takes it back and folds the
-    chunk again; the table is written last, so the fold has the same result. If a batch is too
-    large, only the unwritten records are sent again, in smaller batches, because the records of the
-    changelog must be contiguous.
+    If another process has taken over the right to write, this worker takes the right back and folds
+    the chunk again. The table is written last, so the second fold has the same result. If a batch
+    is too large, only the unwritten records are sent again, in smaller batches, because the records
+    of the changelog must be contiguous.
     """
 
     async def fold_and_write(chunk: Chunk, refused: list[Effects], writer: Writer) -> None:

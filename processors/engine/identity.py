@@ -13,7 +13,7 @@ from typing import IO, Final
 from runtime.settings import SettingsError
 
 _FILE: Final = "worker-id"
-# A process that only checks whether a folder is claimed locks the file for less than this time.
+# To check whether a folder is claimed, a process locks the folder's file for less than this time.
 _LOOKED_AT_FOR_S: Final = 0.1
 
 # A claim ends when its file is closed, at the latest when the process ends.

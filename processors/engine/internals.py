@@ -142,7 +142,10 @@ class FaustConsumer(driver.Consumer, ABC):
 
 
 class Databases(Store):
-    """A table's databases by partition; opening a damaged one raises ``DamagedTableError``."""
+    """A table's databases by partition.
+
+    Opening a damaged database raises ``DamagedTableError``.
+    """
 
     # The key under which a database stores the last changelog offset that was applied to it. Faust
     # uses a text key, which an external id could equal; no UTF-8 text starts with this byte.
@@ -169,7 +172,7 @@ STORES.aliases["rocksdb"] = f"{__name__}:{Databases.__name__}"
 class FaustWorker(faust.Worker):
     """Faust's worker program; a subclass decides how the program ends."""
 
-    # The first function is called after a service crashed, and the second after a signal.
+    # The first function is called after a service crashed, and the second function after a signal.
     end_by_error: Callable[[BaseException], None]
     end_by_signal: Callable[[], None]
 

@@ -41,7 +41,8 @@ async def _work_after(
     not folded.
     """
     if ahead is not None:
-        await asyncio.wait([ahead])
+        if not ahead.done():
+            await asyncio.wait([ahead])
         # If the chunk ahead failed, `result` raises its error, so the work on this chunk does not
         # begin.
         if ahead.result() == chunk.given_back:

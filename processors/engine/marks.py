@@ -1,8 +1,10 @@
-"""Marks: a mark identifies one record, so that a table can recognize the log that it rests on.
+"""A mark identifies one record.
 
-A mark has the record's offset, and a fingerprint of its key, value and timestamp. The offset alone
-is not enough: a log that lost its end may have grown again, with a different record at this offset.
-Two records that were written at the same offset differ at least in their timestamps.
+With the mark of the last folded record, a table can check that the source log is still the log that
+the table was folded from. A mark has the record's offset, and a fingerprint of its key, value and
+timestamp. The offset alone is not enough: a log that lost its end may have grown again, with a
+different record at this offset. Two records that were written at the same offset differ at least in
+their timestamps.
 """
 
 from collections.abc import Mapping
@@ -17,9 +19,10 @@ SOURCE_KEY: Final = RESERVED + b"source"
 """The key under which a table and its changelog store the mark of the last folded source record."""
 
 FED_KEY: Final = RESERVED + b"fed"
-"""The key under which a table and its changelog store ends of the next hop's partitions.
+"""The key under which a table and its changelog store end offsets of the next hop's partitions.
 
-The stored end of a partition is the offset after the last record that the table's hop wrote to it.
+For each partition, the stored end offset is the offset after the last record that the table's own
+hop wrote to the partition.
 """
 
 HAD_KEY: Final = RESERVED + b"had"
@@ -53,11 +56,11 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode_ends(ends: Mapping[int, int]) -> bytes:
-    """Encode ends, given by partition number, in the form that tables and changelogs store."""
+    """Encode the partitions' end offsets in the form that tables and changelogs store."""
     return b" ".join(b"%d:%d" % each for each in sorted(ends.items()))
 
 
 def decode_ends(stored: bytes) -> dict[int, int]:
-    """Return the ends that ``encode_ends`` encoded."""
+    """Return the end offsets that ``encode_ends`` encoded."""
     pairs = (each.split(b":") for each in stored.split())
     return {int(number): int(end) for number, end in pairs}

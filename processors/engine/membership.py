@@ -95,7 +95,7 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
             raise UnknownMemberIdError(member_id)
         raise TakenNameError(
             f"another process has joined the group {coordinator.group_id} under this worker's "
-            f"name, {name}. Only one may run: stop the other one, or this one. If "
+            f"name, {name}. Only one of the two processes may run: stop one of them. If "
             "LEDGER_DATA_DIR is a copy of another worker's folder, delete the file `worker-id` "
             "in the copy before you start the worker on it"
         )

@@ -63,8 +63,8 @@ class RecoveryTimeoutError(Exception):
 class _Assignment(msgspec.Struct, frozen=True):
     """The changelogs that one rebalance gave to this worker.
 
-    ``apart`` has the source partitions that were assigned although their changelogs were not, and
-    the source partitions that were not assigned although their changelogs were.
+    ``apart`` has each source partition that was assigned without its changelog. It also has each
+    source partition that was not assigned although its changelog was assigned.
     ``rebalancing_count`` is the number of rebalances that had begun when this worker received the
     assignment.
     """
@@ -196,7 +196,7 @@ class Recovery(Service):
             claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
         ends = {tp: claim.result() for tp, claim in claims.items()}
         reader = await self._connected()
-        # No table has its claim yet, so each table is compared with its changelog's end before the
+        # The claim is not in the table yet, so the end to compare is the changelog's end before the
         # claim.
         await self._drop_misfits(reader, {tp: end - 1 for tp, end in ends.items()})
         self._ends = ends
@@ -211,14 +211,14 @@ class Recovery(Service):
         await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
-        """Raise ``ChangelogLostError`` if a changelog lost its claim, which would never arrive."""
+        """Raise ``ChangelogLostError`` if a changelog lost its claim, so that no reader gets it."""
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
                 raise ChangelogLostError(lost(tp, 0, ends[tp], end))
 
     async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
-        """Empty each table that does not match its changelog; then it is restored from scratch.
+        """Empty each table that does not match its changelog, to restore the table from scratch.
 
         A changelog can lose its last records, for example when a broker's disk is restored from an
         older copy. Later, the changelog can grow beyond the table's end again. So it is not enough
@@ -257,7 +257,7 @@ class Recovery(Service):
                 raise other_record(source, mark)
 
     async def _check_fed(self, reader: ChangelogReader, actives: set[TP]) -> None:
-        """Raise ``LostRecordsError`` if the next hop's source has lost records of this hop.
+        """Raise ``LostRecordsError`` if the next hop's source has lost records that this hop wrote.
 
         If the next hop has not folded the lost records, the next hop's table does not show the
         loss.

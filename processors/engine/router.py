@@ -4,7 +4,7 @@ Faust's own router decodes the answer as text and drops the answer's headers. Th
 the status, the body, the content type and the caching headers unchanged. It answers 503 if the
 other worker can't be reached.
 
-Of the request's headers, the other worker receives only those that the views read. If that worker
+The other worker receives only those headers of the request that the views read. If that worker
 received a ``Content-Length`` but no body, it would read the connection's next request as the body.
 """
 

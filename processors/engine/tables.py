@@ -150,7 +150,7 @@ class ChunkTable(StoredTable):
         return TableSnapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
     def learn(self, partition: int, snapshot: TableSnapshot, digest: Digest) -> None:
-        """Adopt the digest of a snapshot's rows, unless changelog records were applied after it.
+        """Adopt a snapshot's digest, unless changelog records were applied after the snapshot.
 
         ``digest`` is the digest that a scrub has computed from the rows on disk.
         """
@@ -381,7 +381,7 @@ def _now_ms() -> int:
 
 def _unmarked(table: ChunkTable, partition: int, what: str) -> str:
     place = f"partition {partition} of the table {table.name}"
-    return f"{place} has {what}, so it is unknown which changelog records its rows rest on"
+    return f"{place} has {what}, so it is unknown which changelog records its rows contain"
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:

@@ -253,7 +253,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return None if end is None else max(end - folded, 0)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Return the committed offset of each partition or, if lower, the offset where it starts.
+        """Return each partition's committed offset or, if lower, the partition's start offset.
 
         Faust never commits an offset that is lower than the offset returned here.
         """

@@ -94,8 +94,8 @@ async def next_epoch(client: AIOKafkaClient, identity: str) -> Epoch:
             await asking.start()
             break
         except KafkaError as error:
-            # aiokafka retries by itself, unless the connection ends while it looks for the
-            # broker to ask. That error is wrapped in a different one.
+            # aiokafka retries by itself, unless the connection ends while aiokafka looks for the
+            # broker to ask. Then aiokafka wraps the connection's error in a different error.
             if not isinstance(error.__cause__, KafkaConnectionError):
                 raise
             await asyncio.sleep(RETRY_AFTER_S)
@@ -169,7 +169,7 @@ class Writers:
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self, consumer: ChunkConsumer) -> None:
-        """Replace each writer whose renewal is due; if Kafka does not answer, it stays due."""
+        """Replace each writer whose renewal is due; without an answer, the renewal stays due."""
         for tp in list(self._writers):
             # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:

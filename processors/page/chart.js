@@ -90,7 +90,7 @@ function largest(...lists) {
   return Math.max(0, ...lists.flat().map(Number));
 }
 
-/** Return round values, including zero, that reach from `-down` or below it to `up` or above it. */
+/** Return round values, including zero, from a value of at most `-down` to a value of at least `up`. */
 function scale(up, down) {
   const rough = Math.max(up + down, 1) / 4;
   const unit = 10 ** Math.floor(Math.log10(rough));

@@ -1,5 +1,5 @@
-// Makes the page light or dark. The page follows the system's theme until the reader chooses one.
-// This script runs before the first paint, so that a dark page never flashes white.
+// Makes the page light or dark. The page follows the system's theme until the reader chooses a
+// theme. This script runs before the first paint, so that a dark page never flashes white.
 (() => {
   const KEY = "plexy-ledger.theme";
   const CHOICES = ["system", "light", "dark"];

@@ -35,8 +35,8 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
     """Return a page of orders.
 
     The cursor of the next page has two numbers for each partition. The first number is the offset
-    below which the next page begins. The second number is the number of offsets from there up to
-    the beginning of the first page.
+    below which the next page begins. The second number is the number of offsets from this offset
+    up to the beginning of the first page.
     """
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
@@ -80,10 +80,10 @@ def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
-    """Return the documents' keys from ``starts`` to ``ends``, of at most a chunk per partition.
+    """Return the keys of the documents in a range; read at most a chunk of each partition.
 
-    After a crash, the outputs of at most one chunk may be written although the chunk's state is
-    not. The restarted worker writes these outputs again, right after the first copies.
+    After a crash, the outputs of at most one chunk may be written although the chunk's state is not
+    written. The restarted worker writes these outputs again, right after the first copies.
     """
     keys: set[bytes] = set()
     for partition, start in starts.items():

@@ -44,7 +44,7 @@ def wait_s(request: Any) -> float:
 def time_ms(request: Any, name: str) -> int | None:
     """Return a time in Unix milliseconds; ``None`` if the parameter is not given.
 
-    The parameter has RFC 3339 (in UTC, unless it names a zone) or Unix seconds.
+    The parameter is a time in RFC 3339 or in Unix seconds. A time that names no zone is in UTC.
     """
     given = request.query.get(name, "").strip()
     if not given:

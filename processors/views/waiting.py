@@ -28,7 +28,7 @@ MOST_WAITERS: Final = 200
 Each waiting request occupies a connection.
 """
 
-# An event takes some tens of milliseconds through the three hops. If an event takes longer than
+# An event passes through the three hops in some tens of milliseconds. If an event takes longer than
 # this limit, the log is searched for the event. The search is repeated after pauses, and each pause
 # is twice as long as the one before.
 _LOOK_AFTER_S: Final = 1.0

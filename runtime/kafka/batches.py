@@ -35,8 +35,9 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from runtime.kafka.internals import Append, appender, content, seal
 from runtime.kafka.partitions import partition_for
 
-# A broker's restart takes seconds, and the client retries meanwhile. After this time a worker stops
-# with an error; after its own restart, the worker folds the chunk again.
+# A broker's restart takes seconds, and the client retries meanwhile. If Kafka does not acknowledge
+# a record within this time, the worker stops with an error. After its restart, the worker folds the
+# chunk again.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 _LOG_APPEND_TIME: Final = 1
@@ -79,7 +80,7 @@ class Written(msgspec.Struct, frozen=True, gc=False):
         return self.last - self.first + 1 == self.count
 
     def then(self, batch: "Written") -> "Written":
-        """Return one range with these records and those of the partition's next batch."""
+        """Return one range with these records and the records of the partition's next batch."""
         keeps_times = self.keeps_times and batch.keeps_times
         return Written(self.first, batch.last, self.count + batch.count, keeps_times)
 
@@ -241,9 +242,10 @@ async def send(
 ) -> dict[TopicPartition, Written]:
     """Write batches, in order within each partition; return each partition's offsets.
 
-    The first batches of all partitions are sent together, then the second ones, without a task or a
-    timer for each. Raises ``BatchRefusedError`` if a batch is too large; the later batches of that
-    partition then count as not acknowledged, so that they are written again in order.
+    The first batches of all partitions are sent together, and then the second batches. No batch has
+    a task or a timer of its own. Raises ``BatchRefusedError`` if a batch is too large; the later
+    batches of that partition then count as not acknowledged, so that they are written again in
+    order.
     """
     begun: list[tuple[TopicPartition, BatchBuilder]] = []
     refused: dict[TopicPartition, BatchBuilder] = {}
@@ -262,7 +264,7 @@ async def send(
         if isinstance(written, TOO_LARGE):
             refused.setdefault(tp, batch)
         elif tp in refused:
-            # The broker may have taken this batch despite the gap left by the refused batch.
+            # The broker may have accepted this batch, although the refused batch left a gap.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
             raise lost_output(tp) from written

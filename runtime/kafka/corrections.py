@@ -93,7 +93,7 @@ def correct() -> None:
 
 
 def _topics_unless_error(response: Any) -> Any:
-    """Return an answer's partitions; if the answer as a whole has an error (KIP-88), raise it."""
+    """Return an answer's partitions; raise the error of the whole answer (KIP-88), if any."""
     error = for_code(response.error_code)
     if error is not NoError:
         raise error
@@ -193,10 +193,11 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def named(request: Any, name: str) -> Any:
-    """Add its member's name to a heartbeat or a commit; return any other request unchanged.
+    """Add the member's name to a heartbeat or a commit; return any other request unchanged.
 
     aiokafka joins a group under a name (``group.instance.id``), but its heartbeats and commits lack
-    the name. So if a newer process takes the name, Kafka can't tell the earlier process (KIP-345).
+    the name. So if a newer process takes the name, Kafka can't inform the earlier process of this
+    (KIP-345).
     """
     if isinstance(request, HeartbeatRequest):
         return _NamedHeartbeat(request, name)

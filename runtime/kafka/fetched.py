@@ -170,7 +170,7 @@ def _legacy(data: memoryview) -> LegacyRecordBatch:
 
 
 def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int) -> _Record:
-    """Return the record, at a batch's last offset, that represents the batch's unread records."""
+    """Return a record that represents a batch's unread records, at the batch's last offset."""
     last = batch.next_offset - 1
     sentence = f"{why} ({len(data)} bytes, SHA-256 {sha256(data[_MAGIC_AT:]).hexdigest()})"
     value = UnreadBatch.of(reason, first, last, sentence)
@@ -178,7 +178,7 @@ def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int
 
 
 def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator[_Record]:
-    """Yield a batch's records; one record represents an unreadable record and all after it."""
+    """Yield a batch's records; an unreadable record and all later records become one record."""
     at, first_unread = 0, batch.base_offset
     try:
         for _ in range(_HEADER.unpack_from(data)[_COUNT_IN_HEADER]):

@@ -52,7 +52,7 @@ def content(batch: BatchBuilder) -> bytes:
 
 
 def stamped(batch: BatchBuilder, producer_id: int, epoch: int, sequence: int) -> bytes:
-    """Write its producer's numbers into a sealed batch, and return its bytes; call this once."""
+    """Write the producer's numbers into a sealed batch; return the bytes. Call this only once."""
     batch._set_producer_state(producer_id, epoch, sequence)  # noqa: SLF001
     data: bytes = batch._build()  # noqa: SLF001
     return data
@@ -133,10 +133,10 @@ async def fetch_as(
 ) -> Fetched:
     """Wait up to ``wait_s`` for the first record, and return the result of ``fetch_now``.
 
-    ``maker`` returns the function that builds a partition's records. It replaces aiokafka's own
-    function, which takes ten times as long. Each batch gets this function before ``fetch_now`` is
-    called, and aiokafka builds the records inside ``fetch_now``. So ``fetch_now`` must not wait for
-    new batches, because these would not have the function.
+    ``maker`` returns the function that builds a partition's records. The returned function replaces
+    aiokafka's own function, which takes ten times as long. Each batch gets this function before
+    ``fetch_now`` is called, and aiokafka builds the records inside ``fetch_now``. So ``fetch_now``
+    must not wait for new batches, because these would not have the function.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s

@@ -2,12 +2,13 @@
 
 Input: sealed batches, each under a producer's epoch. Output: a future for each batch, done once
 every in-sync replica has the batch. Batches that are ready in the same turn of the event loop leave
-in one request for each broker. A broker has one request at a time; the batches that become ready
-meanwhile share the next request. A request has at most one batch for each partition.
+in one request for each broker. Each broker gets one request at a time. The batches that become
+ready meanwhile share the broker's next request. A request has at most one batch for each partition.
 
 The broker fences each producer by its epoch, and recognizes a repeated batch by its sequence
-number. Invariants: the batches of a producer for a partition are written in their order, each once,
-or their futures have exceptions. An unexpected exception acknowledges nothing.
+number. Invariants: a producer's batches for a partition are written once each, in their order. If a
+batch can't be written in this way, its future has an exception. An unexpected exception
+acknowledges nothing.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ _SEQUENCES: Final = 2**31
 _NO_LEADER: Final = (None, -1)
 # The broker takes a new time only if the topic replaces the times of its records.
 _KEPT_TIME: Final = -1
-# A repeated batch that the broker wrote long before has no offset in the answer.
+# If a batch that the broker wrote long ago is sent again, the answer has no offset for the batch.
 _WRITTEN: Final = (errors.NoError, errors.DuplicateSequenceNumber)
 
 
@@ -91,6 +92,7 @@ class Sender:
         self._busy: set[int] = set()
         self._in_flight: set[TopicPartition] = set()
         self._resting: set[TopicPartition] = set()
+        self._topics: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_woken = False
 
@@ -99,14 +101,17 @@ class Sender:
     ) -> asyncio.Future[RecordMetadata]:
         """Queue a batch, and return the future of its acknowledgement.
 
-        The future raises ``ProducerFenced`` if a later epoch has written to the partition, or the
-        broker's other errors that no retry can mend.
+        The future raises ``ProducerFenced`` if a later epoch has written to the partition. It also
+        raises every other error of the broker that no retry can mend.
         """
-        # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
-        # topic only if it had to wait for the topic's metadata. A topic that was known by chance
-        # would disappear at the next refresh, together with the leader that the batch waits for.
-        self.client.add_topic(tp.topic)
-        await wait_on_metadata(self.client, tp.topic)
+        if tp.topic not in self._topics:
+            # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
+            # topic only if it had to wait for the topic's metadata. A topic that was known by
+            # chance would disappear at the next refresh, together with the leader that the batch
+            # waits for.
+            self.client.add_topic(tp.topic)
+            await wait_on_metadata(self.client, tp.topic)
+            self._topics.add(tp.topic)
         if epoch.given_up is not None:
             raise epoch.given_up
         waiting = _Waiting(epoch, tp, batch)
@@ -115,7 +120,7 @@ class Sender:
         return waiting.future
 
     def give_up(self, epoch: Epoch, error: Exception) -> None:
-        """Fail all batches of an epoch, except those in flight that need no retry."""
+        """Fail all batches of an epoch, except the batches in flight that need no retry."""
         epoch.given_up = error
         for tp, queue in list(self._queues.items()):
             kept = deque(each for each in queue if each.epoch is not epoch)
@@ -202,7 +207,7 @@ class Sender:
             self._retry_or_fail([waiting], kind())
 
     def _retry_or_fail(self, batches: Collection[_Waiting], error: Exception) -> None:
-        """Queue batches again, before later ones, or fail them if no retry can help.
+        """Queue batches again, before later batches, or fail them if no retry can help.
 
         A retry never writes a batch twice, so the number of attempts has no limit.
         """

@@ -152,7 +152,7 @@ async def read_topics(client: AIOKafkaClient) -> dict[str, FoundTopic]:
 
 
 async def ask_any(client: AIOKafkaClient, request: Any) -> Any:
-    """Send a request to one broker after another, until one answers; raise the last error."""
+    """Send a request to one broker after another, until a broker answers; raise the last error."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     error: KafkaError = KafkaConnectionError("no broker is known")
     for node in random.sample(nodes, len(nodes)):

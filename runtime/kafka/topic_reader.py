@@ -38,8 +38,8 @@ _STOPS_WITHIN_S: Final = 2.0
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
 # One fetch returns about this many records of a webhook's size, so places that are this near to
-# each other are read as one range. For 500 places, each three records after the place before,
-# single readings took 2 s, but ranges took 12 ms.
+# each other are read as one range. For 500 places at a distance of three records, single
+# readings took 2 s, but ranges took 12 ms.
 _NEAR: Final = 100
 
 

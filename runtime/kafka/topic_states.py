@@ -35,8 +35,8 @@ TIME_REFUSED: Final = (
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
-# Kafka's codes for a request of a client that is not a replica, that counts uncommitted records
-# too, and that asks for the first offset.
+# Kafka's codes in a request for offsets: the client is not a replica, uncommitted records also
+# count, and the client asks for the first offset.
 _NO_REPLICA: Final = -1
 _UNCOMMITTED_TOO: Final = 0
 _EARLIEST: Final = -2

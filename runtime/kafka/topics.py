@@ -140,7 +140,7 @@ async def check_topics(settings: TopicSettings) -> TopicsReport:
 
 
 async def record_log(settings: TopicSettings) -> None:
-    """Record that a restored log is the ledger's own.
+    """Record that a restored log is now the log of this ledger.
 
     Raise ``TopicsError`` if a topic is not as expected; topics may have changed during the restore.
     """

@@ -169,7 +169,7 @@ def test_a_program_that_runs_although_it_should_not_run_is_reported_and_killed(s
     program.start_in_vain()
     await_end(stage, program, "OtherRulesError")
     assert stage.findings == [
-        "stranger runs during the start: expected an end that names OtherRulesError"
+        "stranger is still running during the start: expected it to end and to log OtherRulesError"
     ]
     assert stage.refusals == []
     assert program.ended() == "was ended by SIGKILL"

@@ -1,4 +1,4 @@
-// Searches for an id of any kind: of an order, a payment or an event, or of several that share it.
+// Searches for an id among orders, payments and events; several of these may share the id.
 
 import { find, pathOf } from "../api.js";
 import { h, replace, say } from "../dom.js";

@@ -64,7 +64,7 @@ final class Rules {
     @JsonFormat(shape = JsonFormat.Shape.ARRAY)
     record EventReference(String eventId, String type, long created) {}
 
-    /** A payment as its order receives it; no events mean that it has moved to another order. */
+    /** A payment as its order receives it; without events, it has moved to another order. */
     record Snapshot(
             String paymentId,
             int version,
