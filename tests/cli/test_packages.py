@@ -1,4 +1,4 @@
-"""If a foreign package hides one of ours, the error names the foreign path and a remedy."""
+"""The error names the path of a foreign package that hides one of our packages, and a remedy."""
 
 import os
 import subprocess

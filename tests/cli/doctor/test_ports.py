@@ -1,4 +1,4 @@
-"""The check names the process that uses a port, and only warns if the process is the ledger's."""
+"""A taken port is a problem that names the process, or a warning if the process is the ledger's."""
 
 import os
 import socket
