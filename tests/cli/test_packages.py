@@ -1,4 +1,4 @@
-"""If a foreign package has one of our names, the error names its path and a remedy."""
+"""The error names the path of a foreign package that hides one of our packages, and a remedy."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ MODULE = ["-m", "cli"]
         ),
     ],
 )
-def test_a_package_that_shadows_ours_causes_one_line_that_names_its_path(
+def test_a_package_that_hides_ours_causes_a_one_line_error_that_names_its_path(
     tmp_path, started_by, name, file
 ):
     other = tmp_path / file

@@ -100,7 +100,7 @@ def test_a_refund_names_its_payment():
     assert (event.data_id, event.payment_id) == ("re_1", "pay_1")
 
 
-def test_the_option_data_overrides_the_other_options():
+def test_fields_given_with_dash_dash_data_override_the_fields_from_the_other_options():
     options = EventOptions(
         "payment.failed", "pay_1", None, None, 5, "USD", None, None, '{"amount": 1.5, "x": {}}'
     )
@@ -114,7 +114,7 @@ def test_the_option_data_overrides_the_other_options():
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "5"])
-def test_if_the_option_data_is_not_an_object_it_is_refused(text):
+def test_a_value_of_dash_dash_data_that_is_not_an_object_is_refused(text):
     options = EventOptions("t", "pay_1", None, None, 5, "USD", None, None, text)
     with pytest.raises(WrongOptionError, match="--data"):
         event_of(options, now_s=7)
@@ -137,7 +137,7 @@ def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
     assert DEVELOPMENT_SECRET not in output
 
 
-def test_if_no_address_is_given_the_settings_give_the_address_of_ingress(ingress, capsys):
+def test_the_settings_give_the_address_of_ingress_if_no_address_is_given(ingress, capsys):
     port = str(urlsplit(ingress).port)
     identity = SenderIdentity(secret="whsec_test_key_right")
     assert send_event(_OPTIONS, None, identity, {"LEDGER_INGEST_PORT": port})

@@ -16,7 +16,7 @@ CREDENTIALS = ("password changed", "certificates renewed")
 
 
 def everything() -> SimpleNamespace:
-    """Return a stage that supports every kind of fault, except those that change credentials."""
+    """Return a stage that supports all faults except the faults that change credentials."""
     worker, extra = SimpleNamespace(disk=True), SimpleNamespace(clock=True)
     return SimpleNamespace(
         workers=[worker, worker],
@@ -28,7 +28,7 @@ def everything() -> SimpleNamespace:
 
 
 def test_a_seed_still_draws_the_same_faults_if_the_option_for_credentials_is_not_used():
-    """`docs/guarantees.md` quotes runs by their seeds, so a seed must draw the same faults."""
+    """`docs/guarantees.md` quotes runs by seed, so each seed must always draw the same faults."""
     stage = everything()
     kinds = [kind for kind in KINDS if not kind.missing(stage)]
     assert [kind.name for drawn in plan(kinds, 8, 1) for kind in drawn] == [
@@ -73,5 +73,5 @@ def programs() -> str:
 
 @pytest.mark.parametrize("word", sorted(set(expected_words())))
 def test_every_text_that_a_fault_expects_is_logged_by_a_program(programs: str, word: str):
-    """If a message were changed only in the program, a run would report that it is missing."""
+    """If only the program changed a message, a run would report that the message is missing."""
     assert word in programs or hasattr(aiokafka.errors, word)

@@ -73,7 +73,9 @@ def probe():
         server.shutdown()
 
 
-def test_a_missing_kafka_excuses_an_end_only_before_the_program_is_ready(tmp_path, probe):
+def test_a_missing_kafka_excuses_the_end_of_a_program_only_before_the_program_is_ready(
+    tmp_path, probe
+):
     _, url = probe
     command = Ended("Kafka does not answer at 127.0.0.1:1", "some later line")
     program = ProgramUnderFault(command, tmp_path, label="worker 1", url=url)
@@ -124,7 +126,9 @@ def test_only_the_stops_of_a_faults_own_targets_count_for_the_fault(stage):
     assert list(stage.stops_since(6.0, ("worker 1",))) == []
 
 
-def test_the_worker_named_stranger_has_a_different_fold_setting_that_its_refusal_names(stage):
+def test_the_worker_named_stranger_differs_in_one_fold_setting_which_its_refusal_message_names(
+    stage,
+):
     names = []
     for program in (stage.workers[0], stage.stranger):
         settings = WorkerSettings.from_environment(program._command._environment)
@@ -181,7 +185,7 @@ def test_the_limit_on_the_open_files_of_a_running_program_can_be_lowered(stage):
     program.kill()
 
 
-def test_a_program_that_did_not_end_as_expected_is_not_started_a_second_time(stage):
+def test_a_program_that_still_runs_although_it_should_have_ended_is_not_started_again(stage):
     sleeper = Sleeper()
     program = ProgramUnderFault(sleeper, stage.folder, label="worker 1", url="")
     program.start()

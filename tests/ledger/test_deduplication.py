@@ -81,7 +81,7 @@ def test_the_same_content_in_a_later_chunk_is_dropped_and_its_offset_is_remember
     assert result.counts == {"duplicate": 1}
 
 
-def test_the_offsets_of_only_the_first_repeats_are_remembered():
+def test_only_the_offsets_of_the_first_repeats_are_remembered():
     result = judge(*(record(offset=n) for n in range(MOST_REPEATS + 10)))
     assert result.seen[b"evt_1"].repeats == tuple(range(1, MOST_REPEATS + 1))
     assert result.counts["duplicate"] == MOST_REPEATS + 9
@@ -161,7 +161,7 @@ def test_a_value_that_is_not_json_is_rejected_and_the_rejection_has_no_event_id(
 
 
 def test_ids_with_control_characters_are_rejected_however_the_log_is_cut_into_chunks():
-    """Earlier versions of ingress accepted such ids, so a rebuild may find such ids in the log."""
+    """Earlier versions of ingress accepted these ids, so a rebuild may find them in the log."""
     odd = "evt_\0\x9b"
     records = [
         record(odd, offset=0),
@@ -228,7 +228,7 @@ def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_count
     assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 9), (6, 9)]
 
 
-def test_rejected_content_that_the_rules_can_now_read_counts_at_its_first_offset():
+def test_rejected_content_counts_at_its_first_offset_once_the_rules_can_read_it():
     """A retry or a redelivery after a fix must give the same state as a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}

@@ -1,4 +1,4 @@
-"""A table's digest depends only on the table's rows, and every change to the rows changes it."""
+"""A table's digest depends only on its rows, and every change to the rows changes the digest."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +80,7 @@ class _Changelog:
 
 
 @given(RECORDS)
-def test_the_digest_at_each_offset_covers_the_last_value_of_each_key_below_that_offset(records):
+def test_the_digest_at_an_offset_is_the_digest_of_each_keys_last_value_below_that_offset(records):
     changelog, digest = _Changelog(records), ChangelogDigest()
     changelog.read(digest, 0, changelog.end)
     for end in range(changelog.end + 1):

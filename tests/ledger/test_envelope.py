@@ -204,7 +204,7 @@ def test_a_number_out_of_range_does_not_make_other_faults_acceptable(rest):
 
 
 @given(json_values)
-def test_a_value_is_read_the_same_next_to_a_number_out_of_range(value):
+def test_a_number_out_of_range_does_not_change_how_a_value_next_to_it_is_read(value):
     text = json.dumps(value).encode()
     try:
         usual = decode_json(b"[0,%b]" % text)

@@ -397,7 +397,7 @@ def test_a_number_in_the_field_orders_is_not_an_order_reference():
         ({"orderId": {"id": None}}, ("order_reference_unreadable",)),
     ],
 )  # fmt: skip
-def test_next_to_a_usable_field_an_unusable_field_is_marked_but_a_placeholder_is_not_marked(
+def test_an_unusable_field_is_marked_even_next_to_a_usable_field_but_a_placeholder_is_not(
     other, marks
 ):
     event = decode(VALID | {"orderReference": "ord_1"} | other)

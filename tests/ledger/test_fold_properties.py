@@ -33,7 +33,8 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
     one.fold([event] for event in history)
     other.fold([event] for event in shuffled)
     assert other.documents() == one.documents()
-    # Corrections depend on the order of arrival, but entries that both pipelines have are equal.
+    # Corrections depend on the sequence of arrival, so a pipeline may have entries that the other
+    # pipeline lacks. The entries that both pipelines have are equal.
     assert all(one.entries.get(key, entry) == entry for key, entry in other.entries.items())
 
 
@@ -54,7 +55,10 @@ def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) 
 def test_folds_in_different_sequences_leave_the_same_entry_standing_for_each_subject(
     data: st.DataObject,
 ) -> None:
-    """Both journals together have the same standing entries, so a reader may switch journals."""
+    """Each journal, and both journals together, have the same standing entries.
+
+    So a reader may switch from one journal to the other journal.
+    """
     history = data.draw(histories())
     one, other = Pipeline(), Pipeline()
     one.fold([event] for event in history)
@@ -70,7 +74,7 @@ def test_folds_in_different_sequences_leave_the_same_entry_standing_for_each_sub
 
 
 def _money(entries: dict[str, Entry]) -> dict[tuple[str, str], int]:
-    """Return the balances that are not zero; after a correction, an account may have zero."""
+    """Return the balances that are not zero; a correction may leave an account with zero."""
     return {account: amount for account, amount in balances(entries).items() if amount}
 
 

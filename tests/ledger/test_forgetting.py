@@ -116,7 +116,7 @@ def test_judged_records_are_skipped_even_if_their_ids_were_deleted_or_repeated()
 
 
 def test_the_records_of_a_different_log_are_not_skipped():
-    """A new log starts from offset 0, so the ledger could take its records for judged records."""
+    """A new log starts at offset 0, so its records could look as if they were already judged."""
     progress = judge(record(0, 0), record(1, 1, "evt_2")).progress
     with pytest.raises(AnotherLogError, match="plexy-ledger rebuild"):
         judge(record(0, 2, "evt_3"), progress=progress)

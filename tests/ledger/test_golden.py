@@ -1,4 +1,4 @@
-"""With the rules ``SEED``, the published bytes equal the bytes in ``golden_seed.jsonl``.
+"""With the rule set ``SEED``, the published bytes equal the bytes in ``golden_seed.jsonl``.
 
 The last release that had no rule sets wrote this file: the document of an order, and then the
 order's entries.
@@ -13,7 +13,7 @@ from tests.ledger.pipeline import Pipeline
 GOLDEN = (Path(__file__).parent / "golden_seed.jsonl").read_bytes().splitlines()
 
 
-def test_the_bytes_that_are_published_with_the_rules_seed_have_not_changed():
+def test_the_bytes_that_are_published_with_the_rule_set_seed_have_not_changed():
     pipeline = Pipeline()
     events = [
         failure("evt_f", 1, order="ord/1"),

@@ -85,7 +85,7 @@ def test_bytes_of_an_entry_that_does_not_balance_are_not_decoded():
 
 
 @given(subjects, amounts, amounts, currencies, currencies)
-def test_each_posting_and_correction_balances_and_leaves_only_the_money_of_the_standing_fact(
+def test_postings_and_corrections_balance_and_leave_only_the_money_of_the_standing_fact(
     subject, a, b, c, d
 ):
     old, new = success("evt_1", 2, a, currency=c), success("evt_2", 1, b, currency=d)
@@ -130,7 +130,7 @@ def test_a_later_fact_posts_nothing_because_the_earliest_fact_stands():
 
 
 def test_an_earlier_fact_about_the_same_money_replaces_a_later_fact():
-    """Otherwise the order of arrival would decide which of the two entries stands."""
+    """Otherwise the sequence of arrival would decide which of the two entries stands."""
     entries = entries_of(success("evt_1", 5), success("evt_2", 4))
     base = "payment/pay_1"
     assert list(entries) == [f"{base}/evt_1", f"{base}/evt_1/reversal", f"{base}/evt_2"]
@@ -178,7 +178,7 @@ def test_each_subject_has_its_own_entry():
 # Entry ids.
 
 
-def test_the_entry_with_an_id_has_the_same_content_in_whatever_order_the_facts_arrive():
+def test_entries_with_the_same_id_have_equal_content_in_whatever_sequence_the_facts_arrive():
     facts = [success(f"evt_{n}", 5 - n, 100 + n) for n in range(3)]
     contents = {}
     for order in permutations(facts):

@@ -157,7 +157,7 @@ def test_a_payment_that_was_stored_before_the_limit_existed_is_trimmed_at_its_ne
     assert after.payments["pay_1"] == payment_of("pay_1", {**facts, "evt_9": failure("evt_9", 9)})
 
 
-def test_if_each_fact_is_longer_than_any_real_fact_the_payment_keeps_only_its_first_fact():
+def test_a_payment_keeps_only_its_first_fact_if_each_fact_is_longer_than_any_real_fact():
     longest = [
         msgspec.structs.replace(failure(f"evt_{n}", n), status="x" * 1_000) for n in range(3)
     ]

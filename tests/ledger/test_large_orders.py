@@ -55,7 +55,7 @@ def assert_sound(hop: OrdersHop) -> None:
 
 @more
 @given(histories(), st.data())
-def test_every_permutation_repetition_and_cut_into_chunks_gives_the_same_documents(
+def test_the_documents_are_the_same_however_events_are_ordered_or_repeated_or_split_into_chunks(
     history: list[Event], data: st.DataObject
 ) -> None:
     one, other = Pipeline(), Pipeline()
@@ -280,7 +280,9 @@ class TestIdOfAPayment:
         pipeline.fold([[success("evt_1", payment="A"), success("evt_2", payment="p", order="A")]])
         assert pipeline.documents()["A"].anomalies == ("order_id_is_payment_id",)
 
-    def test_the_order_has_no_anomaly_if_it_has_only_that_payment_or_if_that_payment_has_left(self):
+    def test_an_order_has_no_anomaly_if_the_payment_with_its_id_has_left_or_is_its_only_payment(
+        self,
+    ):
         pipeline = Pipeline()
         pipeline.fold([[success("evt_1", payment="A")]])
         assert pipeline.documents()["A"].anomalies == ()
@@ -296,7 +298,7 @@ class TestIdOfAPayment:
         assert document.anomalies == ("order_id_is_payment_id",)
 
 
-def test_after_a_crash_rows_of_payments_without_the_row_of_the_order_are_not_an_order():
+def test_payment_rows_that_a_crash_left_without_their_order_row_do_not_count_as_an_order():
     hop = OrdersHop()
     hop.rows[b"A\xffppay_1"] = b"anything"
     assert gather(hop.rows) == {}

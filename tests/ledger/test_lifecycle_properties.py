@@ -35,7 +35,7 @@ def money(entries):
 
 @more
 @given(st.data())
-def test_every_permutation_repetition_and_cut_into_chunks_gives_the_same_orders(data):
+def test_the_orders_are_the_same_however_facts_are_permuted_or_repeated_or_split_into_chunks(data):
     history = data.draw(lifecycles())
     repeated = data.draw(st.lists(st.sampled_from(history))) if history else []
     arrived = data.draw(st.permutations(history + repeated))
@@ -116,7 +116,7 @@ def test_events_and_entries_and_documents_are_decoded_as_they_were_encoded(histo
 
 @more
 @given(data=st.data())
-def test_after_facts_are_set_aside_exactly_the_entries_of_the_kept_facts_stand(data):
+def test_exactly_the_entries_of_the_kept_facts_stand_after_other_facts_are_set_aside(data):
     """An entry that was reversed because other facts replaced its facts never stands again."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (kept_facts, payments):

@@ -57,7 +57,7 @@ def order(pipeline: Pipeline, order_id="ord_1"):
     return document.status, set(document.anomalies), notes
 
 
-def test_an_order_that_only_a_refused_event_names_has_the_status_unknown_and_shows_the_event():
+def test_an_order_named_only_by_a_refused_event_has_the_status_unknown_and_shows_the_event():
     pipeline = folded(delivery("evt_1", BAD, 5))
     assert order(pipeline) == ("unknown", {"refused_event"}, [(5, "amount_missing", False)])
     document = pipeline.documents()["ord_1"]
@@ -132,7 +132,7 @@ def test_unfolded_events_with_the_same_id_and_different_content_are_all_shown():
     assert order(pipeline) == ("unknown", {"unfolded_event"}, notes)
 
 
-def test_a_delivery_that_reuses_the_id_of_an_event_that_counts_stays_an_anomaly():
+def test_a_delivery_stays_an_anomaly_if_it_reuses_the_id_of_an_event_that_counts():
     pipeline = folded(
         delivery("evt_1", GOOD, 5),
         delivery("evt_1", GOOD | {"amount": 7, "orderReference": "ord_2"}, 6),
@@ -179,8 +179,8 @@ def test_a_payment_keeps_its_earliest_notes_and_reports_that_later_notes_were_le
         assert order(pipeline)[1] == {"refused_event", TOO_LARGE}
 
 
-def test_a_note_is_no_longer_shown_when_the_delivery_that_it_is_about_counts():
-    """After a fix, a retry makes the delivery count that was refused before."""
+def test_a_note_is_no_longer_shown_once_its_delivery_counts():
+    """After a fix, a retry makes the previously refused delivery count."""
     (note,) = deduplicate([delivery("evt_1", BAD, 5)], {}, READING).notes
     assert shown([note, counts("evt_1", 2, 5, "pay_1")]) == ()
     assert shown([note, counts("evt_1", 2, 6, "pay_1")]) == (
@@ -261,7 +261,7 @@ def test_every_cut_of_the_log_into_chunks_gives_the_same_verdicts_and_rows_and_n
 
 @settings(max_examples=200, deadline=None)
 @given(logs())
-def test_of_the_deliveries_of_an_event_id_only_the_first_foldable_delivery_counts(log):
+def test_only_the_first_foldable_delivery_of_each_event_id_counts(log):
     result = deduplicate(log, {}, READING)
     places = [(event.event_id, event.offset) for event in result.events]
     due: dict[str, int] = {}
@@ -298,7 +298,7 @@ def test_kept_notes_depend_only_on_the_set_of_notes(data):
     assert list(map(key_of, kept)) == sorted(map(key_of, notes))[:MOST_NOTES]
 
 
-def test_a_note_changes_neither_the_facts_nor_the_order_of_its_payment():
+def test_a_note_changes_neither_the_facts_nor_the_order_id_of_its_payment():
     (note,) = deduplicate([delivery("evt_9", BAD, 5)], {}, READING).notes
     (event,) = deduplicate(
         [delivery("evt_1", GOOD | {"orderReference": "ord_2"}, 6)], {}, READING

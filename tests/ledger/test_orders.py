@@ -98,13 +98,13 @@ def test_totals_may_exceed_the_largest_amount():
     assert order_of(*events).totals["KZT"].paid == 3 * largest
 
 
-def test_the_version_counts_distinct_facts_and_the_times_are_of_the_first_and_last_event():
+def test_the_version_counts_distinct_facts_and_two_times_show_the_first_and_the_last_event():
     events = [paid(500, created=5), failure("evt_2", 3, payment="p_2", order="A"), back(1)]
     document = order_of(*events, *events)
     assert (document.version, document.first_event, document.last_event) == (3, 2, 5)
 
 
-def test_the_anomalies_of_all_payments_are_listed_without_repetition_and_sorted():
+def test_the_anomalies_of_all_payments_are_sorted_and_each_anomaly_is_listed_once():
     without = [refund(f"evt_{n}", payment=f"p_{n}", order="A") for n in range(2)]
     document = order_of(*without, success(amount=1, order="A"), refund(amount=2))
     assert document.anomalies == ("refund_exceeds_payment", "refund_without_payment")
@@ -123,7 +123,7 @@ def snapshot(*events, known=None):
     return fold_payments(events, known or {}).snapshots[-1]
 
 
-def test_the_snapshot_of_a_payment_with_more_facts_replaces_the_other_snapshot():
+def test_the_snapshot_with_more_facts_replaces_the_other_snapshot_of_the_same_payment():
     old, new = snapshot(success(order="A")), snapshot(success(order="A"), refund())
     for arrived in ([old, new], [new, old], [old, new, old, new]):
         order = fold_orders(arrived, {})["A"]

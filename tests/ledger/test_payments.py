@@ -188,12 +188,12 @@ def test_an_event_is_shown_with_its_place_in_the_log():
 # The order to which a payment belongs.
 
 
-def test_a_payment_belongs_to_the_order_that_its_earliest_fact_with_a_reference_names():
+def test_a_payment_belongs_to_the_order_named_by_its_earliest_fact_that_names_an_order():
     events = [refund(created=1), success(created=3, order="B"), failure(created=2, order="A")]
     assert payment_of(*events).order_id == "A"
 
 
-def test_the_smaller_event_id_decides_between_references_at_the_same_time():
+def test_the_smaller_event_id_decides_between_order_references_at_the_same_time():
     assert payment_of(success("evt_b", order="B"), failure("evt_a", order="A")).order_id == "A"
 
 
@@ -235,7 +235,7 @@ def test_a_late_fact_that_names_the_same_order_does_not_move_the_payment():
     assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
 
 
-def test_an_order_that_only_a_later_fact_names_receives_a_snapshot_without_the_payment():
+def test_an_order_named_only_by_a_later_fact_receives_a_snapshot_without_the_payment():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     named = fold_payments([refund(created=9, order="B")], known)
     assert published(named) == {"A": 2, "B": "withdrawn"}

@@ -72,7 +72,7 @@ def test_a_rejection_that_was_written_twice_is_one_item():
     assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
 
 
-def test_deliveries_with_equal_bytes_are_one_item_and_with_different_bytes_are_two_items():
+def test_two_deliveries_are_one_item_only_if_their_bytes_are_equal():
     quarantine = read(kept(0, b"x", None), kept(1, b"x", None, timestamp=2000), kept(2, b"y", None))
     assert sorted(item.times for item in quarantine.items.values()) == [1, 2]
     assert all(item_id.startswith("http/") for item_id in quarantine.items)
@@ -239,7 +239,7 @@ def test_different_bytes_at_the_place_of_an_item_are_not_put_back():
         assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
 
 
-def test_bytes_that_only_the_log_has_are_identified_by_their_digest():
+def test_if_only_the_log_has_the_bytes_they_are_identified_by_their_digest():
     key, value, headers = rejected_record(
         TOO_LONG,
         rejection(Reason.REFERENCE_TOO_LONG),

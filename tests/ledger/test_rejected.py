@@ -82,7 +82,7 @@ def test_a_delivery_that_ingress_refused_is_kept_whole_because_no_other_copy_exi
     assert read(record) is None
 
 
-def test_the_mark_for_an_item_whose_body_was_not_kept_has_the_digest_of_the_body():
+def test_the_put_back_record_of_an_item_whose_body_was_not_kept_has_the_digest_of_the_body():
     key, value, headers = rejected_record(b"xy", NEGATIVE, "e", ("t", 0, 1), keep_bytes=0)
     mark = put_back_record(key, value, headers, "t/0/1", 5)
     assert mark[:2] == (b"e", b"")

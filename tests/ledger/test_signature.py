@@ -111,7 +111,7 @@ def test_unknown_fields_and_spaces_and_upper_case_digits_are_accepted():
     assert faults_of(f"v1={digest.upper()} , v0=x, t={NOW_S}") is None
 
 
-def test_without_a_secret_nothing_is_accepted():
+def test_if_no_secret_is_known_no_signature_is_accepted():
     assert faults_of(sign(b"{}", b"", NOW_S), known=()) is SignatureFault.MISMATCH
 
 

@@ -21,7 +21,7 @@ def test_every_topic_name_except_the_names_of_changelogs_starts_with_the_prefix(
     assert prefixed[len(ours) :] == plain[len(ours) :]
 
 
-def test_a_version_has_its_own_names_for_everything_derived_from_the_log():
+def test_each_ledger_version_has_its_own_names_for_the_topics_that_are_derived_from_the_log():
     first, second = all_topics(TopicNames(), "g"), all_topics(TopicNames("", 2), "g-v2")
     both = {topic.name for topic in first} & {topic.name for topic in second}
     assert both == {"plexy.webhooks", "plexy.rejected"} == set(TopicNames().shared)

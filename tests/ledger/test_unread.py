@@ -1,4 +1,4 @@
-"""A batch that can't be read becomes one rejection, at its last offset, and the log has no gap."""
+"""A batch that can't be read becomes one rejection at its last offset, and leaves no gap."""
 
 import pytest
 
@@ -36,7 +36,9 @@ def test_an_unread_batch_is_rejected_with_a_reason_and_the_events_around_it_are_
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_only_a_value_that_a_reader_created_covers_the_other_offsets_of_its_batch(is_written):
+def test_a_batchs_other_offsets_are_a_gap_unless_a_reader_created_the_value_at_its_last_offset(
+    is_written,
+):
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     # Another program can write the same bytes, but only a reader creates the ``UnreadBatch``.
     value = bytes(unread) if is_written else unread

@@ -1,4 +1,4 @@
-"""A table stores the offsets at which the outputs of its hop end in the next hop's topic."""
+"""A table stores the end offset of its hop's outputs in each partition of the next hop's topic."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def test_an_acknowledgement_below_a_stored_end_offset_means_that_records_were_lo
     table._db(0).put(FED_KEY, encode_ends({0: 3, 1: 7}))
     assert table.fed(0) == decode_ends(b"0:3 1:7") == {0: 3, 1: 7}
     assert fed_after(table, table.feeds, Written(7, 8, 2)) == {0: 3, 1: 9}
-    # If a batch is sent again that Kafka accepted long before, Kafka returns no offset.
+    # If a batch that Kafka accepted long ago is sent again, Kafka returns no offset.
     assert fed_after(table, table.feeds, Written(-1, 0, 2)) == {0: 3, 1: 7}
     with pytest.raises(LostOutputsError, match=r"ledger\.events\[1\] has lost records"):
         fed_after(table, table.feeds, Written(5, 9, 5))

@@ -20,7 +20,7 @@ def test_an_empty_partition_and_a_partition_with_the_same_rules_are_folded(progr
     require_rules(table(progress), SEED, 0)
 
 
-def test_a_partition_that_was_folded_with_other_rules_is_refused_with_digests_and_remedy():
+def test_a_partition_that_was_folded_with_other_rules_is_refused_with_both_digests_and_a_remedy():
     folded = table(Progress(b"", 4, 7, 0, SEED.digest))
     with pytest.raises(OtherStateError, match="plexy-ledger rebuild") as error:
         require_rules(folded, LIFECYCLE, 3)

@@ -130,7 +130,7 @@ async def test_a_partition_that_a_worker_keeps_through_a_rebalance_is_not_summed
     assert (ledger.sums.of(0), ledger.total(0)) == (before, 3)
 
 
-async def test_a_partition_that_another_worker_wrote_to_is_summed_again(ledger):
+async def test_a_partition_is_summed_again_after_another_worker_wrote_to_it(ledger):
     ledger.write(0, {b"a": 1})
     await ledger.sums.look()
     ledger.give(1)
@@ -189,7 +189,7 @@ async def test_a_partition_that_is_lost_while_another_partition_is_being_summed_
 
 
 @given(st.data())
-def test_anomaly_lists_that_the_fold_updates_equal_lists_that_are_built_from_all_orders(
+def test_the_fold_keeps_the_same_anomaly_lists_as_a_build_from_all_orders(
     data: st.DataObject,
 ):
     pipeline, followed = Pipeline(), AnomalousOrders()

@@ -1,4 +1,4 @@
-"""The search for forgotten ids is bounded, runs only while such ids may exist, and finds them."""
+"""The search for forgotten ids is bounded, finds all of them, and runs only if some may exist."""
 
 import random
 from functools import partial
@@ -18,7 +18,7 @@ from tests.rows import write_rows
 FORGET_AFTER_MS = 90 * DAY_MS
 PARTITION = 0
 SMALL_CHUNK = 5
-# A search covers two keys for each record of the chunk, but at least 200 keys.
+# A search reads two keys for each record of the chunk, but at least 200 keys.
 SEARCHED = 200
 
 

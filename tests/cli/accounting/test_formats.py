@@ -1,4 +1,4 @@
-"""Each export format's own program reads the exported entries back exactly, whatever the ids."""
+"""The program of each export format reads the exported entries back exactly, whatever the ids."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ from runtime.minor_units import MinorUnits
 from tests import bookkeeping
 
 MILLISECONDS = 1_767_225_600_000
-# For two of the currencies, the setting's number of decimals differs from Plexy's.
+# For two of the currencies, the setting gives another number of decimals than Plexy uses.
 DIGITS_OF = MinorUnits("BHD:3,CLF:4").digits_of
 
 # Each of these texts has a special meaning in some format; Hypothesis adds other texts.
@@ -88,7 +88,7 @@ def written(kind, given_entries: list[Entry]) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """Return the fields of an entry that a reader must find in the file, without the postings."""
+    """Return the fields, except the postings, that a reader of the file must find for an entry."""
     found = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,

@@ -178,7 +178,7 @@ def test_blanks_around_a_payment_id_belong_to_the_id(read):
         ("1.234", ".", None),
     ],
 )
-def test_the_option_decimal_decides_between_two_meanings_of_an_amount(
+def test_dash_dash_decimal_decides_which_of_two_meanings_an_amount_has(
     tmp_path, amount, decimal, minor_units
 ):
     path = tmp_path / "settlement.csv"

@@ -21,7 +21,7 @@ from tests.kafka.harness import until
 
 ROOT = Path(__file__).parents[3]
 PROMPT = "ready> "
-# The start-up files before the installation only set a prompt that the test can wait for.
+# Before the installation, each start-up file only sets a prompt, so that a test can wait for it.
 _STARTS = {
     "bash": (".bashrc", f"PS1='{PROMPT}'\n"),
     "zsh": (".zshrc", f"PS1='{PROMPT}'\n"),
@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         f'export PYTHONPATH="{ROOT}"\n'
         'case "$_PLEXY_LEDGER_COMPLETE$*" in\n'
-        # The program takes its parent process as the shell; `exec` keeps the shell as the parent.
+        # The program expects that its parent process is the shell, so `exec` replaces this script.
         f'--install*) exec "{sys.executable}" -P -m cli "$@" ;;\n'
         f'complete*) "{sys.executable}" -P -m cli "$@"; code=$?\n'
         '  echo "$_TYPER_COMPLETE_FISH_ACTION $code" >> "$HOME/completed"; exit $code ;;\n'
@@ -144,9 +144,9 @@ def _ran(home: Path) -> list[str]:
 
 
 def _completed(home: Path) -> int:
-    """Count the answers; fish asks twice, first whether there is an answer, then for the answer.
+    """Count the answers to Tab; fish asks whether completions exist, and then for the completions.
 
-    If the second answer follows, the first answer is not counted.
+    The first of fish's questions is counted only if its answer is that no completions exist.
     """
     file = home / "completed"
     lines = file.read_text().splitlines() if file.exists() else []

@@ -68,7 +68,7 @@ def test_every_reference_has_a_target():
 def test_the_document_describes_the_topics_as_the_ledger_creates_them():
     names = TopicNames()
     published = {names.orders, names.entries, names.rejected}
-    # These are the settings of a topic that AsyncAPI's binding for Kafka can describe.
+    # AsyncAPI's binding for Kafka can describe only these settings of a topic.
     described = {"cleanup.policy", "max.message.bytes", "delete.retention.ms"}
     described |= {"retention.ms", "retention.bytes"}
     wanted = {
@@ -95,7 +95,7 @@ def test_the_examples_are_valid_records():
 
 
 def test_every_status_of_the_rules_called_seed_has_an_example():
-    """The examples come from the demo's sample, which has no events of the other rules."""
+    """The examples come from the demo's sample, which has no events of the other rule sets."""
     examples = MESSAGES["orderDocument"]["examples"]
     statuses = schemas()["ledger.orders.v2.schema.json"]["properties"]["status"]["enum"]
     of_other_rules = {"authorised", "charged_back", "disputed", "voided"}

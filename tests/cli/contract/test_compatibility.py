@@ -98,7 +98,8 @@ def test_a_type_that_is_only_renamed_needs_no_new_version():
     ("now", "named"),
     [
         (changed(properties__version=None), "$.version is gone"),
-        # An optional field breaks readers that require it; a new required field breaks old records.
+        # A field that becomes optional breaks readers that require it. A new required field makes
+        # old records invalid, because they lack the field.
         (changed(required=ORDERS["required"][1:]), "$.required"),
         (changed(properties__note=FIELD, required=[*ORDERS["required"], "note"]), "$.required"),
         (changed(properties__version__type="string"), "$.version.type"),

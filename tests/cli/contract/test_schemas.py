@@ -53,7 +53,7 @@ def test_every_field_has_a_description(topic):
 
 
 @given(histories() | lifecycles())
-def test_every_folded_document_and_entry_validates(events):
+def test_every_folded_document_and_entry_matches_its_schema(events):
     folded = fold_payments(events, {})
     documents = map(describe, fold_orders(folded.snapshots, {}).values())
     for document in documents:
@@ -63,7 +63,7 @@ def test_every_folded_document_and_entry_validates(events):
         ENTRIES.validate(as_json(entry))
 
 
-def test_ids_and_amounts_at_their_limits_validate_and_a_sum_may_exceed_64_bits():
+def test_ids_and_amounts_at_their_limits_match_the_schema_and_a_sum_may_exceed_64_bits():
     largest, longest = Money(MAX_AMOUNT_MINOR, "KZT"), "é" * 256
     events = [
         Event(
@@ -94,14 +94,14 @@ def test_a_reader_ignores_an_unknown_field_but_a_writer_must_not_add_one():
     ("field", "value"),
     [("entry_id", ""), ("created", -1), ("offset", 1.5), ("postings", []), ("payment_id", None)],
 )
-def test_an_entry_that_no_fold_produces_does_not_validate(field, value):
+def test_an_entry_that_no_fold_produces_does_not_match_the_schema(field, value):
     posted = as_json(fold_payments([fact()], {}).entries[0])
     with pytest.raises(ValidationError):
         ENTRIES.validate({**posted, field: value})
 
 
 @pytest.mark.parametrize("source", [("plexy.webhooks", 3, 118), None])
-def test_the_headers_of_a_rejection_and_of_the_record_that_marks_it_as_put_back_validate(source):
+def test_a_rejection_and_the_record_that_marks_it_as_put_back_have_valid_headers(source):
     rejection = Rejection(reason=Reason.AMOUNT_MISSING, detail="data.amount: it is missing")
     key, body, headers = rejected_record(b"{}", rejection, "evt_1", source)
     if source is None:

@@ -1,4 +1,4 @@
-"""Validators of the published schemas: the reader's is lenient, and the writer's is strict."""
+"""A lenient validator of the published schemas for readers, and a strict validator for writers."""
 
 from collections.abc import Mapping
 from typing import Any

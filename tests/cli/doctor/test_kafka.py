@@ -1,4 +1,4 @@
-"""`doctor` checks brokers, clocks, versions and replicas; tests/kafka also tests it with Kafka."""
+"""`doctor` checks brokers, clocks, versions and replicas; tests/kafka tests `doctor` with Kafka."""
 
 import socket
 
@@ -73,7 +73,7 @@ def state(name: str, *in_sync: int) -> TopicState:
     return TopicState(name, tuple(PartitionState(n, 3, each) for n, each in enumerate(in_sync)), {})
 
 
-def test_every_fault_of_the_topics_is_reported_and_not_only_the_first():
+def test_every_fault_of_the_topics_is_reported_and_not_only_the_first_fault():
     examination = Examination(
         missing=("never",),
         lost={"gone": lost_fault(["gone"], "A group has folded it")},
@@ -110,7 +110,7 @@ def test_an_absent_kafka_is_a_problem_and_then_the_topics_are_not_checked(patien
     assert "were not checked" in one(Level.WARNING, check_topics(patient)).what
 
 
-def test_a_program_that_listens_but_does_not_answer_as_kafka_has_a_separate_remedy(patient):
+def test_there_is_a_separate_remedy_if_a_program_listens_but_does_not_answer_like_kafka(patient):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         at = f"127.0.0.1:{mute.getsockname()[1]}"
         result = one(Level.PROBLEM, check_kafka(with_settings(patient, kafka_bootstrap=at)))

@@ -1,4 +1,4 @@
-"""The check names the process that has a port; a program of the ledger there is only a warning."""
+"""A taken port is a problem that names the process, or a warning if the process is the ledger's."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from tests.cli.doctor.conftest import one, only, with_settings
 
 
 class Alive(BaseHTTPRequestHandler):
-    """Answers as the ledger's programs do."""
+    """Answers requests for `/healthz` as the ledger's programs do."""
 
     def do_GET(self):
         body = b'{"status":"alive"}' if self.path == "/healthz" else b"{}"

@@ -46,7 +46,7 @@ def test_a_missing_secret_is_reported_for_each_program_that_needs_it(patient):
         ("webhook_secret", "LEDGER_WEBHOOK_SECRETS"),
     ],
 )
-def test_an_unknown_variable_is_a_warning_with_the_most_similar_setting(patient, name, meant):
+def test_an_unknown_variable_is_a_warning_that_names_the_most_similar_setting(patient, name, meant):
     result = one(Level.WARNING, check_settings(with_settings(patient, **{name: "1"})))
     assert f"LEDGER_{name.upper()} is set, but no program reads it" in result.what
     assert meant in result.remedy

@@ -89,7 +89,7 @@ def test_the_libraries_of_an_optional_extra_may_be_missing():
     assert list(libraries(["no-such-library-at-all==1; extra == 'tracing'"])) == []
 
 
-def test_a_library_that_lacks_a_name_that_we_use_is_a_problem_with_both_versions(monkeypatch):
+def test_a_library_that_lacks_a_name_that_we_use_is_a_problem_that_names_both_versions(monkeypatch):
     places = {"aiokafka.client:AIOKafkaClient": "_gone", "aiokafka.no_such_module": "_x"}
     monkeypatch.setattr(internals, "USED", {"aiokafka": places, "no-such-library-at-all": {}})
     result = one(Level.PROBLEM, internals_of_libraries())

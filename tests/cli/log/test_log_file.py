@@ -68,7 +68,7 @@ def read(data: bytes) -> tuple[LogFile, list[Block]]:
 
 @st.composite
 def logs(draw: st.DrawFn) -> tuple[list[Block], tuple[int, ...]]:
-    """Draw blocks of up to three partitions that have no gap, and the end of each partition."""
+    """Draw blocks of up to three partitions, which have no gaps, and each partition's end."""
     ends = [0] * draw(st.integers(1, 3))
     blocks = []
     for _ in range(draw(st.integers(0, 5))):
@@ -154,7 +154,7 @@ def test_a_moved_missing_or_repeated_block_is_reported(order, block):
         read(MAGIC + b"".join(frames[n] for n in order))
 
 
-def test_the_first_damaged_block_is_reported_and_ends_the_reading():
+def test_the_first_damaged_block_is_reported_and_no_later_block_is_read():
     data = bytearray(small())
     data[data.index(_frames(small())[2]) + 40] ^= 1
     file = LogFile(io.BytesIO(data))
@@ -188,7 +188,7 @@ def _zeros(size_bytes: int) -> bytes:
 
 
 def _with_block(payload: bytes) -> bytes:
-    """Return a file with correct checksums and one block with this payload."""
+    """Return a file that has correct checksums, and whose only block has this payload."""
     file = io.BytesIO()
     writer = LogFileWriter(file, header((1,)))
     writer._frame(b"B", payload)
@@ -219,7 +219,7 @@ def _checked(file: Path) -> tuple[int, str, float]:
 
 
 def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_with_little_memory(tmp_path):
-    """A command that does nothing takes about 100 MB."""
+    """Even a command that does nothing takes about 100 MB of memory."""
     bomb = tmp_path / "bomb.log"
     bomb.write_bytes(_with_block(_zeros(512 * 2**20)))
     assert bomb.stat().st_size < 2**20
@@ -248,7 +248,7 @@ def test_memory_holds_only_one_block_at_a_time_even_if_its_records_are_as_dense_
     assert memory < 700e6
 
 
-def test_the_largest_block_is_read_and_a_block_of_one_more_byte_is_refused():
+def test_the_largest_block_is_read_and_a_block_that_has_one_more_byte_is_refused():
     most = MAX_BLOCK_BYTES - 13
     value = bytes(most)
     _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, value, ())])], (1,))[0])

@@ -1,4 +1,4 @@
-"""A program that ends is restarted; the delay grows until the program has run for a while."""
+"""A program that ends is restarted; early ends lengthen the delay, and a long run resets it."""
 
 import pytest
 

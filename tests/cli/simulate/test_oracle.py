@@ -57,7 +57,8 @@ def test_a_small_example_agrees_with_sums_computed_by_hand():
                 ),
             ),
         ),
-        # The refunds were in these orders while the payments were unknown.
+        # While the payments were unknown, the refunds were in orders named after the payments. Now
+        # these orders are empty.
         "pay_1": None,
         "pay_2": None,
         # The only event that names this order is not counted.
@@ -91,7 +92,7 @@ def _record(offset, body, amounts, now_ms):
 
 
 def _folded(bodies, rules="seed", amounts=PayAmounts.MINOR):
-    """Fold the bodies as the ledger does; return the orders in the form of the views."""
+    """Fold the bodies as the ledger does; return the orders in the form that the views serve."""
     now_ms = time.time_ns() // 1_000_000
     records = [_record(n, body, amounts, now_ms) for n, body in enumerate(bodies)]
     result = deduplicate(records, {}, Reading(rules=BUILT_IN[rules]))

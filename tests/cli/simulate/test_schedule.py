@@ -125,7 +125,7 @@ def test_references_to_orders_and_payments_occur_under_every_documented_name(eve
         assert any(name in event["data"].get("metadata", {}) for event in events), name
 
 
-def test_the_events_have_every_kind_of_amount_and_currency_and_type_and_id(events):
+def test_the_events_have_all_kinds_of_amounts_and_currencies_and_types_and_ids(events):
     currencies = {event["data"]["currency"] for event in events}
     assert {"JPY", "KZT", "BHD"} <= currencies
     assert {0, 1, 2**53 - 1} <= {event["data"]["amount"] for event in events}

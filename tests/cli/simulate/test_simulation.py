@@ -75,7 +75,7 @@ async def test_the_sequence_of_first_attempts_does_not_depend_on_the_answers(ing
     assert list(dict.fromkeys(ingress.bodies)) == list(dict.fromkeys(_all_sent()))
 
 
-async def test_an_ingress_that_is_down_at_first_and_again_later_gets_everything():
+async def test_an_ingress_that_is_down_at_first_and_again_later_finally_gets_every_event():
     ingress = Ingress()
     ingress.port = free_port()
     simulation = _simulation(ingress.url, time_scale=0.02)

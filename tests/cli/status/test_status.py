@@ -1,4 +1,4 @@
-"""`status` distinguishes a lag from new records, and prints the state as text or JSON."""
+"""`status` does not report new records as a lag, and prints the state as text or JSON."""
 
 import json
 from collections.abc import AsyncIterator
@@ -86,7 +86,7 @@ def test_each_partition_is_judged_separately():
     assert ["partition 1" in each.detail for each in problems] == [True]
 
 
-def test_a_partition_without_a_commit_lags_by_all_its_records():
+def test_the_lag_of_a_partition_that_has_no_commit_is_the_number_of_its_records():
     partitions = [PartitionLag(0, 0, 0, 7), PartitionLag(1, 3, 5, 9), PartitionLag(2, 4, 4, 2)]
     assert [each.records for each in partitions] == [7, 4, 0]
     assert summed("t", partitions) == ("t", 2, 13)
@@ -98,7 +98,7 @@ def test_the_numbers_of_a_worker_come_from_its_metrics():
     for partition, age_s in enumerate((0.0, 7.5, 3.0)):
         metrics.lag_seconds.labels("orders", str(partition)).set(age_s)
     metrics.partitions.labels("active").set(3)
-    # The estimated number of keys is not among the numbers.
+    # The estimated number of keys is not among the returned numbers.
     metrics.table_keys.labels("payments").set(12)
     numbers = numbers_of(metrics.page().decode())
     expected = {"folded": 4, "duplicate": 2, "rejected": 1, "lag_seconds": 7.5, "active": 3}

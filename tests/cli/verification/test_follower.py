@@ -90,7 +90,10 @@ def compared(follower: Follower) -> int:
 async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
     reader, follower, lag
 ):
-    """A standby reports the last reading of its disk, which may be older than earlier rounds."""
+    """A standby reports its table as of its last reading of the disk.
+
+    The last reading may be older than the follower's previous rounds.
+    """
     rounds = [
         [CLAIM, (b"a", b"1")],
         [
@@ -107,8 +110,8 @@ async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
         reader.records += new
         end = max(0, len(reader.records) - lag)
         assert await about_disks(follower, reader.tables(end)) == []
-        # Compaction may have removed values that were written before the end of the follower's
-        # first reading, so a replica with a lower end is not compared.
+        # The follower's first round reads the changelog up to some end offset. Compaction may have
+        # removed values below that offset, so a replica with a lower end offset is not compared.
         assert compared(follower) == (end >= 2)
 
 
@@ -129,7 +132,7 @@ async def test_a_skipped_record_is_reported_from_the_second_round_until_the_tabl
     assert await about_disks(follower, reader.tables(4)) == []
 
 
-async def test_a_round_that_kafka_interrupts_keeps_the_digests_right(reader, follower):
+async def test_the_digests_stay_correct_if_kafka_interrupts_a_round(reader, follower):
     reader.records = [(b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"b", None), (b"c", b"1")]
     reader.fails_at = 3
     with pytest.raises(KafkaError):

@@ -1,4 +1,4 @@
-"""`plexy-ledger prove` prints a verdict, and returns the verdict, which sets the exit code."""
+"""`plexy-ledger prove` prints its verdict, and the verdict sets the exit code."""
 
 import io
 import json

@@ -89,7 +89,7 @@ def test_a_reported_difference_stays_while_the_replica_cannot_be_compared(meanwh
     assert watch.differences == []
 
 
-def test_the_workers_are_named_by_the_options_or_else_by_the_settings():
+def test_the_workers_addresses_come_from_the_options_or_else_from_the_settings():
     settings = VerifySettings.from_environment(
         {"LEDGER_ALLOW_UNSIGNED": "true", "LEDGER_WEB_BIND": "0.0.0.0", "LEDGER_WEB_PORT": "6070"}  # noqa: S104
     )
@@ -133,7 +133,7 @@ async def test_the_first_worker_that_answers_reports_for_all_workers_and_receive
     assert "authorization: bearer a token of the test" in first.lower()
 
 
-async def test_without_an_answer_the_reason_names_each_address_but_not_the_token():
+async def test_if_there_is_no_report_the_reason_names_each_address_but_not_the_token():
     token = Token("a token of the test")
     async with answering(b"", 401) as refuses, answering(b"{}") as another:
         answer = await Workers(["http://127.0.0.1:1", refuses, another], token).ask()

@@ -106,7 +106,7 @@ def _kept(differences: list[Difference], options: VerifyOptions, since: dict[int
     return " ".join(each.subject for each in _wanted(differences, truth, options, since))
 
 
-def test_since_leaves_out_only_differences_whose_events_are_all_older():
+def test_dash_dash_since_leaves_out_only_differences_whose_events_are_all_older():
     differences = [
         _difference("old", success(offset=1)),
         _difference("both", success(offset=1), refund(offset=7)),

@@ -105,7 +105,7 @@ def test_entries_outside_the_period_are_not_reported_as_missing():
     )
 
 
-def test_a_line_is_never_paired_with_a_refund_outside_the_period_that_has_another_amount():
+def test_a_line_is_never_paired_with_a_refund_of_another_amount_outside_the_period():
     entries = [refunded("re_1", 10, created=1), refunded("re_2", 15, created=11)]
     period = Period(10, None)
     # The line matches the entry inside the period rather than an equal entry outside it.

@@ -25,8 +25,8 @@ def snapshot_of(records):
     return snapshot
 
 
-# Three successes of a payment arrive in the wrong order. So the earliest success stands in the
-# journal only after two corrections.
+# Three successes of a payment arrive in the wrong order. So the journal must be corrected twice
+# before it counts the earliest success.
 LATE, EARLIER, EARLIEST = (success(f"evt_{n}", n, amount=n, offset=9 - n) for n in (3, 2, 1))
 CORRECTED = records_of([LATE, EARLIER, refund(), EARLIEST])
 

@@ -1,4 +1,4 @@
-"""Reads the cases of ``webhooks.jsonl``: each has a list of deliveries and the expected outcome."""
+"""Reads the cases of ``webhooks.jsonl``; each case has deliveries and their expected outcome."""
 
 import json
 from pathlib import Path

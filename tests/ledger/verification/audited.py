@@ -38,7 +38,7 @@ def partition_of(key: bytes) -> int:
 
 
 def body_of(event: Event) -> bytes:
-    """Return the body of an event, whose ``created`` counts the seconds since ``NOW_S``."""
+    """Return an event's body; the event's ``created`` counts the seconds since ``NOW_S``."""
     data: dict[str, Any] = {"id": event.data_id}
     if event.money is not None:
         data |= {"amount": event.money.amount_minor, "currency": event.money.currency}
@@ -54,7 +54,7 @@ def new_truth() -> Truth:
 
 
 class Log:
-    """A log of record in memory; its deliveries are signed in the same way as Plexy signs."""
+    """A log in memory; each delivery is signed in the same way as Plexy signs."""
 
     def __init__(self) -> None:
         self.partitions: dict[int, list[Any]] = {p: [] for p in range(PARTITIONS)}
@@ -80,7 +80,7 @@ class Log:
 
 
 def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
-    """Return the records of a log of these events, which by default arrive one second apart.
+    """Return the records of a log that has these events, by default one second apart.
 
     ``times`` are the times of the deliveries, in milliseconds after ``NOW_S``.
     """
@@ -95,7 +95,7 @@ class Ledger:
     """The workers' tables and topics for a log, as bytes; the rows of forgotten ids are kept.
 
     ``days`` has the day on which each event arrived; by default, all events arrive on day 0.
-    ``uncounted`` are the bodies of further deliveries.
+    ``uncounted`` are the bodies of further deliveries, which do not count.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Ledger:
         ]
 
     def events(self) -> list[Event]:
-        """Return the log's events with their places."""
+        """Return the log's events with their places in the log."""
         return [fact for facts in self.truth().facts.values() for fact in facts.values()]
 
     def truth(self, *, settled: Mapping[int, int] | None = None) -> Truth:

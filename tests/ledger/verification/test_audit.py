@@ -199,7 +199,7 @@ def test_a_payment_that_belongs_to_another_order_is_reported():
     assert found.detail == "payment pay_3: it belongs to order ord_3"
 
 
-def test_an_order_that_still_has_a_payment_that_moved_to_another_order_is_reported():
+def test_an_order_is_reported_if_it_still_has_a_payment_that_moved_to_another_order():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]

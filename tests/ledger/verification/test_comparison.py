@@ -1,4 +1,4 @@
-"""Two versions of a ledger are compared, but not content that depends on the order of arrival."""
+"""Two versions are compared, except for content that depends on the sequence of arrival."""
 
 import msgspec
 import pytest
@@ -112,7 +112,7 @@ def test_a_value_that_the_log_does_not_explain_is_a_difference():
     )
 
 
-def test_an_order_that_every_payment_has_left_equals_a_missing_order():
+def test_an_order_is_equal_to_a_missing_order_if_every_payment_has_left_it():
     """Whether a payment was ever in this order depends on the sequence in which events arrived."""
     old, new = example(), example()
     assert b"ord_2" in old.orders
@@ -129,7 +129,7 @@ def test_values_with_unsettled_facts_are_not_compared():
 
 
 @pytest.mark.parametrize("which", [0, 1, 2, 3, 4])
-def test_an_entry_that_only_one_journal_has_is_reported(which):
+def test_an_entry_that_is_in_only_one_journal_is_reported(which):
     old = example()
     key, _ = old.entries.pop(which)
     (found,) = compare(old, example())
@@ -154,7 +154,7 @@ def test_an_entry_with_different_money_and_an_unreadable_entry_are_reported():
     ]
 
 
-def test_reversed_entries_that_only_one_journal_has_are_counted_and_not_reported():
+def test_reversed_entries_that_are_in_only_one_journal_are_counted_and_not_reported():
     events = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     old, new = Ledger(events), Ledger(events)
     new.refold(sorted(new.events(), key=lambda event: event.created))

@@ -44,7 +44,7 @@ def as_of(records, rules, order_id, at_ms):
     return ledger_history.as_of(records, rules, order_id, NOW_S * 1000 + at_ms)
 
 
-def test_deliveries_are_listed_in_the_order_of_arrival_with_their_outcomes():
+def test_deliveries_are_listed_in_the_sequence_of_their_arrival_with_their_outcomes():
     paid = success("evt_1", order="ord_1")
     records = logged([paid, refund("evt_2"), paid, msgspec.structs.replace(paid, created=9), paid])
     assert outcomes(records) == [
@@ -185,7 +185,7 @@ def test_each_step_equals_the_order_at_the_time_when_the_steps_delivery_arrived(
 
 
 def _calls_of_steps(events: list[Event]) -> int:
-    """Count the Python calls that compute the order after each delivery."""
+    """Count the Python calls that compute the order's state after each delivery."""
     records, calls = logged(events), Counter[str]()
     sys.setprofile(lambda _frame, event, _of: calls.update([event]))
     try:

@@ -19,7 +19,7 @@ MOVEMENTS = {"capture", "replacement", "refund_reversal", "dispute", "dispute_ou
 
 @pytest.fixture(scope="module")
 def folded():
-    """Return the truth of a simulation's log, and the entries that a fold of this log posts."""
+    """Return the ``Truth`` of a simulation's log, and the entries that a fold of the log posts."""
     truth = Truth(Reading(rules=LIFECYCLE), None, lambda _key: 0)
     records = [
         SimpleNamespace(
@@ -73,7 +73,7 @@ def test_a_missing_entry_of_each_kind_of_movement_is_named(folded, movement):
 
 
 @pytest.mark.parametrize("movement", sorted(MOVEMENTS))
-def test_an_entry_that_names_an_event_that_is_not_among_its_facts_is_reported(folded, movement):
+def test_an_entry_is_reported_if_it_names_an_event_that_is_not_among_its_facts(folded, movement):
     truth, entries = folded
     entry = next(each for each in entries.values() if each.movement == movement)
     forged = msgspec.structs.replace(entry, other_event_ids=(*entry.other_event_ids, "evt_no"))

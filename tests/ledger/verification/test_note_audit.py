@@ -136,7 +136,7 @@ def test_an_order_that_lacks_a_note_is_found(payment_id):
     assert "it lacks the note about event" in difference.detail
 
 
-def test_a_missing_payment_or_order_that_only_notes_name_is_found():
+def test_a_missing_payment_or_order_is_found_even_if_only_notes_name_it():
     found = ledger()
     del found.payments[b"pay_2"], found.orders[b"ord_2"], found.documents[b"ord_2"]
     assert kinds(found) == [Kind.DOCUMENT_MISSING, Kind.ORDER_MISSING, Kind.PAYMENT_MISSING]
@@ -150,7 +150,7 @@ def test_a_document_that_lacks_a_note_or_the_anomaly_of_a_note_is_found():
         assert set(kinds(found)) == {Kind.DOCUMENT_DIFFERS}
 
 
-def test_the_void_notes_that_a_retry_leaves_are_not_reported_as_differences():
+def test_void_notes_that_remain_after_a_retry_are_not_reported_as_differences():
     """A note is void if a retry has made the note's delivery count.
 
     After a fix, ``Truth`` has no note about a delivery that the workers refused before the fix.

@@ -19,7 +19,7 @@ from tests.strategies import histories
 
 
 def example() -> Proof:
-    """Return a proof that was encoded and decoded, as a proof in a file is."""
+    """Return a proof that was encoded and decoded, like a proof that is read from a file."""
     paid = success("evt_1", 1, 500, order="ord_1")
     events = [failure("evt_0", order="ord_1"), paid, refund("evt_2", 2, 100), paid]
     return msgspec.json.decode(
@@ -133,7 +133,7 @@ def test_the_first_event_counts_if_a_forgotten_id_was_used_again():
     assert (checked.faults, checked.events) == ((), 2)
 
 
-def test_for_many_events_only_some_sequences_are_drawn_and_checked():
+def test_if_there_are_many_events_only_some_sequences_are_drawn_and_checked():
     events = [success("evt_1", order="ord_1")]
     events += [refund(f"evt_r{n}", n, 1, refund_id=f"re_{n}") for n in range(20)]
     checked = check(make(logged(events), RULES, "ord_1"), TRUST, sequences=50)

@@ -48,7 +48,7 @@ class Writers:
         await work(SimpleNamespace(create_batch=None))
 
 
-async def test_all_records_are_folded_once_in_order_and_each_part_reads_a_limited_number_of_bytes(
+async def test_all_records_are_folded_once_in_sequence_and_each_part_is_limited_in_bytes(
     table, monkeypatch
 ):
     app: Any = SimpleNamespace(writers=Writers(), spans=None)

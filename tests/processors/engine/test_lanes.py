@@ -110,7 +110,7 @@ async def test_work_that_cancels_itself_is_an_error_and_no_later_chunk_is_proces
     assert consumer.offsets.partitions() == []
 
 
-async def test_an_exception_cancels_the_work_of_other_partitions_which_does_not_count_as_done():
+async def test_an_exception_cancels_the_work_of_other_partitions_and_that_work_does_not_count():
     consumer = FakeConsumer()
     cancelled = []
 
@@ -177,7 +177,7 @@ async def test_the_error_for_a_chunk_that_was_given_back_names_the_chunk():
 
 
 async def test_a_chunk_that_waits_in_its_lane_does_not_begin_after_partitions_are_given_back():
-    """A stopping worker does not wait for such a chunk, so it may close the chunk's table."""
+    """A stopping worker does not wait for this chunk, so the worker may close the chunk's table."""
     consumer = FakeConsumer()
     worked = []
 

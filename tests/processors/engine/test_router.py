@@ -50,7 +50,7 @@ async def ask(
             return Answer(answer.status, answer.headers, await answer.read())
 
 
-async def test_the_owner_of_a_key_is_found_by_the_keys_partition_of_the_changelog(app):
+async def test_the_owner_of_a_key_is_found_from_the_changelog_partition_of_the_key(app):
     keys = [b"key %d" % n for n in range(40)]
     for key in keys:
         assign(app, f"http://worker-{partition_for(key, PARTITIONS)}:80", key)
@@ -67,7 +67,7 @@ async def test_a_key_without_an_owner_causes_a_503_that_gives_the_reason(app):
     assert answer.json["detail"] == "no worker has this key's partition yet"
 
 
-async def test_a_worker_answers_itself_for_a_key_of_its_own_partition(app):
+async def test_a_worker_asks_no_other_worker_for_a_key_of_its_own_partition(app):
     assign(app, app.conf.canonical_url)
     with pytest.raises(SameNode):
         await app.router.route_req("orders", KEY, None, None)

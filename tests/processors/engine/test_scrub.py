@@ -225,7 +225,7 @@ def test_only_the_latest_reports_of_damage_are_kept(table, scrubber, tmp_path):
     assert not list(tmp_path.glob("*.new"))
 
 
-async def test_a_running_worker_does_not_compare_with_the_digest_on_disk(table, scrubber):
+async def test_a_running_worker_does_not_compare_its_rows_with_the_digest_on_disk(table, scrubber):
     """A worker reads the stored digest when it starts, and then keeps the digest in memory."""
     table._db(PARTITION).put(DIGEST_KEY, b"2500 1 2500")
     await scrubber.round()

@@ -1,4 +1,4 @@
-"""A table refuses changelog chunks that begin after its end; all tables share the given memory."""
+"""A table refuses a chunk that begins beyond the table's end; tables share the given memory."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ def test_all_databases_together_stay_within_the_configured_memory(memory_mb, par
     assert everything > memory_mb * MIB * 0.9
 
 
-def test_half_of_the_memory_is_for_caches_and_half_for_write_buffers():
+def test_half_of_the_memory_is_for_caches_and_the_other_half_is_for_write_buffers():
     options = rocksdb_options(256, 4)
     assert options["block_cache_size"] == 32 * MIB
     assert options["write_buffer_size"] * options["max_write_buffer_number"] == 32 * MIB
@@ -119,7 +119,7 @@ def test_a_table_that_may_lack_dropped_tombstones_refuses_a_chunk_with_a_gap(tab
 
 @pytest.mark.parametrize("days", [-1, -365])
 def test_a_table_whose_date_is_in_the_future_refuses_a_chunk_with_a_gap(table, monkeypatch, days):
-    """If the clock is set back by days, the table's age is unknown; minutes make no difference."""
+    """If the clock is set back by days, the table's age is unknown; a few minutes do not matter."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s - 600) * 1e9))
@@ -153,7 +153,7 @@ def test_a_chunk_of_a_different_table_is_refused(table):
         table.apply(foreign)
 
 
-def test_a_partition_that_this_worker_folds_applies_nothing_from_the_changelog(table):
+def test_nothing_from_the_changelog_is_applied_to_a_partition_that_this_worker_folds(table):
     write_rows(table, PARTITION, {b"a": b"1"})
     with pytest.raises(ChangelogMismatchError, match="a partition that this worker folds"):
         table.apply(chunk(table, 1, 2, (1, b"a", b"0")))
@@ -298,7 +298,7 @@ def test_the_keys_of_a_range_are_read_in_order_forwards_or_backwards(tmp_path: P
     assert rows.get(b"a\xfft4") is None
 
 
-def test_a_table_that_the_old_rocksdb_binding_wrote_continues_at_its_end(tmp_path):
+def test_a_table_written_by_the_old_rocksdb_binding_continues_at_its_end(tmp_path):
     """``faust-streaming-rocksdb`` wrote the table: 30 writes of 25 payments, with one restart."""
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
     folder = Path(str(table.data.partition_path(PARTITION)))

@@ -45,7 +45,7 @@ async def server() -> AsyncIterator[TestServer]:
 
 
 async def exchange(server: BaseTestServer, parts: list[bytes]) -> bytes:
-    """Send the parts of a request; return all bytes until the server closes the connection."""
+    """Send the parts of a request; return all bytes received until the connection is closed."""
     address = server.make_url("/")
     reader, writer = await asyncio.open_connection(address.host, address.port)
     received = b""

@@ -1,4 +1,4 @@
-"""Merged pages of workers' lists lose and repeat no order, however far each worker searched."""
+"""Merged pages of workers' lists neither lose nor repeat an order, however far a search went."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,7 +72,7 @@ PARTITIONS = 2
 
 @pytest.fixture
 def app(tmp_path: Path) -> LedgerApp:
-    """Return the app of a worker with twelve orders, of which every second order is over-refunded.
+    """Return the app of a worker that has twelve orders; every second order is over-refunded.
 
     All orders have anomalies, and the first order has the latest event. The worker was never
     started, but is marked as ready.

@@ -119,7 +119,7 @@ async def test_an_order_of_too_many_repeated_deliveries_is_refused_before_the_lo
     assert workers.places == set()
 
 
-async def test_an_order_that_a_payment_with_too_many_events_has_left_is_too_large(workers):
+async def test_an_order_is_too_large_if_a_payment_with_too_many_events_has_left_it(workers):
     """The payment's version may stay lower than the version at which the payment left the order."""
     workers.version, workers.anomalies = 0, ("payment_too_large",)
     with pytest.raises(ProblemError) as raised:

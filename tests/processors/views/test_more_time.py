@@ -24,7 +24,7 @@ def request(**query: str) -> Any:
         ({"as_of": "2026-01-01"}, READ_WITHIN_S),
     ],
 )
-def test_the_additional_time_covers_the_wait_for_an_event_and_the_read_of_the_log(query, more_s):
+def test_the_additional_time_includes_the_wait_for_an_event_and_the_read_of_the_log(query, more_s):
     assert orders.more_s(request(**query)) == more_s
     if "as_of" not in query:
         assert waiting.more_s(request(**query)) == more_s

@@ -40,7 +40,7 @@ def order_after(events: int) -> Order:
 
 
 class Worker:
-    """A worker whose order rests on ``rests_on[n]`` events at read number ``n``."""
+    """A worker; at read number ``n``, its order is the result of ``rests_on[n]`` events."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
@@ -104,7 +104,7 @@ async def test_a_log_that_is_not_read_within_the_time_limit_is_reported_as_unrea
         await orders.proof_of(worker.app, "ord_1")
 
 
-async def test_an_up_to_date_order_that_differs_is_a_contradiction_that_names_the_difference(
+async def test_an_up_to_date_order_that_contradicts_the_log_is_reported_with_the_difference(
     monkeypatch,
 ):
     worker = Worker(monkeypatch, [1], in_log=2)
