@@ -167,7 +167,7 @@ def lost(tp: TP, begin: int, end: int, needed: int, whose: str = "table") -> str
         else "the worker's next start restores the table, and folds the missing records again"
     )
     return (
-        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and this worker's {whose} ends "
-        f"at {needed}: records of the changelog were deleted, or the topic was recreated. "
+        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and this worker's {whose} "
+        f"ends at {needed}: records of the changelog were deleted, or the topic was recreated. "
         f"{remedy}"
     )
