@@ -123,7 +123,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_no_worker(worker)
     assert code == 0, output
 
 
-def test_a_payment_with_too_many_facts_keeps_the_earliest_and_rejects_the_others(worker):
+def test_a_payment_with_too_many_facts_keeps_its_earliest_facts_and_rejects_the_others(worker):
     env, names = worker.env, names_of(worker.env)
     facts = [event(1, id="pay_1", amount=10_000, merchantReference="ord_1")]
     facts += [

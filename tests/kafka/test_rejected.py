@@ -284,7 +284,7 @@ def post(url: str, raw: bytes) -> int:
         return error.code
 
 
-def test_a_retry_of_a_body_that_ingress_refused_writes_the_same_record_that_ingress_writes(ingress):
+def test_a_retry_puts_a_refused_body_into_the_same_record_that_ingress_would_write(ingress):
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400

@@ -133,7 +133,7 @@ def test_a_program_that_cannot_start_ends_the_run_and_gives_the_reason(tmp_path)
         run.end()
 
 
-def test_the_command_kafka_runs_a_broker_until_it_is_interrupted(tmp_path):
+def test_the_command_kafka_runs_a_broker_until_an_interrupt(tmp_path):
     broker = Run(tmp_path, command="kafka")
     try:
         broker.until(lambda: "Ctrl-C stops it" in broker.out, within_s=60, what="Kafka serves")

@@ -125,7 +125,7 @@ async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
     assert "`plexy-ledger rebuild` folds the whole log of record from scratch" in log
 
 
-async def test_if_nothing_is_committed_a_topic_between_the_agents_must_still_have_its_first_record(
+async def test_a_topic_between_the_agents_must_still_have_its_first_record_if_nothing_is_committed(
     env: dict[str, str],
 ) -> None:
     """Kafka forgets the commits of a group that was empty for a week, and deletes old records."""

@@ -105,7 +105,9 @@ def test_the_error_for_an_invalid_value_names_the_line_of_the_value(read, row, w
     ],
 )
 def test_the_error_for_a_wrong_header_names_the_expected_columns(read, text):
-    with pytest.raises(WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind exactly once"):
+    with pytest.raises(
+        WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind exactly once"
+    ):
         read(text)
 
 
