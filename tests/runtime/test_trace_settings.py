@@ -201,7 +201,7 @@ def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog)
 
 
 @pytest.mark.parametrize("chosen", ["off", "otlp"])
-def test_if_traces_are_off_opentelemetry_is_not_imported(chosen, tmp_path):
+def test_opentelemetry_is_not_imported_if_traces_are_off(chosen, tmp_path):
     """The case ``otlp`` shows that the test detects an import."""
     code = (
         "import os, sys\n"
