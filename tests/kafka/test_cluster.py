@@ -219,7 +219,7 @@ async def test_every_topic_has_three_replicas_and_requires_two_of_them_to_be_in_
 async def test_a_broker_that_is_not_the_coordinator_answers_a_request_for_offsets_with_an_error(
     ledger, cluster
 ):
-    """A client may ask the former coordinator. It must not conclude that nothing is committed."""
+    """A client may ask a former coordinator, but must not conclude that nothing is committed."""
     partition, group = TopicPartition(ledger.settings.names.webhooks, 0), "some-reader"
     options = ledger.settings.client_options()
     reader = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)

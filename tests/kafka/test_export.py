@@ -315,7 +315,7 @@ async def test_a_journal_with_half_a_correction_is_refused_while_other_entries_k
     assert asked.total() == 2
 
 
-def test_if_kafka_is_down_export_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_export_ends_with_one_line_and_leaves_no_file_if_kafka_is_down(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export", "--format", "csv", "--out", tmp_path / "x.csv")
     assert code == 1

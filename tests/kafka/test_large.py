@@ -164,7 +164,7 @@ def test_a_payment_with_too_many_facts_keeps_its_earliest_facts_and_rejects_the_
     assert code == 0, output
 
 
-def test_a_worker_that_is_killed_repeatedly_while_it_folds_a_large_order_ends_with_the_right_order(
+def test_a_large_order_is_right_after_its_worker_was_killed_repeatedly_during_the_fold(
     kafka, tmp_path
 ):
     more = {"allow_unsigned": "true", "chunk_records": 40}

@@ -302,7 +302,7 @@ def test_an_existing_file_is_not_replaced(kafka, tmp_path):
     assert "there is no folder" in output
 
 
-def test_if_kafka_is_down_export_log_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_the_command_export_log_ends_with_one_line_and_leaves_no_file_if_kafka_is_down(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export-log", tmp_path / "x.log")
     assert code == 1

@@ -332,7 +332,7 @@ async def test_the_end_offsets_of_changelogs_are_requested_until_a_suspended_bro
         await reader.close()
 
 
-async def test_a_changelog_whose_records_were_deleted_ends_the_worker_and_the_error_has_the_remedy(
+async def test_a_worker_ends_and_the_error_has_the_remedy_if_records_of_a_changelog_were_deleted(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))

@@ -118,7 +118,7 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path):
     until(lambda: _all_gone(children), within_s=30, what="the children are gone")
 
 
-def test_a_program_that_cannot_start_ends_the_run_and_gives_the_reason(tmp_path):
+def test_the_run_ends_and_gives_the_reason_if_a_program_cannot_start(tmp_path):
     run = Run(tmp_path)
     try:
         # `run` checks that ingress's port is free, and then starts Kafka. Now the test takes the

@@ -123,7 +123,7 @@ async def test_values_that_the_changelog_refuses_are_not_readable(
         assert await end_of(settings, changelog(table)) == CLAIM
 
 
-async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
+async def test_the_app_ends_and_nothing_is_committed_if_the_changelog_fails(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: object) -> int:

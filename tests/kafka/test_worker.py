@@ -85,7 +85,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
 
 
-def test_a_worker_that_is_restarted_after_a_kill_during_its_work_ends_with_the_right_states(
+def test_the_states_are_right_after_a_worker_was_killed_during_its_work_and_restarted(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
@@ -288,7 +288,7 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_a_worker_that_meets_an_unexpected_exception_exits_and_folds_the_chunk_after_a_restart(
+def test_a_worker_exits_after_an_unexpected_exception_and_folds_the_chunk_after_a_restart(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env, [sys.executable, "-c", FAILS_ONCE]) as worker:

@@ -74,7 +74,7 @@ def assert_committed_records_have_their_outputs(env: dict[str, str]) -> None:
 
 
 @needs_mount
-def test_a_worker_whose_disk_becomes_full_ends_and_continues_after_a_restart_with_free_space(
+def test_a_worker_ends_when_its_disk_becomes_full_and_continues_after_a_restart_with_free_space(
     env: dict[str, str], disk: SmallDisk, tmp_path: Path
 ) -> None:
     events = list(history(EVENTS))

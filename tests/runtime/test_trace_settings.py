@@ -42,7 +42,7 @@ def end(tracing: Tracing, span: SpanContext | None) -> None:
 
 
 @KINDS
-def test_if_the_extra_tracing_is_not_installed_the_error_names_this_extra(kind, monkeypatch):
+def test_the_error_names_the_extra_tracing_if_this_extra_is_not_installed(kind, monkeypatch):
     monkeypatch.setattr(traces, "find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*pip install '\.\[tracing\]'"):
         kind.from_environment(ALL)
