@@ -74,7 +74,7 @@ def chunked(draw: st.DrawFn, items: list[Any]) -> list[list[Any]]:
 
 
 def json_values() -> st.SearchStrategy[Any]:
-    """Return a strategy for JSON values, without lone surrogates, which UTF-8 can't encode."""
+    """Return a strategy for JSON values whose texts UTF-8 can encode (no lone surrogates)."""
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
     leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text)
     return st.recursive(

@@ -80,7 +80,7 @@ def test_a_run_in_which_deliveries_were_refused_or_lost_has_faults(run, faults):
     assert len(run.faults) == faults
 
 
-def test_the_ratio_of_two_servers_is_the_median_of_their_ratios_in_each_round():
+def test_the_ratio_of_two_servers_is_the_median_of_the_ratios_of_all_rounds():
     runs: Sequence[IngestRun] = [
         a_run(server, rate)
         for rates in ((50, 100), (80, 100), (900, 1000))

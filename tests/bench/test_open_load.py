@@ -115,7 +115,7 @@ async def test_a_stalled_server_still_receives_the_next_deliveries():
     assert min(outcome.ack_s) > 0.39
 
 
-async def test_if_the_sender_is_blocked_the_delay_is_reported_and_counts_as_latency():
+async def test_the_delay_is_reported_and_counts_as_latency_if_the_sender_is_blocked():
     async with _serving(_Server(blocks_s=0.5)) as load:
         outcome = await send(load)
     # While the process was blocked, 50 deliveries became due. The first of them waited for 0.5 s.

@@ -127,7 +127,7 @@ async def test_records_that_arrive_while_a_batch_is_in_flight_form_the_next_batc
     await asyncio.gather(*later)
 
 
-async def test_a_record_that_does_not_fit_joins_the_next_batch_and_a_large_record_has_its_own():
+async def test_a_record_that_does_not_fit_joins_the_next_batch_and_a_large_one_has_its_own_batch():
     producer = Producer(batch_bytes=1000)
     appends, _ = started(producer)
     kept = [appends.append(a_record(size=size), far_off()) for size in (400, 400, 400, 5000, 10)]
@@ -147,7 +147,7 @@ async def test_a_batch_refused_for_its_size_is_resent_in_parts_under_a_new_produ
     assert (producer.identities, lost) == (2, [])
 
 
-async def test_only_a_record_that_is_itself_too_large_fails_and_only_until_the_limit_is_raised():
+async def test_a_record_that_is_too_large_fails_until_the_limit_is_raised_but_others_do_not_fail():
     producer = Producer()
     appends, lost = started(producer)
     large = appends.append(a_record(size=4000), far_off())
@@ -173,7 +173,7 @@ async def test_no_batch_is_larger_than_the_topic_allows():
         await too_large
 
 
-async def test_if_kafka_does_not_acknowledge_in_time_all_records_and_all_later_appends_fail():
+async def test_all_records_and_all_later_appends_fail_if_kafka_does_not_acknowledge_in_time():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()

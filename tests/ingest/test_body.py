@@ -68,7 +68,7 @@ async def test_a_cancelled_request_does_not_count_as_slow():
         await reading
 
 
-async def test_if_there_is_no_memory_left_a_body_is_not_read_further_and_releases_its_memory():
+async def test_a_body_is_not_read_further_and_releases_its_memory_if_there_is_no_memory_left():
     memory = BodyMemory(max_bytes=2 * SMALL_BYTES)
     large = chunk(b"x" * (2 * SMALL_BYTES))
     no_room = await read(large, chunk(b"x"), limit_bytes=2**20, memory=memory)

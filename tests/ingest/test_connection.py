@@ -216,7 +216,7 @@ def stable_lines(answer: bytes) -> list[bytes]:
 
 
 @BOTH_WAYS
-async def test_after_a_trailer_with_connection_close_the_answer_closes_the_connection(before):
+async def test_the_answer_closes_the_connection_after_a_trailer_that_says_connection_close(before):
     """After such a trailer, the parser skips all bytes, so the next delivery would be ignored."""
     raw = chunked(event(), JSON, signature(event()), trailers=b"Connection: close\r\n")
     async with connecting() as connect:
@@ -246,7 +246,7 @@ HOSTS = [
 @BOTH_WAYS
 @pytest.mark.parametrize("host", HOSTS)
 async def test_an_invalid_host_header_is_400(before, host):
-    """RFC 9112, section 3.2, also requires 400 if a request has no Host header, or several."""
+    """RFC 9112, section 3.2, also requires 400 if a request has no Host header or has several."""
     log = FakeLog()
     async with connecting(log) as connect:
         for raw in (delivery(event()), GET, GET.replace(b"healthz", b"elsewhere")):

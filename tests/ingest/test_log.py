@@ -80,7 +80,7 @@ async def test_the_reported_trouble_does_not_contain_the_address_of_a_broker(nob
     await log.close()
 
 
-async def test_once_the_webhook_log_is_closed_aiokafka_logs_its_own_lines_again(nobody):
+async def test_aiokafka_logs_its_own_lines_again_once_the_webhook_log_is_closed(nobody):
     logger = logging.getLogger("aiokafka")
     before = (list(logger.handlers), logger.propagate)
     log = WebhookLog(settings(kafka_bootstrap=nobody))

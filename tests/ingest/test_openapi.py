@@ -52,7 +52,9 @@ def test_the_document_has_every_path_of_the_application():
 
 
 @pytest.mark.parametrize(("path", "other"), [(PATH, "token_"), (PAY_PATH, "signature_")])
-def test_the_answers_of_a_path_have_every_code_except_the_codes_of_the_other_path(path, other):
+def test_each_of_the_two_webhook_paths_documents_every_code_except_those_specific_to_the_other(
+    path, other
+):
     listed = documented(path)
     found = {code: int(status) for status, codes in listed.items() for code in codes}
     missing = dict(STATUS.items() - found.items())

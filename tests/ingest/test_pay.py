@@ -96,7 +96,7 @@ async def test_a_sender_without_a_valid_token_is_refused_and_nothing_is_kept(hea
         assert running.log.records == []
 
 
-async def test_while_a_new_token_replaces_an_old_token_both_tokens_are_accepted():
+async def test_both_tokens_are_accepted_while_a_new_token_replaces_an_old_token():
     async with taking(TOKEN, NEXT_TOKEN) as running:
         for token in (TOKEN, NEXT_TOKEN):
             assert (await notify(running, notification(), token=token)).status_code == 200

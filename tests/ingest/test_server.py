@@ -167,7 +167,7 @@ class TestSeveralProcesses:
             assert all(map(gone, children))
         assert "Traceback" not in log
 
-    def test_if_one_process_ends_by_itself_all_processes_end(self):
+    def test_all_processes_end_if_one_process_ends_by_itself(self):
         with several() as (process, port, children):
             os.kill(min(children), signal.SIGKILL)
             _, log = process.communicate(timeout=20)

@@ -127,7 +127,9 @@ async def test_a_delivery_with_an_invalid_traceparent_begins_a_new_trace(
     assert traceparents(record) == [span.traceparent]
 
 
-async def test_the_span_of_a_badly_signed_request_only_links_to_its_trace(receiver, in_pieces):
+async def test_the_span_of_a_badly_signed_request_only_links_to_the_trace_that_the_request_names(
+    receiver, in_pieces
+):
     stranger = {"plexy_signature": f"t={int(time.time())},v1={'0' * 64}"}
     await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED, **stranger)
     span = only(receiver)
@@ -194,7 +196,7 @@ async def test_a_delivery_that_the_shutdown_ends_is_not_a_bug(receiver, in_piece
         assert receiver.spans == []
 
 
-async def test_a_span_has_no_signature_and_of_the_body_only_the_event_id(receiver, in_pieces):
+async def test_a_span_has_no_signature_and_only_the_event_id_of_the_body(receiver, in_pieces):
     data = {"id": "pay_1", "amount": 12345678, "email": "somebody@example.com"}
     body = event("evt_9", type="type.of.nobody", data=data)
     (record,) = await deliver(body, in_pieces=in_pieces)

@@ -164,14 +164,14 @@ class TestSignature:
         assert_problem(answer, 401, "timestamp_out_of_tolerance")
         assert running.log.records == []
 
-    async def test_if_the_time_is_signed_a_replay_cannot_have_a_newer_time(self, running):
+    async def test_a_replay_cannot_have_a_newer_time_if_the_time_is_signed(self, running):
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.TIMESTAMPED)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")
         answer = await running.deliver(event(), plexy_signature=fresh)
         assert_problem(answer, 401, "signature_mismatch")
 
-    async def test_if_the_time_is_not_signed_a_replay_with_a_newer_time_is_kept(self, running):
+    async def test_a_replay_with_a_newer_time_is_kept_if_the_time_is_not_signed(self, running):
         """In the form that Plexy's current page describes, the signature does not cover the time.
 
         The replay has the same event id, so it is counted once.
@@ -185,7 +185,7 @@ class TestSignature:
 
     @pytest.mark.parametrize("form", [SignedForm.EITHER, SignedForm.BODY])
     async def test_a_signed_time_and_body_that_are_replayed_as_a_raw_body_are_not_kept(self, form):
-        """The signature of `t.body` also fits the raw body `t.body`, whatever the header's `t`."""
+        """The signature of `t.body` also fits the raw body `t.body`, for any `t` in the header."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 10_000, SignedForm.TIMESTAMPED)
         body = b"%d.%b" % (now - 10_000, event())
@@ -343,7 +343,7 @@ class TestAccepted:
         [record] = running.log.records
         assert (record.topic, record.key, record.value) == ("plexy.rejected", b"evt_1", body)
 
-    async def test_if_the_time_of_a_signature_is_in_milliseconds_the_refusal_mentions_it(
+    async def test_the_refusal_mentions_milliseconds_if_the_time_of_a_signature_is_in_milliseconds(
         self, running
     ):
         signature = sign(event(), SECRET.encode(), time.time_ns() // 1_000_000)
@@ -464,7 +464,7 @@ class TestTime:
             assert head.startswith(b"HTTP/1.1 408 ")
             assert json.loads(body)["code"] == "request_timeout"
 
-    async def test_if_kafka_does_not_acknowledge_the_answer_is_503_within_the_time_limit(self):
+    async def test_the_answer_is_503_within_the_time_limit_if_kafka_does_not_acknowledge(self):
         async with ingress(answer_within_s=1.0) as started:
             started.log.acknowledging.clear()
             began = time.monotonic()

@@ -1,6 +1,6 @@
 """Writes signed deliveries to the log as ingress does, and sends requests to the views.
 
-The HTTP client is ``http.client``, because it does not normalise a path before it sends it.
+The HTTP client is ``http.client``, because this client sends every path unchanged.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def signed(
 
 
 def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: Any) -> None:
-    """Sign each body with ``signed`` and the options ``how``; append it to the log of record."""
+    """Sign each body with ``signed`` and the options ``how``; append the records to the log."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:

@@ -461,7 +461,7 @@ def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float
 
 
 def read_topic(env: Mapping[str, str], topic: str, partitions: int = PARTITIONS) -> list[Any]:
-    """Return every record of a topic; the records of one partition are in their order."""
+    """Return every record of a topic; the records of one partition are in order of offset."""
 
     async def read() -> list[Any]:
         consumer = AIOKafkaConsumer(
@@ -486,7 +486,7 @@ def read_topic(env: Mapping[str, str], topic: str, partitions: int = PARTITIONS)
 
 
 def committed_records(env: Mapping[str, str], topic: str) -> list[Any]:
-    """Return the records of a topic that the workers have committed."""
+    """Return the records of a topic that are below the offsets which the workers have committed."""
     committed = positions(env)
     return [
         record

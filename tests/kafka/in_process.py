@@ -81,7 +81,7 @@ async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | N
 
 
 async def append(settings: WorkerSettings, partition: int, *keys: str) -> None:
-    """Append one record per key to a partition of the log of record; its value equals its key."""
+    """Append one record per key to a partition of the log; each record's value equals its key."""
     async with producer(settings.bootstrap_servers[0]) as client:
         topic = f"{settings.topic_prefix}plexy.webhooks"
         records = [OutRecord(key.encode(), key.encode()) for key in keys]

@@ -176,7 +176,7 @@ class Run:
         return line
 
     def setting(self, name: str) -> str:
-        """Return the value that a setting had in the process's environment at its start."""
+        """Return the value of a setting in the environment that the process was started with."""
         environment = Path(f"/proc/{self.process.pid}/environ").read_text().split("\0")
         (found,) = [text for text in environment if text.startswith(f"{name}=")]
         return found.partition("=")[2]

@@ -31,7 +31,7 @@ from tests.kafka.topics import alter
 pytestmark = pytest.mark.timeout(300)
 
 COMMANDS = ("topics --check", "doctor", "status", "worker")
-# There are three kinds of topics. Each kind is given as the end of the name of one such topic.
+# There are three kinds of topics. For each kind, this tuple has the end of one topic's name.
 KINDS = ("plexy.webhooks", "ledger.events", "orders-changelog")
 # Each expected value is mapped to a wrong value.
 WRONG = {"-1": "604800000", "604800000": "-1", "delete": "compact", "compact": "delete"}

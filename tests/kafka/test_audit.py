@@ -73,12 +73,12 @@ def own(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Audited]:
 
 @pytest.fixture(scope="module")
 def shared(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
-    """Run a worker and its audit; all tests that undo their changes share them."""
+    """Run a worker and its audit for all tests that undo their changes."""
     with audited(kafka, tmp_path_factory.mktemp("audit")) as both:
         yield both
 
 
-def test_the_audit_stays_green_while_the_ledger_grows_and_the_audit_ends_on_sigterm(own):
+def test_while_the_ledger_grows_the_audit_stays_green_and_a_sigterm_ends_the_audit(own):
     worker, audit = own
     for n in range(10):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
@@ -99,7 +99,7 @@ def test_the_audit_stays_green_while_the_ledger_grows_and_the_audit_ends_on_sigt
     audit.stop(10)
 
 
-def test_the_audit_stays_green_while_a_large_order_grows_and_the_audit_reports_a_lost_row(own):
+def test_while_a_large_order_grows_the_audit_stays_green_until_the_order_loses_a_row(own):
     """The order has many rows in the changelog, and each round of the audit reads only new rows."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))

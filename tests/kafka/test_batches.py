@@ -109,7 +109,9 @@ async def test_a_record_larger_than_a_batch_gets_a_batch_of_its_own(kafka, topic
     assert [record.value for record in await read(kafka, topic, 0)] == [b"small", large, b"small"]
 
 
-async def test_a_record_that_the_topic_refuses_is_an_error_and_not_dropped_silently(kafka, topic):
+async def test_a_record_that_the_topic_refuses_raises_an_error_and_is_not_dropped_silently(
+    kafka, topic
+):
     records = [OutRecord(b"1", b"small"), OutRecord(b"2", b"z" * (MAX_RECORD_BYTES + 1))]
     async with producer(kafka.bootstrap) as client:
         with pytest.raises(BatchRefusedError, match=rf"{topic} .*1 records, first key b'2'"):

@@ -216,10 +216,10 @@ async def test_every_topic_has_three_replicas_and_requires_two_of_them_to_be_in_
     assert unclean == dict.fromkeys(names, "false")
 
 
-async def test_a_broker_that_is_not_the_coordinator_never_reports_that_nothing_is_committed(
+async def test_a_broker_that_is_not_the_coordinator_answers_a_request_for_offsets_with_an_error(
     ledger, cluster
 ):
-    """After a group's coordinator has moved to a new broker, clients may ask the former broker."""
+    """A client may ask a former coordinator, but must not conclude that nothing is committed."""
     partition, group = TopicPartition(ledger.settings.names.webhooks, 0), "some-reader"
     options = ledger.settings.client_options()
     reader = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
@@ -301,7 +301,7 @@ def assert_refused(answers: list[httpx.Response]) -> None:
     assert all("retry-after" in answer.headers for answer in answers)
 
 
-async def test_after_two_brokers_were_killed_ingress_answers_503_until_one_of_them_is_back(
+async def test_ingress_answers_503_after_two_brokers_were_killed_until_one_of_them_is_back(
     ledger, cluster, watch
 ):
     first, second, last = cluster.brokers
@@ -335,8 +335,12 @@ def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
         yield started
 
 
-async def test_while_fewer_replicas_are_in_sync_than_required_ingress_answers_503(strict, cluster):
-    """The leader refuses writes, as it does after two brokers that are not controllers are lost."""
+async def test_ingress_answers_503_while_fewer_replicas_are_in_sync_than_required(strict, cluster):
+    """The leader refuses writes.
+
+    It would do the same in a cluster that has lost two brokers, if these brokers are not
+    controllers.
+    """
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):
         await folds(strict, watch, 30)

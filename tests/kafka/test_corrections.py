@@ -59,7 +59,7 @@ def states(env: dict[str, str]) -> dict[str, str]:
 
 
 def story(env: dict[str, str]) -> None:
-    """Deliver a payment, and deliveries that do not count but name the payment or its order."""
+    """Deliver a payment, and also bodies that do not count but name the payment or its order."""
     without_id = paid("evt_5", "pay_2", "ord_1")
     del without_id["data"]["id"]
     deliver(env, paid("evt_1", "pay_1", "ord_1"), at_s=NOW_S - 600)
@@ -71,7 +71,7 @@ def story(env: dict[str, str]) -> None:
     wait_folded(env)
 
 
-def test_an_order_shows_every_delivery_that_names_it_and_verify_reports_a_missing_delivery(
+def test_an_order_shows_all_deliveries_that_name_it_and_a_missing_delivery_is_found_by_verify(
     worker, tmp_path
 ):
     env = worker.env

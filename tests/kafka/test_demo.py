@@ -106,7 +106,7 @@ async def test_the_wait_for_an_empty_log_ends_at_once(kafka):
     assert [lag[1:] for lag in lags] == [(0, 0)] * 3
 
 
-async def test_if_no_worker_runs_the_wait_ends_and_counts_the_records_that_are_not_folded(kafka):
+async def test_without_a_worker_the_wait_ends_and_counts_the_records_that_are_not_folded(kafka):
     settings, wait = await _with_topics(kafka)
     topic = f"{settings.topic_prefix}plexy.webhooks"
     await _write_event(settings, topic)

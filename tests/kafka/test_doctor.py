@@ -135,7 +135,7 @@ def test_more_replicas_than_brokers_are_reported(env):
     )
 
 
-def test_a_broker_that_is_down_is_reported_and_checks_that_need_no_kafka_are_still_made(env):
+def test_a_broker_that_is_down_is_reported_and_all_checks_that_need_no_kafka_are_still_made(env):
     down = f"127.0.0.1:{free_port()}"
     _, findings = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
     (problem,) = findings["problem"]

@@ -311,7 +311,7 @@ def test_a_damaged_jar_is_not_kept(kafka_cache, tmp_path):
     assert not cache.home.exists()
 
 
-def test_if_kafka_cannot_be_fetched_the_error_names_the_reason_and_the_alternative(
+def test_the_error_names_the_reason_and_the_alternative_if_kafka_cannot_be_fetched(
     tmp_path, capsys
 ):
     repositories = {"nobody": f"http://user:pa55word@127.0.0.1:{free_port()}/maven2"}

@@ -61,7 +61,7 @@ class Ledger(NamedTuple):
     folder: Path
 
     def outputs(self, commands: tuple[str, ...]) -> dict[str, tuple[int, str]]:
-        """Run commands concurrently; return the exit code and the output, on one line, of each."""
+        """Run commands concurrently; return each command's exit code and its output on one line."""
 
         def one(command: str) -> tuple[int, str]:
             code, output = run(self.env, *(self.paths.get(each, each) for each in command.split()))

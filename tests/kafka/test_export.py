@@ -232,7 +232,7 @@ def idle(kafka: EmbeddedKafka, tmp_path) -> dict[str, str]:
 
 
 def corrected(payment: str = "pay_1") -> list[OutRecord]:
-    """Return the three entries of a payment whose earlier success arrived after the later one."""
+    """Return the three entries of a payment whose two successes arrived in the reverse order."""
     facts = [
         success("evt_2", 2, 700, payment=payment, offset=1),
         success("evt_1", 1, 500, payment=payment, offset=2),
@@ -315,7 +315,7 @@ async def test_a_journal_with_half_a_correction_is_refused_while_other_entries_k
     assert asked.total() == 2
 
 
-def test_if_kafka_is_down_export_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_export_ends_with_one_line_and_leaves_no_file_if_kafka_is_down(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export", "--format", "csv", "--out", tmp_path / "x.csv")
     assert code == 1
@@ -396,7 +396,7 @@ def test_reconcile_reports_exactly_the_differences_and_counts_them_in_its_totals
         assert name in output
 
 
-def test_the_options_from_and_to_limit_the_entries_that_must_be_in_the_settlement_file(
+def test_a_first_and_a_last_day_limit_the_entries_that_must_be_in_the_settlement_file(
     env, tmp_path
 ):
     file = settlement(tmp_path, [])
@@ -420,7 +420,7 @@ def test_the_options_from_and_to_limit_the_entries_that_must_be_in_the_settlemen
     assert (code, "--to 2026-01-01 is before --from 2026-01-02" in output) == (2, True)
 
 
-def test_a_bad_file_ends_reconcile_with_exit_code_2_before_it_connects_to_kafka(tmp_path):
+def test_a_bad_file_ends_reconcile_with_exit_code_2_before_any_connection_to_kafka(tmp_path):
     file = settlement(tmp_path, [["pay_1", "twelve", "KZT", "payment"]])
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "reconcile", file)

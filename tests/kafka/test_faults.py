@@ -102,7 +102,7 @@ async def test_a_step_that_does_not_end_is_reported_and_all_other_steps_are_judg
     assert verify == "verify: it had not ended after 0.01 s"
 
 
-async def test_a_check_that_raises_is_a_difference_and_the_other_checks_are_made(
+async def test_a_check_that_raises_an_error_counts_as_a_difference_and_the_other_checks_are_made(
     kafka, tmp_path, monkeypatch
 ):
     settings = TopicSettings.from_environment(environment(kafka.bootstrap, tmp_path))
@@ -175,7 +175,7 @@ def test_the_same_seed_plans_the_same_faults_and_every_kind_is_planned():
         return [kind.name for kinds in plan(list(KINDS), count, seed) for kind in kinds]
 
     # The plan draws each kind once before it draws any kind again, but it may pair each drawn kind
-    # with a second fault. So up to twice as many faults are needed until every kind was drawn.
+    # with a second fault. So after twice as many faults as kinds, every kind was drawn.
     count = 2 * len(KINDS)
 
     assert planned(1) == planned(1)

@@ -128,7 +128,7 @@ def test_forgotten_ids_are_deleted_by_tombstones_that_are_never_the_last_record_
     records = seen(env)
     tombstones = [record for record in records if record.value is None]
     assert {record.key for record in tombstones} == old
-    # Each id has exactly one tombstone, and not a tombstone in each chunk.
+    # Each id has exactly one tombstone: no later chunk writes another tombstone for the id.
     assert len(tombstones) == OLD
     for partition in range(PARTITIONS):
         *_, last = (record for record in records if record.partition == partition)

@@ -1,7 +1,7 @@
 """A worker uses the tables of an earlier release, but restores the tables that it can't trust.
 
-The tests make the folder of an earlier release: they delete the keys that this release did not
-write.
+The tests make the folder of an earlier release: they delete the keys that the earlier release did
+not write.
 """
 
 import json
@@ -21,8 +21,8 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
-# Each of these changes introduced keys, and releases from before the change did not write them. The
-# newest change is first.
+# Each of these changes introduced keys, and the releases before the change did not write these
+# keys. The newest change is first.
 MARKS = (SOURCE_KEY, LAST_KEY)
 RELEASES = {
     "before the marks of records": MARKS,

@@ -73,14 +73,14 @@ class TestHistory:
         ("ago_s", "status", "refunds"),
         [(550, "failed", 0), (450, "paid", 0), (390, "partially_refunded", 100)],
     )
-    def test_as_of_a_time_an_order_has_the_events_that_had_arrived_by_then(
+    def test_an_order_as_of_a_time_has_the_events_that_had_arrived_by_then(
         self, env, ago_s, status, refunds
     ):
         order = get(env, f"/orders/ord%2F1?as_of={NOW_S - ago_s}")
         assert order["status"] == status
         assert sum(total["refunded"] for total in order["totals"].values()) == refunds
 
-    def test_as_of_a_time_before_its_move_a_payment_is_in_its_old_order(self, env):
+    def test_a_payment_is_in_its_old_order_as_of_a_time_before_its_move(self, env):
         then = get(env, f"/orders/ord%2F1?as_of={NOW_S - 330}")
         now = get(env, "/orders/ord%2F1")
         assert [payment["payment_id"] for payment in then["payments"]] == ["pay_1", "pay_2"]
@@ -158,7 +158,7 @@ def conditional(env: Mapping[str, str], path: str, tag: str) -> Answer:
     return ask(env, path, headers={"If-None-Match": tag})
 
 
-def test_the_proof_of_an_order_that_contradicts_the_log_is_an_error_that_names_the_difference(
+def test_the_proof_of_an_order_that_contradicts_the_log_is_refused_with_the_difference(
     kafka, tmp_path
 ):
     """The test alters the changelog and deletes the tables, so the worker restores a wrong row."""
@@ -204,7 +204,7 @@ run(WorkerSettings.from_environment(os.environ))
 
 
 def test_an_order_that_a_payment_has_just_left_does_not_contradict_the_log(kafka, tmp_path):
-    """The agent `payments` has published that the payment left, but not yet written its table."""
+    """The agent `payments` has published that the payment left, but has not written its table."""
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_PAYMENTS]) as worker:
         worker.wait_ready(90)

@@ -223,7 +223,7 @@ async def test_an_invalid_envelope_is_kept_in_plexy_rejected_before_ingress_answ
     assert await running.log_of_record() == []
 
 
-async def test_while_a_broker_is_stopped_deliveries_get_503_on_time(own_kafka, tmp_path):
+async def test_deliveries_get_503_on_time_while_a_broker_is_stopped(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started)
@@ -253,7 +253,7 @@ async def test_a_killed_broker_loses_nothing_that_was_acknowledged(own_kafka, tm
         await load.assert_kept()
 
 
-async def test_while_a_broker_is_frozen_deliveries_get_503_on_time(own_kafka, tmp_path):
+async def test_deliveries_get_503_on_time_while_a_broker_is_frozen(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         load = Load(started)
         await until(lambda: len(load.accepted) > 50)
@@ -359,7 +359,7 @@ async def test_after_sigterm_in_an_outage_ingress_ends_on_time_with_exit_code_0(
         assert await asyncio.to_thread(started.process.wait, 10) == 0
 
 
-async def test_if_the_limit_on_records_is_lowered_only_larger_deliveries_are_refused(
+async def test_only_larger_deliveries_are_refused_after_the_limit_on_records_is_lowered(
     kafka, tmp_path
 ):
     """An operator lowers `max.message.bytes` under load. The broker first refuses whole batches."""

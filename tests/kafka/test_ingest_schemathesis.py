@@ -81,8 +81,8 @@ def statuses() -> Iterator[Counter[int]]:
     assert not counted or (counted[200] > 10 and counted[400] > 10), counted
 
 
-# This check would fail on right answers: a schema can't express that 1.0 is not an integer here, or
-# limit the number of bytes of an id.
+# This check would fail on right answers. A schema can't express that 1.0 is not an integer here,
+# and a schema can't limit the number of bytes of an id.
 NOT_FOR_SCHEMAS = [positive_data_acceptance]
 # `tests/ingest/test_openapi.py` shows that ingress publishes this document.
 document = describe(settings(pay_tokens=(TOKEN,), pay_amounts=PayAmounts.MAJOR))

@@ -123,7 +123,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_no_worker(worker)
     assert code == 0, output
 
 
-def test_a_payment_with_too_many_facts_keeps_the_earliest_and_rejects_the_others(worker):
+def test_a_payment_with_too_many_facts_keeps_its_earliest_facts_and_rejects_the_others(worker):
     env, names = worker.env, names_of(worker.env)
     facts = [event(1, id="pay_1", amount=10_000, merchantReference="ord_1")]
     facts += [
@@ -164,7 +164,7 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_rejects_the_others
     assert code == 0, output
 
 
-def test_a_worker_that_is_killed_repeatedly_while_it_folds_a_large_order_ends_with_the_right_order(
+def test_a_large_order_is_right_after_its_worker_was_killed_repeatedly_during_the_fold(
     kafka, tmp_path
 ):
     more = {"allow_unsigned": "true", "chunk_records": 40}

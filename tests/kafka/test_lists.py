@@ -58,7 +58,7 @@ class TestLists:
         orders = listed(env, "anomaly=refund_without_payment")
         assert name not in [each["order_id"] for each in orders]
 
-    def test_a_list_by_anomaly_begins_with_the_latest_event_and_changes_repeat_or_skip_no_order(
+    def test_a_list_by_anomaly_has_the_latest_event_first_and_a_change_repeats_or_skips_no_item(
         self, envs, env
     ):
         prefix = f"old_{env['LEDGER_WEB_PORT']}_"

@@ -200,7 +200,7 @@ def test_an_import_notices_when_its_topic_starts_to_replace_the_times_of_records
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "equal to the exported log" not in output
-    # Kafka reads the setting twice in one append, so it may report new times but keep the old ones.
+    # Kafka reads the setting twice in one append, so it may report new times but keep old times.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
@@ -221,7 +221,7 @@ def test_a_topic_with_a_different_record_is_refused_and_nothing_is_written(live,
     assert log_of(env) == before
 
 
-def test_the_error_for_records_whose_times_a_topic_refuses_names_the_settings(kafka, tmp_path):
+def test_if_a_topic_refuses_the_times_of_records_the_error_names_the_settings(kafka, tmp_path):
     """The records' times are in the future; only the topic of the first ledger accepts them."""
     env = new_ledger(kafka, tmp_path / "ahead")
     assert run(env, "topics")[0] == 0
@@ -302,7 +302,7 @@ def test_an_existing_file_is_not_replaced(kafka, tmp_path):
     assert "there is no folder" in output
 
 
-def test_if_kafka_is_down_export_log_ends_with_one_line_and_leaves_no_file(tmp_path):
+def test_the_command_export_log_ends_with_one_line_and_leaves_no_file_if_kafka_is_down(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export-log", tmp_path / "x.log")
     assert code == 1

@@ -45,7 +45,7 @@ def test_the_first_of_two_workers_with_the_same_name_ends_with_the_reason_and_no
                 until(lambda: second.logged("ready"), within_s=60, what=f"ready\n{second.tail()}")
                 assert reason.startswith("TakenNameError: another process has joined the group")
                 assert "delete the file `worker-id` in the copy" in reason
-                # A supervisor that does not know the second worker restarts the first worker.
+                # A supervisor restarts the first worker, without knowing of the second worker.
                 first.start()
                 assert second.reason_of_end(within_s=60).startswith("TakenNameError: ")
         deliver(env, event(1, merchantReference="ord_1"))

@@ -222,7 +222,7 @@ def test_a_retired_token_is_refused_after_a_restart_of_ingress(ledger):
     assert simulated[0] == 0, simulated[1]
 
 
-def test_workers_that_check_signatures_fold_bearer_records_only_if_the_pay_api_is_configured(
+def test_a_worker_that_checks_signatures_folds_bearer_records_only_if_the_pay_api_is_configured(
     ledger, tmp_path
 ):
     def rejected(**settings: str) -> list[bytes]:

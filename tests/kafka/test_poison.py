@@ -111,12 +111,12 @@ POISONS = {
     "a key of the largest size": Poison(
         webhooks, record(b"k" * LARGEST_BYTES, b"{}"), "invalid_envelope"
     ),
-    "an id that JSON writes six times as long": Poison(
+    "an id whose JSON escapes make it six times longer": Poison(
         webhooks,
         record(b"\0" * 500, json.dumps(event(900_019) | {"id": "\0" * 500}).encode()),
         "control_characters",
     ),
-    "a reference that JSON writes six times as long": Poison(
+    "a reference whose JSON escapes make it six times longer": Poison(
         webhooks, with_reference("\0" * 500), None
     ),
     "two statuses of six megabytes": Poison(webhooks, two_long_statuses, None),

@@ -160,7 +160,7 @@ async def test_a_changelog_that_has_only_tombstones_left_is_recovered(
         assert not app.crashed
 
 
-async def test_a_table_not_updated_for_longer_than_tombstones_are_kept_is_restored_from_scratch(
+async def test_a_table_that_may_have_missed_deleted_tombstones_is_restored_from_scratch(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
@@ -303,7 +303,7 @@ async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it
     assert (found.begin, found.mark.offset) == (0, 0)
 
 
-async def test_the_ends_of_changelogs_are_requested_until_a_suspended_broker_answers(
+async def test_the_end_offsets_of_changelogs_are_requested_until_a_suspended_broker_answers(
     settings: WorkerSettings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
@@ -332,7 +332,7 @@ async def test_the_ends_of_changelogs_are_requested_until_a_suspended_broker_ans
         await reader.close()
 
 
-async def test_a_changelog_whose_records_were_deleted_ends_the_worker_and_the_error_has_the_remedy(
+async def test_a_worker_ends_and_the_error_has_the_remedy_if_records_of_a_changelog_were_deleted(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))

@@ -220,7 +220,7 @@ def test_a_retry_skips_final_rejections_and_broken_bodies_and_gives_the_reason(l
     assert count(env) == before
 
 
-def test_list_and_show_print_the_details_and_no_control_characters(ledger):
+def test_the_commands_list_and_show_print_the_details_and_no_control_characters(ledger):
     env = ledger.env
     place = partition_for(b"broken", PARTITIONS)
     write(env, names_of(env).webhooks, [OutRecord(b"broken", b"\x1b[2J{\xff\nx")])
@@ -284,7 +284,7 @@ def post(url: str, raw: bytes) -> int:
         return error.code
 
 
-def test_a_retry_of_a_body_that_ingress_refused_writes_the_same_record_that_ingress_writes(ingress):
+def test_a_retry_puts_a_refused_body_into_the_same_record_that_ingress_would_write(ingress):
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400

@@ -118,7 +118,7 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path):
     until(lambda: _all_gone(children), within_s=30, what="the children are gone")
 
 
-def test_a_program_that_cannot_start_ends_the_run_and_gives_the_reason(tmp_path):
+def test_the_run_ends_and_gives_the_reason_if_a_program_cannot_start(tmp_path):
     run = Run(tmp_path)
     try:
         # `run` checks that ingress's port is free, and then starts Kafka. Now the test takes the
@@ -133,7 +133,7 @@ def test_a_program_that_cannot_start_ends_the_run_and_gives_the_reason(tmp_path)
         run.end()
 
 
-def test_the_command_kafka_runs_a_broker_until_it_is_interrupted(tmp_path):
+def test_the_command_kafka_runs_a_broker_until_an_interrupt(tmp_path):
     broker = Run(tmp_path, command="kafka")
     try:
         broker.until(lambda: "Ctrl-C stops it" in broker.out, within_s=60, what="Kafka serves")

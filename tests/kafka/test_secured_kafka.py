@@ -406,7 +406,7 @@ def end_of(command: str, env: Mapping[str, str]) -> tuple[int, str]:
 
 @pytest.mark.parametrize("why", REASONS)
 @pytest.mark.parametrize("command", ["topics", "worker"])
-def test_a_command_whose_login_fails_ends_with_one_line(env, tmp_path, command, why):
+def test_a_command_ends_with_one_line_if_its_login_fails(env, tmp_path, command, why):
     code, output = end_of(command, refused(env, why, tmp_path))
     assert code == 1, output
     (line,) = output.splitlines()

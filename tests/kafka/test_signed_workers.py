@@ -63,7 +63,7 @@ def reasons(env: dict[str, str]) -> list[str]:
     return sorted(found)
 
 
-def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
+def test_forged_records_are_set_aside_and_neither_verify_nor_a_rebuild_finds_a_difference(ledger):
     env = ledger.env
     amounts = {
         fact.money.amount_minor

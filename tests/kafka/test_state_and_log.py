@@ -110,7 +110,7 @@ def test_a_new_version_folds_the_whole_log_to_the_same_documents_and_entries(
 
 
 @pytest.mark.parametrize(("committed", "deleted_before"), [(1, 5), (1000, 0)])
-async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
+async def test_a_worker_ends_if_a_topic_lost_the_records_at_the_last_commit(
     env: dict[str, str], committed: int, deleted_before: int
 ) -> None:
     """Records were deleted before they were folded, or the topic ends before the commit."""
@@ -125,7 +125,7 @@ async def test_a_topic_that_lost_the_records_at_the_last_commit_ends_the_worker(
     assert "`plexy-ledger rebuild` folds the whole log of record from scratch" in log
 
 
-async def test_if_nothing_is_committed_a_topic_between_the_agents_must_still_have_its_first_record(
+async def test_a_topic_between_the_agents_must_still_have_its_first_record_if_nothing_is_committed(
     env: dict[str, str],
 ) -> None:
     """Kafka forgets the commits of a group that was empty for a week, and deletes old records."""
@@ -140,7 +140,7 @@ async def test_if_nothing_is_committed_a_topic_between_the_agents_must_still_hav
         assert "it is unknown whether the earlier records were folded" in worker.tail()
 
 
-def test_records_that_are_deleted_before_a_running_worker_folds_them_end_the_worker(
+def test_a_running_worker_ends_if_records_are_deleted_before_it_folds_them(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
@@ -159,7 +159,7 @@ def test_records_that_are_deleted_before_a_running_worker_folds_them_end_the_wor
         assert "records were deleted before they were folded" in worker.tail()
 
 
-def test_a_log_that_loses_records_while_a_worker_runs_ends_the_worker(
+def test_a_worker_ends_if_the_log_loses_records_while_the_worker_runs(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
     """A failing disk can cause this loss.
@@ -194,7 +194,7 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_a_table_that_cannot_be_recovered_ends_the_worker(env: dict[str, str]) -> None:
+def test_a_worker_ends_if_a_table_cannot_be_recovered(env: dict[str, str]) -> None:
     """Faust's own recovery would log a warning, and the worker would serve an incomplete table."""
     fold(env, payments(20, "shop"))
     shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")

@@ -43,7 +43,7 @@ def send(env: dict[str, str], method: str, path: str, headers: dict[str, str]) -
 
 
 def test_a_body_never_makes_another_worker_misread_the_next_request(envs):
-    """If a request were misread, the worker would log its beginning, which contains the token."""
+    """A worker that misread a request would log the request's start, which contains the token."""
     for env in envs:
         for headers in WITH_A_BODY:
             for method in ("GET", "HEAD"):

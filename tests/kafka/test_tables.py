@@ -123,7 +123,7 @@ async def test_values_that_the_changelog_refuses_are_not_readable(
         assert await end_of(settings, changelog(table)) == CLAIM
 
 
-async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
+async def test_the_app_ends_and_nothing_is_committed_if_the_changelog_fails(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: object) -> int:
@@ -146,7 +146,7 @@ async def test_values_of_a_partition_that_is_revoked_during_the_send_are_not_wri
 ) -> None:
     """The next owner recovers the values.
 
-    If this worker wrote the values to its table, they would be ahead of the table's offset.
+    If this worker wrote the values to its table, the values would be ahead of the table's offset.
     """
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
@@ -264,7 +264,7 @@ async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSetting
             assert table.read(partition, b"key 3") == (VALUES[b"key 3"] if here else None)
 
 
-async def test_a_recovery_completes_a_table_after_a_crash_between_the_changelog_and_the_table(
+async def test_a_recovery_completes_a_table_after_a_crash_between_the_writes_to_changelog_and_table(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer: Mapping[bytes, bytes] = {b"key 3": SEEN.encode(Seen(b"digest", 1, 7))}

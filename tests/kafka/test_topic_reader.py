@@ -1,4 +1,4 @@
-"""`TopicReader` reads records by offset or by key, even while other reads of a topic take long."""
+"""`TopicReader` reads records by offset or by key; long reads do not delay other reads."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -71,7 +71,10 @@ async def test_an_offset_without_a_record_is_an_error(log):
 
 
 async def test_an_offset_with_a_different_record_is_an_error_that_names_the_offset(log):
-    """A log that has lost its end and has grown again has such offsets."""
+    """The offset no longer has the record that was folded.
+
+    This happens if a log loses its last records and then receives new records.
+    """
     reader, topic = log
     with pytest.raises(LogUnreadableError, match=f"{topic} no longer has the folded record at 1/7"):
         await reader.at(topic, keys(3) | {(1, 7): b"lost"})
@@ -85,7 +88,7 @@ async def test_more_bytes_than_one_answer_may_hold_are_an_error(log, monkeypatch
         await reader.at(topic, keys(*range(100, 201)))
 
 
-async def test_records_are_handed_over_one_by_one_in_their_order(log):
+async def test_records_are_handed_over_one_by_one_in_the_order_of_the_log(log):
     reader, topic = log
     offsets: list[int] = []
     await reader.through(TopicPartition(topic, 1), 5, 400, lambda each: offsets.append(each.offset))
@@ -131,10 +134,10 @@ async def test_a_closed_reader_starts_no_new_client(log):
     assert not reader._clients
 
 
-async def test_a_quarantine_that_has_lost_its_end_and_grown_again_is_read_from_its_start(
+async def test_if_the_topic_of_rejected_records_is_created_again_it_is_read_from_its_start(
     kafka, tmp_path
 ):
-    """The topic is created again, so new records have the offsets of records that were read."""
+    """New records have the same offsets as old records that the reader has already read."""
     env = environment(kafka.bootstrap, tmp_path)
     settings, names = WorkerSettings.from_environment(env), names_of(env)
     await ensure_topics(settings)

@@ -390,7 +390,7 @@ async def test_concurrent_creations_share_the_work(env):
     assert set(await describe(env)) == await everything(env)
 
 
-def test_two_processes_that_create_at_the_same_time_both_succeed(env):
+def test_two_processes_that_create_topics_at_the_same_time_both_succeed(env):
     commands = [topics_command(env), topics_command(env)]
     for code, out, err in [outcome(command) for command in commands]:
         assert (code, err) == (0, "")

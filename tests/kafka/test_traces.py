@@ -235,7 +235,7 @@ def test_verify_and_prove_accept_records_with_the_header_of_a_trace(traced, tmp_
 
 
 @pytest.mark.parametrize("trouble", ["away", "silent"])
-def test_if_no_receiver_answers_deliveries_are_kept_and_folded_and_programs_end_on_time(
+def test_deliveries_are_kept_and_folded_and_programs_end_on_time_if_no_receiver_answers(
     kafka, tmp_path, trouble
 ):
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -138,7 +138,7 @@ async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_
 async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first app keeps some partitions and loses others; the chunks of all are redelivered."""
+    """The first app loses some partitions, but the chunks of all partitions are redelivered."""
     monkeypatch.setattr(transport, "_FINISH_WITHIN_S", 0.3)
     old_run, new_run = asyncio.Event(), asyncio.Event()
     started: list[str] = []
@@ -344,7 +344,7 @@ async def test_a_stopped_consumer_refuses_calls_on_its_thread(
         assert not await consumer.is_member(app.consumer_generation_id)
 
 
-async def test_a_rebalance_that_ends_while_the_worker_stops_starts_no_recovery(
+async def test_no_recovery_starts_if_a_rebalance_ends_while_the_worker_stops(
     settings: WorkerSettings,
 ) -> None:
     """If a recovery started, it would call the consumer's thread, which has ended, and fail."""

@@ -265,7 +265,7 @@ def wait_served(worker: WorkerProcess, numbers: Iterable[int]) -> None:
     until(served, within_s=90, what=f"orders {sorted(missing)}")
 
 
-def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_folds_more_records(
+def test_a_worker_ends_before_it_folds_more_records_if_its_source_was_cut_and_has_grown_again(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The log has grown beyond the worker's offsets, so no offset shows the loss."""
@@ -464,7 +464,7 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
             )
 
 
-def test_outputs_that_are_lost_before_the_next_agent_has_folded_them_end_the_worker(
+def test_the_worker_ends_if_outputs_are_lost_before_the_next_agent_has_folded_them(
     brokers: Brokers, tmp_path: Path
 ) -> None:
     """The next agent folded none of the lost records, so its position is still within the topic."""

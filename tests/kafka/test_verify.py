@@ -158,8 +158,9 @@ def test_a_record_that_a_changelog_lost_is_reported_if_an_older_value_reappears(
         deliver(env, body)
         wait_folded(env, ledger)
     before = [record for record in read_topic(env, topic) if record.partition == partition]
-    # Each batch also has two records about the progress of the agent: the ends of the topic that
-    # the agent writes to, and the offset up to which it has folded its source.
+    # Each batch also has two records about the progress of the agent. One record has the end
+    # offsets of the topic that the agent writes to. The other record has the offset up to which the
+    # agent has folded its source.
     lost, *notes, last, _, _ = before[-6:]
     assert (lost.key, last.key) == (b"pay_4", b"pay_%d" % neighbour)
     kafka.kill()
@@ -334,7 +335,7 @@ def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_
     assert "the file has no secret" in output
 
 
-def test_the_option_since_leaves_out_earlier_deliveries(ledger):
+def test_the_option_named_since_leaves_out_earlier_deliveries(ledger):
     env = ledger.env
     deliver(env, event(300), secret="whsec_test_key_guessed")
     wait_folded(env, ledger)
@@ -344,7 +345,7 @@ def test_the_option_since_leaves_out_earlier_deliveries(ledger):
     assert "of deliveries since 2100-01-01 00:00:00 UTC" in output
 
 
-def test_if_no_worker_runs_verify_waits_up_to_its_limit_and_counts_the_unfolded_records(ledger):
+def test_without_a_worker_verify_waits_up_to_its_limit_and_counts_the_unfolded_records(ledger):
     env = ledger.env
     ledger.process.terminate()
     ledger.wait(20)

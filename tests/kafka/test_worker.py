@@ -85,7 +85,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
 
 
-def test_a_worker_that_is_killed_while_it_folds_and_restarted_ends_with_the_right_states(
+def test_the_states_are_right_after_a_worker_was_killed_during_its_work_and_restarted(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env) as worker:
@@ -207,7 +207,7 @@ def has_all(
 def stored_in(
     worker: WorkerProcess, table: TableName, partition: int, copies: Path
 ) -> dict[bytes, bytes]:
-    """Return a partition's rows from a copy of its database, as the worker uses the original."""
+    """Return a partition's rows from a copy of the database; the worker uses the original."""
     folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
     (database,) = folder.rglob(f"{table}-{partition}.db")
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)
@@ -288,7 +288,7 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_a_worker_that_meets_an_unexpected_exception_exits_and_folds_the_chunk_after_a_restart(
+def test_a_worker_exits_after_an_unexpected_exception_and_folds_the_chunk_after_a_restart(
     env: dict[str, str],
 ) -> None:
     with WorkerProcess(env, [sys.executable, "-c", FAILS_ONCE]) as worker:

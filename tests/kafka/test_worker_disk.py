@@ -74,7 +74,7 @@ def assert_committed_records_have_their_outputs(env: dict[str, str]) -> None:
 
 
 @needs_mount
-def test_a_worker_whose_disk_becomes_full_ends_and_continues_after_a_restart_with_free_space(
+def test_a_worker_ends_when_its_disk_becomes_full_and_continues_after_a_restart_with_free_space(
     env: dict[str, str], disk: SmallDisk, tmp_path: Path
 ) -> None:
     events = list(history(EVENTS))
@@ -84,8 +84,8 @@ def test_a_worker_whose_disk_becomes_full_ends_and_continues_after_a_restart_wit
         wait_folded(env, worker)
         disk.fill()
         deliver(env, *events[1000:])
-        # A table on a full disk can't be closed. A worker that tries to close it reaches its time
-        # limit.
+        # A table on a full disk can't be closed. A worker that tried to close the table would reach
+        # its time limit.
         reason = worker.reason_of_end(within_s=60)
         assert f"LEDGER_DATA_DIR={disk.folder} can't be used: IO error: No space" in reason
         assert "make room there, and start the worker again" in reason

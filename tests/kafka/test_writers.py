@@ -56,7 +56,7 @@ async def test_records_of_the_old_owner_are_refused_after_the_first_record_of_th
     assert await keys_of(settings, topic) == ["old 1", "old 2", "old 3", "new 1", "new 2"]
 
 
-async def test_writes_that_wait_when_their_writer_is_closed_report_the_loss_of_the_partition(
+async def test_waiting_writes_of_a_closed_writer_raise_an_error_about_the_lost_partition(
     settings: WorkerSettings, kafka: EmbeddedKafka
 ) -> None:
     async with writer(settings.bootstrap_servers[0], "any") as closed:
@@ -265,7 +265,7 @@ async def test_a_writer_whose_broker_dies_during_the_request_for_an_epoch_asks_a
 async def test_the_leaders_of_a_topic_stay_known_after_a_request_about_another_topic(
     settings: WorkerSettings,
 ) -> None:
-    """Otherwise, a batch would wait for a leader that no client asks for, and end the worker."""
+    """Otherwise, the worker would wait for a leader that no client asks for, and then end."""
     names = settings.names
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
         opened = Writer(Sender(client.client), await next_epoch(client.client, "any"))

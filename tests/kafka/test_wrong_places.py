@@ -222,7 +222,7 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
         assert_right(one)
 
 
-def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
+def test_a_worker_ends_if_its_source_was_shortened_and_has_grown_again(
     alone: dict[str, str], disk: Disk
 ) -> None:
     """If the worker continued, it would never fold new records at offsets that it has folded."""
@@ -241,7 +241,7 @@ def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
 
 
 async def grow(env: dict[str, str], topic: str) -> None:
-    """Append more meaningless records to each partition than the topic has lost."""
+    """Append meaningless records to each partition: more records than the topic has lost."""
     async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
         for partition in range(PARTITIONS):
             records = [OutRecord(b"key", b"value")] * 60

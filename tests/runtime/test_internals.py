@@ -62,7 +62,7 @@ def is_self(node: ast.expr) -> bool:
 
 
 def private_names_on(text: str, marked: str) -> Iterator[str]:
-    """Yield the private names of other objects on the marked lines."""
+    """Yield the private attributes that marked lines use, except attributes of `self` or `cls`."""
     lines = {number for number, line in enumerate(text.splitlines(), 1) if marked in line}
     for node in ast.walk(parse(text)):
         is_marked = isinstance(node, ast.Attribute) and node.end_lineno in lines
@@ -100,7 +100,7 @@ def libraries_with(name: str) -> set[str]:
 
 
 def replaced(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each assignment to an attribute of a name that is imported from a library."""
+    """Yield each attribute that a module assigns to an imported name, with the name's library."""
     nodes = list(ast.walk(parse(text)))
     imported = {
         alias.asname or alias.name: str(node.module).partition(".")[0]

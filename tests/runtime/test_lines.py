@@ -52,7 +52,7 @@ def test_no_line_is_lost_when_the_program_ends(end):
     assert [line for line in lines if '"ms": 3' in line]
 
 
-def test_if_no_event_loop_runs_a_line_is_written_at_once():
+def test_a_line_is_written_at_once_if_no_event_loop_runs():
     code = PROGRAM.partition("async def")[0].format(log_format="json", level="info")
     code += "write(log, 1)\nimport os; os._exit(0)"
     ended = subprocess.run(

@@ -42,7 +42,7 @@ def end(tracing: Tracing, span: SpanContext | None) -> None:
 
 
 @KINDS
-def test_if_the_extra_tracing_is_not_installed_the_error_names_this_extra(kind, monkeypatch):
+def test_the_error_names_the_extra_tracing_if_this_extra_is_not_installed(kind, monkeypatch):
     monkeypatch.setattr(traces, "find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*pip install '\.\[tracing\]'"):
         kind.from_environment(ALL)
@@ -201,7 +201,7 @@ def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog)
 
 
 @pytest.mark.parametrize("chosen", ["off", "otlp"])
-def test_if_traces_are_off_opentelemetry_is_not_imported(chosen, tmp_path):
+def test_opentelemetry_is_not_imported_if_traces_are_off(chosen, tmp_path):
     """The case ``otlp`` shows that the test detects an import."""
     code = (
         "import os, sys\n"

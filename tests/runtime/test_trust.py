@@ -43,6 +43,6 @@ def test_a_secret_as_plexy_shows_it_is_accepted(secret):
     check_secret("--secret", secret)
 
 
-def test_old_secrets_are_checked_in_the_same_way():
+def test_old_secrets_are_checked_in_the_same_way_as_current_secrets():
     with pytest.raises(SettingsError, match="LEDGER_OLD_WEBHOOK_SECRETS"):
         WorkerSettings.from_environment({"LEDGER_OLD_WEBHOOK_SECRETS": "short"})

@@ -35,7 +35,7 @@ ODD = {
     "turned": (f"#/orders/{quote(TURNED)}", "1 delivery"),
 }
 # These are the widths of phones (320 and 360), of a window at 200 % zoom (640), of a tablet (768)
-# and of a desktop (1280). The pictures of each theme are taken at its last width.
+# and of a desktop (1280). The pictures of a theme are taken at the last width in the theme's list.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
 # This script returns the elements that scroll sideways. It examines the page, the page's tables and
 # the search field.

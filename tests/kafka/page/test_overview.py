@@ -15,9 +15,9 @@ from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened
 
 pytestmark = IN_A_BROWSER
 
-# This time is slightly longer than two intervals of the page, which are equal. After the first
-# interval without an update, the page counts as stale. The second interval is the shortest time
-# between two requests for the table of days.
+# The page has two intervals of the same length. If no update arrives for the first interval, the
+# page counts as stale. The second interval is the shortest time between two requests for the table
+# of days. This time is slightly longer than one interval.
 SILENT_MS = AGAIN_MS = 5_100
 
 
@@ -85,7 +85,7 @@ class TestDays:
                 currency="SEK",
             ),
         )
-        # After a reload, the page requests the numbers again, and shows none from earlier updates.
+        # After a reload, the page requests the numbers again, and no longer shows earlier numbers.
         page.reload()
         drawing = page.get_by_role("img", name="by day")
         page.get_by_label("Currency").select_option("SEK")

@@ -33,7 +33,9 @@ async def test_a_question_that_gets_no_answer_is_asked_again():
 
 
 @pytest.mark.parametrize("outcome", UNANSWERED)
-async def test_the_error_for_a_question_that_is_never_answered_names_it(monkeypatch, outcome):
+async def test_the_error_for_a_question_that_is_never_answered_names_the_question(
+    monkeypatch, outcome
+):
     monkeypatch.setattr(administration, "_ANSWERED_WITHIN_S", 0.2)
     with pytest.raises(TopicsError, match=r"the cluster can't be described: \S+.*brokers"):
         await answer(Asked(outcome), "the cluster can't be described")

@@ -37,7 +37,7 @@ class Consumer:
     async def getmany(self, **_options: int) -> dict[TopicPartition, Any]:
         """Return up to two records per partition.
 
-        Once no record is left, move the positions behind the last records.
+        Once no record is left, move the positions past the last records.
         """
         fetched = {}
         for tp, at in self._at.items():

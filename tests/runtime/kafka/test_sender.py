@@ -122,7 +122,7 @@ async def test_a_busy_broker_gets_everything_that_waited_in_its_next_request(
     assert broker.requests == [{ONE: ["a"]}, {TWO: ["b"], ONE: ["c"]}]
 
 
-async def test_a_batch_in_flight_keeps_later_ones_back_even_if_the_leader_changes(
+async def test_a_batch_in_flight_keeps_later_batches_back_even_if_the_leader_changes(
     broker: Broker,
 ) -> None:
     tested, epoch = Sender(broker), Epoch(1, 0)
@@ -139,7 +139,9 @@ async def test_a_batch_in_flight_keeps_later_ones_back_even_if_the_leader_change
     assert broker.requests[2:] == [{ONE: ["b"]}]
 
 
-async def test_a_batch_is_retried_with_its_number_before_later_ones(broker: Broker) -> None:
+async def test_a_batch_is_retried_with_its_number_before_later_batches_are_sent(
+    broker: Broker,
+) -> None:
     tested, epoch, tries = Sender(broker), Epoch(1, 0), iter([errors.NotLeaderForPartitionError])
     broker.answer = lambda tp, _keys: next(tries, errors.NoError) if tp == ONE else errors.NoError
     futures = [await tested.send(epoch, tp, batch("a")) for tp in (ONE, TWO)]
@@ -150,7 +152,9 @@ async def test_a_batch_is_retried_with_its_number_before_later_ones(broker: Brok
     assert broker.refreshes == 1
 
 
-async def test_without_a_leader_a_batch_waits_and_the_leaders_are_asked_for(broker: Broker) -> None:
+async def test_if_a_partition_has_no_leader_its_batch_waits_and_the_client_requests_the_leaders(
+    broker: Broker,
+) -> None:
     tested, epoch = Sender(broker), Epoch(1, 0)
     broker.leader = -1
     future = await tested.send(epoch, ONE, batch("a"))
@@ -206,7 +210,9 @@ async def test_each_batch_has_the_error_of_its_own_partition(broker: Broker) -> 
     assert (await futures[1]).offset == 7
 
 
-async def test_a_producer_that_gives_up_writes_only_what_is_in_flight(broker: Broker) -> None:
+async def test_only_batches_in_flight_are_written_after_their_producer_has_given_up(
+    broker: Broker,
+) -> None:
     tested, epoch, other = Sender(broker), Epoch(1, 0), Epoch(2, 0)
     broker.open.clear()
     in_flight = [await tested.send(epoch, tp, batch("a")) for tp in (ONE, TWO)]

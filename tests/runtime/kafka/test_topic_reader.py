@@ -57,7 +57,7 @@ async def test_the_time_limit_of_a_read_includes_the_wait_for_a_client(silent, m
     await reader.close()
 
 
-async def test_if_too_many_reads_run_a_further_read_is_refused_at_once(silent, monkeypatch):
+async def test_a_further_read_is_refused_at_once_while_too_many_reads_run(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
     monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
     reader = TopicReader(silent)
