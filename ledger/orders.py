@@ -219,6 +219,10 @@ class Tally(msgspec.Struct):
         """Return the sums of each currency."""
         return _totals(self.sums)
 
+    def status(self) -> OrderStatus:
+        """Return the order's status."""
+        return _status(self.totals().values(), self.statuses)
+
     def anomaly_names(self) -> set[str]:
         """Return the names of the anomalies of the order and its payments."""
         return {*self.anomalies, *own_anomalies(self.payments, is_payment=bool(self.own))}
@@ -295,13 +299,12 @@ def summarise(
     ``payment`` returns a payment by its id; ``first`` and ``last`` are the order's earliest and
     latest event.
     """
-    totals = tally.totals()
     shown = [payment(each) for each in sorted({first[1], last[1]})]
     return OrderDocument(
         order_id=order_id,
-        status=_status(totals.values(), tally.statuses),
+        status=tally.status(),
         version=tally.events,
-        totals=totals,
+        totals=tally.totals(),
         payments=tuple(each for each in shown if each is not None),
         anomalies=tuple(sorted(tally.anomaly_names())),
         first_event=first[0],

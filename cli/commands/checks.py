@@ -139,8 +139,13 @@ def prove(
         Path, typer.Argument(help="the answer of GET /orders/{id}/proof of a worker's views")
     ],
     sequences: Annotated[
-        int, typer.Option(help="maximum number of sequences in which to fold the events", min=1)
-    ] = 720,
+        int | None,
+        typer.Option(
+            help="maximum number of sequences in which to fold the events; default: 720, and "
+            "fewer for an order with more than 27 events",
+            min=1,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> bool:
     """Check an order's proof, without asking the ledger.

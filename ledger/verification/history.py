@@ -19,8 +19,8 @@ from ledger.envelope import Envelope
 from ledger.events import Event, Reading
 from ledger.journal import Entry
 from ledger.notes import COUNTS, Note
-from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
-from ledger.payments import PaymentFold, fold_payments
+from ledger.orders import OrderDocument, Tally, Totals, describe, fold_orders
+from ledger.payments import PaymentFold, Snapshot, fold_payments
 from ledger.records import Place, SignedRecord
 from ledger.times import seconds_of
 from ledger.trust import Trust
@@ -131,24 +131,26 @@ def steps(
     records: Iterable[SignedRecord], rules: Rules, order_id: str, trust: Trust | None = None
 ) -> list[Step]:
     """Return the order after each delivery, in the order of arrival."""
-    fold = _Fold()
+    fold = _Fold(order_id)
     told: list[Step] = []
-    order: OrderDocument | None = None
     for judged in _judge(records, rules, trust):
-        entries = [entry for fact in judged.facts for entry in fold.add(fact)]
-        order = fold.order(order_id)
-        told.append(
-            Step(
-                place=Place(judged.record.partition, judged.record.offset),
-                event_id=judged.event_id,
-                outcome=judged.outcome,
-                version=order.version if order else 0,
-                status=order.status if order else None,
-                totals=order.totals if order else {},
-                anomalies=order.anomalies if order else (),
-                entries=tuple(entries),
-            )
+        entries = tuple(entry for fact in judged.facts for entry in fold.add(fact))
+        place = Place(judged.record.partition, judged.record.offset)
+        step = Step(
+            place=place,
+            event_id=judged.event_id,
+            outcome=judged.outcome,
+            version=fold.tally.events,
+            entries=entries,
         )
+        if fold.has_order:
+            step = msgspec.structs.replace(
+                step,
+                status=fold.tally.status(),
+                totals=fold.tally.totals(),
+                anomalies=tuple(sorted(fold.tally.anomaly_names())),
+            )
+        told.append(step)
     return told
 
 
@@ -172,6 +174,12 @@ def order_of(events: Iterable[Event | Note], order_id: str) -> OrderDocument | N
     return describe(order) if order else None
 
 
+def payments_of(events: Iterable[Event | Note], order_id: str) -> set[str]:
+    """Return the ids of the payments that belong to an order after these events and notes."""
+    payments = fold_payments(events, {}).payments
+    return {name for name, each in payments.items() if each.facts and each.order_id == order_id}
+
+
 def as_of(
     records: Iterable[SignedRecord],
     rules: Rules,
@@ -185,11 +193,22 @@ def as_of(
 
 
 class _Fold:
-    """The two hops after deduplication, in memory."""
+    """The two hops after deduplication, in memory, for one order.
 
-    def __init__(self) -> None:
+    The tally changes only by the payment that an event changes, so an event costs the same in a
+    large order as in a small one.
+    """
+
+    def __init__(self, order_id: str) -> None:
+        self.tally = Tally()
+        self._order_id = order_id
         self._payments: dict[str, PaymentFold] = {}
-        self._orders: dict[str, Order] = {}
+        self._held: dict[str, Snapshot] = {}
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the order has a payment or a note."""
+        return bool(self.tally.payments or self.tally.notes)
 
     def add(self, event: Event | Note) -> list[Entry]:
         """Fold an event or a note; return the entries that it posts."""
@@ -201,12 +220,14 @@ class _Fold:
             payment.note(event)
         elif event.event_id not in payment.facts:
             entries = payment.add(event)
-        self._orders.update(fold_orders(payment.snapshots(), self._orders))
+        for snapshot in payment.snapshots():
+            before = self._held.get(payment_id)
+            if snapshot.order_id == self._order_id and snapshot.is_newer_than(before):
+                if before is not None:
+                    self.tally.take(self._order_id, before)
+                self.tally.add(self._order_id, snapshot)
+                self._held[payment_id] = snapshot
         return entries
-
-    def order(self, order_id: str) -> OrderDocument | None:
-        order = self._orders.get(order_id)
-        return describe(order) if order else None
 
 
 def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -> list[_Judged]:

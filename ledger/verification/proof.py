@@ -9,7 +9,7 @@ log.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from itertools import count, islice, permutations
@@ -25,11 +25,23 @@ from ledger.orders import OrderDocument
 from ledger.records import Place, SignedRecord
 from ledger.trust import Trust
 from ledger.verification.fields import unlike
-from ledger.verification.history import GOOD, Rules, Step, facts_of, order_of, signature_of, steps
+from ledger.verification.history import (
+    GOOD,
+    Rules,
+    Step,
+    facts_of,
+    order_of,
+    payments_of,
+    signature_of,
+    steps,
+)
 
 FORMAT: Final = "plexy-ledger-proof/2"
-# Six events have 720 sequences; for more events, 720 random sequences are checked.
-_MOST_ORDERS: Final = 720
+# Six events have 720 sequences. For more events, fewer sequences are drawn, so that the check of a
+# large order takes about a second.
+_MOST_SEQUENCES: Final = 720
+_FEWEST_SEQUENCES: Final = 5
+_FOLDED_EVENTS: Final = 20_000
 
 
 class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,14 +126,15 @@ def check(
     proof: Proof,
     trust: Trust | None,
     rules: Rules | None = None,
-    sequences: int = _MOST_ORDERS,
+    sequences: int | None = None,
     heard: Callable[[int], None] = lambda _sequences: None,
 ) -> ProofCheck:
     """Check a whole proof; if ``trust`` is ``None``, no signature is checked.
 
     ``rules`` are the rules of this ledger. The proof must have the same rules, because other rules
     give the deliveries a different meaning. The events are folded in up to ``sequences`` further
-    sequences, each of which repeats some events. ``heard`` is called with 1 for each sequence.
+    sequences, each of which repeats some events; ``usual_sequences`` returns the default.
+    ``heard`` is called with 1 for each sequence.
     """
     faults = list(_place_faults(proof))
     if proof.rules_digest != proof.rules.reading.rules.digest:
@@ -144,9 +157,9 @@ def check(
         faults.append(f"the order does not follow from these events: {_unlike(proof.order, order)}")
     told = tuple(steps(proof.records, proof.rules, proof.order_id, trust))
     faults += _step_faults(proof.steps, told)
-    faults += _sum_faults(told, order, proof.order_id)
+    faults += _sum_faults(told, order, payments_of(folded_once, proof.order_id), proof.order_id)
     folded = 0
-    for sequence in islice(_sequences(facts), sequences):
+    for sequence in islice(_sequences(facts), sequences or usual_sequences(proof)):
         folded += 1
         heard(1)
         if order_of(sequence, proof.order_id) != order:
@@ -162,6 +175,12 @@ def check(
         bearer=bearer,
         sequences=folded,
     )
+
+
+def usual_sequences(proof: Proof) -> int:
+    """Return how many sequences a check folds by default; fewer for an order with many events."""
+    fitting = _FOLDED_EVENTS // max(len(proof.records), 1)
+    return min(max(fitting, _FEWEST_SEQUENCES), _MOST_SEQUENCES)
 
 
 def _identity(fact: Event | Note) -> Hashable:
@@ -213,9 +232,16 @@ def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str
             yield f"step {number} ({other.event_id!r:.80}) does not follow: {_unlike(one, other)}"
 
 
-def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str) -> Iterator[str]:
-    """Compare the journal with the order: the balance at Plexy must be the order's net."""
-    payments = {payment.payment_id for payment in order.payments} if order else set()
+def _sum_faults(
+    told: Iterable[Step],
+    order: OrderDocument | None,
+    payments: Collection[str],
+    order_id: str,
+) -> Iterator[str]:
+    """Compare the journal with the order: the balance at Plexy must be the order's net.
+
+    ``payments`` are the ids of the order's payments; the document of a large order lists only two.
+    """
     entries: dict[str, Entry] = {
         entry.entry_id: entry
         for step in told

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from cli.errors import WrongOptionError
+from cli.verification import prove as proving
 from cli.verification.prove import prove
 from ledger.verification.proof import Proof, make
 from runtime.settings import SettingsError
@@ -53,7 +54,8 @@ def test_every_fault_of_a_proof_is_reported(file, capsys):
 
 
 @pytest.mark.parametrize(("deliveries", "shown"), [(10, False), (200, True)])
-def test_a_terminal_shows_a_bar_only_for_a_large_proof(deliveries, shown, tmp_path):
+def test_a_terminal_shows_a_bar_only_for_a_large_proof(deliveries, shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(proving, "_MANY", 600)
     events = [success(f"evt_{n}", payment=f"pay_{n}", order="ord_1") for n in range(deliveries)]
     path = tmp_path / "proof.json"
     path.write_bytes(msgspec.json.encode(make(logged(events), RULES, "ord_1")))

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from ledger.deduplication import DAY_MS
 from ledger.events import FieldNames, Reading
-from ledger.verification.history import Rules, events_of
+from ledger.records import Place
+from ledger.verification.history import Rules, events_of, facts_of, order_of, steps
 from ledger.verification.proof import Proof, check, make
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
@@ -138,3 +139,35 @@ def test_if_there_are_many_events_only_some_sequences_are_drawn_and_checked():
     events += [refund(f"evt_r{n}", n, 1, refund_id=f"re_{n}") for n in range(20)]
     checked = check(make(logged(events), RULES, "ord_1"), TRUST, sequences=50)
     assert (checked.faults, checked.sequences) == ((), 50)
+
+
+def test_the_proof_of_a_large_order_holds_although_its_document_lists_only_two_payments():
+    names = [f"pay_{n}_{'x' * 480}" for n in range(400)]
+    events = [
+        success(f"evt_{n}", n + 1, 5, payment=name, order="ord_1") for n, name in enumerate(names)
+    ]
+    proof = make(logged(events), RULES, "ord_1")
+    assert proof.order is not None
+    assert len(proof.order.payments) == 2
+    checked = check(proof, TRUST)
+    assert checked.faults == ()
+    assert 0 < checked.sequences < 720
+    assert [step.version for step in proof.steps] == list(range(1, 401))
+
+
+@given(st.data())
+def test_each_step_states_the_order_after_the_deliveries_up_to_the_step(
+    data: st.DataObject,
+) -> None:
+    records = logged(data.draw(histories(max_size=8)))
+    by_place = {Place(each.partition, each.offset): each for each in records}
+    for order_id in documents_of(events_of(records, RULES)):
+        arrived = []
+        for step in steps(records, RULES, order_id):
+            arrived.append(by_place[step.place])
+            order = order_of(facts_of(arrived, RULES), order_id)
+            if order is None:
+                assert (step.version, step.status, step.totals) == (0, None, {})
+            else:
+                assert (step.version, step.status) == (order.version, order.status)
+                assert (step.totals, step.anomalies) == (order.totals, order.anomalies)
