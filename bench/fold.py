@@ -154,7 +154,7 @@ def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTota
         for order_id in wrong[:_SHOWN_DIFFERENCES]
     ]
     many = "1 order differs" if len(wrong) == 1 else f"{len(wrong)} orders differ"
-    return [f"{many}; {len(expected)} were expected", *named]
+    return [f"{many} ({len(expected)} orders expected in all)", *named]
 
 
 def _shown(totals: OrderTotals | None) -> str:

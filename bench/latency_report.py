@@ -39,7 +39,7 @@ class RateResult:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the load kept its rate, all deliveries were accepted and all samples seen."""
+        """Whether the load kept its rate, no delivery was refused, and every sample was seen."""
         return self.kept_up and not self.outcome.refused and not self.outcome.unseen
 
 

@@ -7,9 +7,9 @@ latency. ``late_s`` says how late each delivery was sent.
 
 Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
 is the first delivery of its order. After its acknowledgement, the order's document is requested
-repeatedly until it is found. The event became visible between two times, which a ``Sample`` has:
-the sending of the last request that got the answer 404, and the arrival of the first answer with
-the document.
+repeatedly until it is found. A ``Sample`` has two times: the sending of the last request that got
+the answer 404, and the arrival of the first answer with the document. The event became visible
+between these two times.
 """
 
 import asyncio

@@ -21,8 +21,8 @@ from bench.program import Peer
 
 MEASURED = f"""\
 Measured: each program first folds a warm-up ({WARM_UP_SHARE:.0%} of the number of measured \
-events), and is paused while its input is appended to plexy.webhooks. The time runs from the \
-moment the program continues to the broker's timestamp of the last record in ledger.orders. A run \
+events), and is paused while its input is appended to plexy.webhooks. The time starts when the \
+program continues, and ends at the broker's timestamp of the last record in ledger.orders. A run \
 is complete once every hop has committed all its records; the wait for these commits does not \
 count. A program is one worker process. The topics have 4 partitions, and the broker runs on the \
 same machine. CPU is the CPU time of the worker per event. Slow programs fold fewer events in \

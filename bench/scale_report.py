@@ -57,13 +57,13 @@ def show(console: Console, result: Result) -> None:
 
 
 _MEANING: Final = """\
-Folded/s: the events per second that pass through all three hops while that many orders are stored \
-(the median of bursts that were prepared in advance). All other figures were measured after the \
-bursts. Ready again: the seconds from the start of the process until /readyz answers 200 (the \
-median of the starts after SIGTERM and SIGKILL). Restored: the same seconds if the tables were \
-deleted and the worker restores them from the changelogs. Records/s: the number of all changelog \
-records, divided by these seconds. MB now: the memory (RSS). MB at most: the largest RSS since the \
-start of the process."""
+Folded/s: the events per second that pass through all three hops when the ledger has the row's \
+number of orders (the median of bursts that were prepared in advance). All other figures were \
+measured after the bursts. Ready again: the seconds from the start of the process until /readyz \
+answers 200 (the median of the starts after SIGTERM and SIGKILL). Restored: the same seconds if \
+the tables were deleted and the worker restores them from the changelogs. Records/s: the number of \
+all changelog records, divided by these seconds. MB now: the memory (RSS). MB at most: the largest \
+RSS since the start of the process."""
 
 
 def _grown(sizes: Sequence[Size]) -> Table:

@@ -3,7 +3,7 @@
     CommandError               exit code 1
     ├── WrongOptionError       exit code 2, like ``SettingsError``: an unusable option or file
     ├── PortTakenError         a port is taken
-    ├── ProgramEndedError      a program that the command started ended by itself
+    ├── ProgramEndedError      the command started a program, and the program ended by itself
     ├── NotReadyError          a program runs, but does not become ready
     ├── NotFoldedError         the workers did not finish within the time limit
     ├── NotReadError           a topic has more records, but Kafka does not return them

@@ -38,7 +38,7 @@ def add_agent(app: LedgerApp) -> None:
         folded = FoldedOrders(readings.values, readings.records, known, rows)
         changed = folded.changed
         appeared: Counter[str] = Counter()
-        # An order's document carries the trace of the last record of the order that has a trace.
+        # An order's document carries the trace of the order's last traced record.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

@@ -42,7 +42,7 @@ def add_agent(app: LedgerApp) -> None:
         rows = decode_rows(payments, chunk.partition, stored, PAYMENTS.decode)
         known = {key.decode(): payment for key, payment in rows.items()}
         folded = fold_payments(events, known)
-        # A payment's outputs carry the trace of the last record of the payment that has a trace.
+        # A payment's outputs carry the trace of the payment's last traced record.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

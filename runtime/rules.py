@@ -36,8 +36,8 @@ RuleSetName = Annotated[
         min_length=1,
     ),
 ]
-# Plexy may retry for 75 hours. If the time were shorter, the ledger would forget events that may
-# still be redelivered.
+# Plexy may retry for 75 hours. If ids were forgotten sooner than that, the ledger would forget
+# events that may still be redelivered.
 ForgetAfterDays = Annotated[
     int,
     setting(

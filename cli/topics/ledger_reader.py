@@ -30,9 +30,9 @@ from runtime.kafka.topics import TopicSettings, examine
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-# The longest time for which a broker delays its answer if it has no records. aiokafka also fetches
-# beyond the end of the range to read, and the next topic's fetch must wait for the answer to this
-# fetch.
+# The longest time for which a broker delays its answer if it has no records. After the last record
+# of a range, aiokafka sends one more fetch. The first fetch of the next topic waits until the
+# broker has answered that fetch, so the delay is kept short.
 _FETCH_MAX_WAIT_MS: Final = 20
 # A worker commits twice a second, so asking much more often than that would show nothing new.
 _POLL_S: Final = 0.2
@@ -122,7 +122,7 @@ class LedgerReader:
     async def since(self, topic: str, time_ms: int) -> Offsets:
         """Return each partition's first offset whose record has this time or a later time.
 
-        A partition without such a record gets the offset of its end.
+        If a partition has no such record, its end offset is returned.
         """
         partitions = await self._partitions(topic)
         found = await self._offsets.offsets_for_times(dict.fromkeys(partitions, time_ms))

@@ -297,8 +297,8 @@ def audit(environment: Mapping[str, str], worker_urls: Sequence[str] = ()) -> No
     require_free(
         [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
     )
-    # After its shutdown, uvicorn sends the signal that it received to this process again. `_end`
-    # then ends the process with exit code 0.
+    # After its shutdown, uvicorn again raises the signal that it caught. `_end` then ends the
+    # process with exit code 0.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings, worker_urls))
 

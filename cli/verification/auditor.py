@@ -65,8 +65,8 @@ class HeldValue(NamedTuple):
 class Findings(msgspec.Struct, frozen=True):
     """The result of an audit.
 
-    ``moving`` counts the payments in motion: the log has received records of these payments during
-    the audit, so some checks skip the payments.
+    ``moving`` counts the payments in motion: the log has records of these payments that the workers
+    may not have folded before the audit began, so some checks skip the payments.
     """
 
     differences: list[Difference]

@@ -126,7 +126,7 @@ class Follower:
                 digest.reach(end)
 
     async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
-        """Return a topic's ends; raise ``RewrittenError`` if one is below its ``position``."""
+        """Return a topic's ends; raise ``RewrittenError`` if an end is below its ``position``."""
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):
@@ -228,7 +228,7 @@ class Follower:
         return HeldValue(holding, number, key, value, belongs)
 
     def _is_settled(self, place: _Place) -> bool:
-        """Return whether a place that does not differ need not be judged again.
+        """Return whether a place that does not differ now can be left out of the next round.
 
         This method decides only about rows of ``seen``. For all other places, ``_payments`` has the
         payments that must be judged again.

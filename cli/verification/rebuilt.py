@@ -64,8 +64,9 @@ def show_outcome(
         show_balances(console, outcome.old.balances, f"Trial balance of version {old.version}")
     for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
         if findings is not None:
-            moving = f"{counted(findings.moving, 'payment')} in motion"
-            line(console, f"Version {version} against the log of record ({moving}):", "bold")
+            moving = f"payments with unfolded records: {findings.moving:,}"
+            text = f"Version {version} was compared with the log of record ({moving}):"
+            line(console, text, "bold")
             show_differences(console, outcome.of(findings))
     if outcome.comparison is not None:
         _show_comparison(old.version, new.version, outcome.comparison, console)
@@ -87,10 +88,12 @@ def show_outcome(
 
 def _show_comparison(old: int, new: int, comparison: VersionComparison, console: Console) -> None:
     alike = f"{comparison.values:,} values and {comparison.entries:,} entries are equal"
-    line(console, f"Version {old} against version {new} ({alike}):", "bold")
+    line(console, f"Version {old} was compared with version {new} ({alike}):", "bold")
     if comparison.moving:
         line(
-            console, f"{comparison.moving:,} values and entries of payments in motion were left out"
+            console,
+            f"{comparison.moving:,} values and entries of payments with unfolded records were left "
+            "out",
         )
     if comparison.cancelled:
         count = counted(comparison.cancelled, "entry", "entries")

@@ -43,8 +43,8 @@ class Found(msgspec.Struct, frozen=True):
     """A partition's first offset, its end, and the mark of the record that was looked up.
 
     ``mark`` identifies the record at the offset that was looked up or, if compaction has removed
-    this record, the next record. ``mark`` is ``None`` if the partition has neither, or if the
-    offset is not between ``begin`` and ``end``.
+    this record, the next record. ``mark`` is ``None`` if there is no such record, or if the offset
+    is not between ``begin`` and ``end``.
     """
 
     begin: int
@@ -160,7 +160,10 @@ async def _answer(
 
 
 def lost(tp: TP, begin: int, end: int, needed: int, whose: str = "table") -> str:
-    """Return the error text for a changelog that lacks the offset at which ``whose`` ends."""
+    """Return the error text for a changelog that lacks the offset ``needed``.
+
+    ``whose`` says what ends at this offset: this worker's table, or this worker's claim.
+    """
     remedy = (
         "`plexy-ledger rebuild` folds the whole log of record from scratch"
         if begin > 0

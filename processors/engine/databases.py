@@ -96,9 +96,9 @@ class StoredTable(faust.Table[bytes, bytes]):
     def drop(self, partition: int) -> Path:
         """Close a partition's database, and delete its files; return the folder.
 
-        Unless the worker ends next, no iterator over the rows may exist. If an iterator existed,
-        RocksDB would write the deleted database's manifest into the folder when the iterator ends,
-        and by then the folder may belong to a new database.
+        The caller must first end every iterator over the rows, except if the worker exits right
+        after this call. When an iterator ends later, RocksDB writes the deleted database's manifest
+        into the folder, and by then the folder may belong to a new database.
         """
         self.close(partition)
         folder = self.folder(partition)

@@ -91,7 +91,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
 
 
 class FaustConsumer(driver.Consumer, ABC):
-    """Faust's consumer, changed to commit the offsets of chunks and not those of single records."""
+    """Faust's consumer, changed to commit the end of each chunk, not the offset of each record."""
 
     offsets: ChunkOffsets
 

@@ -211,7 +211,7 @@ class Recovery(Service):
         await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
-        """Raise ``ChangelogLostError`` if a changelog lost its claim, so that no reader gets it."""
+        """Raise ``ChangelogLostError`` if a changelog lost its claim, which then never arrives."""
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
@@ -296,7 +296,7 @@ class Recovery(Service):
         return offset + 1
 
     async def _resume(self, assignment: "_Assignment") -> None:
-        """Let records pass to the agents; the steps and their order are those of Faust."""
+        """Let records pass to the agents, with the same steps in the same order as in Faust."""
         app, consumer = self.app, self.app.consumer
         await app.on_rebalance_complete.send()
         assignment.ensure_current(app)

@@ -135,7 +135,7 @@ class ChunkTable(StoredTable):
         self._before_folds.append(function)
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:
-        """Register a function to call with each partition whose rows change without a fold here.
+        """Register a function to call with each partition whose rows change without our fold.
 
         The rows change in this way when another worker's records are applied, and when the
         partition's files are deleted.

@@ -77,8 +77,8 @@ class Consumer(FaustConsumer, ChunkConsumer):
         # The partitions whose tables have lost records, and the offsets up to which these
         # partitions were folded before.
         self._had: dict[TP, int] = {}
-        # When the group last confirmed this worker's membership: the time at which the worker sent
-        # the question.
+        # The last time at which this worker was certainly a member of its group: at this time, the
+        # worker sent the question that the group answered with yes.
         self._confirmed_s = -math.inf
 
     def maker(self, tp: TopicPartition) -> Make:

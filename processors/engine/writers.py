@@ -1,7 +1,7 @@
 """Writers: each partition's outputs have a single writer; the broker refuses any other writer.
 
-Once a worker has lost a partition, no record that it sends for the partition reaches a topic after
-a record of the new owner, however late the record is sent.
+A worker that has lost a partition may still send records for the partition. None of these records
+reaches a topic after a record of the partition's new owner.
 
 Each source partition has an identity, a transactional id. The worker that receives the partition
 asks the broker for the identity's next epoch and writes under this epoch. Once a log has a record

@@ -258,7 +258,8 @@ def _stored(
     decode: Callable[[bytes], Row],
 ) -> Row | None:
     if not app.chunk_tables[table].is_active(partition):
-        # A standby table may be outdated, and all other partitions are not on this worker's disk.
+        # The partition is either a standby, which may be outdated, or it is not on this worker's
+        # disk.
         raise ProblemError(503, "not_ready", _NOT_HERE)
     held = app.chunk_tables[table]
     stored = held.read(partition, key)

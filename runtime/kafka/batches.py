@@ -175,7 +175,7 @@ class PartitionBatches:
         self.written = self.written.then(batch) if self.written else batch
 
     def cut_again(self, create: Callable[[], BatchBuilder]) -> None:
-        """Copy the records that are not acknowledged into batches of a different writer."""
+        """Copy the unacknowledged records into batches of a different writer."""
         batches, self._batches = self.close(), []
         self._create, self._append = create, None
         for batch in batches:
@@ -300,7 +300,7 @@ def lost_output(tp: TopicPartition) -> LostOutputsError:
     """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
     return LostOutputsError(
         f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "
-        "acknowledged. At its next start, the worker folds the records that its tables have lost; "
-        "`plexy-ledger verify` lists the records that consumers miss, and `plexy-ledger rebuild` "
-        "writes them again"
+        "acknowledged. At its next start, the worker folds again the records whose results are "
+        "missing from its tables; `plexy-ledger verify` lists the records that consumers miss, and "
+        "`plexy-ledger rebuild` writes them again"
     )

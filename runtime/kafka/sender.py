@@ -1,9 +1,10 @@
 """Sends the batches of several idempotent producers over one client, in few requests.
 
 Input: sealed batches, each under a producer's epoch. Output: a future for each batch, done once
-every in-sync replica has the batch. Batches that are ready in the same turn of the event loop leave
-in one request for each broker. Each broker gets one request at a time. The batches that become
-ready meanwhile share the broker's next request. A request has at most one batch for each partition.
+every in-sync replica has the batch. The batches that are ready in the same turn of the event loop
+are sent together, in one request to each broker. Each broker gets one request at a time. The
+batches that become ready meanwhile share the broker's next request. A request has at most one batch
+for each partition.
 
 The broker fences each producer by its epoch, and recognizes a repeated batch by its sequence
 number. Invariants: a producer's batches for a partition are written once each, in their order. If a
@@ -42,7 +43,7 @@ _WRITTEN: Final = (errors.NoError, errors.DuplicateSequenceNumber)
 class Epoch:
     """A producer's id and epoch, and its next sequence number in each partition.
 
-    ``given_up`` is the error of every batch that is not written, once the producer has given up.
+    Once the producer has given up, every batch that is not written fails with ``given_up``.
     """
 
     __slots__ = ("given_up", "next_sequence", "number", "producer_id")
@@ -133,7 +134,7 @@ class Sender:
                 del self._queues[tp]
 
     async def close(self) -> None:
-        """Wait for the requests in flight, after every epoch was given up."""
+        """Wait for the requests in flight; call this after every epoch was given up."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -151,7 +152,7 @@ class Sender:
             task.add_done_callback(self._tasks.discard)
 
     def _take(self) -> dict[int, list[_Waiting]]:
-        """Take the first batch of each partition whose broker is free, by broker."""
+        """Take, for each free broker, the first batch of each partition that the broker leads."""
         requests: dict[int, list[_Waiting]] = {}
         sizes: defaultdict[int, int] = defaultdict(int)
         lacks_leader: list[TopicPartition] = []
@@ -191,7 +192,7 @@ class Sender:
         self._wake()
 
     def _end(self, waiting: _Waiting, kind: Any, offset: int, timestamp: int) -> None:
-        """Take the answer about a batch."""
+        """Handle the answer about a batch."""
         tp = waiting.tp
         if kind in _WRITTEN:
             if not waiting.future.done():

@@ -45,8 +45,9 @@ class TopicsError(RuntimeError):
 class Made(msgspec.Struct, frozen=True, kw_only=True):
     """The settings with which a ledger was created, as far as a program has them.
 
-    ``None`` means that the program lacks the setting. In that case, the topic that records the
-    number of partitions decides, because it was created with the same settings as all other topics.
+    ``None`` means that the program lacks the setting. In that case, the program takes the value
+    from the topic that records the number of partitions, because that topic was created with the
+    same settings as all other topics.
     """
 
     partitions: int | None = None

@@ -46,7 +46,10 @@ class PartitionState(msgspec.Struct, frozen=True):
 
 
 class FoundTopic(msgspec.Struct, frozen=True):
-    """A topic in the cluster's metadata; ``topic_id`` is empty if the brokers have no ids."""
+    """A topic in the cluster's metadata.
+
+    ``topic_id`` is empty if the brokers are too old to give topics ids.
+    """
 
     topic_id: str
     partitions: tuple[PartitionState, ...]

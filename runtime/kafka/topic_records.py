@@ -91,8 +91,8 @@ def partition_faults(
     """Yield the faults of the topics whose number of partitions differs from the ledger's number.
 
     If an earlier release created the ledger, the ledger's number may not be recorded. In that case,
-    the smallest number of a topic is right: the topics were created with equal numbers, and Kafka
-    can only raise a topic's number. ``expected`` is the number in the settings.
+    the smallest number that any of the topics has is right: the topics were created with equal
+    numbers, and Kafka can only raise a topic's number. ``expected`` is the number in the settings.
     """
     recorded = names.recorded_partitions(existing)
     if len(recorded) > 1:

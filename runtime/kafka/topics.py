@@ -159,7 +159,7 @@ class Leftovers(msgspec.Struct, frozen=True):
 
 
 async def find_leftovers(settings: TopicSettings) -> Leftovers:
-    """Look for traces of a version: a topic of its own, its record, or a commit of its group."""
+    """Look for a version's own topics, for the record of their ids, and for its group's commit."""
     wanted = [topic.name for topic in settings.topics]
     async with administration(settings) as admin:
         existing = set(await answer(admin.list_topics, "the topics can't be listed"))

@@ -26,7 +26,7 @@ def test_equal_orders_have_no_differences_and_differing_orders_are_reported():
     less = OrderTotals("paid", (("KZT", 499, 0),))
     assert differences({"A": paid}, {"A": paid}) == []
     assert differences({"A": less, "C": paid}, {"A": paid, "B": paid}) == [
-        "3 orders differ; 2 were expected",
+        "3 orders differ (2 orders expected in all)",
         'A: got ["paid",[["KZT",499,0]]], expected ["paid",[["KZT",500,0]]]',
         'B: got no such order, expected ["paid",[["KZT",500,0]]]',
         'C: got ["paid",[["KZT",500,0]]], expected no such order',

@@ -42,20 +42,23 @@ def test_the_report_shows_the_range_of_each_peers_rates_and_the_ratios_and_the_d
     file = io.StringIO()
     show(
         Console(file=file, width=200),
-        [*RUNS, run(FaustPlain, 600.0, "2 orders differ; 9 were expected")],
+        [*RUNS, run(FaustPlain, 600.0, "2 orders differ (9 orders expected in all)")],
     )
     text = file.getvalue()
     assert "10,000 to 14,000" in text
     assert "1.6x" in text
     assert "20.0x" in text
-    assert "faust_plain: 2 orders differ; 9 were expected" in text
+    assert "faust_plain: 2 orders differ (9 orders expected in all)" in text
 
 
 def test_the_file_has_the_rates_and_every_run(tmp_path):
     path = tmp_path / "bench.json"
     write(
         path,
-        [run(LedgerWorker, 14_000.0), run(FaustPlain, 700.0, "1 order differs; 9 were expected")],
+        [
+            run(LedgerWorker, 14_000.0),
+            run(FaustPlain, 700.0, "1 order differs (9 orders expected in all)"),
+        ],
     )
     document = json.loads(path.read_text())
     assert document["fold"] == {"ours": 14_000.0, "faust_plain": 700.0}

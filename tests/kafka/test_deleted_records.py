@@ -179,5 +179,6 @@ def test_a_changelog_that_lost_its_first_records_stops_only_a_worker_that_has_no
     assert (code, "payment_missing" in output) == (1, True), output
     # The exit code is 1, because version 1 differs from the log.
     code, output = run(env, "rebuild", "--wait", "0")
-    said = "Version 2 against the log of record (0 payments in motion): No difference"
+    compared = "Version 2 was compared with the log of record (payments with unfolded records: 0)"
+    said = f"{compared}: No difference"
     assert (code, said in " ".join(output.split())) == (1, True), output

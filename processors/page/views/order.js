@@ -211,7 +211,7 @@ class OrderPage {
           "p",
           { class: "quiet" },
           `The order has ${several(document.summary.payments, "payment")}; `,
-          "this page shows those with the first and the last event.",
+          "this page shows the payment with the first event and the payment with the last event.",
         ),
       h("section", {}, h("h2", {}, "Payments"), beginning(document.payments, MOST_PAYMENTS, paymentOf, "payment", this.opened)),
     ];
