@@ -35,7 +35,7 @@ from faults.run import Cost, plan, run, sender_options
 from faults.stage import LONG, SHORT, FaultStage, StageError
 from runtime.kafka.topic_looks import TopicsError
 
-# No run sends as many events as this, because the sending ends after the last fault.
+# A run never reaches this number of events, because the sending ends after the last fault.
 _EVENTS: Final = 10_000_000
 
 T = TypeVar("T")

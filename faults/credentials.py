@@ -47,7 +47,7 @@ class Credentials:
         client_expires: datetime | None = None,
         authority: trustme.CA | None = None,
     ) -> None:
-        """Replace the authority, and the certificates, which the new authority signs."""
+        """Replace the authority and the certificates; the new authority signs the new ones."""
         authority = authority or trustme.CA()
         authority.cert_pem.write_to_path(self._authority_file)
         chain, key = pems(authority.issue_cert(HOST, not_after=broker_expires))

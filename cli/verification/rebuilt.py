@@ -59,7 +59,10 @@ def show_outcome(
     show_balances(console, outcome.new.balances, f"Trial balance of version {new.version}")
     if outcome.old is not None and any(differing(outcome.old.balances)):
         # If the rules were changed, the column `log` has the sums by the new rules.
-        text = f"Compare version {old.version} (`journal`) with the rules {new.rules} (`log`):"
+        text = (
+            f"This table compares version {old.version} (column `journal`) with the rules "
+            f"{new.rules} (column `log`):"
+        )
         line(console, text, "bold")
         show_balances(console, outcome.old.balances, f"Trial balance of version {old.version}")
     for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
@@ -80,9 +83,7 @@ def show_outcome(
         for text in how_to_switch(old, new):
             line(console, text)
     else:
-        text = (
-            f"Version {new.version} does not follow from the log: stay with version {old.version}."
-        )
+        text = f"Version {new.version} differs from the log: stay with version {old.version}."
         line(console, text, "bold red")
 
 

@@ -171,7 +171,8 @@ class NewRows:
     """New rows of a table, which are written together; each key occurs once.
 
     ``notes`` are records about the table as a whole, under reserved keys. They follow the rows in
-    the changelog. The last note is the mark of the last source record that was folded.
+    the changelog. The last note is the mark (``marks`` explains marks) of the last source record
+    that was folded.
     """
 
     __slots__ = ("_after", "_before", "_deleted", "batch", "notes")

@@ -60,8 +60,8 @@ class Effects:
         self._written: dict[TopicPartition, Written] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = NewRows()
-        # ``_read`` has the keys that were read from the table, and ``_before`` the values found
-        # there.
+        # ``_read`` has the keys that were looked up in the table. ``_before`` has the values that
+        # were found.
         self._read: set[bytes] = set()
         self._before: dict[bytes, bytes] = {}
         self._then: list[Callable[[], None]] = []

@@ -21,8 +21,9 @@ SOURCE_KEY: Final = RESERVED + b"source"
 FED_KEY: Final = RESERVED + b"fed"
 """The key under which a table and its changelog store end offsets of the next hop's partitions.
 
-For each partition, the stored end offset is the offset after the last record that the table's own
-hop wrote to the partition.
+A hop is one of the worker's agents, with its source topic and its table. For each partition, the
+stored end offset is the offset after the last record that the table's own hop wrote to the
+partition.
 """
 
 HAD_KEY: Final = RESERVED + b"had"

@@ -142,8 +142,9 @@ async def ask_group(coordinator: Any, generation: int) -> bool | None:
     """Return whether the group accepts a heartbeat for a generation; ``None`` if it is not known.
 
     A coordinator that is still loading the group answers every heartbeat with "no error", and
-    checks neither the member nor the generation (Kafka's ``GroupCoordinator``). Such a coordinator
-    refuses to describe the group. So this function asks for the group's description first.
+    checks neither the member nor the generation (Kafka's ``GroupCoordinator``). While it loads the
+    group, the coordinator refuses to describe the group. So this function asks for the group's
+    description first.
     """
     group = coordinator.group_id
     try:

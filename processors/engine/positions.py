@@ -1,8 +1,8 @@
 """The position at which a worker starts to read a source partition.
 
 A worker starts at the lower of two offsets: the committed offset, and the offset up to which the
-table is folded. Input: a partition's committed offset, the mark of the last record that was folded
-into the partition's table, and the offsets that Kafka still has.
+table is folded. Input: a partition's committed offset, the mark (``marks`` explains marks) of the
+last record that was folded into the partition's table, and the offsets that Kafka still has.
 
 An operator may change a committed offset, and a changelog may lose its last records. In both cases,
 records before the committed offset may be missing in the table. These records are folded again;

@@ -169,7 +169,7 @@ class Writers:
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self, consumer: ChunkConsumer) -> None:
-        """Replace each writer whose renewal is due; without an answer, the renewal stays due."""
+        """Replace each writer whose renewal is due; if this fails, the renewal stays due."""
         for tp in list(self._writers):
             # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:

@@ -3,8 +3,9 @@
 Input: records by topic. Output: the offsets of each partition's records, once every in-sync replica
 has the records. Invariant: no record is dropped silently.
 
-A batch that its topic refuses for its size is an error. After the error, ``PartitionBatches`` still
-has the records that are not acknowledged, so a different writer can write them in smaller batches.
+If a topic refuses a batch because of the batch's size, an error is raised. ``PartitionBatches``
+still has the records that are not acknowledged, so a different writer can write them in smaller
+batches.
 """
 
 import asyncio
@@ -264,7 +265,8 @@ async def send(
         if isinstance(written, TOO_LARGE):
             refused.setdefault(tp, batch)
         elif tp in refused:
-            # The broker may have accepted this batch, although the refused batch left a gap.
+            # An earlier batch of the partition was refused, so this batch counts as not
+            # acknowledged, even if the broker has accepted this batch.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
             raise lost_output(tp) from written

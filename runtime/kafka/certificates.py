@@ -19,7 +19,8 @@ from typing import Any, Final, Literal
 Side = Literal["ours", "brokers"]
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# In DER (X.690), these tags mark a certificate's optional version, and the older type of a time.
+# In DER (X.690), the first tag marks a certificate's optional version. The second tag marks a time
+# in the older of the two formats.
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 # OpenSSL's code for an expired certificate.

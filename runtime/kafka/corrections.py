@@ -2,7 +2,7 @@
 
 Input: aiokafka's classes. Output: the same classes, with these differences:
 
-- An error in the answer about committed offsets is raised. aiokafka takes the error for "no offset
+- An error in the answer about committed offsets is raised. aiokafka treats the error as "no offset
   is committed", so a worker would fold its partitions from the start of the log.
 - A request on a closing connection raises ``KafkaConnectionError``, which every caller handles. A
   socket may close before aiokafka notices the close. If aiokafka then sends a request, asyncio

@@ -58,7 +58,7 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
 
 
 def expired(settings: KafkaSettings) -> Iterator[Expiring]:
-    """Yield every known certificate that has expired, including those in our file of authorities.
+    """Yield every known certificate that has expired, even one in our file of authorities.
 
     That file may contain a former authority next to the current authority. So the expiry of an
     authority in the file matters only if a broker's certificate is refused.

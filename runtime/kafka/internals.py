@@ -64,8 +64,8 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
     The order matters. First the sender's requests end, with an answer or at their own time-out, and
     their batches return to the accumulator. Then the accumulator drops its batches. The futures of
     these batches never complete: ``fail_all`` would complete them, but it raises errors in the
-    callbacks of every batch that was already sent once. After that, nothing keeps ``stop`` from
-    closing the connections.
+    callbacks of every batch that was already sent once. After that, ``stop`` can close the
+    connections.
     """
     try:
         # The caller no longer needs the producer, so no error of the sender matters.

@@ -72,7 +72,7 @@ def test_other_rules_are_refused_until_a_rebuild_and_the_rebuild_shows_the_chang
     # The versions differ because their rules differ, but the new version is correct.
     assert code == 1, output
     assert "Version 2 is correct nevertheless" in output
-    assert "with the rules lifecycle (`log`):" in output
+    assert "with the rules lifecycle (column `log`):" in output
     assert "expenses:chargebacks" in output
     new = other | {"LEDGER_VERSION": "2"}
     with WorkerProcess(new) as worker:

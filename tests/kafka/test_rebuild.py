@@ -222,7 +222,7 @@ def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_che
     code, output = rebuild(env)
     assert code == 1
     assert named(output) == ["payment_unexplained  payment pay_forged"], output
-    assert "Version 2 does not follow from the log: stay with version 1." in output
+    assert "Version 2 differs from the log: stay with version 1." in output
     assert f"worker left its tables and its log in {folder}" in output.replace("\n", " ")
     assert (folder / "worker.log").stat().st_size > 0
     assert list((folder / "tables").glob("*/*@*"))
