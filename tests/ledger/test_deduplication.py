@@ -217,7 +217,7 @@ def test_after_a_correction_the_rejected_content_is_rejected_again_if_it_is_rede
     assert result.corrected[-1] == Corrected("evt_1", 2, 7, 6, 1_700_000_000_000)
 
 
-def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_counts():
+def test_before_a_delivery_counts_each_distinct_content_of_an_id_is_rejected_only_once():
     worse = UNUSABLE | {"amount": -2}
     log = [record(data=UNUSABLE, offset=5), record(data=worse, offset=6)]
     log += [record(data=UNUSABLE, offset=7), record(data=worse, offset=8), record(offset=9)]
@@ -228,7 +228,7 @@ def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_count
     assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 9), (6, 9)]
 
 
-def test_rejected_content_counts_at_its_first_offset_once_the_rules_can_read_it():
+def test_when_the_rules_can_read_rejected_content_the_content_counts_at_its_first_offset():
     """A retry or a redelivery after a fix must give the same state as a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}

@@ -100,7 +100,7 @@ async def test_work_that_cancels_itself_is_an_error_and_no_later_chunk_is_proces
 
     async def work(chunk: Chunk) -> None:
         begun.append(chunk.next_offset)
-        # If a client cancels a future, the code that awaits the future gets this exception, too.
+        # If a client cancels a future, the code that awaits the future also gets this exception.
         raise asyncio.CancelledError
 
     with pytest.raises(ExceptionGroup) as caught:

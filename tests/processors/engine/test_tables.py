@@ -240,7 +240,7 @@ def test_a_snapshot_gives_no_digest_if_a_changelog_was_applied_after_the_snapsho
     assert table.held[PARTITION] == (2, None)
 
 
-async def test_a_rebalance_ends_folding_and_forgets_partitions_that_moved_to_other_workers(table):
+async def test_a_rebalance_ends_all_folds_and_forgets_partitions_that_moved_to_other_workers(table):
     table.open(0)
     write_rows(table, PARTITION, {b"a": b"1"})
     gone = {TP(table.changelog_name, PARTITION)}
@@ -278,7 +278,7 @@ async def test_a_table_that_is_being_read_is_emptied_only_after_the_reading_ends
     assert table.is_empty(PARTITION)
 
 
-def test_the_keys_of_a_range_are_read_in_order_forwards_or_backwards(tmp_path: Path):
+def test_the_keys_of_a_range_are_read_in_ascending_or_descending_sequence(tmp_path: Path):
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["orders"]
     keys = [b"a", b"a\xffp1", b"a\xfft1", b"a\xfft2", b"a\xfft3", b"a\xffu", b"b"]
     write_rows(table, 0, dict.fromkeys(keys, b"row"))
