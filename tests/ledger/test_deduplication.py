@@ -100,9 +100,7 @@ def test_repeats_that_are_judged_again_after_a_crash_add_nothing():
     "changed",
     [{"data": OTHER}, {"created": 1_700_000_001}, {"kind": "payment.failed"}, {"kind": "other"}],
 )
-def test_different_content_under_a_known_id_is_quarantined_and_the_first_content_counts(
-    runs, changed
-):
+def test_different_content_under_a_known_id_is_rejected_and_the_first_content_counts(runs, changed):
     first, second = record(offset=5), record(offset=6, **changed)
     known = judge(first).seen if runs == 2 else {}
     result = judge(*([first] if runs == 1 else []), second, known=known)
@@ -113,7 +111,7 @@ def test_different_content_under_a_known_id_is_quarantined_and_the_first_content
     assert result.counts["rejected.event_id_reused"] == 1
 
 
-def test_after_other_content_is_quarantined_a_repeat_of_the_first_content_is_a_duplicate():
+def test_after_other_content_is_rejected_a_repeat_of_the_first_content_is_a_duplicate():
     records = [record(offset=5), record(data=OTHER, offset=6), record(offset=7)]
     result = judge(*records)
     assert result.outcomes == ["folded", "rejected.event_id_reused", "duplicate"]

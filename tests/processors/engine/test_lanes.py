@@ -1,4 +1,7 @@
-"""A lane works on the chunks of one partition in sequence; different lanes work in parallel."""
+"""A lane works on the chunks of one partition in sequence; different lanes work in parallel.
+
+In a rebalance and at its end, a worker gives back its partitions with their unfinished chunks.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -188,6 +188,7 @@ def test_a_write_with_two_values_for_a_key_is_refused(table):
 
 
 def test_a_claim_in_the_changelog_is_not_a_row(table):
+    """A worker appends a claim to the changelog before the worker folds the partition."""
     table.apply(chunk(table, 0, 2, (0, CLAIM_KEY, None), (1, b"a", b"1")))
     assert_holds(table, 2, {b"a": b"1"})
     table.apply(chunk(table, 2, 3, (2, OFFSET_KEY, b"99")))
