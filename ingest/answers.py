@@ -122,7 +122,7 @@ class _LingeringResponse(ProblemResponse):
 def problem(
     code: str, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None
 ) -> ProblemResponse:
-    """Return the answer for a code in ``STATUS``; ``headers`` are added to those of the status."""
+    """Return the answer for a code in ``STATUS``; ``headers`` extend the status's own headers."""
     status = STATUS[code]
     document = Problem(status=status, code=code, detail=detail, field=field)
     kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
@@ -134,7 +134,7 @@ BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver the
 
 
 def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
-    """Return an answer encoded as HTTP/1.1; ``default_headers`` are the server's own."""
+    """Return an answer encoded as HTTP/1.1; ``default_headers`` are the server's headers."""
     headers = [*default_headers, *answer.raw_headers]
     if closes and (b"connection", b"close") not in headers:
         headers.append((b"connection", b"close"))

@@ -93,8 +93,8 @@ def create_app(
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     # A path with a trailing slash is answered with a 404 that names the right path, not with a 307.
     application.router.redirect_slashes = False
-    # `ingest.server` passes requests that arrive whole to this handler, which halves the cost of a
-    # delivery.
+    # `ingest.server` passes requests that arrive whole directly to this handler. This halves the
+    # cost of a delivery.
     application.state.direct = webhooks
     return application
 

@@ -5,8 +5,8 @@ record's place (partition and offset) once all in-sync replicas have the record,
 ``LogUnavailableError``. Invariants: no record waits beyond its deadline; a partition has at most
 one batch under way, so the order of the records is kept.
 
-A batch is never larger than its topic accepted when the topics were last examined. A batch that is
-refused for its size is sent again in parts, and only a record that is itself too large fails.
+A batch never exceeds the size limit that its topic had when the topics were last examined. A batch
+that is refused for its size is sent again in parts. If a single record is too large, it fails.
 
 aiokafka's own ``send`` looks up the topic and starts a task and timers for every record. This
 module does so once per batch: a partition's records of one turn of the event loop become one batch.
@@ -47,12 +47,13 @@ class _Append(NamedTuple):
 
 
 class Appends:
-    """The records of one producer, as long as Kafka has not acknowledged them.
+    """The records of one producer that Kafka has not acknowledged yet.
 
     ``partitions`` is each topic's number of partitions, and ``limits_bytes`` has the largest batch
-    that each topic accepts. A record that is too large fails by itself. Any other failure fails all
-    records and calls ``lost``, because only a new producer can continue. ``ends`` contains, for
-    each partition, the offset after the last acknowledged record, whichever producer wrote it.
+    that each topic accepts. If a record is too large, only this record fails. Any other failure
+    fails all records and calls ``lost``, because only a new producer can continue. ``ends``
+    contains, for each partition, the offset after the last acknowledged record, whichever producer
+    wrote it.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class Direct(Protocol):
 
 
 class Exchange:
-    """A request and its answer, with the attributes of uvicorn's cycle that uvicorn itself uses."""
+    """A request and its answer, with the attributes that uvicorn reads from its own cycles."""
 
     __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
     response_started = False
@@ -77,7 +77,7 @@ class Exchange:
 
 
 class _RefusedError(Exception):
-    """Ends the parsing of the bytes read, because only an exception can stop the parser."""
+    """Stops the parser; only an exception can stop it."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -120,7 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
-        # The body read so far, if the request may still go to the direct handler.
+        # The part of the body that was read so far, if the request may still go to the direct
+        # handler.
         self._held: bytes | None = None
         self._first_of_read = False
         # Whether the head offers another protocol. Such a head is parsed again without the offer.
@@ -310,12 +311,12 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _hold_no_longer(self) -> None:
-        """Hand over the held request, because the read ended before the request did."""
+        """Hand over the held request, because the read ended before the request was complete."""
         if self._held is not None:
             self._hand_over(self._held)
 
     def _hand_over(self, body: bytes) -> None:
-        """Give a request to the application, as uvicorn does, with the body read so far."""
+        """Give a request and the bytes of its body to the application, as uvicorn does."""
         self._held = None
         begun = (self.url, self.headers, self.expect_100_continue)
         # This call creates the scope, and resets the head that was read.
@@ -366,7 +367,7 @@ class BoundedProtocol(HttpToolsProtocol):
         raise _RefusedError(fault)
 
     def _end_by_fault(self, fault: Fault) -> None:
-        """End the connection; if a request is incomplete, the fault's answer is its only answer."""
+        """End the connection; an incomplete request gets only the fault's answer."""
         words = LAST_WORDS[fault]
         if self._state.now == "body":
             if self.cycle.response_started:

@@ -76,7 +76,7 @@ class Limits:
     def fault_of_head(
         self, url: bytes, headers: Headers, http_version: str, unanswered: int
     ) -> Fault | None:
-        """Return the fault of a request's head, if any, after ``unanswered`` earlier requests."""
+        """Return the fault of a request's head, if any; ``unanswered`` counts earlier requests."""
         size_bytes = len(url)
         hosts = []
         for name, value in headers:

@@ -74,7 +74,7 @@ class WebhookLog:
         self._reason = _NOT_YET
         # The faults that were found when the topics were last checked.
         self._faults: Sequence[Fault] = ()
-        # The faults that were logged last. Each fault is a wrong setting, because of which brokers
+        # The faults that were logged last. Each fault is a wrong setting that makes brokers
         # refuse some records.
         self._logged: list[str] = []
         self._ends: dict[tuple[str, int], int] = {}

@@ -1,7 +1,7 @@
 """Implements a timeout that each request restarts, and that rarely expires.
 
-A restart rarely creates a timer, because creating and cancelling two timers for each request would
-be wasteful. A restart replaces the running timer only if that timer is due after the new timeout.
+A restart rarely creates a timer, because creating and cancelling timers for each request would be
+wasteful. A restart replaces the running timer only if that timer is due after the new timeout.
 If a timer fires before the timeout has expired, the next timer is created at that moment.
 """
 

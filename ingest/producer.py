@@ -53,7 +53,7 @@ def producer_options(settings: IngestSettings) -> dict[str, Any]:
 
 
 class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
-    """A producer whose batches are no larger than their topic accepts."""
+    """A producer whose batches stay within the size limit of their topic."""
 
     def create_batch_for(self, limit_bytes: int) -> BatchBuilder:
         """Return an empty batch; only its first record may exceed the batch's size limit."""

@@ -91,7 +91,7 @@ class DeliveryHead(NamedTuple):
         return self.content_encoding.strip().lower() not in {b"", b"identity"}
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Return the record's headers, with which the delivery can be judged again later."""
+        """Return the record's headers; they suffice to judge the delivery again later."""
         return [
             *(self.dialect or (("plexy-signature", self.signature),)),
             ("received-at-ms", b"%d" % self.received_at_ms),
@@ -125,8 +125,8 @@ def rejected_delivery_record(
 def json_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object in a body, or ``None`` if the body is anything else; never raise.
 
-    The object may contain half of a surrogate pair, or deep nesting, neither of which an event may
-    contain. Integers are returned as text.
+    The object may contain half of a surrogate pair, or deep nesting. An event may contain neither
+    of them. Integers are returned as text.
 
     >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
     ({'id': '1'}, None, None)

@@ -119,7 +119,7 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _split(count: int, in_parent: Callable[[], None]) -> int:
-    """Fork ``count`` processes, and return in each of them the process's number, from 0.
+    """Fork ``count`` processes; in each new process, return its number, counted from 0.
 
     The parent process calls ``in_parent``, waits for the new processes, and raises ``SystemExit``.
     """

@@ -2,8 +2,8 @@
 
 Input: a request's headers, and the outcome of its delivery. Output: an OpenTelemetry span of the
 kind SERVER, and a header that names the span to the record's readers. Invariants: a span contains
-no signature, and only the ids from the body; only a sender with a good signature can choose the
-trace.
+no signature, and nothing of the body except ids; only a sender with a good signature can choose
+the trace.
 """
 
 import time

@@ -160,7 +160,7 @@ class WebhookEndpoint:
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Take one delivery that arrived whole, and is small enough to always find room.
 
-        The steps are those of ``__call__``, apart from reading the body. This method needs no
+        The steps are the same as in ``__call__``, apart from reading the body. This method needs no
         coroutine and no task, which would take a tenth of a delivery's time.
         """
         arrival = self._arrived(headers)

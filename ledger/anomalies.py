@@ -57,7 +57,7 @@ class AnomalousOrders:
         return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
-        """Yield the keys of a list, or only its keys lower than ``below``, in descending order."""
+        """Yield a list's keys, highest first; if ``below`` is given, only keys lower than it."""
         keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))

@@ -27,9 +27,9 @@ _WITHDRAWN: Final = """
     PLZ PTE RHD ROK ROL RUR SDD SDP SIT SKK SLL SRG STD SUR TJR TMM TPE TRL UAK UGS UGW
     USS UYN UYP VEB VEF VNC XEU YDD YUD YUM YUN ZAL ZMK ZRN ZRZ ZWC ZWD ZWL ZWN ZWR
 """
-# Plexy multiplies the amount that people see by 100, except in these currencies, which have no
-# minor unit at Plexy. ISO 4217 has other numbers of decimals for some currencies: three for KWD,
-# none for ISK, and two for MGA.
+# Plexy multiplies the displayed amount by 100, except in these currencies, which have no minor unit
+# at Plexy. ISO 4217 has other numbers of decimals for some currencies: three for KWD, none for ISK,
+# and two for MGA.
 _WITHOUT_DECIMALS: Final = "JPY KRW VND BIF CLP GNF KMF MGA PYG RWF UGX XAF XOF XPF"
 
 MINOR_UNIT_DIGITS: Final[Mapping[str, int]] = MappingProxyType(

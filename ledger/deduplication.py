@@ -68,7 +68,7 @@ class Uncounted(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of an event id: the digest, the place and the time of the record that counts.
 
-    While no record counts, ``digest`` is empty, the place and the time are those of the first
+    While no record counts, ``digest`` is empty, the place and the time belong to the first
     record, and ``uncounted`` has one delivery for each distinct content, up to a limit. Once a
     record counts, ``uncounted`` keeps only the earlier deliveries that were left unfolded.
     ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's other
@@ -148,7 +148,8 @@ class Rejected(msgspec.Struct, frozen=True):
 class Corrected(msgspec.Struct, frozen=True):
     """A rejected delivery, and the offset at which a different delivery of its event id counts.
 
-    ``at_ms`` is the time of the record whose judgement showed the correction, in Unix milliseconds.
+    ``at_ms`` is the time of the record that was judged when the correction was found, in Unix
+    milliseconds.
     """
 
     event_id: str

@@ -78,7 +78,7 @@ _OF_PAYMENT: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 
 class FieldNames(msgspec.Struct, frozen=True, dict=True):
-    """The fields that may name an order or a payment; the first field that names one counts.
+    """The fields that may name an order or a payment; if several do, the first of them counts.
 
     The fields in ``order`` are looked up in ``data``, then in ``data.metadata``. Plexy's APIs have
     several names for a merchant's order number. ``payment`` lists the fields in which a refund may
@@ -219,8 +219,8 @@ def named_by(envelope: Envelope, arrived_ms: int, reading: Reading) -> Named:
     kind, reading = _kind_and_reading(envelope, reading)
     order = _order_reference(data, reading.fields.of_order, [])
     try:
-        # If the rules do not let events name a payment, the own id of a success or a failure is its
-        # payment's id.
+        # If the rules do not let events name a payment, a success or a failure has the payment's id
+        # as its own id.
         is_own = kind in _OF_PAYMENT and not reading.rules.follows_payments
         payment = (
             None if is_own else _payment_reference(envelope, kind, reading.fields.of_payment, [])
@@ -406,7 +406,7 @@ def _is_payment_with_id(envelope: Envelope, kind: Kind | None) -> bool:
 
 
 def _usable(field: str, text: str) -> str:
-    """Return an id unchanged if it may be a payment's or a refund's; otherwise raise."""
+    """Return an id unchanged if a payment or a refund may have it; otherwise raise."""
     # A short, printable id has none of the faults below, and nearly every id is short and
     # printable.
     if len(text) <= ALWAYS_SHORT_CHARS and text.isprintable():

@@ -81,8 +81,8 @@ def _with_any_number(text: bytes, parse_float: Callable[[str], Any]) -> Any:
         value = json.loads(
             text.decode(), parse_float=parse_float, parse_int=_integer, parse_constant=_refuse
         )
-        # The decoder in `decode_json` refuses a lone surrogate, but `json.loads` accepts one. The
-        # encoder refuses the surrogate here too, because it can't be encoded.
+        # The decoder in `decode_json` refuses a lone surrogate, but `json.loads` accepts one. Here
+        # the encoder refuses the surrogate, because UTF-8 can't contain it.
         _ENCODER.encode(value)
     except ValueError as error:
         raise MalformedJsonError(f"the body is not JSON: {error}") from None

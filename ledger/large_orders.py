@@ -91,7 +91,8 @@ OrderState = Order | LargeOrder
 class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment of a large order; ``at`` is its snapshot's offset in ``ledger.payments``.
 
-    ``before`` is the snapshot that a head with an earlier offset counts, if it counts one.
+    A head whose offset is lower than ``at`` counts the snapshot ``before`` instead, or no snapshot
+    if ``before`` is ``None``.
     """
 
     at: int
@@ -99,7 +100,7 @@ class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     before: Snapshot | None = None
 
     def counted_at(self, offset: int) -> Snapshot | None:
-        """Return the snapshot that a head with this offset counts, if it counts one."""
+        """Return the snapshot that a head with this offset counts; ``None`` if it counts none."""
         return self.snapshot if self.at <= offset else self.before
 
 
@@ -181,7 +182,7 @@ class OrderRows:
                 yield payment
 
     def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
-        """Yield the ids above an id, sorted, with their payments.
+        """Yield the payment ids that follow an id, sorted, with the payments.
 
         ``None`` stands for a payment that moved away.
         """
@@ -262,7 +263,7 @@ def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRow
     """Return the head and the rows of a small order that becomes large.
 
     ``at`` is the offset of the last snapshot. If an earlier attempt crashed before it wrote the
-    head, the rows that it wrote are deleted.
+    head, the rows of that attempt are deleted.
     """
     head = LargeOrder(order.order_id, at, tally_of(order.order_id, order.payments.values()))
     order_rows = OrderRows(head, rows)

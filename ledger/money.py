@@ -120,9 +120,9 @@ def read_money(amount: object, currency: object) -> Money:
 
     An amount is an integer of minor units, a float such as 5000.0, a text of digits, an object with
     ``value`` and ``currency``, or a ``WrittenAmount``. A currency's code may be in upper or lower
-    case. Raises ``MoneyError`` for the reasons of ``check_amount`` and ``check_currency``. Further
-    reasons are ``currency_conflicts``, if the object has a different currency, and for a
-    ``WrittenAmount`` also ``amount_not_decimal`` and ``amount_too_precise``.
+    case. Raises ``MoneyError`` for the reasons of ``check_amount`` and ``check_currency``. If the
+    object contradicts ``currency``, the reason is ``currency_conflicts``. For a ``WrittenAmount``,
+    the reason may also be ``amount_not_decimal`` or ``amount_too_precise``.
 
     >>> read_money("5000", "kzt") == read_money({"value": 5000.0, "currency": "KZT"}, None)
     True

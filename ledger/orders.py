@@ -388,7 +388,7 @@ def _add(sums: _Sums, payment: PaymentDocument, sign: int) -> None:
 
 
 def _move(sums: _Sums, currency: str, moved: _Moved, sign: int) -> None:
-    """Add amounts to the sums of a currency; a currency without summands has no sums."""
+    """Add amounts to the sums of a currency; remove a currency that has no summand left."""
     paid, refunded, disputed, lost, count = sums.get(currency, (0, 0, 0, 0, 0))
     if count + sign == 0:
         del sums[currency]

@@ -87,8 +87,10 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
     event_id: Annotated[Id, meaning("the event's id")]
     type: Annotated[Id, meaning("the event's type", examples=sorted(FOLDED_TYPES))]
     created: Annotated[UnixSeconds, meaning("when the event was created")]
-    partition: Annotated[Position, meaning("the counted record's partition of `plexy.webhooks`")]
-    offset: Annotated[Position, meaning("that record's offset in the partition")]
+    partition: Annotated[
+        Position, meaning("the partition of `plexy.webhooks` with the delivery that counts")
+    ]
+    offset: Annotated[Position, meaning("that delivery's offset in the partition")]
 
 
 class PaymentDocument(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -150,7 +152,8 @@ def document_of(
 ) -> PaymentDocument:
     """Return the document of a payment; ``kept`` holds the facts that it keeps, by event id.
 
-    ``is_too_large`` says that the payment has set facts aside.
+    ``is_too_large`` means that the payment has more facts than it may keep, so some facts are not
+    in ``kept``.
     """
     if len(kept) == 1:
         (fact,) = kept.values()
@@ -192,7 +195,7 @@ def document_of(
 
 
 def document_of_notes(payment_id: str, notes: tuple[Note, ...]) -> PaymentDocument:
-    """Return the document of a payment that only notes name."""
+    """Return the document of a payment that is named only by notes."""
     return PaymentDocument(
         payment_id=payment_id,
         status="unknown",

@@ -32,9 +32,9 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: the facts that it keeps, by event id.
 
     The facts decide which entries stand in the journal (are posted and not reversed): see
-    ``Standing``. ``first_aside`` is the key of the first fact that was set aside, ``None`` if every
-    fact is kept. ``notes`` are sorted, and ``first_left`` is the key of the first note that was
-    left out.
+    ``Standing``. ``first_aside`` is the smallest key of the facts that are set aside (facts are
+    sorted by time, then by event id), or ``None`` if every fact is kept. ``notes`` are sorted, and
+    ``first_left`` is the smallest key of the notes that are left out.
     """
 
     payment_id: str
@@ -77,9 +77,9 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ``payment`` is the payment's document, or ``None`` if the payment does not belong to this order.
     ``notes`` are the notes that the order shows, and ``noted`` is the number of all notes of the
     payment. The later snapshot of a payment replaces the earlier snapshot. Until a fact is set
-    aside, every new fact raises ``version``. After that, a change either lowers ``first_aside``, or
-    leaves it unchanged and raises ``version``. The same rules hold for ``noted`` and
-    ``first_left``. So each change of the payment gives a later snapshot.
+    aside, every new fact raises ``version``. After that, each change either gives ``first_aside`` a
+    smaller key, or leaves ``first_aside`` unchanged and raises ``version``. The same rules hold for
+    ``noted`` and ``first_left``. So each change of the payment gives a later snapshot.
     """
 
     order_id: str
@@ -104,7 +104,10 @@ Key = TypeVar("Key", FactKey, NoteKey)
 
 
 def _has_grown(count: int, first_out: Key | None, was: int, first_was_out: Key | None) -> bool:
-    """Return whether a limited set has gained an element, or now leaves out an earlier element."""
+    """Return whether a limited set of facts or notes has changed.
+
+    The set has gained an element, or the first element that it leaves out now has a smaller key.
+    """
     if first_out == first_was_out:
         return count > was
     if first_was_out is None:
@@ -116,9 +119,9 @@ def _may_show(note: Note) -> str | None:
     """Return the order that may show a note, or ``None``.
 
     The result does not depend on the order that the note's payment belongs to. If the note names an
-    order, this order may show it. If a refused event names no order, the order under its payment's
-    id may show the note until the payment has facts, because the event would have counted under
-    that order.
+    order, this order may show it. A note about a refused event may name no order. Then the order
+    whose id equals the payment's id may show the note until the payment has facts, because the
+    event would have counted in that order.
     """
     return note.order_reference or (note.payment_id if note.is_refused else None)
 
@@ -150,9 +153,9 @@ def _snapshot(payment: Payment, order_id: str, *, is_own: bool) -> Snapshot:
 class FoldedPayments(msgspec.Struct):
     """The result of folding events: the payments that changed, and the records to publish.
 
-    ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets such
-    an event pass once it has forgotten the id; the earlier fact counts. ``aside`` are the facts
-    that are set aside.
+    ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets them
+    pass if it has forgotten the id. Even then, only the earlier fact counts. ``aside`` are the
+    facts that are set aside.
     """
 
     payments: dict[str, Payment]
@@ -278,7 +281,7 @@ class PaymentFold:
         return self._post(event)
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Yield a snapshot for the payment's order, and for the others that may list the payment.
+        """Yield snapshots for the payment's own order and for all other orders that may list it.
 
         The other orders are the payment's former orders, and all orders that its facts or notes
         name. So an order knows every payment that ever named the order, in whatever sequence the
@@ -318,7 +321,8 @@ class PaymentFold:
 
     def _post(self, event: Event) -> list[Entry]:
         changes = self._standing.add(event)
-        # Nearly every fact changes the standing facts of one subject.
+        # Nearly every new fact affects only one subject (a movement of money), and changes which
+        # facts stand for it.
         if len(changes) == 1:
             return post(*changes[0])
         return [entry for change in changes for entry in post(*change)]

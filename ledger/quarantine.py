@@ -144,7 +144,7 @@ class Quarantine:
         return sorted(items, key=lambda each: each.at_ms)
 
     def before(self, item: Item) -> Item | None:
-        """Return an open item of the same event whose place in the log is earlier, if there is one.
+        """Return an open item of the same event with an earlier place in the log, or ``None``.
 
         The earlier item must be put back first, because an event counts at its first place.
         """

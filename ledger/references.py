@@ -132,7 +132,7 @@ def _value_at(holder: object, steps: list[str]) -> object:
 
 
 def _one_of(value: object) -> object:
-    """Return the element of a list whose elements are equal; return other values unchanged.
+    """Return the only distinct element of a list; return a value that is not a list unchanged.
 
     Elements that are ``None`` are left out. If the elements of a list differ, the list is returned.
     If a list has no elements, ``None`` is returned.

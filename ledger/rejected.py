@@ -20,8 +20,8 @@ from ledger.kept_facts import MOST_FACT_BYTES
 from ledger.published import Digits, NotEmpty, Sha256, meaning
 from ledger.rejections import Reason, Rejection
 
-# The source topic that a rejection names if ingress refused the delivery, which has no place in a
-# topic.
+# A delivery that ingress refused has no place in a topic. Its rejection names this text as the
+# source topic.
 HTTP: Final = "http"
 
 # A topic takes records of up to 10 MiB. A tenth of that is enough for every body that ingress

@@ -2,7 +2,7 @@
 
 Input: the file's name and text. Output: a ``RuleSet``, or a ``RuleFileError`` that names the file,
 the line and the remedy. A file may extend a built-in rule set: the file's types are then added to
-the built-in types, and replace those of the same name.
+the built-in types, and replace built-in types of the same name.
 """
 
 import json
@@ -159,7 +159,7 @@ def _wrong_kinds(kind: Any) -> list[Any]:
 
 
 def _line_of(text: str, key: str, *, last: bool = False) -> int:
-    """Return the number of the first line that has a key; if ``last``, of the last such line."""
+    """Return the number of the first line (if ``last``, the last line) that has a key."""
     found = [match.start() for match in _KEY.finditer(text) if _name_in(match[1]) == key]
     return 1 + text.count("\n", 0, found[-1 if last else 0]) if found else 1
 

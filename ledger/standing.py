@@ -39,7 +39,7 @@ def own_id(payment_id: str, fact: Event) -> str:
 
 
 def subject_of(payment_id: str, fact: Event) -> Subject | None:
-    """Return the subject of the entry that a fact posts by itself; ``None`` if it posts none."""
+    """Return the subject of the entry that a fact posts by itself, or ``None`` for no entry."""
     kind = fact.kind
     if kind is SUCCEEDED:
         return Subject(payment_id)
@@ -54,7 +54,7 @@ def reversal_among(refund: Event, reversals: Iterable[Event]) -> Event | None:
     """Return the reversal of a refund: the earliest reversal that does not precede the refund.
 
     If a refund first fails and then succeeds, it counts. So a reversal that precedes the refund is
-    passed over. ``reversals`` are sorted by time.
+    ignored. ``reversals`` are sorted by time.
     """
     return next((fact for fact in reversals if fact.created >= refund.created), None)
 
@@ -63,7 +63,7 @@ class Standing:
     """The standing facts of a payment.
 
     ``facts`` has the standing facts of each subject. ``order_id`` is the order reference of the
-    earliest fact that has one or, if no fact has one, the payment's own id.
+    earliest fact that names an order. If no fact names an order, it is the payment's own id.
     """
 
     __slots__ = ("_carrier", "_groups", "_payment_id", "facts", "names_several")

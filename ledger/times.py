@@ -13,7 +13,8 @@ from typing import Final
 
 _DAY_S: Final = 24 * 3600
 _YEAR_2000_S: Final = 946_684_800
-# Read as seconds, this value is a time in the year 5138; read as milliseconds, a time in 1973.
+# As a number of seconds, this value is a time in the year 5138. As a number of milliseconds, it is
+# a time in 1973.
 LEAST_MILLISECONDS: Final = 10**11
 # A fraction of a second is dropped. By default, Python refuses to convert a longer text to an
 # integer.

@@ -237,7 +237,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_LOG_RECORD}{topic_id}"
 
     def recorded_logs(self, existing: Iterable[str]) -> list[str]:
-        """Return the ids that existing topics record: those of the log and of deleted logs.
+        """Return the log ids that topic names record: the ids of the log and of deleted logs.
 
         >>> TopicNames().recorded_logs(["plexy.log-abc", "plexy.webhooks"])
         ['abc']
@@ -335,7 +335,7 @@ def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
     ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next agent. They
-    keep the data for a week, so workers may be down for up to a week. A rebuild does not need these
+    keep the data for a week, so workers may be down for up to a week. A rebuild does not need this
     data, because it starts from the log.
     """
     return [

@@ -31,7 +31,7 @@ def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
 
 
 def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
-    """Sum a payment's standing entries: those that are posted and not reversed."""
+    """Sum a payment's standing entries: the entries that are posted and not reversed."""
     return activity_of(entry_of(*standing) for standing in standing_of(payment).facts.items())
 
 

@@ -91,7 +91,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
 
 
 class JournalComparison:
-    """Takes the records of two journals, partition by partition, then judges those that differ."""
+    """Takes the records of two journals by partition; judges the records that one journal lacks."""
 
     def __init__(self) -> None:
         self.same = 0

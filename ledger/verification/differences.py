@@ -14,7 +14,9 @@ from ledger.payment_documents import EventReference
 
 
 class DifferenceKind(StrEnum):
-    """The kinds of differences; for most, a value is missing, wrong, or not explained by the log.
+    """The kinds of differences.
+
+    With most kinds, a value is missing, is wrong, or is not explained by the log.
 
     The kinds ``replica_…`` concern a worker's disk, which is compared with the changelogs.
     ``versions_differ`` is a difference between two versions of a ledger.
@@ -48,8 +50,8 @@ class DifferenceKind(StrEnum):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One difference: ``subject`` names the faulty value, ``detail`` is a sentence for people.
 
-    ``events`` are the events of the value; ``payment_id`` and ``order_id`` are those of the value,
-    if they are known.
+    ``events`` are the events of the value; ``payment_id`` and ``order_id`` belong to the value, if
+    they are known.
     """
 
     kind: DifferenceKind

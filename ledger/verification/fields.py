@@ -16,7 +16,7 @@ Say = Callable[[str, str], str]
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value, also of nested values, by path; empty containers have no field.
+    """Return the fields of a value and of nested values by path; an empty container has no field.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})

@@ -195,8 +195,8 @@ def as_of(
 class _Fold:
     """The two hops after deduplication, in memory, for one order.
 
-    The tally changes only by the payment that an event changes, so an event costs the same in a
-    large order as in a small one.
+    After an event, the tally is updated only for the payment that the event changes. So the cost of
+    an event does not depend on the size of the order.
     """
 
     def __init__(self, order_id: str) -> None:

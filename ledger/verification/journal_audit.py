@@ -42,7 +42,7 @@ class AuditedBalance(msgspec.Struct, frozen=True):
 
 
 class JournalAudit:
-    """Takes entries one by one, then judges the standing entries: those that are not reversed."""
+    """Takes entries one by one, then judges the standing (not reversed) entries."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth

@@ -1,4 +1,4 @@
-"""Audits all notes of a payment, or only those that a given order shows.
+"""Audits all notes of a payment, or only the notes that a given order shows.
 
 Input: the truth (``ledger.verification.truth``), the notes that are shown, and the notes that
 should be shown according to the log. Output: a text that says what is wrong; the text is empty if

@@ -238,7 +238,7 @@ def _sum_faults(
     payments: Collection[str],
     order_id: str,
 ) -> Iterator[str]:
-    """Compare the journal with the order: the balance at Plexy must be the order's net.
+    """Compare the journal with the order: the balance at Plexy must equal the order's net.
 
     ``payments`` are the ids of the order's payments; the document of a large order lists only two.
     """
@@ -259,7 +259,7 @@ def _sum_faults(
 
 
 def _sequences(events: Sequence[Event | Note]) -> Iterator[list[Event | Note]]:
-    """Yield sequences of the events, each with some events twice; for few events, all sequences."""
+    """Yield sequences that repeat some of the events; for few events, yield all sequences."""
     few = len(events) <= 6  # noqa: PLR2004 - 720 sequences
     orders: Iterable[Sequence[Event | Note]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):

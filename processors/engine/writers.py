@@ -64,7 +64,7 @@ class Writer:
 
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int
-    ) -> Awaitable[RecordMetadata]:
+    ) -> asyncio.Future[RecordMetadata]:
         """Begin to write a batch; the future is done once every in-sync replica has the batch."""
         return await self._sender.send(self.epoch, TopicPartition(topic, partition), batch)
 
@@ -139,9 +139,9 @@ class Writers:
                     await work(writer)
                 except ProducerFenced:
                     log.warning("fenced", partition=repr(tenure))
-                    self._forget(tenure.tp)
+                    self._replace(tenure.tp, writer)
                 except BatchRefusedError as refused:
-                    self._forget(tenure.tp)
+                    self._replace(tenure.tp, writer)
                     await self._keep_below(refused)
                 else:
                     return
@@ -207,6 +207,11 @@ class Writers:
         # The writer is added only now, because giving up a writer does not stop its start.
         writer = self._writers[tenure.tp] = Writer(self._sender, epoch, self._batch_bytes)
         return writer
+
+    def _replace(self, tp: TP, writer: Writer) -> None:
+        """Give up a writer, unless the next tenure of the partition has its own writer already."""
+        if self._writers.get(tp) is writer:
+            self._forget(tp)
 
     def _forget(self, tp: TP) -> None:
         writer = self._writers.pop(tp, None)

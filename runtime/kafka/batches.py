@@ -11,7 +11,6 @@ batches.
 import asyncio
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -94,7 +93,7 @@ class BatchProducer(Protocol):
 
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int
-    ) -> Awaitable[RecordMetadata]:
+    ) -> asyncio.Future[RecordMetadata]:
         """Begin to write a batch; the future is done once the batch is acknowledged."""
 
 
@@ -250,17 +249,10 @@ async def send(
     """
     begun: list[tuple[TopicPartition, BatchBuilder]] = []
     refused: dict[TopicPartition, BatchBuilder] = {}
-    futures: list[Awaitable[RecordMetadata]] = []
     async with _acknowledged_in_time():
-        for batches in zip_longest(*(batches.close() for batches in outputs.values())):
-            for tp, batch in zip(outputs, batches, strict=True):
-                if batch is not None:
-                    # The call waits until the partition's previous batch has been sent.
-                    futures.append(
-                        await producer.send_batch(batch, tp.topic, partition=tp.partition)
-                    )
-                    begun.append((tp, batch))
-        ended = await asyncio.gather(*futures, return_exceptions=True)
+        ended = await asyncio.gather(
+            *await _begin(producer, outputs, begun), return_exceptions=True
+        )
     for (tp, batch), written in zip(begun, ended, strict=True):
         if isinstance(written, TOO_LARGE):
             refused.setdefault(tp, batch)
@@ -277,6 +269,28 @@ async def send(
     for tp, batch in refused.items():
         raise BatchRefusedError(tp.topic, batch)
     return {tp: batches.written for tp, batches in outputs.items() if batches.written}
+
+
+async def _begin(
+    producer: BatchProducer,
+    outputs: Mapping[TopicPartition, PartitionBatches],
+    begun: list[tuple[TopicPartition, BatchBuilder]],
+) -> list[asyncio.Future[RecordMetadata]]:
+    """Begin to write all batches, and note them in ``begun``; return their futures."""
+    futures: list[asyncio.Future[RecordMetadata]] = []
+    try:
+        for batches in zip_longest(*(batches.close() for batches in outputs.values())):
+            for tp, batch in zip(outputs, batches, strict=True):
+                if batch is not None:
+                    sent = await producer.send_batch(batch, tp.topic, partition=tp.partition)
+                    futures.append(sent)
+                    begun.append((tp, batch))
+    except BaseException:
+        # Nobody reads these futures any more, so their errors must not be reported as unread.
+        for future in futures:
+            future.cancel()
+        raise
+    return futures
 
 
 def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:

@@ -27,10 +27,15 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from runtime.kafka.internals import stamped, wait_on_metadata
 
 REQUEST_WITHIN_S: Final = 20.0
+# The broker must end its wait for slow replicas before the client ends its wait for the broker.
+# Otherwise one slow partition would make the whole request fail.
+_REPLICATED_WITHIN_S: Final = 15.0
 RETRY_AFTER_S: Final = 0.1
+_CLOSED_WITHIN_S: Final = 1.0
 _ALL_IN_SYNC: Final = -1
-# A broker refuses a request of 100 MiB (`socket.request.max.bytes`), and a batch may have 10 MiB.
-_REQUEST_BYTES: Final = 16 * 1024 * 1024
+# A request must be written and replicated in time, even over a slow connection. No batch is added
+# to a request that has reached this size. The last batch of a request may have up to 10 MiB.
+_REQUEST_BYTES: Final = 4 * 1024 * 1024
 # A sequence number has 31 bits, and the number after the largest one is 0.
 _SEQUENCES: Final = 2**31
 _NO_LEADER: Final = (None, -1)
@@ -76,9 +81,9 @@ class _Waiting:
             self.data = stamped(self.batch, self.epoch.producer_id, self.epoch.number, sequence)
         return self.data
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(self.epoch.given_up or error)
 
 
 class Sender:
@@ -105,7 +110,7 @@ class Sender:
         The future raises ``ProducerFenced`` if a later epoch has written to the partition. It also
         raises every other error of the broker that no retry can mend.
         """
-        if tp.topic not in self._topics:
+        if tp.topic not in self._topics or self.client.cluster.leader_for_partition(tp) is None:
             # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
             # topic only if it had to wait for the topic's metadata. A topic that was known by
             # chance would disappear at the next refresh, together with the leader that the batch
@@ -123,20 +128,16 @@ class Sender:
     def give_up(self, epoch: Epoch, error: Exception) -> None:
         """Fail all batches of an epoch, except the batches in flight that need no retry."""
         epoch.given_up = error
-        for tp, queue in list(self._queues.items()):
-            kept = deque(each for each in queue if each.epoch is not epoch)
-            for each in queue:
-                if each.epoch is epoch:
-                    each.fail(error)
-            if kept:
-                self._queues[tp] = kept
-            else:
-                del self._queues[tp]
+        for tp in list(self._queues):
+            self._drop(epoch, tp, error)
 
     async def close(self) -> None:
-        """Wait for the requests in flight; call this after every epoch was given up."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Wait a moment for the requests in flight; call this after every epoch was given up.
+
+        A missing answer does no harm, because no batch of these requests is retried.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSED_WITHIN_S)
 
     def _wake(self) -> None:
         """Send the batches that are ready at the end of this turn of the event loop."""
@@ -201,9 +202,9 @@ class Sender:
                     RecordMetadata(tp.topic, tp.partition, tp, offset, timestamp, kept, None)
                 )
         elif kind is errors.InvalidProducerEpoch:
-            waiting.fail(ProducerFenced())
+            self._fail(waiting, ProducerFenced())
         elif kind is errors.TopicAuthorizationFailedError:
-            waiting.fail(kind(tp.topic))
+            self._fail(waiting, kind(tp.topic))
         else:
             self._retry_or_fail([waiting], kind())
 
@@ -219,8 +220,29 @@ class Sender:
             if can_help and each.epoch.given_up is None:
                 self._queues.setdefault(each.tp, deque()).appendleft(each)
             else:
-                each.fail(each.epoch.given_up or error)
+                self._fail(each, error)
         self._rest([each.tp for each in batches])
+
+    def _fail(self, waiting: _Waiting, error: Exception) -> None:
+        """Fail a batch, and its producer's later batches for the partition.
+
+        A broker that does not know the producer yet would write the later batches although the
+        failed batch is missing.
+        """
+        waiting.fail(error)
+        self._drop(waiting.epoch, waiting.tp, error)
+
+    def _drop(self, epoch: Epoch, tp: TopicPartition, error: Exception) -> None:
+        """Fail an epoch's batches that wait for their turn in a partition."""
+        queue = self._queues.get(tp, ())
+        kept = deque(each for each in queue if each.epoch is not epoch)
+        for each in queue:
+            if each.epoch is epoch:
+                each.fail(error)
+        if kept:
+            self._queues[tp] = kept
+        else:
+            self._queues.pop(tp, None)
 
     def _rest(self, partitions: Collection[TopicPartition]) -> None:
         """Send nothing to these partitions for a while."""
@@ -240,6 +262,6 @@ def _produce(batches: Iterable[_Waiting]) -> ProduceRequest:
     return ProduceRequest(
         transactional_id=None,
         required_acks=_ALL_IN_SYNC,
-        timeout=int(REQUEST_WITHIN_S * 1000),
+        timeout=int(_REPLICATED_WITHIN_S * 1000),
         topics=list(topics.items()),
     )

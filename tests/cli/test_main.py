@@ -48,7 +48,7 @@ def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands_are_those_that_are_documented():
+def test_the_commands_are_exactly_the_documented_commands():
     documented = (
         "run demo kafka topics ingest worker send simulate status verify prove audit rebuild "
         "rejected export-log import-log export reconcile doctor settings version"

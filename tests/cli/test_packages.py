@@ -1,4 +1,4 @@
-"""The error names the path of a foreign package that hides one of our packages, and a remedy."""
+"""If a foreign package hides our package, the error names the foreign path and a remedy."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ MODULE = ["-m", "cli"]
         ),
     ],
 )
-def test_a_package_that_hides_ours_causes_a_one_line_error_that_names_its_path(
+def test_a_foreign_package_that_hides_ours_causes_a_one_line_error_with_the_foreign_path(
     tmp_path, started_by, name, file
 ):
     other = tmp_path / file

@@ -1,4 +1,4 @@
-"""A file gets its name once the file is complete, and never replaces an existing file."""
+"""A file gets its name only after the file is complete, and never replaces an existing file."""
 
 import errno
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_an_existing_file_is_not_replaced(tmp_path):
     assert path.read_bytes() == b"another's"
 
 
-def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
+def test_a_file_of_the_same_name_that_appears_during_the_write_is_not_replaced(tmp_path):
     path = tmp_path / "file"
     with pytest.raises(WrongOptionError, match="has appeared meanwhile"), appears_whole(path):
         path.write_bytes(b"another's")

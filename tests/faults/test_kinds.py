@@ -27,7 +27,7 @@ def everything() -> SimpleNamespace:
     )
 
 
-def test_a_seed_still_draws_the_same_faults_if_the_option_for_credentials_is_not_used():
+def test_without_dash_dash_secured_a_seed_still_draws_the_same_faults():
     """`docs/guarantees.md` quotes runs by seed, so each seed must always draw the same faults."""
     stage = everything()
     kinds = [kind for kind in KINDS if not kind.missing(stage)]

@@ -59,7 +59,7 @@ def test_no_limit_is_violated_if_everything_is_on_time():
     assert broken(COST, with_stop(9.9), answers=heard(Attempt(0.0, 9.9, "503"))) == []
 
 
-def test_a_limit_that_was_not_measured_is_not_reported_as_kept():
+def test_a_limit_without_a_measurement_is_not_reported_as_met():
     judged = limits(SimpleNamespace(unplanned=[], refusals=[]), [], heard())
     assert [limit.measured for limit in judged[1:5]] == ["", "", "", ""]
 

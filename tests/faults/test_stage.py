@@ -1,6 +1,7 @@
 """The stage of a run starts, observes and ends the run's programs.
 
-The judge, which checks the run's results at the end, gets only the environment of the stage.
+The judge checks the run's results at the end. It gets the environment of the stage, which has no
+ledger settings of the shell.
 """
 
 import random
@@ -113,7 +114,7 @@ def test_the_judge_gets_the_settings_of_the_stage_and_no_ledger_settings_of_the_
     assert stage.environment["PATH"]
 
 
-def test_only_the_stops_of_a_faults_own_targets_count_for_the_fault(stage):
+def test_a_fault_counts_only_the_stops_of_the_programs_that_it_targets(stage):
     stops = {}
     for program in stage.workers:
         stops[program.label] = Stop(program.label, 5.0, 1.0, "ended", is_clean=True)
@@ -126,7 +127,7 @@ def test_only_the_stops_of_a_faults_own_targets_count_for_the_fault(stage):
     assert list(stage.stops_since(6.0, ("worker 1",))) == []
 
 
-def test_the_worker_named_stranger_differs_in_one_fold_setting_which_its_refusal_message_names(
+def test_the_stranger_worker_differs_in_one_fold_setting_and_its_refusal_names_this_setting(
     stage,
 ):
     names = []

@@ -100,9 +100,7 @@ def test_repeats_that_are_judged_again_after_a_crash_add_nothing():
     "changed",
     [{"data": OTHER}, {"created": 1_700_000_001}, {"kind": "payment.failed"}, {"kind": "other"}],
 )
-def test_different_content_under_a_known_id_is_quarantined_and_the_first_content_counts(
-    runs, changed
-):
+def test_different_content_under_a_known_id_is_rejected_and_the_first_content_counts(runs, changed):
     first, second = record(offset=5), record(offset=6, **changed)
     known = judge(first).seen if runs == 2 else {}
     result = judge(*([first] if runs == 1 else []), second, known=known)
@@ -113,7 +111,7 @@ def test_different_content_under_a_known_id_is_quarantined_and_the_first_content
     assert result.counts["rejected.event_id_reused"] == 1
 
 
-def test_after_other_content_is_quarantined_a_repeat_of_the_first_content_is_a_duplicate():
+def test_after_other_content_is_rejected_a_repeat_of_the_first_content_is_a_duplicate():
     records = [record(offset=5), record(data=OTHER, offset=6), record(offset=7)]
     result = judge(*records)
     assert result.outcomes == ["folded", "rejected.event_id_reused", "duplicate"]
@@ -217,7 +215,7 @@ def test_after_a_correction_the_rejected_content_is_rejected_again_if_it_is_rede
     assert result.corrected[-1] == Corrected("evt_1", 2, 7, 6, 1_700_000_000_000)
 
 
-def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_counts():
+def test_before_a_delivery_counts_each_distinct_content_of_an_id_is_rejected_only_once():
     worse = UNUSABLE | {"amount": -2}
     log = [record(data=UNUSABLE, offset=5), record(data=worse, offset=6)]
     log += [record(data=UNUSABLE, offset=7), record(data=worse, offset=8), record(offset=9)]
@@ -228,7 +226,7 @@ def test_each_different_content_of_an_id_is_rejected_once_until_a_delivery_count
     assert [(each.rejected_at, each.counts_at) for each in result.corrected] == [(5, 9), (6, 9)]
 
 
-def test_rejected_content_counts_at_its_first_offset_once_the_rules_can_read_it():
+def test_when_the_rules_can_read_rejected_content_the_content_counts_at_its_first_offset():
     """A retry or a redelivery after a fix must give the same state as a fold from scratch."""
     named = GOOD | {"amount": None, "betrag": 500}
     fixed = GOOD | {"id": "pay_1"}

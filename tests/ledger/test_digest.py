@@ -53,7 +53,7 @@ RECORDS = st.lists(
 
 
 class _Changelog:
-    """A changelog partition, and the latest value of each key that a reader has read."""
+    """A changelog partition, and each key's latest value among the records read so far."""
 
     def __init__(self, records) -> None:
         self.records, self.end = [], 0

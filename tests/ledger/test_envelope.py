@@ -140,7 +140,9 @@ def test_the_rejection_names_a_field_with_an_unusable_value(field, value):
 
 @pytest.mark.parametrize("field", ["id", "type"])
 @pytest.mark.parametrize("ensure_ascii", [True, False], ids=["escaped", "as bytes"])
-def test_every_control_character_in_an_id_or_a_type_is_refused_for_that_reason(field, ensure_ascii):
+def test_every_control_character_in_an_id_or_a_type_is_refused_as_a_control_character(
+    field, ensure_ascii
+):
     whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
     for character in CONTROL_CHARACTERS:
         for text in (f"evt_{character}1", character, "x" * 500 + character):

@@ -1,4 +1,7 @@
-"""Any ``data`` is read as an event, an unfolded type, or a rejection with a reason."""
+"""Any ``data`` is read as an event, an unfolded type, or a rejection with a reason.
+
+A mark (``Event.marks``) is an anomaly that is found while the event is read.
+"""
 
 import json
 

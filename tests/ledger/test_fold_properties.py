@@ -55,9 +55,10 @@ def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) 
 def test_folds_in_different_sequences_leave_the_same_entry_standing_for_each_subject(
     data: st.DataObject,
 ) -> None:
-    """Each journal, and both journals together, have the same standing entries.
+    """A subject is a movement of money; its standing entry is posted and not reversed.
 
-    So a reader may switch from one journal to the other journal.
+    Each journal, and both journals together, have the same standing entries. So a reader may switch
+    from one journal to the other journal.
     """
     history = data.draw(histories())
     one, other = Pipeline(), Pipeline()

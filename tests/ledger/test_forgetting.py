@@ -226,7 +226,7 @@ def test_events_that_are_redelivered_after_their_ids_were_forgotten_change_nothi
     assert (pipeline.payments, pipeline.orders, pipeline.entries) == before
 
 
-def test_other_content_of_a_forgotten_id_about_the_same_payment_is_reported_and_not_folded():
+def test_an_event_that_reuses_a_forgotten_id_for_the_same_payment_is_reported_and_not_folded():
     pipeline = Pipeline()
     pipeline.fold([[success(), refund()]])
     other = moved(success(amount=1, order="ord_9"))
@@ -235,7 +235,7 @@ def test_other_content_of_a_forgotten_id_about_the_same_payment_is_reported_and_
     assert folded.reused == [other]
 
 
-def test_other_content_of_a_forgotten_id_about_another_payment_is_a_fact_of_that_payment():
+def test_an_event_that_reuses_a_forgotten_id_for_another_payment_is_a_fact_of_the_other_payment():
     """If a sender reuses a forgotten id, both events count, each with its own entry and order."""
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))

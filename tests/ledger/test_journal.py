@@ -45,7 +45,7 @@ def entry(*postings, entry_id="payment/pay_1/1") -> Entry:
 
 
 def entries_of(*events):
-    """Fold the events in the given order; return the entries by id."""
+    """Fold the events in the given sequence; return the entries by id."""
     return {entry.entry_id: entry for entry in fold_payments(events, {}).entries}
 
 

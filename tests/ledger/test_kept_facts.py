@@ -1,4 +1,7 @@
-"""A payment keeps its earliest facts, up to a size limit, in whatever sequence the facts arrive."""
+"""A payment keeps its earliest facts, up to a size limit, in whatever sequence the facts arrive.
+
+Later facts are set aside. An entry stands if it is posted and not reversed.
+"""
 
 import msgspec
 import pytest

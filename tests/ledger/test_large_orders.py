@@ -280,7 +280,7 @@ class TestIdOfAPayment:
         pipeline.fold([[success("evt_1", payment="A"), success("evt_2", payment="p", order="A")]])
         assert pipeline.documents()["A"].anomalies == ("order_id_is_payment_id",)
 
-    def test_an_order_has_no_anomaly_if_the_payment_with_its_id_has_left_or_is_its_only_payment(
+    def test_a_payment_with_the_orders_id_is_no_anomaly_if_it_has_left_or_is_the_only_payment(
         self,
     ):
         pipeline = Pipeline()
@@ -290,7 +290,7 @@ class TestIdOfAPayment:
         pipeline.fold([[success("evt_3", payment="A", order="B")]])
         assert pipeline.documents()["A"].anomalies == ()
 
-    def test_a_large_order_also_has_the_anomaly(self):
+    def test_a_large_order_with_the_id_of_one_of_its_payments_also_has_the_anomaly(self):
         pipeline = Pipeline()
         pipeline.fold([many(5, "A"), [success("evt_a", payment="A")]])
         document = pipeline.documents()["A"]

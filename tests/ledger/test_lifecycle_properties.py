@@ -1,4 +1,7 @@
-"""Sequence and repeats of events do not change the result; the journal and the documents match."""
+"""Sequence and repeats of events do not change the result; the journal and the documents match.
+
+An entry stands if it is posted and not reversed.
+"""
 
 import pytest
 from hypothesis import given, settings

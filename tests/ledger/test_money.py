@@ -28,7 +28,7 @@ def test_every_amount_up_to_the_largest_amount_is_valid_in_every_currency(amount
     assert Money(amount, currency).currency == check_currency(currency) == currency
 
 
-def test_up_to_the_largest_amount_a_double_represents_every_integer_exactly():
+def test_a_double_exactly_represents_every_integer_up_to_the_largest_amount():
     assert MAX_AMOUNT_MINOR == 2**53 - 1
     assert check_amount(2**53 - 1) == 2**53 - 1
 
@@ -134,7 +134,7 @@ def test_a_sum_beyond_the_largest_amount_is_refused():
     assert caught.value.reason == "amount_too_large"
 
 
-def test_amounts_of_money_cannot_be_ordered_because_their_currencies_may_differ():
+def test_amounts_of_money_cannot_be_sorted_because_their_currencies_may_differ():
     with pytest.raises(TypeError):
         assert Money(1, "KZT") < Money(2, "USD")
 

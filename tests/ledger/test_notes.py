@@ -1,4 +1,7 @@
-"""Deliveries that do not count are shown with their orders and payments, and change no money."""
+"""Deliveries that do not count are shown with their orders and payments, and change no money.
+
+A note describes one of these deliveries. A payment and its order show the note.
+"""
 
 import functools
 import json
@@ -179,7 +182,7 @@ def test_a_payment_keeps_its_earliest_notes_and_reports_that_later_notes_were_le
         assert order(pipeline)[1] == {"refused_event", TOO_LARGE}
 
 
-def test_a_note_is_no_longer_shown_once_its_delivery_counts():
+def test_a_note_is_no_longer_shown_when_its_delivery_counts():
     """After a fix, a retry makes the previously refused delivery count."""
     (note,) = deduplicate([delivery("evt_1", BAD, 5)], {}, READING).notes
     assert shown([note, counts("evt_1", 2, 5, "pay_1")]) == ()

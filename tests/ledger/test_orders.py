@@ -98,7 +98,7 @@ def test_totals_may_exceed_the_largest_amount():
     assert order_of(*events).totals["KZT"].paid == 3 * largest
 
 
-def test_the_version_counts_distinct_facts_and_two_times_show_the_first_and_the_last_event():
+def test_the_version_is_the_number_of_distinct_facts_and_the_first_and_last_times_are_shown():
     events = [paid(500, created=5), failure("evt_2", 3, payment="p_2", order="A"), back(1)]
     document = order_of(*events, *events)
     assert (document.version, document.first_event, document.last_event) == (3, 2, 5)

@@ -1,4 +1,7 @@
-"""Each rejected item is listed once, and a retry writes it in the same form as a fold does."""
+"""Each rejected item is listed once, and a retry writes the same event that a fold produces.
+
+A retry puts an item back: it writes the item's event or delivery, and closes the item.
+"""
 
 import json
 from typing import Any, NamedTuple

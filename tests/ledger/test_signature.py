@@ -37,7 +37,7 @@ def test_no_header_raises_an_error(header, body, known, form):
 
 
 @given(bodies, secrets, st.integers(0, 10**12), forms, st.integers(-300, 300))
-def test_a_signature_that_sign_makes_is_accepted_within_the_tolerance(
+def test_a_signature_of_the_function_sign_is_accepted_within_the_tolerance(
     body, secret, at_s, form, age_s
 ):
     header = sign(body, secret, at_s, form)

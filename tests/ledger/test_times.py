@@ -1,4 +1,4 @@
-"""Every unambiguous form of a time is read, in the same way as the standard library reads it."""
+"""Every unambiguous form of a time is read, with the value that the standard library reads."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

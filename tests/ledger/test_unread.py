@@ -36,7 +36,7 @@ def test_an_unread_batch_is_rejected_with_a_reason_and_the_events_around_it_are_
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_a_batchs_other_offsets_are_a_gap_unless_a_reader_created_the_value_at_its_last_offset(
+def test_offsets_before_an_unread_batchs_value_are_a_gap_if_another_program_wrote_the_value(
     is_written,
 ):
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)

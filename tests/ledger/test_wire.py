@@ -81,7 +81,7 @@ def test_any_event_is_read_as_it_was_written(event):
 
 
 @given(SEEN, PROGRESS)
-def test_the_rows_of_seen_are_read_as_they_were_written(seen, progress):
+def test_the_rows_of_the_table_seen_are_read_as_they_were_written(seen, progress):
     assert_inverse(wire.SEEN, seen)
     assert_inverse(wire.PROGRESS, progress)
 

@@ -1,4 +1,4 @@
-"""A table stores the end offset of its hop's outputs in each partition of the next hop's topic."""
+"""For each partition of the next hop's topic, a table stores the end of its own hop's outputs."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -171,7 +171,7 @@ async def test_an_interrupted_sum_is_computed_from_scratch(ledger, what, monkeyp
     assert ledger.sums.of(0).taken == 100
 
 
-async def test_a_partition_that_is_lost_while_another_partition_is_being_summed_is_not_summed(
+async def test_a_partition_that_is_lost_during_the_sum_of_another_partition_is_not_summed(
     ledger, monkeypatch
 ):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)

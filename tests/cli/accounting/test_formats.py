@@ -1,4 +1,4 @@
-"""The program of each export format reads the exported entries back exactly, whatever the ids."""
+"""Each export is read back exactly by a program for its format, whatever the ids contain."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ from runtime.minor_units import MinorUnits
 from tests import bookkeeping
 
 MILLISECONDS = 1_767_225_600_000
-# For two of the currencies, the setting gives another number of decimals than Plexy uses.
+# For two currencies, this setting gives a number of decimals that differs from Plexy's number.
 DIGITS_OF = MinorUnits("BHD:3,CLF:4").digits_of
 
 # Each of these texts has a special meaning in some format; Hypothesis adds other texts.
@@ -88,7 +88,7 @@ def written(kind, given_entries: list[Entry]) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """Return the fields, except the postings, that a reader of the file must find for an entry."""
+    """Return an entry's fields that a reader of the file must find, except the postings."""
     found = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,
@@ -202,7 +202,7 @@ def test_hledger_reads_every_entry_exactly_even_with_the_strictest_checks(severa
 
 
 @pytest.mark.parametrize("kind", [beancount, hledger, csv_table])
-def test_an_amount_has_as_many_decimals_as_the_setting_gives_the_currency(kind):
+def test_an_amount_has_the_number_of_decimals_that_the_setting_gives_for_its_currency(kind):
     fact = Event(
         *("evt_1", PAYMENT_SUCCEEDED, 1_767_225_600, "pay_1", Money(1_234_567, "BHD"), None),
         *(None, None, 0, 0, Kind.SUCCEEDED),

@@ -144,9 +144,10 @@ def _ran(home: Path) -> list[str]:
 
 
 def _completed(home: Path) -> int:
-    """Count the answers to Tab; fish asks whether completions exist, and then for the completions.
+    """Count the answers to Tab, although fish asks up to two questions for one Tab.
 
-    The first of fish's questions is counted only if its answer is that no completions exist.
+    The first question is whether completions exist; the second question asks for them. The first
+    question is counted only if its answer is that no completions exist.
     """
     file = home / "completed"
     lines = file.read_text().splitlines() if file.exists() else []

@@ -12,7 +12,7 @@ def _altered(**changes: object) -> sample.SampleOutcome:
     return msgspec.structs.replace(_EXPECTED, **changes)
 
 
-def test_an_outcome_equals_itself_whatever_the_sequence_of_its_refusals_and_rejections():
+def test_two_outcomes_are_equal_whatever_the_sequence_of_their_refusals_and_rejections():
     shuffled = _altered(refused=_EXPECTED.refused[::-1], rejected=_EXPECTED.rejected[::-1])
     assert differences(_EXPECTED, shuffled) == []
 

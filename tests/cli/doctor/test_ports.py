@@ -1,4 +1,4 @@
-"""A taken port is a problem that names the process, or a warning if the process is the ledger's."""
+"""A port taken by a program of the ledger is a warning; any other taken port is a problem."""
 
 import os
 import socket

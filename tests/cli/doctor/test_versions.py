@@ -18,7 +18,7 @@ from runtime import internals
 from tests.cli.doctor.conftest import one, only, with_settings
 
 
-def test_the_installed_versions_are_those_that_the_package_requires(patient):
+def test_the_installed_versions_satisfy_the_requirements_of_the_package(patient):
     found = list(check_versions(patient))
     assert {result.level for result in found} == {Level.OK}
     printed = " ".join(result.what for result in found)

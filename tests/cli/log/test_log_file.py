@@ -68,7 +68,7 @@ def read(data: bytes) -> tuple[LogFile, list[Block]]:
 
 @st.composite
 def logs(draw: st.DrawFn) -> tuple[list[Block], tuple[int, ...]]:
-    """Draw blocks of up to three partitions, which have no gaps, and each partition's end."""
+    """Draw blocks without gaps for up to three partitions; also return the end offsets."""
     ends = [0] * draw(st.integers(1, 3))
     blocks = []
     for _ in range(draw(st.integers(0, 5))):

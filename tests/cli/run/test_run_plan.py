@@ -23,20 +23,20 @@ def test_if_nothing_is_set_the_ports_are_the_default_ports():
     ]
 
 
-def test_if_a_kafka_is_configured_run_starts_no_broker():
+def test_the_command_run_starts_no_broker_if_a_kafka_is_configured():
     planned = plan({"LEDGER_KAFKA_BOOTSTRAP": "kafka.example:9092"})
     assert not planned.embeds_kafka
     assert planned.worker.bootstrap_servers == ["kafka.example:9092"]
     assert all(each.program != "kafka" for each in planned.ports())
 
 
-def test_if_no_secret_is_set_run_uses_the_development_secret_and_reports_this():
+def test_without_a_secret_the_command_run_uses_the_development_secret_and_reports_this():
     text = _described()
     assert f"-hmac {DEVELOPMENT_SECRET}" in text
     assert "LEDGER_WEBHOOK_SECRETS is not set" in text
 
 
-def test_if_unsigned_deliveries_are_allowed_run_needs_no_secret_and_reports_this():
+def test_the_command_run_reports_that_it_needs_no_secret_if_unsigned_deliveries_are_allowed():
     planned = plan({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert planned.ingest.webhook_secrets == ()
     assert "none is required" in _described(LEDGER_ALLOW_UNSIGNED="true")

@@ -34,7 +34,7 @@ async def test_if_all_orders_equal_the_prediction_no_difference_is_reported(view
     assert check.settled == check.total == len(_PREDICTED)
 
 
-async def test_a_differing_order_is_reported_with_the_answer(views):
+async def test_for_each_differing_order_the_expected_and_the_received_values_are_reported(views):
     views.documents = _DOCUMENTS | {_A: _altered(_A, version=99), _GONE: _DOCUMENTS[_B]}
     del views.documents[_B]
     found = {each.order_id: each.lines for each in await _check(views.origin, within_s=0.5)}

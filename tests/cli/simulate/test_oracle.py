@@ -66,7 +66,7 @@ def test_a_small_example_agrees_with_sums_computed_by_hand():
     }
 
 
-def test_trial_totals_are_sums_by_currency():
+def test_the_totals_of_the_trial_balance_are_sums_by_currency():
     totals = {"KZT": CheckedTotals(5, 2, 3)}
     order = CheckedOrder(status="paid", version=1, totals=totals, payments=())
     assert oracle.trial_totals([order, None, order]) == {"KZT": CheckedTotals(10, 4, 6)}

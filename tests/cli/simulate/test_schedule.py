@@ -34,7 +34,7 @@ def sent():
 
 @pytest.fixture(scope="module")
 def events(sent):
-    """Return each event once, sorted by the first sending."""
+    """Return each event once, in the sequence of the events' first deliveries."""
     return list({each.event_id: json.loads(each.body) for each in sent}.values())
 
 

@@ -75,7 +75,7 @@ async def test_the_sequence_of_first_attempts_does_not_depend_on_the_answers(ing
     assert list(dict.fromkeys(ingress.bodies)) == list(dict.fromkeys(_all_sent()))
 
 
-async def test_an_ingress_that_is_down_at_first_and_again_later_finally_gets_every_event():
+async def test_every_event_reaches_an_ingress_that_is_down_at_first_and_again_later():
     ingress = Ingress()
     ingress.port = free_port()
     simulation = _simulation(ingress.url, time_scale=0.02)
@@ -139,7 +139,9 @@ async def test_after_a_stop_unacknowledged_events_are_owed_and_their_orders_are_
     assert simulation.orders().items() <= oracle.orders(acknowledged).items()
 
 
-async def test_after_finish_nothing_new_is_sent_and_nothing_is_owed(ingress):
+async def test_after_finish_is_called_nothing_new_is_sent_and_all_sent_events_are_acknowledged(
+    ingress,
+):
     ingress.fault = lambda body: "refuse" if ingress.bodies.count(body) < 3 else None
     simulation = _simulation(ingress.url, events=10**9, concurrency=8)
     running = asyncio.create_task(simulation.run())

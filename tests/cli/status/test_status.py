@@ -34,7 +34,7 @@ def shown(look: Look) -> str:
     return captured.get()
 
 
-def test_without_options_the_addresses_are_those_that_the_command_run_uses():
+def test_without_options_status_uses_the_same_addresses_as_the_command_run():
     planned = plan({})
     ingest, worker = addresses(StatusSettings.from_environment({}), StatusOptions())
     assert planned.webhook_url.startswith(f"{ingest.url}/")

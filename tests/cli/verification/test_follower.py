@@ -19,7 +19,7 @@ from ledger.verification.truth import Truth
 NAMES = LedgerNames(TopicNames("", 1), "group")
 CHANGELOG = NAMES.changelog("orders")
 CLAIM = (RESERVED + b"claim", None)
-# This row of a large order is stored next to the order's head: see ``ledger.large_orders``.
+# A large order has several rows in the table; this is one of them: see ``ledger.large_orders``.
 OF_A_LARGE_ORDER = b"b\xffrow"
 
 
@@ -90,9 +90,9 @@ def compared(follower: Follower) -> int:
 async def test_a_replica_with_any_end_offset_is_compared_after_the_first_round(
     reader, follower, lag
 ):
-    """A standby reports its table as of its last reading of the disk.
+    """A standby reports its table as it was when the standby last read its disk.
 
-    The last reading may be older than the follower's previous rounds.
+    That may have been before the follower's previous rounds.
     """
     rounds = [
         [CLAIM, (b"a", b"1")],

@@ -84,7 +84,7 @@ def test_the_refunds_of_a_payment_are_matched_by_their_amounts():
     assert found(lines, entries) == (2, [(Discrepancy.AMOUNT_DIFFERS, 4, "re_2")])
 
 
-def test_a_line_is_paired_with_an_entry_of_its_own_currency_before_any_other_entry():
+def test_a_line_is_preferably_paired_with_an_entry_in_the_currency_of_the_line():
     entries = [refunded("re_1", 10, "USD"), refunded("re_2", 20)]
     lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
     assert found(lines, entries) == (
@@ -105,10 +105,10 @@ def test_entries_outside_the_period_are_not_reported_as_missing():
     )
 
 
-def test_a_line_is_never_paired_with_a_refund_of_another_amount_outside_the_period():
+def test_a_line_is_never_paired_with_a_refund_that_is_outside_the_period_and_has_another_amount():
     entries = [refunded("re_1", 10, created=1), refunded("re_2", 15, created=11)]
     period = Period(10, None)
-    # The line matches the entry inside the period rather than an equal entry outside it.
+    # The line matches the entry inside the period rather than an equal entry outside the period.
     twice = [*entries, refunded("re_3", 15, created=2)]
     assert found([line(2, "refund", 15)], twice, period) == (1, [])
     assert found([line(2, "refund", 10), line(3, "refund", 15)], entries, period) == (2, [])

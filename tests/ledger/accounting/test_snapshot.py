@@ -1,4 +1,4 @@
-"""A journal snapshot lists each entry once, in a fixed order, and finds incomplete corrections."""
+"""A journal snapshot lists each entry once, always sorted, and finds incomplete corrections."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from tests.strategies import histories
 
 
 def records_of(events):
-    """Return the records that a worker writes for events that arrive in this order."""
+    """Return the records that a worker writes for events that arrive in this sequence."""
     entries = fold_payments(events, {}).entries
     return [(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
 
@@ -25,8 +25,8 @@ def snapshot_of(records):
     return snapshot
 
 
-# Three successes of a payment arrive in the wrong order. So the journal must be corrected twice
-# before it counts the earliest success.
+# Three successes of a payment arrive, and the latest success arrives first. So the journal must be
+# corrected twice before it counts the earliest success.
 LATE, EARLIER, EARLIEST = (success(f"evt_{n}", n, amount=n, offset=9 - n) for n in (3, 2, 1))
 CORRECTED = records_of([LATE, EARLIER, refund(), EARLIEST])
 

@@ -1,4 +1,7 @@
-"""The audit finds no difference in a state produced by the ledger, and reports each corruption."""
+"""The audit finds no difference in a state produced by the ledger, and reports each corruption.
+
+A record is settled if the workers have folded it before the audit reads the tables.
+"""
 
 from typing import Any
 
@@ -392,7 +395,7 @@ def test_missing_or_unreadable_progress_is_reported_only_if_the_partition_was_fo
 
 
 @given(st.data())
-def test_a_state_of_many_months_has_no_difference_with_or_without_forgotten_ids(
+def test_a_state_of_many_months_has_no_difference_with_or_without_rows_of_forgotten_ids(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories(max_size=8))

@@ -116,7 +116,7 @@ def test_an_order_exists_only_until_its_payment_moves_to_another_order():
     assert as_of(records, RULES, "ord_2", SECOND_MS) is not None
 
 
-def test_a_record_counts_as_arrived_no_earlier_than_the_records_before_it_in_the_log():
+def test_a_record_never_counts_as_arrived_before_an_earlier_record_of_the_log():
     """If a clock goes back, records keep their sequence, and the log's time does not go back."""
     names = [name for name in (f"evt_{n}" for n in range(99)) if partition_of(name.encode()) == 0]
     events = [

@@ -70,8 +70,8 @@ def test_an_entry_under_a_wrong_key_is_reported():
 @pytest.mark.parametrize("gone", range(5))
 def test_a_missing_entry_is_reported(gone):
     ledger = example()
-    # The entries are a payment, a refund of it, a second payment, a reversal of the second payment,
-    # and the entry that replaces the reversed entry.
+    # The entries are the entry of a payment, the entry of a refund of this payment, the entry of a
+    # second payment, the reversal of the second payment's entry, and the entry that replaces it.
     assert len(ledger.entries) == 5
     del ledger.entries[gone]
     found = kinds(ledger)

@@ -1,4 +1,4 @@
-"""The audit accepts the correct entries of every movement, and names wrong and missing entries."""
+"""The audit accepts correct entries of every movement, and reports wrong and missing entries."""
 
 from types import SimpleNamespace
 

@@ -115,7 +115,7 @@ def test_the_rules_of_the_ledger_are_part_of_the_proof():
     assert check(replace(proof, rules=RULES), TRUST, RULES).faults
 
 
-def test_a_proof_with_rules_that_differ_from_the_ledgers_is_reported():
+def test_a_proof_with_rules_that_differ_from_the_rules_of_the_ledger_is_reported():
     """With other rules, the author of a proof could hide a refund in spite of good signatures."""
     rules = Rules(reading=Reading(FieldNames(payment=("nowhere",))))
     events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 500)]

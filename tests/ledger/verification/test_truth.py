@@ -69,7 +69,7 @@ def test_a_record_outside_the_partition_of_its_key_is_reported():
     )
 
 
-def test_signatures_before_an_offset_are_not_checked():
+def test_the_signatures_of_records_below_the_given_offset_are_not_checked():
     ledger = example()
     ledger.log.append(body_of(success("evt_9")), b"evt_9", secret=b"other")
     end = ledger.log.ends()[partition_of(b"evt_9")]

@@ -115,7 +115,7 @@ def test_each_error_of_an_exception_group_is_reported():
     assert list(causes(one)) == [one]
 
 
-def test_an_error_that_kafkas_client_wrapped_while_joining_the_group_is_unwrapped():
+def test_if_kafkas_client_wraps_an_error_while_it_joins_the_group_the_error_is_unwrapped():
     wrapped = KafkaError("Unexpected error during coordination")
     wrapped.__cause__ = TakenNameError("taken")
     assert list(causes(wrapped)) == [wrapped.__cause__]

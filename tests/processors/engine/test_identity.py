@@ -26,7 +26,7 @@ def test_two_folders_have_different_names(tmp_path):
     assert claim(tmp_path / "one") != claim(tmp_path / "two")
 
 
-def test_checking_whether_a_folder_is_claimed_writes_nothing(tmp_path):
+def test_no_file_is_created_by_the_check_whether_a_folder_is_claimed(tmp_path):
     assert not is_claimed(tmp_path)
     assert list(tmp_path.iterdir()) == []
     with claimed_elsewhere(tmp_path) as other:

@@ -1,4 +1,7 @@
-"""A lane works on the chunks of one partition in sequence; different lanes work in parallel."""
+"""A lane works on the chunks of one partition in sequence; different lanes work in parallel.
+
+In a rebalance and at its end, a worker gives back its partitions with their unfinished chunks.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -100,7 +103,7 @@ async def test_work_that_cancels_itself_is_an_error_and_no_later_chunk_is_proces
 
     async def work(chunk: Chunk) -> None:
         begun.append(chunk.next_offset)
-        # If a client cancels a future, the code that awaits the future gets this exception, too.
+        # If a client cancels a future, the code that awaits the future also gets this exception.
         raise asyncio.CancelledError
 
     with pytest.raises(ExceptionGroup) as caught:

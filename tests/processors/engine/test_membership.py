@@ -1,4 +1,7 @@
-"""A worker ends if another process takes its name, but not because of its own old membership."""
+"""A worker ends if another process takes its name, but not because of its own old membership.
+
+Kafka fences a member of a group if another process has joined the group under the same name.
+"""
 
 import time
 from types import SimpleNamespace
@@ -43,7 +46,7 @@ async def test_a_fenced_heartbeat_raises_an_error_with_the_taken_name(coordinato
         await send(coordinator, monkeypatch, joins_as="first")
 
 
-async def test_a_worker_that_has_rejoined_in_the_meantime_does_not_report_a_taken_name(
+async def test_a_worker_that_rejoins_before_the_answer_arrives_does_not_report_a_taken_name(
     coordinator, monkeypatch
 ):
     with pytest.raises(UnknownMemberIdError):

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 async def ask(
     app: LedgerApp, path: str = "/orders/1", more_s: float = 0.0, **headers: str
 ) -> Answer:
-    """Send a request to a server that routes it as the worker's views do."""
+    """Send a request to a server that routes requests as the worker's views do."""
 
     async def route(incoming: web.Request) -> web.StreamResponse:
         return await app.router.route_req("orders", KEY, None, incoming, more_s)

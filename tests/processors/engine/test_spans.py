@@ -22,7 +22,7 @@ def traceparent(span: int, flags: str = "01") -> bytes:
 
 
 def chunk(**traces: bytes | None) -> Chunk:
-    """Return a chunk with a record for each argument; the argument's first letter is the key."""
+    """Return a chunk with a record for each argument; the first letter of its name is the key."""
     records = [
         replace(a_record(TP_OF_EVENTS, offset), key=name[0].encode(), traceparent=trace)
         for offset, (name, trace) in enumerate(traces.items())

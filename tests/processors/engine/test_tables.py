@@ -188,6 +188,7 @@ def test_a_write_with_two_values_for_a_key_is_refused(table):
 
 
 def test_a_claim_in_the_changelog_is_not_a_row(table):
+    """A worker appends a claim to the changelog before the worker folds the partition."""
     table.apply(chunk(table, 0, 2, (0, CLAIM_KEY, None), (1, b"a", b"1")))
     assert_holds(table, 2, {b"a": b"1"})
     table.apply(chunk(table, 2, 3, (2, OFFSET_KEY, b"99")))
@@ -240,7 +241,7 @@ def test_a_snapshot_gives_no_digest_if_a_changelog_was_applied_after_the_snapsho
     assert table.held[PARTITION] == (2, None)
 
 
-async def test_a_rebalance_ends_folding_and_forgets_partitions_that_moved_to_other_workers(table):
+async def test_a_rebalance_ends_all_folds_and_forgets_partitions_that_moved_to_other_workers(table):
     table.open(0)
     write_rows(table, PARTITION, {b"a": b"1"})
     gone = {TP(table.changelog_name, PARTITION)}
@@ -278,7 +279,7 @@ async def test_a_table_that_is_being_read_is_emptied_only_after_the_reading_ends
     assert table.is_empty(PARTITION)
 
 
-def test_the_keys_of_a_range_are_read_in_order_forwards_or_backwards(tmp_path: Path):
+def test_the_keys_of_a_range_are_read_in_ascending_or_descending_sequence(tmp_path: Path):
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["orders"]
     keys = [b"a", b"a\xffp1", b"a\xfft1", b"a\xfft2", b"a\xfft3", b"a\xffu", b"b"]
     write_rows(table, 0, dict.fromkeys(keys, b"row"))

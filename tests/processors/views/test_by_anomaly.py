@@ -1,4 +1,4 @@
-"""Merged pages of workers' lists neither lose nor repeat an order, however far a search went."""
+"""Merged pages of workers' lists neither lose nor repeat an order, however far workers search."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -58,7 +58,7 @@ def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def left_by(payments: int) -> Order:
-    """Return an order that this many payments have left."""
+    """Return an order that the given number of payments have left."""
     snapshots = {
         str(n): Snapshot(order_id="ord_1", payment_id=str(n), version=1, payment=None)
         for n in range(payments)

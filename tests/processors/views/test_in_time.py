@@ -45,13 +45,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     )
 
 
-async def test_a_slow_page_of_orders_ends_with_an_error_at_the_time_limit(app):
+async def test_a_request_for_a_page_of_orders_fails_at_the_time_limit_if_the_reader_is_slow(app):
     request = SimpleNamespace(query={})
     with pytest.raises(LogUnreadableError, match="a page of the orders: not read within"):
         await by_change.page(app, request, Filter(None, None, 0))
 
 
-async def test_the_slow_deliveries_of_an_event_end_with_an_error_at_the_time_limit(
+async def test_a_request_for_an_events_deliveries_fails_at_the_time_limit_if_the_reader_is_slow(
     app, monkeypatch
 ):
     async def nowhere(_app: Any, _event_id: str) -> None:
@@ -64,7 +64,7 @@ async def test_the_slow_deliveries_of_an_event_end_with_an_error_at_the_time_lim
 
 
 @pytest.mark.parametrize("answer", [orders._deliveries, orders._as_of])
-async def test_slow_deliveries_of_an_order_from_other_workers_end_with_an_error_at_the_time_limit(
+async def test_a_request_for_an_orders_deliveries_fails_at_the_time_limit_if_workers_are_slow(
     app, monkeypatch, answer
 ):
     async def slow(_app: Any, _payment_id: str) -> None:

@@ -240,3 +240,48 @@ async def test_a_request_is_bounded_and_every_partition_has_its_turn(
     futures = [await tested.send(epoch, tp, batch("a")) for tp in (ONE, ONE, TWO)]
     await asyncio.gather(*futures)
     assert broker.requests == [{ONE: ["a"]}, {TWO: ["a"]}, {ONE: ["a"]}]
+
+
+async def test_batches_after_a_failed_one_are_not_written_across_the_gap(broker: Broker) -> None:
+    tested, epoch, other = Sender(broker), Epoch(1, 0), Epoch(2, 0)
+    broker.answer = lambda _tp, keys: (
+        errors.MessageSizeTooLargeError if keys == ["a"] else errors.NoError
+    )
+    futures = [await tested.send(epoch, ONE, batch(key)) for key in ("a", "b", "c")]
+    kept = [await tested.send(other, ONE, batch("d")), await tested.send(epoch, TWO, batch("e"))]
+    for future in futures:
+        with pytest.raises(errors.MessageSizeTooLargeError):
+            await future
+    await asyncio.gather(*kept)
+    assert sorted(broker.log) == ["d", "e"]
+
+
+async def test_a_topic_without_partitions_in_the_metadata_is_asked_for_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a worker that lost its right to a topic ends with this reason, and not with a time-out."""
+    tested, epoch = Sender(broker), Epoch(1, 0)
+    await (await tested.send(epoch, ONE, batch("a")))
+    monkeypatch.setattr(broker, "leader", None)
+
+    async def refuse(topic: str) -> None:
+        raise errors.TopicAuthorizationFailedError(topic)
+
+    monkeypatch.setattr(broker, "_wait_on_metadata", refuse)
+    with pytest.raises(errors.TopicAuthorizationFailedError):
+        await tested.send(epoch, ONE, batch("b"))
+
+
+async def test_closing_does_not_wait_for_a_broker_that_does_not_answer(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_CLOSED_WITHIN_S", 0.01)
+    tested, epoch = Sender(broker), Epoch(1, 0)
+    broker.open.clear()
+    future = await tested.send(epoch, ONE, batch("a"))
+    await asyncio.sleep(0)
+    tested.give_up(epoch, LookupError("given up"))
+    await tested.close()
+    assert not future.done()
+    broker.open.set()
+    await future
