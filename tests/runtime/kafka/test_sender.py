@@ -122,7 +122,7 @@ async def test_a_busy_broker_gets_everything_that_waited_in_its_next_request(
     assert broker.requests == [{ONE: ["a"]}, {TWO: ["b"], ONE: ["c"]}]
 
 
-async def test_a_batch_in_flight_keeps_later_batches_back_even_if_the_leader_changes(
+async def test_later_batches_wait_for_a_batch_in_flight_even_if_the_leader_changes(
     broker: Broker,
 ) -> None:
     tested, epoch = Sender(broker), Epoch(1, 0)
