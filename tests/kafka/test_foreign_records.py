@@ -137,7 +137,7 @@ def test_a_worker_ends_when_it_reads_a_foreign_row_and_names_its_place_and_the_r
     assert "To switch to version 2" in output
 
 
-def test_a_worker_ends_when_it_unpacks_too_many_bytes_of_a_changelog_batch_and_names_its_place(
+def test_a_worker_ends_when_a_changelog_batch_is_too_large_to_unpack_and_the_error_names_it(
     ledger, tmp_path
 ):
     env = ledger.env
