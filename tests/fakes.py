@@ -117,7 +117,7 @@ sys.stdin.read()
 
 
 def claimed_elsewhere(folder: Path) -> subprocess.Popen[str]:
-    """Start a process that claims a folder as a worker does, and keeps the claim until its end."""
+    """Start a process that claims a folder, as a worker does, until the process ends."""
     return subprocess.Popen(
         [sys.executable, "-c", CLAIM, str(folder)],
         stdin=subprocess.PIPE,

@@ -98,11 +98,11 @@ def pictures(folder: Path, page: Path) -> tuple[list[Path], str]:
     changed = max(file.stat().st_mtime for file in page.rglob("*") if file.is_file())
     current = [picture for picture in found if picture.stat().st_mtime >= changed]
     if not found:
-        return [], f"the site has no pictures of the page, because there are none: {_HOW}"
+        return [], f"the site has no pictures of the page, because they have not been made: {_HOW}"
     old = len(found) - len(current)
     return (
         current,
-        f"pictures of the page are left out, because {old} of {len(found)} are out of date: {_HOW}"
+        f"{old} of {len(found)} pictures of the page are out of date and are left out: {_HOW}"
         if old
         else "",
     )

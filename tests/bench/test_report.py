@@ -34,7 +34,7 @@ RUNS = [
 ]
 
 
-def test_a_peers_rate_is_the_median_of_its_fastest_setting():
+def test_a_peers_rate_is_the_median_rate_of_its_fastest_setting():
     assert dict(rates(RUNS)) == {"ours": 12_000.0, "kafka_streams": 8_000.0}
 
 

@@ -1,4 +1,4 @@
-"""`build/bench.json` has two halves, ingest and fold; a new measurement replaces only its half."""
+"""`build/bench.json` has two halves, ingest and fold; a measurement replaces only its own half."""
 
 import json
 

@@ -21,8 +21,8 @@ class UndocumentedError(AssertionError):
 class Answer(NamedTuple):
     """One answer of the server.
 
-    ``code`` is `accepted` for a 200, and otherwise the code in the problem document; it is empty if
-    the answer has no body.
+    ``code`` is `accepted` for a 200, and otherwise the code in the problem document. If the answer
+    has no body, ``code`` is empty.
     """
 
     status: int

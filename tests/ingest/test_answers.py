@@ -33,7 +33,7 @@ def test_a_temporary_problem_says_when_to_retry(code):
 
 
 @pytest.mark.parametrize("code", ["request_timeout", "body_too_large"])
-def test_an_answer_before_the_whole_body_is_read_closes_the_connection(code):
+def test_an_answer_that_is_sent_before_the_whole_body_is_read_closes_the_connection(code):
     assert problem(code, "").headers["connection"] == "close"
 
 

@@ -36,7 +36,9 @@ async def test_an_unknown_path_is_answered_with_a_problem_document(running, path
         ("DELETE", "/readyz", "GET, HEAD"),
     ],
 )
-async def test_a_forbidden_method_is_405_with_the_allowed_methods(running, method, path, allow):
+async def test_a_forbidden_method_is_answered_with_405_and_the_allowed_methods(
+    running, method, path, allow
+):
     answer = await running.client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
     if method != "HEAD":

@@ -127,7 +127,7 @@ async def test_records_that_arrive_while_a_batch_is_in_flight_form_the_next_batc
     await asyncio.gather(*later)
 
 
-async def test_a_record_that_does_not_fit_joins_the_next_batch_and_a_large_one_has_its_own_batch():
+async def test_records_that_do_not_fit_join_the_next_batch_and_a_large_record_has_its_own_batch():
     producer = Producer(batch_bytes=1000)
     appends, _ = started(producer)
     kept = [appends.append(a_record(size=size), far_off()) for size in (400, 400, 400, 5000, 10)]

@@ -217,7 +217,7 @@ def stable_lines(answer: bytes) -> list[bytes]:
 
 @BOTH_WAYS
 async def test_the_answer_closes_the_connection_after_a_trailer_that_says_connection_close(before):
-    """After such a trailer, the parser skips all bytes, so the next delivery would be ignored."""
+    """After this trailer, the parser skips all bytes, so it would ignore the next delivery."""
     raw = chunked(event(), JSON, signature(event()), trailers=b"Connection: close\r\n")
     async with connecting() as connect:
         answer = await said(connect, before + raw + GET)

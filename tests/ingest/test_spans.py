@@ -127,7 +127,7 @@ async def test_a_delivery_with_an_invalid_traceparent_begins_a_new_trace(
     assert traceparents(record) == [span.traceparent]
 
 
-async def test_the_span_of_a_badly_signed_request_only_links_to_the_trace_that_the_request_names(
+async def test_the_span_of_a_badly_signed_request_links_to_the_named_trace_but_is_not_in_it(
     receiver, in_pieces
 ):
     stranger = {"plexy_signature": f"t={int(time.time())},v1={'0' * 64}"}
@@ -176,7 +176,9 @@ async def test_the_span_of_a_bug_is_an_error_with_the_name_of_the_exception(rece
     assert b"somebody@example.com" not in receiver.raw
 
 
-async def test_a_delivery_that_the_shutdown_ends_is_not_a_bug(receiver, in_pieces, monkeypatch):
+async def test_a_delivery_that_the_shutdown_ends_is_not_reported_as_a_bug(
+    receiver, in_pieces, monkeypatch
+):
     monkeypatch.setattr("ingest.server.LONGEST_ANSWER_S", 0)
     log = FakeLog()
     log.acknowledging.clear()
@@ -196,7 +198,9 @@ async def test_a_delivery_that_the_shutdown_ends_is_not_a_bug(receiver, in_piece
         assert receiver.spans == []
 
 
-async def test_a_span_has_no_signature_and_only_the_event_id_of_the_body(receiver, in_pieces):
+async def test_a_span_contains_the_event_id_but_no_signature_and_no_other_part_of_the_body(
+    receiver, in_pieces
+):
     data = {"id": "pay_1", "amount": 12345678, "email": "somebody@example.com"}
     body = event("evt_9", type="type.of.nobody", data=data)
     (record,) = await deliver(body, in_pieces=in_pieces)

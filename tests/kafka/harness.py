@@ -62,8 +62,8 @@ Effects.write = held
 run(WorkerSettings.from_environment(os.environ))
 """
 
-# The variable HELD names tables. Each table belongs to one hop, and for these hops the worker
-# writes neither rows nor outputs.
+# The variable HELD names tables. Each table belongs to one hop (a step of the fold), and for these
+# hops the worker writes neither rows nor outputs.
 HOLDS_A_TABLE = """
 import asyncio, os
 from processors.engine.effects import Effects

@@ -78,7 +78,7 @@ def shared(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         yield both
 
 
-def test_while_the_ledger_grows_the_audit_stays_green_and_a_sigterm_ends_the_audit(own):
+def test_the_audit_of_a_growing_ledger_stays_green_and_ends_after_a_sigterm(own):
     worker, audit = own
     for n in range(10):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
@@ -99,7 +99,7 @@ def test_while_the_ledger_grows_the_audit_stays_green_and_a_sigterm_ends_the_aud
     audit.stop(10)
 
 
-def test_while_a_large_order_grows_the_audit_stays_green_until_the_order_loses_a_row(own):
+def test_the_audit_of_a_growing_large_order_stays_green_until_the_order_loses_a_row(own):
     """The order has many rows in the changelog, and each round of the audit reads only new rows."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
@@ -219,7 +219,8 @@ def test_audit_and_verify_report_an_event_that_was_committed_but_never_folded(ow
     deliver(env, event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1))
     asyncio.run(commit_everything(env))
     audit.wait_for("drift")
-    # The table `seen` lacks the event's row, and its row with the progress of `dedupe` differs.
+    # The table `seen` lacks the event's row. The table's row that holds the progress of `dedupe`
+    # also differs from the expected row.
     kinds = ("seen_missing", "seen_differs", "payment_differs", "order_differs", "document_differs")
     wanted = {*kinds, "entry_missing"}
     assert drift(audit.wait_rounds()) == {f'differences{{kind="{kind}"}}': 1 for kind in wanted}

@@ -283,7 +283,7 @@ async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.
 
 
 async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response]:
-    """Start a delivery every 0.1 s, even while earlier ones have no answer; return all answers."""
+    """Start a delivery every 0.1 s without waiting for earlier answers; return all answers."""
 
     async def one(client: httpx.AsyncClient, number: int) -> httpx.Response:
         await asyncio.sleep(number * 0.1)

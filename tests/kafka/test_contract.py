@@ -1,4 +1,4 @@
-"""The published topics match their schemas, the example consumer, and the page's lines for kcat.
+"""The published topics match their schemas, and the example consumer and kcat can read them.
 
 All tests share one ledger. It receives the deliveries of `simulate`, the deliveries of the demo,
 and broken bodies over HTTP. The first worker has a wrong setting: in a refund, it also reads the

@@ -77,7 +77,10 @@ def replicas_of(worker: WorkerProcess) -> list[dict[str, Any]]:
 
 
 def choose(worker: WorkerProcess, *, active: bool) -> int:
-    """Return a partition that has rows, and that a worker folds or follows as a standby."""
+    """Return a partition that has rows.
+
+    If ``active`` is true, the worker folds this partition. Otherwise, the worker is its standby.
+    """
     return next(
         int(each["partition"])
         for each in replicas_of(worker)
@@ -202,7 +205,7 @@ def files_of(damaged: Damaged) -> list[Path]:
         (Damaged.flip_a_bit_of_a_file, "RocksDB can't read it: Corruption"),
     ],
 )
-def test_damage_to_an_active_table_is_reported_and_ends_the_worker_whose_restart_restores_the_table(
+def test_a_damaged_active_table_is_reported_and_ends_its_worker_and_a_restart_restores_the_rows(
     workers, audit, how, said
 ):
     worker, _ = workers

@@ -396,7 +396,7 @@ def test_reconcile_reports_exactly_the_differences_and_counts_them_in_its_totals
         assert name in output
 
 
-def test_a_first_and_a_last_day_limit_the_entries_that_must_be_in_the_settlement_file(
+def test_the_options_from_and_to_limit_the_entries_that_must_be_in_the_settlement_file(
     env, tmp_path
 ):
     file = settlement(tmp_path, [])

@@ -118,7 +118,7 @@ def test_the_example_consumer_reports_foreign_records_and_continues(ledger, tmp_
     assert consumer.returncode == 0
 
 
-def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_its_place_and_the_remedy(
+def test_a_worker_ends_when_it_reads_a_foreign_row_and_names_its_place_and_the_remedy(
     ledger, tmp_path
 ):
     env = ledger.env
@@ -137,7 +137,7 @@ def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_its_place_and_the
     assert "To switch to version 2" in output
 
 
-def test_a_worker_ends_at_a_changelog_batch_that_unpacks_to_too_many_bytes_and_names_its_place(
+def test_a_worker_ends_when_a_changelog_batch_is_too_large_to_unpack_and_the_error_names_it(
     ledger, tmp_path
 ):
     env = ledger.env
@@ -151,7 +151,7 @@ def test_a_worker_ends_at_a_changelog_batch_that_unpacks_to_too_many_bytes_and_n
     assert "`plexy-ledger rebuild`" in reason
 
 
-def test_a_worker_ends_at_a_batch_that_the_disk_has_damaged_and_names_its_place(
+def test_a_worker_ends_when_it_reads_a_damaged_batch_and_names_the_place_of_the_batch(
     ledger, kafka, tmp_path
 ):
     env = ledger.env

@@ -22,7 +22,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(240)
 
 # Each of these changes introduced keys, and the releases before the change did not write these
-# keys. The newest change is first.
+# keys. The newest change is first. A mark identifies one record of a topic.
 MARKS = (SOURCE_KEY, LAST_KEY)
 RELEASES = {
     "before the marks of records": MARKS,

@@ -359,7 +359,7 @@ async def test_after_sigterm_in_an_outage_ingress_ends_on_time_with_exit_code_0(
         assert await asyncio.to_thread(started.process.wait, 10) == 0
 
 
-async def test_only_larger_deliveries_are_refused_after_the_limit_on_records_is_lowered(
+async def test_only_deliveries_above_the_limit_are_refused_after_the_limit_is_lowered(
     kafka, tmp_path
 ):
     """An operator lowers `max.message.bytes` under load. The broker first refuses whole batches."""

@@ -58,7 +58,7 @@ class TestLists:
         orders = listed(env, "anomaly=refund_without_payment")
         assert name not in [each["order_id"] for each in orders]
 
-    def test_a_list_by_anomaly_has_the_latest_event_first_and_a_change_repeats_or_skips_no_item(
+    def test_a_list_by_anomaly_has_the_latest_event_first_and_each_item_once_despite_changes(
         self, envs, env
     ):
         prefix = f"old_{env['LEDGER_WEB_PORT']}_"
@@ -148,7 +148,7 @@ class TestLists:
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == field
 
-    def test_a_list_whose_cursor_is_beyond_the_end_begins_at_the_end(self, env):
+    def test_a_cursor_beyond_the_end_of_the_topic_gives_the_first_page(self, env):
         beyond = parameters.written_cursor([(10**9, 10**9)] * PARTITIONS)
         assert get(env, f"/orders?cursor={beyond}")["orders"] == get(env, "/orders")["orders"]
 
@@ -160,7 +160,7 @@ class TestLists:
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == "scope"
 
-    def test_a_new_rejection_between_the_requests_for_two_pages_repeats_or_skips_no_item(
+    def test_if_a_rejection_arrives_between_two_pages_the_pages_still_have_each_item_once(
         self, envs, env
     ):
         prefix = f"shift_{env['LEDGER_WEB_PORT']}_"

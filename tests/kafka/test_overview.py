@@ -157,7 +157,7 @@ def test_the_overview_reports_a_suspended_worker(workers, env):
     address = f"http://127.0.0.1:{other.env['LEDGER_WEB_PORT']}"
     other.freeze()
     try:
-        # The first answers may still be an overview from before the suspension.
+        # The first answers may still be overviews from before the suspension.
         found = until(
             lambda: next((o for o in [get(env, "/overview")] if not o["ready"]), None),
             within_s=8,

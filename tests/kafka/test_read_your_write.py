@@ -78,7 +78,9 @@ class TestReadYourWrite:
             assert_problem(answer, 409, "event_not_here")
             assert why in answer.json["detail"]
 
-    def test_a_request_waits_for_a_refund_whose_payment_may_still_name_the_order(self, envs, env):
+    def test_a_request_waits_for_a_refund_until_the_payment_that_names_the_order_arrives(
+        self, envs, env
+    ):
         name = f"late_{env['LEDGER_WEB_PORT']}"
         deliver(envs[0], refunded(f"evt_{name}", f"re_{name}", f"pay_{name}", 5))
         wait_folded(env)

@@ -73,9 +73,10 @@ def of_version(env: dict[str, str], version: int, folder: Path | None = None) ->
 
 
 def twice() -> list[dict[str, Any]]:
-    """Return three successes of each payment.
+    """Return three success events for each payment.
 
-    The second success has the earliest time, so it corrects the first success.
+    The event delivered second was created earliest. The earliest success counts, so it replaces the
+    event delivered first.
     """
     return [
         event(number, id=f"pay_t{n}", merchantReference=f"ord_t{n}") | {"created": created}
@@ -96,7 +97,10 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def documents(env: dict[str, str]) -> dict[bytes, bytes]:
-    """Return the documents of the orders, except orders that all payments have left."""
+    """Return the documents of the orders.
+
+    An order whose payments have all moved to other orders has no document.
+    """
     return latest(env, names_of(env).orders)
 
 
@@ -207,7 +211,7 @@ def test_a_rebuild_that_is_killed_continues_where_it_stopped(ledger):
     assert "version 2 exists already" in output
 
 
-def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_checked_again(
+def test_a_new_version_that_differs_from_the_log_keeps_its_folder_and_is_checked_again(
     ledger,
 ):
     env, new = ledger.env, of_version(ledger.env, 2)

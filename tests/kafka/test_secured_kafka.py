@@ -321,7 +321,7 @@ def test_the_topic_checks_of_ingress_and_workers_need_only_the_rights_that_are_d
         (WORKER, "topics record", DESCRIBE, "this user lacks the right Describe on them"),
     ],
 )
-def test_a_topic_check_names_in_one_line_the_right_that_its_user_lacks(  # noqa: PLR0917
+def test_if_a_user_lacks_a_right_the_topic_check_reports_this_right_in_one_line(  # noqa: PLR0917
     secured, env, user, topic, right, said
 ):
     """An operator denies the right to the program while the program runs."""
@@ -357,7 +357,7 @@ def test_a_topic_check_names_in_one_line_the_right_that_its_user_lacks(  # noqa:
         assert "\n" not in line
 
 
-def test_a_worker_that_may_not_read_the_expiration_of_identities_names_the_right_and_ends(
+def test_a_worker_that_may_not_read_transactional_id_expiration_ms_ends_and_names_the_right(
     secured, env
 ):
     assert run(env, "topics")[0] == 0

@@ -136,7 +136,7 @@ def test_every_order_is_checked_and_an_altered_order_is_reported(ledger, tmp_pat
         assert secret not in output + file.read_text()
 
 
-async def test_deliveries_acknowledged_while_ingress_is_killed_are_in_the_log_byte_for_byte(
+async def test_acknowledged_deliveries_are_in_the_log_byte_for_byte_although_ingress_was_killed(
     ledger,
 ):
     options = SenderOptions(

@@ -228,7 +228,7 @@ run(WorkerSettings.from_environment(os.environ))
 def test_nothing_is_folded_if_a_source_was_assigned_without_its_changelog(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The leader makes such an assignment if a member has subscribed to only some of the topics.
+    """The group's leader makes this assignment if a member has subscribed to only some topics.
 
     If a worker folded nevertheless, it would use tables that it has not recovered, and lose facts.
     """

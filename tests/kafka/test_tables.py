@@ -189,8 +189,9 @@ async def test_values_and_the_changelogs_offset_are_written_to_rocksdb_in_one_wr
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # The other 5 rows are the offset, the digest, the time, the mark of the source and the mark
-        # of the changelog.
+        # The other 5 rows are the offset, the digest, the time, and two marks. One mark identifies
+        # the last folded record of the source. The other mark identifies the last record of the
+        # changelog.
         assert databases[0].writes == [len(VALUES) + 5]
         assert local(table) == VALUES
         assert end_of_table(table) == await end_of(settings, changelog(table))

@@ -118,7 +118,7 @@ def test_workers_whose_different_settings_do_not_change_the_fold_share_a_group(
         assert sum(at.committed for at in positions(env).values()) == 3 * 40
 
 
-def test_verify_audit_and_doctor_name_the_setting_in_which_the_workers_differ_from_them(
+def test_verify_and_audit_and_doctor_name_a_setting_that_differs_from_the_workers_setting(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)

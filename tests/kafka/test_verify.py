@@ -345,7 +345,7 @@ def test_the_option_named_since_leaves_out_earlier_deliveries(ledger):
     assert "of deliveries since 2100-01-01 00:00:00 UTC" in output
 
 
-def test_without_a_worker_verify_waits_up_to_its_limit_and_counts_the_unfolded_records(ledger):
+def test_verify_without_a_worker_waits_up_to_its_limit_and_counts_the_unfolded_records(ledger):
     env = ledger.env
     ledger.process.terminate()
     ledger.wait(20)

@@ -255,7 +255,7 @@ class TestErrors:
 
 @pytest.mark.usefixtures("worker")
 class TestLimits:
-    """A request that is too long is refused, with or without the token; the next request is not."""
+    """A request that is too long is refused with or without a token; the next request is served."""
 
     @pytest.mark.parametrize("token", [None, TOKEN])
     @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_a_worker_exits_after_an_unexpected_exception_and_folds_the_chunk_after_
     assert_states_are_right(env, 200)
 
 
-def test_an_event_id_with_a_different_body_is_quarantined_and_the_first_body_counts(
+def test_a_different_body_with_the_same_event_id_is_rejected_and_the_first_body_counts(
     env: dict[str, str],
 ) -> None:
     first = event("evt_1", "payment.succeeded", "pay_1", 500, order="ord_1")

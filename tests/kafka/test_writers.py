@@ -279,7 +279,7 @@ async def test_the_leaders_of_a_topic_stay_known_after_a_request_about_another_t
 async def test_a_batch_waits_for_a_leader_longer_than_a_request_may_take(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a long absence, a broker names no leader at first, which once ended a worker."""
+    """A broker that was down for long names no leader at first. This once ended a worker."""
     async with writer(settings.bootstrap_servers[0], "any") as opened:
         await write(opened, settings.names.orders, "known")
         with monkeypatch.context() as leaderless:

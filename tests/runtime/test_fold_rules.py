@@ -33,7 +33,7 @@ def test_each_secret_of_the_workers_adds_a_protocol_name_that_does_not_contain_t
     )
 
 
-def test_a_group_that_has_no_protocol_name_or_has_our_name_is_not_a_difference():
+def test_there_is_no_difference_if_the_group_has_no_protocol_name_or_has_our_protocol_name():
     settings = read(**SECRETS)
     assert not difference(settings, "")
     assert not any(difference(settings, agreed) for agreed in protocols(settings))

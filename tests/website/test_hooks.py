@@ -52,7 +52,7 @@ def test_a_picture_that_is_older_than_the_page_is_left_out_and_reported(
     picture(made, "overview-light-1280", made_at_s=99)
     shown, lacking = pictures(made, page)
     assert shown == [new]
-    assert "1 of 2 are out of date" in lacking
+    assert "1 of 2 pictures of the page are out of date" in lacking
     assert "pytest tests/kafka/page" in lacking
 
 
@@ -64,10 +64,10 @@ def test_missing_pictures_are_a_warning_or_an_error_that_names_the_remedy(
     monkeypatch.delenv("DOCS_PICTURES", raising=False)
     tell(lacking)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "there are none" in line
+    assert "they have not been made" in line
     assert "pytest tests/kafka/page" in line
     monkeypatch.setenv("DOCS_PICTURES", "required")
-    with pytest.raises(PluginError, match="there are none"):
+    with pytest.raises(PluginError, match="they have not been made"):
         tell(lacking)
 
 

@@ -16,7 +16,7 @@ KEPT = """() => [
 
 
 class TestToken:
-    def test_the_page_asks_until_the_token_is_right_and_does_not_ask_after_a_reload(
+    def test_the_page_asks_for_a_token_until_the_token_is_right_and_does_not_ask_after_a_reload(
         self, browser, ledger
     ):
         with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:

@@ -17,7 +17,7 @@ pytestmark = IN_A_BROWSER
 
 # The page has two intervals of the same length. If no update arrives for the first interval, the
 # page counts as stale. The second interval is the shortest time between two requests for the table
-# of days. This time is slightly longer than one interval.
+# of days. Both constants are slightly longer than these intervals.
 SILENT_MS = AGAIN_MS = 5_100
 
 

@@ -1,4 +1,4 @@
-"""A question to the brokers is repeated until it is answered; otherwise an error says why."""
+"""A question that gets no answer is repeated; if the answer never comes, an error says why."""
 
 import pytest
 from aiokafka.errors import NodeNotReadyError, TopicAuthorizationFailedError

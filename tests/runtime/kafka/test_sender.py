@@ -122,7 +122,7 @@ async def test_a_busy_broker_gets_everything_that_waited_in_its_next_request(
     assert broker.requests == [{ONE: ["a"]}, {TWO: ["b"], ONE: ["c"]}]
 
 
-async def test_a_batch_in_flight_keeps_later_batches_back_even_if_the_leader_changes(
+async def test_later_batches_wait_for_a_batch_in_flight_even_if_the_leader_changes(
     broker: Broker,
 ) -> None:
     tested, epoch = Sender(broker), Epoch(1, 0)
@@ -242,7 +242,9 @@ async def test_a_request_is_bounded_and_every_partition_has_its_turn(
     assert broker.requests == [{ONE: ["a"]}, {TWO: ["a"]}, {ONE: ["a"]}]
 
 
-async def test_batches_after_a_failed_one_are_not_written_across_the_gap(broker: Broker) -> None:
+async def test_if_a_batch_fails_the_later_batches_of_its_producer_and_partition_are_not_written(
+    broker: Broker,
+) -> None:
     tested, epoch, other = Sender(broker), Epoch(1, 0), Epoch(2, 0)
     broker.answer = lambda _tp, keys: (
         errors.MessageSizeTooLargeError if keys == ["a"] else errors.NoError
@@ -256,10 +258,10 @@ async def test_batches_after_a_failed_one_are_not_written_across_the_gap(broker:
     assert sorted(broker.log) == ["d", "e"]
 
 
-async def test_a_topic_without_partitions_in_the_metadata_is_asked_for_again(
+async def test_the_client_asks_again_for_a_topic_that_has_no_partitions_in_the_metadata(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So a worker that lost its right to a topic ends with this reason, and not with a time-out."""
+    """A worker that has lost its right to a topic ends with this reason, not with a time-out."""
     tested, epoch = Sender(broker), Epoch(1, 0)
     await (await tested.send(epoch, ONE, batch("a")))
     monkeypatch.setattr(broker, "leader", None)
@@ -272,7 +274,7 @@ async def test_a_topic_without_partitions_in_the_metadata_is_asked_for_again(
         await tested.send(epoch, ONE, batch("b"))
 
 
-async def test_closing_does_not_wait_for_a_broker_that_does_not_answer(
+async def test_a_sender_that_closes_does_not_wait_for_a_broker_that_does_not_answer(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "_CLOSED_WITHIN_S", 0.01)
