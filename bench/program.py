@@ -50,7 +50,7 @@ class Peer(Measured):
     name: ClassVar[str]
     """The name of the program's topics and files."""
     peer: ClassVar[str]
-    """The peer's key in ``build/bench.json``; the fastest of the programs with this key counts."""
+    """The peer's key in ``build/bench.json``; only a key's fastest program is written there."""
     title: ClassVar[str]
     """The program's name in the table."""
     share: ClassVar[float] = 1.0

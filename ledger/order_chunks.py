@@ -25,7 +25,7 @@ from ledger.wire import ORDERS
 
 
 class Placed(Protocol):
-    """A record of ``ledger.payments``."""
+    """A record of the topic ``ledger.payments``."""
 
     @property
     def offset(self) -> int:

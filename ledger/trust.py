@@ -46,7 +46,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         headers = dict(record.headers[:MAX_HEADERS])
         # A header that a stranger wrote may have no value.
         arrived = headers.get("received-at-ms") or b""
-        if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - as a signature's time
+        if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - its time has this limit
             return "arrival_unknown"
         return verify(
             (headers.get("plexy-signature") or b"").decode("latin-1"),

@@ -120,7 +120,7 @@ class EmbeddedKafka:
         return metadata is not None and self._number in metadata.brokers
 
     def sees_in_sync(self, replicas: int) -> bool:
-        """Return whether this broker sees `replicas` brokers, and every replica in sync."""
+        """Return whether the broker sees a whole cluster of `replicas` brokers, all in sync."""
         metadata = ask_metadata(self._ports["PLAINTEXT"], None) if self.pid else None
         return metadata is not None and (
             len(metadata.brokers) == replicas

@@ -1,4 +1,4 @@
-"""Connects the producer with which commands write to a ledger.
+"""Opens the producer that commands use to write to a ledger.
 
 The producer is idempotent and waits for the acknowledgement of every in-sync replica. Every wait
 has a time limit.

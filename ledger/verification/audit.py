@@ -345,8 +345,8 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     # One fact puts the payment into the order, and a second fact moves it away.
     if not 2 <= held.version <= count:  # noqa: PLR2004
         return (
-            f"it left the order at version {held.version}, expected a version from 2 to its number "
-            f"of facts in the log, {count}"
+            f"it left the order at version {held.version}, but the log has {count} facts about it: "
+            f"expected a version from 2 to {count}"
         )
     return ""
 

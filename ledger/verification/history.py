@@ -130,7 +130,7 @@ def accepted(
 def steps(
     records: Iterable[SignedRecord], rules: Rules, order_id: str, trust: Trust | None = None
 ) -> list[Step]:
-    """Return the order after each delivery, in the order of arrival."""
+    """Return the state of an order after each delivery; deliveries are sorted by arrival."""
     fold = _Fold(order_id)
     told: list[Step] = []
     for judged in _judge(records, rules, trust):

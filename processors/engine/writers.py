@@ -69,8 +69,8 @@ class Writer:
         return await self._sender.send(self.epoch, TopicPartition(topic, partition), batch)
 
     def close(self) -> None:
-        """Fail every batch that is not in flight with ``RevokedError``."""
-        error = RevokedError("given back while it waited for Kafka")
+        """Set ``RevokedError`` on the future of every batch that is not in flight."""
+        error = RevokedError("the partition was given back while a batch waited for Kafka")
         self._sender.give_up(self.epoch, error)
 
 
@@ -99,7 +99,7 @@ async def next_epoch(client: AIOKafkaClient, identity: str) -> Epoch:
             if not isinstance(error.__cause__, KafkaConnectionError):
                 raise
             await asyncio.sleep(RETRY_AFTER_S)
-    # A cancelled task that has not run yet raises this error.
+    # If aiokafka's task has not run yet, its end raises ``CancelledError``.
     with contextlib.suppress(asyncio.CancelledError):
         await asking.close()
     return Epoch(manager.producer_id, manager.producer_epoch)
@@ -204,7 +204,7 @@ class Writers:
             # partition's next owner asks for its epoch later, and gets a higher epoch.
             await tenure.confirm_ours()
         self._forget(tenure.tp)
-        # The writer is added only now, because giving up a writer does not stop its start.
+        # The writer is added only once its epoch is confirmed: ``forget`` stops no such request.
         writer = self._writers[tenure.tp] = Writer(self._sender, epoch, self._batch_bytes)
         return writer
 

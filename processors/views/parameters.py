@@ -13,7 +13,7 @@ from processors.views.answers import ProblemError
 LONGEST_WAIT_S: Final = 20.0
 MOST_ITEMS: Final = 200
 _DEFAULT_ITEMS: Final = 50
-# A request line has at most 8,190 bytes, so no complete cursor is longer than this.
+# A request line has at most 8,190 bytes, so no complete cursor is longer than 8,000.
 _LONGEST_CURSOR: Final = 8_000
 _CURSOR: Final = "the `cursor` of the previous page"
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")

@@ -59,8 +59,8 @@ class Examination(msgspec.Struct, frozen=True):
     """The state of each existing topic, and all differences from the expected topics.
 
     - ``missing``: missing topics; nothing shows that they ever existed.
-    - ``unrecorded``: topics that stay empty and record a fact by their names, and that are missing
-      or hidden from this user.
+    - ``unrecorded``: topics whose names alone record something, such as the number of partitions,
+      and that are missing, or hidden from this user.
     - ``lost``: missing topics that once existed, each with its fault; they must not be created
       again, because they would be empty.
     - ``replaced``: topics that were deleted and created again, each with its fault.

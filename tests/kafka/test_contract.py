@@ -361,7 +361,7 @@ def test_the_example_reports_that_kafka_does_not_answer(tmp_path):
 
 
 def printed_by_kcat(ledger: WorkerProcess, table: str) -> bytes:
-    """Run the page's kcat line with this ledger's broker and topic; return what kcat prints."""
+    """Run the kcat line of docs/events/README.md for this ledger; return what kcat prints."""
     names = names_of(ledger.env)
     topic = getattr(names, table)
     shown = topic.removeprefix(names.prefix)

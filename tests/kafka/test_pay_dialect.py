@@ -1,6 +1,6 @@
 """The Pay API's notifications pass through ingress, Kafka, the workers, the views and the checks.
 
-One ledger accepts both dialects while its Pay API token is being replaced. The Pay API's amounts
+A ledger accepts webhooks and Pay API notifications while its token is replaced. The Pay API's amounts
 are in major units.
 """
 
@@ -37,7 +37,7 @@ NOW_S = int(time.time())
 
 
 class Ledger(NamedTuple):
-    """An ingress, and a worker that checks signatures for its views, but not when it folds."""
+    """An ingress and a worker; the worker checks signatures only for its views."""
 
     ingress: WorkerProcess
     worker: WorkerProcess

@@ -76,7 +76,7 @@ def test_the_kept_facts_do_not_depend_on_sequence_or_repetitions_or_chunks(
 
 @more
 @given(one_payment(), st.data())
-def test_the_entries_of_exactly_the_kept_facts_stand_in_each_journal_and_in_both_together(
+def test_only_entries_of_kept_facts_stand_in_the_journals_of_two_folds_and_in_their_union(
     history: list[Event], data: st.DataObject
 ) -> None:
     one = folded([[event] for event in history])

@@ -186,8 +186,8 @@ def test_a_payment_that_left_its_order_at_a_version_above_its_number_of_facts_is
     )
     (found,) = ledger.differences()
     assert found.detail == (
-        "payment pay_3: it left the order at version 3, expected a version from 2 to its number of "
-        "facts in the log, 2"
+        "payment pay_3: it left the order at version 3, but the log has 2 facts about it: expected "
+        "a version from 2 to 2"
     )
 
 
