@@ -3,8 +3,8 @@
 Input: the facts on which a movement rests now (its standing facts, see ``ledger.standing``), and
 the facts on which it rested before. Output: the entries that post the difference. A posted entry is
 never changed: a correction is a reversal and a new entry. An entry stands if it is posted and not
-reversed. The standing entry of a movement is always the entry of its standing facts, so it depends
-only on the facts. Invariant: every entry sums to zero in each currency; an unbalanced entry can't
+reversed. The standing entry of a movement is always built from the movement's standing facts, so
+the entry depends only on the facts. Invariant: every entry sums to zero in each currency; an unbalanced entry can't
 be constructed.
 
 movement            debit                  credit      facts
@@ -155,7 +155,7 @@ def subject_of_entry(entry: Entry) -> Subject:
 
 
 def post(subject: Subject, standing: Facts | None, before: Facts | None) -> list[Entry]:
-    """Return the entries that make ``standing`` the posted facts of ``subject``.
+    """Return the entries to post so that ``standing`` are the facts of the subject's entry.
 
     There are at most two entries. ``before`` are the facts that stood until now, if any. A
     correction is posted even if the old and the new facts have the same money. So the order in

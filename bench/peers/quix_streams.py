@@ -23,7 +23,7 @@ class QuixStreams(Peer):
 
     name = peer = "quix_streams"
     title = "Quix Streams"
-    # This peer folds at a third of our rate, so half of the events take long enough to measure.
+    # This peer folds at a third of our rate, so folding half of the input is enough.
     share = 0.5
 
     @classmethod

@@ -136,7 +136,7 @@ def verify(
 )
 def prove(
     file: Annotated[
-        Path, typer.Argument(help="the answer of GET /orders/{id}/proof of a worker's views")
+        Path, typer.Argument(help="file with a worker's answer to GET /orders/{id}/proof")
     ],
     sequences: Annotated[
         int | None,
@@ -189,7 +189,7 @@ def rebuild(
         ),
     ] = 60.0,
 ) -> bool:
-    """Fold the whole log from scratch, as another version.
+    """Fold the whole log from scratch into a new version of the tables and topics.
 
     A separate worker folds the log of record into new tables and topics; workers and ingress keep
     running. Then both versions are compared with the log, and with each other. The exit code is 1

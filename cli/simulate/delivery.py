@@ -70,7 +70,7 @@ class Unanswered(msgspec.Struct, frozen=True):
 def headers(
     delivery: ScheduledDelivery, options: SenderOptions, *, secret: str, is_retry: bool
 ) -> dict[str, str]:
-    """Return an attempt's headers; a retry has the correct time or token."""
+    """Return an attempt's headers; only a first attempt may have a wrong time or token."""
     if delivery.is_pay:
         is_wrong = abs(delivery.skew) > 1 and not is_retry
         return bearer_headers("a token of another shop" if is_wrong else secret)

@@ -112,8 +112,8 @@ class Stories:
     def _payment(self, shop: Shop, order: str | int) -> list[Event]:
         """Return one payment's events.
 
-        The events are failed attempts, usually a success, refunds, and events whose type the ledger
-        does not fold.
+        Most payments have a success. A payment may also have failed attempts, refunds, and events
+        whose type the ledger does not fold.
         """
         chance, money = self._chance, self._money()
         payment_id = self._id("pay", shop)
@@ -172,7 +172,7 @@ class Stories:
     def _about(
         self, shop: Shop, payment_id: str, kind: str, own_id: str, money: Price | None
     ) -> Event:
-        """Return an event about a capture or a dispute; it has its own id and names the payment."""
+        """Return an event with the id of a capture or a dispute, and the id of its payment."""
         data = {"id": own_id, shop.payment_field: payment_id}
         return self._event(shop, kind, data | (self._details(kind, money) if money else {}))
 

@@ -18,8 +18,8 @@ from ledger.verification.differences import Difference
 from ledger.verification.journal_audit import AuditedBalance
 from ledger.verification.remedies import REMEDIES
 
-# Differences above this number are only counted. A single record rarely causes this many
-# differences, so a longer list does not help to find the cause.
+# Differences above this number are only counted. The differences that one record causes nearly
+# always fit in this many lines, so a longer list would not help to find the cause.
 _MOST_SHOWN: Final = 100
 _MOST_EVENTS_SHOWN: Final = 10
 

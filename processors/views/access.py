@@ -5,10 +5,10 @@ page's files, since these have no data. If no token is configured, every route i
 requests whose ``Host`` is a loopback name: see ``runtime.access``. The text of an unexpected error
 is never shown.
 
-By default, aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of
-a request is misread, aiohttp parses the next request on the connection from somewhere in its
-middle. The views answer such a request with a 400 that names only the kind of error, and log
-nothing. Then aiohttp closes the connection. aiohttp itself handles all other errors.
+By default, aiohttp quotes the bytes that it can't parse. These bytes may contain a token: if
+aiohttp misreads where a request ends, it begins to parse in the middle of the next request. The
+views answer such a request with a 400 that names only the kind of error, and log nothing. Then
+aiohttp closes the connection. aiohttp itself handles all other errors outside the middlewares.
 """
 
 from collections.abc import Awaitable, Callable

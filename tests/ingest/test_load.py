@@ -37,7 +37,7 @@ def test_the_largest_body_always_finds_room_in_an_idle_ingress():
 
 
 @given(st.lists(st.lists(st.integers(0, 20 * KIB), max_size=6)))
-def test_no_bytes_are_counted_once_all_bodies_are_released(bodies):
+def test_no_bytes_are_counted_after_all_bodies_are_released(bodies):
     memory = BodyMemory(max_bytes=50 * KIB)
     sizes = []
     for chunks in bodies:

@@ -1,8 +1,8 @@
 """No program's log contains a secret, or any part of a body except ids and types.
 
 The programs are ingress, a worker, `run` and Kafka. They log at level `debug` while good, forged,
-broken and failing requests arrive. The lines that `run` prints for a person to paste contain the
-signing secret, but these lines are not part of a log.
+broken and failing requests arrive. `run` also prints commands that a person can copy. These commands
+contain the signing secret, but they are not part of a log.
 """
 
 import json
@@ -96,7 +96,7 @@ def test_no_log_of_a_whole_run_contains_a_secret_or_a_body(tmp_path: Path):
         signatures = deliver_everything(ingest)
         run.until(lambda: order_is_there(views), within_s=60, what="an order")
         ask_for_everything(views)
-        # A worker that recovers from a kill logs more than a worker that keeps running.
+        # A worker writes more log lines when it recovers from a kill than when it keeps running.
         os.kill(run.child("worker"), signal.SIGKILL)
         run.until(lambda: "worker was started again" in run.err, within_s=60, what="a new worker")
         run.until(lambda: is_ready(views), within_s=90, what="ready again")

@@ -1,7 +1,7 @@
 """The Pay API's notifications pass through ingress, Kafka, the workers, the views and the checks.
 
-A ledger accepts webhooks and Pay API notifications while its token is replaced. The Pay API's amounts
-are in major units.
+A ledger accepts webhooks and Pay API notifications while its token is replaced. The amounts of the
+Pay API are in major units.
 """
 
 import json

@@ -49,7 +49,7 @@ class RejectedEvent(msgspec.Struct, frozen=True, order=True, forbid_unknown_fiel
 class SampleOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The outcome of all deliveries; ``orders`` maps an order's id to its document.
 
-    The documents contain no places in the log.
+    The documents do not contain the partitions and offsets of the events.
     """
 
     refused: tuple[RefusedDelivery, ...]

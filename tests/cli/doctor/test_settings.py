@@ -64,7 +64,7 @@ def test_unsigned_deliveries_are_a_warning(patient, value):
     assert "LEDGER_ALLOW_UNSIGNED" in one(Level.WARNING, check_settings(unsigned)).what
 
 
-def test_the_public_secret_is_a_warning_whose_text_does_not_show_the_secret(patient):
+def test_the_secret_from_the_documentation_causes_a_warning_that_does_not_show_the_secret(patient):
     secrets = f"whsec_test_key_mine,{DEVELOPMENT_SECRET}"
     result = one(Level.WARNING, check_settings(with_settings(patient, webhook_secrets=secrets)))
     assert "the secret that is public in the documentation" in result.what

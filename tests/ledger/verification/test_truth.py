@@ -22,7 +22,7 @@ from tests.ledger.verification.audited import (
 
 
 def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Difference]:
-    """Append a record that no table needs to contain yet, and return the differences."""
+    """Append a record that the tables may still lack, and return the differences."""
     settled = ledger.log.ends()
     ledger.log.append(body, key, **more)
     return ledger.differences(settled=settled)
@@ -106,7 +106,7 @@ def test_a_log_that_lost_its_end_is_reported():
 
 
 def test_forgotten_ids_are_dropped_from_memory():
-    """An id that is seen again after it was forgotten moves to the end of the remembered ids."""
+    """If an id arrives again after its time, it is remembered as a new id, at the list's end."""
     ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
     ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])
     partition = partition_of(b"evt_1")

@@ -40,7 +40,7 @@ def order_after(events: int) -> Order:
 
 
 class Worker:
-    """A worker; at read number ``n``, its order is the result of ``rests_on[n]`` events."""
+    """A fake worker; on the n-th read, its order is the fold of ``rests_on[n]`` events."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
