@@ -4,8 +4,8 @@ Input: the facts on which a movement rests now (its standing facts, see ``ledger
 the facts on which it rested before. Output: the entries that post the difference. A posted entry is
 never changed: a correction is a reversal and a new entry. An entry stands if it is posted and not
 reversed. The standing entry of a movement is always built from the movement's standing facts, so
-the entry depends only on the facts. Invariant: every entry sums to zero in each currency; an unbalanced entry can't
-be constructed.
+the entry depends only on the facts. Invariant: every entry sums to zero in each currency; an
+unbalanced entry can't be constructed.
 
 movement            debit                  credit      facts
 success, capture    plexy                  sales       the fact

@@ -1,8 +1,8 @@
 """No program's log contains a secret, or any part of a body except ids and types.
 
 The programs are ingress, a worker, `run` and Kafka. They log at level `debug` while good, forged,
-broken and failing requests arrive. `run` also prints commands that a person can copy. These commands
-contain the signing secret, but they are not part of a log.
+broken and failing requests arrive. `run` also prints commands that a person can copy. These
+commands contain the signing secret, but they are not part of a log.
 """
 
 import json
