@@ -99,9 +99,13 @@ async def next_epoch(client: AIOKafkaClient, identity: str) -> Epoch:
             if not isinstance(error.__cause__, KafkaConnectionError):
                 raise
             await asyncio.sleep(RETRY_AFTER_S)
-    # If aiokafka's task has not run yet, its end raises ``CancelledError``.
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         await asking.close()
+    except asyncio.CancelledError:
+        # If aiokafka's task has not run yet, its end raises this error, but we were not cancelled.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
     return Epoch(manager.producer_id, manager.producer_epoch)
 
 
