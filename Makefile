@@ -74,7 +74,7 @@ test: $(READY) ## run the unit tests, the examples in docstrings, and the main t
 	{ set +x; } 2>/dev/null && echo "make test: passed after $$(($$(date +%s) - started)) s"
 
 test-rest: $(READY) ## run the tests on a real broker, except for those of `make test`
-	$(PYTEST) --numprocesses 2 $(REST)
+	$(PYTEST) --numprocesses 3 $(REST)
 
 test-all: test test-rest ## run every test
 
