@@ -189,7 +189,7 @@ def rebuild(
         ),
     ] = 60.0,
 ) -> bool:
-    """Fold the whole log into a new version of the tables and topics.
+    """Fold the whole log again, into new tables and topics.
 
     A separate worker folds the log of record into new tables and topics; workers and ingress keep
     running. Then both versions are compared with the log, and with each other. The exit code is 1
