@@ -188,7 +188,7 @@ class Writers:
         self._locks.clear()
 
     async def close(self) -> None:
-        """Give up every writer, and wait until the requests in flight have ended."""
+        """Give up every writer, and wait a moment for the requests in flight."""
         self.forget()
         if self._sender is not None:
             await self._sender.close()
